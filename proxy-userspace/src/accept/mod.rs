@@ -1,0 +1,4 @@
+//! Accept: listeners, admission, original destination, egress.
+
+/// Which interface a destination leaves by, asked of the kernel.
+pub mod egress;

@@ -1,0 +1,175 @@
+//! The policy: one TOML file, parsed into one immutable value that a connection holds until it ends.
+
+/// From text to [`Config`]: every error with line, key, value and remedy.
+mod parse;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use parse::{ConfigError, load, parse};
+
+/// Everything an owner decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which packets, and where they may go.
+    pub steering: Steering,
+    /// The TLS profile.
+    pub tls: Tls,
+    /// Keys and certificates that Postern shows.
+    pub certificates: Certificates,
+    /// The proxy action.
+    pub action: Action,
+    /// Bounds with their units.
+    pub limits: Limits,
+    /// The admin socket.
+    pub admin: Admin,
+}
+
+/// `[steering]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// Interfaces of the clients, by name. Never empty.
+    pub ingress: Vec<InterfaceName>,
+    /// Interfaces towards the servers, by name. Never empty.
+    pub egress: Vec<InterfaceName>,
+    /// The address that servers see.
+    pub source: Source,
+    /// How many worker threads; `None` means one per core.
+    pub workers: Option<u16>,
+}
+
+/// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InterfaceName(pub(crate) String);
+
+impl InterfaceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The address that upstream sockets are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The gateway's own address, chosen by routing.
+    Gateway,
+}
+
+/// `[tls]`: the TLS profile.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Trust the system's root certificates.
+    pub system_roots: bool,
+    /// PEM files with further roots, absolute or resolved against the config file.
+    pub root_files: Vec<PathBuf>,
+    /// A verdict per fault of the server's certificate.
+    pub faults: FaultPolicy,
+    /// The oldest protocol version offered and accepted, on both sides.
+    pub min_version: TlsVersion,
+}
+
+/// Versions that exist here; older ones are a config error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What happens when a server's certificate has a fault; ordered from lenient to strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Go on as if it were good.
+    Allow,
+    /// Show the client a leaf from an untrusted authority, so that its own warning appears.
+    Mirror,
+    /// Finish the client's handshake, then `* BYE` with the reason.
+    Block,
+}
+
+/// `[tls.fault]`: one verdict per fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultPolicy {
+    /// After `notAfter`.
+    pub expired: Verdict,
+    /// Before `notBefore`.
+    pub not_yet_valid: Verdict,
+    /// No path to a trusted root, or a path that breaks a rule of RFC 5280.
+    pub untrusted: Verdict,
+    /// The client's SNI is not among the names.
+    pub wrong_name: Verdict,
+    /// The client sent no SNI, so that only the chain can be verified.
+    pub no_name: Verdict,
+}
+
+/// `[certificates]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// The re-signing authority ("Proxy Authority").
+    pub authority: KeyFiles,
+    /// Certificates shown for inbound protection ("Proxy Server certificate").
+    pub server: Vec<ServerCertificate>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key (PKCS#8, PKCS#1 or SEC1).
+    pub key: PathBuf,
+}
+
+/// One entry of `certificates.server`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCertificate {
+    /// DNS names, lower case, exact or `*.` in the first label.
+    pub names: Vec<String>,
+    /// What is shown for them.
+    pub files: KeyFiles,
+}
+
+/// `[action]`: the proxy action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Destinations that are spliced without a look.
+    pub bypass: Vec<IpNet>,
+}
+
+impl Action {
+    /// Whether policy leaves this destination alone.
+    #[must_use]
+    pub fn bypasses(&self, destination: IpAddr) -> bool {
+        self.bypass.iter().any(|net| net.contains(&destination))
+    }
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once in the whole daemon; `None` derives it from the descriptor limit.
+    pub sessions: Option<u32>,
+    /// Sessions at once per client (an IPv4 address, an IPv6 /64).
+    pub sessions_per_client: u32,
+    /// Bound on a TCP connect to a server.
+    pub connect: Duration,
+    /// Bound on each side's handshake, clear dialogue included.
+    pub handshake: Duration,
+    /// A session without an octet in either direction ends after this (at least 31 minutes: IDLE lives 29).
+    pub idle: Duration,
+    /// How long sessions may go on after TERM.
+    pub drain: Duration,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The Unix socket that `postern status` asks; mode 0600.
+    pub socket: PathBuf,
+}

@@ -1,0 +1,30 @@
+//! Postern: a transparent IMAP gateway.
+//!
+//! The modules stand in the order in which a connection meets them.
+
+/// The words that every stage shares: sides, directions, addresses, modes.
+pub mod words;
+/// The policy: one file, parsed into values that cannot be wrong.
+pub mod config;
+/// Packets: the `sk_lookup` program and the routing that makes transit mail local.
+pub mod steering;
+/// Sockets: listeners, admission, original destination, egress.
+pub mod accept;
+/// TLS on both sides: clear dialogue, ClientHello, upstream first, verification, leaves.
+pub mod handshake;
+/// TLS records after the handshake: opened and sealed in the buffers they arrived in.
+pub mod layer;
+/// What the mail says: the place where octets are looked at before they go on.
+pub mod inspect;
+/// Two directions with backpressure, half-close and no buffer while idle.
+pub mod relay;
+/// One line per connection, written even when its task is dropped.
+pub mod record;
+/// The spine: one connection from accept to record; the workers that run it.
+pub mod gateway;
+/// The admin socket: what `postern status` asks of a running daemon.
+pub mod admin;
+/// The command line.
+pub mod cli;
+/// Every unsafe line of the daemon, each with the kernel's promise.
+pub mod sys;

@@ -1,0 +1,6 @@
+//! Steering: transit mail is made local by policy routing and given to Postern's listeners by an `sk_lookup` program.
+
+/// The BPF program: load, fill the maps, attach, count.
+pub mod program;
+/// Rules and routes over netlink, and their removal.
+pub mod routing;

@@ -1,0 +1,159 @@
+//! Words that mean one thing everywhere: in code, logs, records and documents.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// The port of IMAP that starts in clear text (RFC 9051 section 11.1).
+pub const IMAP_PORT: u16 = proxy_ebpf::IMAP_PORT;
+/// The port of IMAP over implicit TLS (RFC 8314 section 3.2).
+pub const IMAPS_PORT: u16 = proxy_ebpf::IMAPS_PORT;
+
+/// Which of the two connections: the client's or the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Between the mail client and Postern.
+    Downstream,
+    /// Between Postern and the mail server.
+    Upstream,
+}
+
+impl Side {
+    /// The word in records and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    /// Who is at the far end, in an operator's words.
+    #[must_use]
+    pub const fn peer(self) -> &'static str {
+        match self {
+            Self::Downstream => "client",
+            Self::Upstream => "server",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which way octets travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Commands and uploads.
+    ClientToServer,
+    /// Responses and downloads.
+    ServerToClient,
+}
+
+impl Direction {
+    /// The word in records and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientToServer => "client_to_server",
+            Self::ServerToClient => "server_to_client",
+        }
+    }
+
+    /// The side that octets of this direction come from.
+    #[must_use]
+    pub const fn from(self) -> Side {
+        match self {
+            Self::ClientToServer => Side::Downstream,
+            Self::ServerToClient => Side::Upstream,
+        }
+    }
+
+    /// The side that octets of this direction go to.
+    #[must_use]
+    pub const fn to(self) -> Side {
+        match self {
+            Self::ClientToServer => Side::Upstream,
+            Self::ServerToClient => Side::Downstream,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The address of a mail client, as its packets say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientAddr(pub SocketAddr);
+
+/// The address that the client meant to reach: the accepted socket's local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OriginalDst(pub SocketAddr);
+
+impl ClientAddr {
+    /// Without the port.
+    #[must_use]
+    pub const fn ip(self) -> IpAddr {
+        self.0.ip()
+    }
+}
+
+impl OriginalDst {
+    /// Without the port.
+    #[must_use]
+    pub const fn ip(self) -> IpAddr {
+        self.0.ip()
+    }
+
+    /// What the port promises about TLS.
+    #[must_use]
+    pub const fn is_implicit_tls(self) -> bool {
+        self.0.port() == IMAPS_PORT
+    }
+}
+
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for OriginalDst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How TLS came about on a connection, or that it was left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Port 993: TLS from the first octet.
+    Implicit,
+    /// Port 143: clear text, then STARTTLS.
+    StartTls,
+    /// A blind splice, decided by policy.
+    Bypass,
+}
+
+impl Mode {
+    /// The word in records and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Implicit => "implicit",
+            Self::StartTls => "starttls",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,47 @@
+//! Developer chores: `cargo xtask help`.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod ebpf;
+mod lint;
+mod test;
+mod fuzz;
+mod demo;
+mod bench;
+/// Commands, paths and Debian packages, shared by the chores.
+mod tools;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Postern's developer chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Rebuild the committed BPF object, or check it.
+    Ebpf(ebpf::Args),
+    /// Format, clippy, docs and dependency checks, warnings denied.
+    Lint(lint::Args),
+    /// Everything that CI proves.
+    Test(test::Args),
+    /// A bounded run of the fuzz targets.
+    Fuzz(fuzz::Args),
+    /// Client, gateway and server in three namespaces, with Postern in between.
+    Demo(demo::Args),
+    /// CPU per gigabyte and per session, beside haproxy in the same run.
+    Bench(bench::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().chore {
+        Chore::Ebpf(args) => ebpf::run(&args),
+        Chore::Lint(args) => lint::run(&args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Demo(args) => demo::run(&args),
+        Chore::Bench(args) => bench::run(&args),
+    }
+}
