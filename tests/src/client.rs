@@ -40,9 +40,11 @@ impl Tls {
     /// As rustls takes it.
     #[must_use]
     pub fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static V12: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
+        static V13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
         match self {
-            Self::V12 => &[&rustls::version::TLS12],
-            Self::V13 => &[&rustls::version::TLS13],
+            Self::V12 => &V12,
+            Self::V13 => &V13,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::wait::{self, PATIENCE};
 pub const INGRESS: &str = "lan0";
 /// The gateway's interface towards the servers.
 pub const EGRESS: &str = "wan0";
-/// A third interface of the gateway, which no configuration names.
+/// A third interface of the gateway, towards the servers' host too, which no configuration names.
 pub const ELSEWHERE: &str = "dmz0";
 
 /// Namespaces of a process that is gone carry this prefix and its id.
@@ -91,7 +91,7 @@ impl Family {
         self.choose([10, 77, 3, 1], [0xfd77, 3, 0, 0, 0, 0, 0, 1])
     }
 
-    /// An address that is routed out of [`ELSEWHERE`].
+    /// The server's address that is routed out of [`ELSEWHERE`].
     #[must_use]
     pub const fn elsewhere(self) -> IpAddr {
         self.choose([10, 77, 3, 2], [0xfd77, 3, 0, 0, 0, 0, 0, 2])
@@ -171,19 +171,15 @@ impl Lab {
             namespace.sysctl(&[("ipv6/conf/default/accept_dad", "0"), ("ipv6/conf/all/accept_dad", "0")])?;
         }
         self.gateway.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
-        let veth = |near: &str, peer: &Namespace| {
-            self.gateway.ip(&[
-                "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", peer.name(),
-            ])
+        let veth = |near: &str, peer: &Namespace, far: &str| -> Result<()> {
+            let name = peer.name();
+            self.gateway.ip(&["link", "add", near, "type", "veth", "peer", "name", far, "netns", name])?;
+            self.gateway.ip(&["link", "set", near, "up"])?;
+            peer.ip(&["link", "set", far, "up"]).map(drop)
         };
-        veth(INGRESS, &self.client)?;
-        veth(EGRESS, &self.server)?;
-        self.gateway.ip(&["link", "add", ELSEWHERE, "type", "dummy"])?;
-        for name in [INGRESS, EGRESS, ELSEWHERE] {
-            self.gateway.ip(&["link", "set", name, "up"])?;
-        }
-        self.client.ip(&["link", "set", "eth0", "up"])?;
-        self.server.ip(&["link", "set", "eth0", "up"])?;
+        veth(INGRESS, &self.client, "eth0")?;
+        veth(EGRESS, &self.server, "eth0")?;
+        veth(ELSEWHERE, &self.server, "eth1")?;
         for family in Family::ALL {
             let give = |namespace: &Namespace, address: IpAddr, link: &str| {
                 let text = format!("{address}/{}", family.bits());
@@ -199,6 +195,7 @@ impl Lab {
             give(&self.gateway, family.gateway_elsewhere(), ELSEWHERE)?;
             give(&self.server, family.server(), "eth0")?;
             give(&self.server, family.other_server(), "eth0")?;
+            give(&self.server, family.elsewhere(), "eth1")?;
             self.client.ip(&["route", "add", "default", "via", &family.gateway_lan().to_string()])?;
             self.server.ip(&["route", "add", "default", "via", &family.gateway_wan().to_string()])?;
             let silent = family.silent().to_string();
