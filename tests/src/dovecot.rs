@@ -44,7 +44,8 @@ impl Dovecot {
         // Others may pass through, so that the mail user reaches its mail.
         rustix::fs::chmod(dir.path(), rustix::fs::Mode::from_raw_mode(0o755))?;
         let config = dir.path().join("dovecot.conf");
-        fs::write(&config, Self::config(&dir, versions))?;
+        fs::write(&config, Self::config(&dir))?;
+        fs::write(dir.path().join("openssl.cnf"), Self::openssl_config(versions))?;
         let log = File::create(dir.path().join("stderr"))?;
         let child = namespace
             .command("/usr/sbin/dovecot")
@@ -68,15 +69,8 @@ impl Dovecot {
         Ok(dovecot)
     }
 
-    fn config(dir: &TempDir, versions: &[Tls]) -> String {
+    fn config(dir: &TempDir) -> String {
         let dir = dir.path().display();
-        // OpenSSL has no setting of Dovecot's for the newest version: a cipher list without TLS 1.2 suites or an
-        // options line does it.
-        let (oldest, extra) = match versions {
-            [Tls::V12] => ("TLSv1.2", "ssl_cipher_suites = \"\"\n"),
-            [Tls::V13] => ("TLSv1.3", ""),
-            _ => ("TLSv1.2", ""),
-        };
         format!(
             "protocols = imap\nlisten = *, ::\nbase_dir = {dir}/run\nstate_dir = {dir}/state\n\
              log_path = {dir}/log\nauth_verbose = yes\ndefault_internal_user = dovecot\n\
@@ -86,13 +80,25 @@ impl Dovecot {
              passdb {{\n driver = static\n args = password={PASSWORD}\n}}\n\
              userdb {{\n driver = static\n args = uid={MAIL_USER} gid={MAIL_USER} home={dir}/mail\n}}\n\
              ssl = required\nssl_cert = <{dir}/server.pem\nssl_key = <{dir}/server.key\n\
-             ssl_min_protocol = {oldest}\n{extra}\
+             import_environment = TZ OPENSSL_CONF={dir}/openssl.cnf\n\
              service imap-login {{\n client_limit = 1000\n process_limit = 4\n service_count = 0\n process_min_avail = 1\n}}\n\
              service imap {{\n process_limit = 1000\n}}\n\
              service anvil {{\n client_limit = 3000\n}}\n\
              service auth {{\n client_limit = 3000\n}}\n\
              default_vsz_limit = 0\nimap_idle_notify_interval = 2 mins\nmailbox_idle_check_interval = 1 secs\n\
              protocol imap {{\n mail_max_userip_connections = 1000\n}}\n"
+        )
+    }
+
+    /// Dovecot 2.3 can name the oldest version only; OpenSSL's own file names both ends.
+    fn openssl_config(versions: &[Tls]) -> String {
+        let name = |version: &Tls| if *version == Tls::V12 { "TLSv1.2" } else { "TLSv1.3" };
+        let (oldest, newest) = (versions.iter().min(), versions.iter().max());
+        format!(
+            "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = system\n[system]\n\
+             MinProtocol = {}\nMaxProtocol = {}\n",
+            oldest.map_or("TLSv1.2", name),
+            newest.map_or("TLSv1.3", name)
         )
     }
 

@@ -25,5 +25,8 @@ pub mod dovecot;
 /// Real mail clients, as processes in the client's namespace.
 pub mod real_client;
 
+/// A lab with keys, a configuration and servers: what most tests begin with.
+pub mod scene;
+
 /// Debian packages that the lab tests run; `cargo xtask test` installs them.
 pub const PACKAGES: &[&str] = &["iproute2", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];
