@@ -30,6 +30,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::ALL.len(
 
 /// Count the way out, then take it.
 #[sk_lookup]
+#[expect(clippy::needless_pass_by_value, reason = "the macro's entry point hands the context over by value")]
 fn steer(ctx: SkLookupContext) -> u32 {
     let exit = decide(&ctx);
     count(exit);
@@ -65,7 +66,8 @@ fn assign(ctx: &SkLookupContext, family: Family, steered: Exit) -> Exit {
     let mut exit = Exit::NoListener;
     for worker in 0..WORKERS_MAX {
         // A program that ran before may have chosen a socket: without this flag it would keep the connection.
-        match LISTENERS.redirect_sk_lookup(ctx, listener_slot(family, worker), BPF_SK_LOOKUP_F_REPLACE as u64) {
+        match LISTENERS.redirect_sk_lookup(ctx, listener_slot(family, worker), BPF_SK_LOOKUP_F_REPLACE as u64)
+        {
             Ok(()) => return steered,
             Err(NO_ENTRY) => {}
             Err(_) => exit = Exit::AssignFailed,

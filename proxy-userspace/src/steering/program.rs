@@ -228,10 +228,14 @@ pub enum ProgramError {
         part: &'static str,
     },
     /// The object is no BPF object at all.
-    #[error("cannot read the steering object: {0}; rebuild it with `cargo xtask ebpf`, or reinstall the package")]
+    #[error(
+        "cannot read the steering object: {0}; rebuild it with `cargo xtask ebpf`, or reinstall the package"
+    )]
     Unreadable(Box<EbpfError>),
     /// The maps have no room for this worker.
-    #[error("worker {worker} has no slot in the steering program: set steering.workers to {WORKERS_MAX} or less")]
+    #[error(
+        "worker {worker} has no slot in the steering program: set steering.workers to {WORKERS_MAX} or less"
+    )]
     WorkerOutOfRange {
         /// Counted from 0.
         worker: u32,
@@ -243,7 +247,9 @@ pub enum ProgramError {
         count: usize,
     },
     /// The kernel does not take the socket.
-    #[error("the steering program cannot take the {family:?} listener of worker {worker}: {error}; it must be a TCP socket that listens")]
+    #[error(
+        "the steering program cannot take the {family:?} listener of worker {worker}: {error}; it must be a TCP socket that listens"
+    )]
     Listener {
         /// The slot's family.
         family: Family,

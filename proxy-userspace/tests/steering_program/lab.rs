@@ -131,7 +131,8 @@ impl Namespace {
     }
 
     fn output(&self, args: &[&str]) -> String {
-        let output = self.run(|| Command::new("ip").args(args).output().expect("ip (package iproute2) starts"));
+        let output =
+            self.run(|| Command::new("ip").args(args).output().expect("ip (package iproute2) starts"));
         assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
