@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::indexing_slicing,
     reason = "a test file: helpers stand outside of the test functions that clippy.toml exempts"
 )]
 
