@@ -1,4 +1,5 @@
 //! Routing, sysctls and egress against the real kernel, each test in a network namespace of its own. Needs root.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -152,12 +153,25 @@ fn leftovers_of_a_killed_daemon_are_cleared_and_entries_of_others_stay() {
 fn a_failure_half_way_takes_back_what_was_added() {
     in_namespace(|| {
         ip(&format!(
-            "-6 rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol static"
+            "-6 rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol {PROTOCOL}"
         ));
         let before = kernel_state();
         let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
         assert!(matches!(&error, RoutingError::Occupied { .. }), "{error}");
         assert!(error.to_string().contains("ip -6 rule pref 143 iif lan0 ipproto tcp dport 993"), "{error}");
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn a_rule_of_others_that_differs_by_protocol_alone_outlives_ours() {
+    in_namespace(|| {
+        ip(&format!(
+            "rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol static"
+        ));
+        let before = kernel_state();
+        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        routing.remove().unwrap();
         assert_eq!(kernel_state(), before);
     });
 }

@@ -160,14 +160,14 @@ fn question(destination: SocketAddr) -> RouteMessage {
     route
 }
 
-/// IPv4 answers a route that is not unicast with an errno (`fib_props` in net/ipv4/fib_semantics.c), IPv6 with the
-/// route itself; both answer ENETUNREACH when nothing matches.
+/// A route that is not unicast is answered with its errno (`fib_props` in net/ipv4/fib_semantics.c,
+/// `ip6_rt_type_to_error` in net/ipv6/route.c), or, on some paths of IPv6, with itself: see [`next_hop`].
 fn refused(destination: IpAddr, source: io::Error) -> EgressFault {
     match Errno::from_io_error(&source) {
         Some(Errno::NETUNREACH) => EgressFault::NoRoute { destination },
         Some(Errno::HOSTUNREACH) => EgressFault::Unreachable { destination },
         Some(Errno::ACCESS) => EgressFault::Prohibited { destination },
-        Some(Errno::INVAL) if destination.is_ipv4() => EgressFault::Blackhole { destination },
+        Some(Errno::INVAL) => EgressFault::Blackhole { destination },
         _ => EgressFault::Netlink { destination, call: "RTM_GETROUTE", source },
     }
 }
