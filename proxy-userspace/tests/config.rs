@@ -1,4 +1,5 @@
 //! What an owner may write, and what is said about everything else.
+#![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
 use std::path::Path;
 use std::time::Duration;
