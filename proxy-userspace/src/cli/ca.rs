@@ -42,8 +42,10 @@ enum CaError {
 }
 
 pub(super) fn init(config: &Path, options: &Options) -> ExitCode {
-    let beside = config.parent().unwrap_or(Path::new("/"));
+    let beside = config.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = options.out.as_deref().unwrap_or(beside);
+    // The printed configuration lines hold wherever the configuration lies.
+    let directory = &std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     match make(options).and_then(|authority| authority.write(directory).map(|()| authority)) {
         Ok(authority) => {
             let words =
