@@ -26,7 +26,7 @@ pub enum ServerFault {
     /// Octets behind the OK to STARTTLS: the response injection of CVE-2020-29547 and its kind.
     #[error("clear text followed the server's OK to STARTTLS, where only TLS may follow")]
     InjectedAfterStartTls,
-    /// A tagged response although no command waits for one.
+    /// A tagged response that began before our command: somebody guessed its tag.
     #[error("the server answered a command that was not sent")]
     Unsolicited,
     /// A response with a tag that is not ours, a status that does not exist, or a continuation request.
@@ -108,6 +108,8 @@ enum Phase {
 pub struct ServerDialogue {
     line: LineReader,
     phase: Phase,
+    /// The current line began after our command was handed out: only then can it be the answer.
+    began_after_asking: bool,
     asked: u32,
     untagged_lines: usize,
     untagged_octets: usize,
@@ -120,6 +122,7 @@ impl ServerDialogue {
         Self {
             line: LineReader::new(),
             phase: Phase::Greeting,
+            began_after_asking: false,
             asked: 0,
             untagged_lines: 0,
             untagged_octets: 0,
@@ -176,6 +179,9 @@ impl ServerDialogue {
             Phase::Ended(fault) => return Err(fault),
             Phase::Greeting | Phase::Idle | Phase::Asked => {}
         }
+        if self.line.at_start() {
+            self.began_after_asking = self.phase == Phase::Asked;
+        }
         if !self.line.push(octet).map_err(|fault| self.line_fault(fault))? {
             return Ok(ServerStep::More);
         }
@@ -204,7 +210,7 @@ impl ServerDialogue {
             (Phase::Greeting, true) => self.greeted(status),
             (Phase::Greeting, false) => Err(ServerFault::NotImap),
             (_, true) => self.dropped(status),
-            (Phase::Asked, false) => self.answered(status),
+            (Phase::Asked, false) if self.began_after_asking => self.answered(status),
             (_, false) => Err(ServerFault::Unsolicited),
         }
     }
