@@ -3,7 +3,7 @@
 //! rustls asks its verifier only in full handshakes, stops at the first fault and can answer nothing but yes or no.
 //! Here a resumed session must be judged as well (a certificate expires between two sessions, a policy changes), every
 //! fault has a policy of its own, and a bad certificate still needs a finished handshake so that the client can be
-//! told. So rustls only proves that the server holds the key ([`PossessionVerifier`]), and the [`Judge`] is asked once
+//! told. So rustls only proves that the server holds the key (`PossessionVerifier`), and the `Judge` is asked once
 //! after every upstream handshake, with the chain that rustls kept. **Nothing may be relayed before it has spoken.**
 
 use std::fmt;
