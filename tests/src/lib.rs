@@ -1,1 +1,32 @@
-//! Test helpers.
+//! The laboratory: three network namespaces with a client, Postern and a mail server in them.
+//!
+//! Everything waits with a bound, cleans up when it is dropped, and says what it saw when something fails.
+
+/// Bounded waiting.
+pub mod wait;
+/// Network namespaces, removed when dropped.
+pub mod netns;
+/// Client – gateway – server, on veth pairs, with both address families.
+pub mod lab;
+/// Authorities and certificates, good and faulty.
+pub mod pki;
+/// The daemon under test: its configuration, process, records and counters.
+pub mod postern;
+/// What a JSON record says.
+pub mod record;
+/// A blocking IMAP client over clear text or TLS.
+pub mod client;
+/// A peer that does exactly what a test says.
+pub mod scripted;
+/// A small IMAP4rev1 server that needs nothing installed.
+pub mod imap_server;
+/// A real Dovecot.
+pub mod dovecot;
+/// Real mail clients, as processes in the client's namespace.
+pub mod real_client;
+
+/// A lab with keys, a configuration and servers: what most tests begin with.
+pub mod scene;
+
+/// Debian packages that the lab tests run; `cargo xtask test` installs them.
+pub const PACKAGES: &[&str] = &["iproute2", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];

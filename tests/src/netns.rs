@@ -1,0 +1,256 @@
+//! Network namespaces, removed when dropped. A socket stays in the namespace that it was made in, so a test makes
+//! its sockets inside and uses them from its own thread.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::wait::{self, PATIENCE};
+
+/// One network namespace under `/run/netns`.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    kept: bool,
+}
+
+impl Namespace {
+    /// Make it, with its loopback up.
+    ///
+    /// # Errors
+    /// When the kernel or `ip` refuses.
+    pub fn new(name: &str) -> Result<Self> {
+        ip(&["netns", "add", name])?;
+        let namespace = Self { name: name.to_owned(), kept: false };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Its name, as `ip netns` prints it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Leave it up when this value is dropped.
+    pub const fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Run `work` on a thread of its own inside the namespace.
+    ///
+    /// # Errors
+    /// What the kernel says to `setns`, or what `work` returns.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = File::open(Path::new("/run/netns").join(&self.name))?;
+        thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .with_context(|| format!("cannot enter {}", self.name))?;
+                work()
+            });
+            worker.join().map_err(|_| anyhow!("the thread inside {} panicked", self.name))?
+        })
+    }
+
+    /// A command that will run inside and be killed when the thread that starts it ends.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.name]).arg(program);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Run `ip` for this namespace.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn ip(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["-n", &self.name];
+        all.extend(args);
+        ip(&all)
+    }
+
+    /// Write sysctls, given as paths below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// When one is absent or refuses the value.
+    pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
+        self.enter(|| {
+            for (path, value) in settings {
+                fs::write(Path::new("/proc/sys/net").join(path), value)
+                    .with_context(|| format!("cannot set {path} to {value}"))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Connect from inside; reads and writes are bounded.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        let stream = self.enter(|| {
+            TcpStream::connect_timeout(&to, PATIENCE)
+                .with_context(|| format!("cannot connect from {} to {to}", self.name))
+        })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Listen inside; an IPv6 listener takes IPv6 only.
+    ///
+    /// # Errors
+    /// When the address is taken or absent.
+    pub fn listen(&self, at: SocketAddr) -> Result<TcpListener> {
+        self.enter(|| {
+            let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+            if at.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.set_reuse_address(true)?;
+            socket.bind(&at.into()).with_context(|| format!("cannot listen on {at} in {}", self.name))?;
+            socket.listen(1024)?;
+            Ok(socket.into())
+        })
+    }
+
+    /// What routing and links look like: equal before and after whatever cleans up behind itself.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn routing(&self) -> Result<String> {
+        let mut seen = String::new();
+        for args in [
+            &["rule", "show"][..],
+            &["-6", "rule", "show"],
+            &["route", "show", "table", "all"],
+            &["-6", "route", "show", "table", "all"],
+            &["-br", "link", "show"],
+        ] {
+            seen.push_str(&self.ip(args)?);
+        }
+        Ok(seen)
+    }
+
+    fn etc(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
+    }
+
+    /// Give names to addresses, for commands that run inside.
+    ///
+    /// # Errors
+    /// When `/etc/netns` cannot be written.
+    pub fn hosts(&self, text: &str) -> Result<()> {
+        let dir = self.etc();
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("hosts"), text)?;
+        Ok(())
+    }
+
+    /// Delete it and prove that it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub fn delete(mut self) -> Result<()> {
+        self.kept = true;
+        remove(&self.name)?;
+        wait::until(&format!("the end of {}", self.name), PATIENCE, || {
+            Ok((!Path::new("/run/netns").join(&self.name).exists()).then_some(()))
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = remove(&self.name)
+        {
+            eprintln!("left behind: namespace {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// Delete a namespace by name, with the files that `ip netns exec` lays over `/etc` there.
+///
+/// # Errors
+/// When it does not exist or cannot be deleted.
+pub fn remove(name: &str) -> Result<()> {
+    let etc = Path::new("/etc/netns").join(name);
+    if etc.exists() {
+        fs::remove_dir_all(etc)?;
+    }
+    ip(&["netns", "delete", name]).map(drop)
+}
+
+/// The names of all namespaces on this machine.
+///
+/// # Errors
+/// When `/run/netns` cannot be read.
+pub fn all() -> Result<Vec<String>> {
+    let dir = Path::new("/run/netns");
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn ip(args: &[&str]) -> Result<String> {
+    let output = Command::new("ip").args(args).stdin(Stdio::null()).output();
+    let output = output.context("cannot start ip; install the Debian package iproute2")?;
+    success(&format!("ip {}", args.join(" ")), &output)
+}
+
+/// What a finished command printed, or an error that shows all of it.
+///
+/// # Errors
+/// When its status is not zero.
+pub fn success(shown: &str, output: &Output) -> Result<String> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{shown}: {}\n{stdout}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(stdout)
+}
+
+/// Run a command to its end, with a bound: a client that hangs is a failure, not a hanging test.
+///
+/// # Errors
+/// When it cannot start, does not end, or fails.
+pub fn run(command: &mut Command, input: &str, patience: Duration) -> Result<Output> {
+    use std::io::Write as _;
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {shown}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A client that ends before it read its input says why on stderr.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    let (done, ended) = std::sync::mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    match ended.recv_timeout(patience) {
+        Ok(output) => Ok(output?),
+        Err(_) => {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            let output = ended.recv()??;
+            bail!(
+                "{shown} did not end in {} s\n{}\n{}",
+                patience.as_secs(),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A lab with keys, a configuration and servers: what most tests begin with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig, SupportedProtocolVersion};
+
+use crate::client::{self, Session};
+use crate::imap_server::ImapServer;
+use crate::lab::{Family, Lab};
+use crate::pki::{self, Authority, Identity, Wanted};
+use crate::postern::{Installation, Policy, Postern};
+
+/// The message that lab servers hold, unless a test says otherwise.
+pub const MESSAGE: &[u8] = b"From: bob@lab.test\r\nSubject: hello\r\n\r\nHello, Alice.\r\n";
+
+/// Everything around a daemon under test.
+pub struct Scene {
+    /// The namespaces.
+    pub lab: Lab,
+    /// The authority that Postern is told to trust.
+    pub roots: Authority,
+    /// A good certificate for the lab's server.
+    pub identity: Identity,
+    /// Postern's files.
+    pub installation: Installation,
+}
+
+impl Scene {
+    /// Put it up.
+    ///
+    /// # Errors
+    /// Without root, packages or the binary.
+    pub fn new(policy: &Policy) -> Result<Self> {
+        let lab = Lab::new()?;
+        let roots = Authority::new("Lab Root")?;
+        let identity = roots.issue(&Wanted::server())?;
+        let installation = Installation::new(policy, &roots)?;
+        Ok(Self { lab, roots, identity, installation })
+    }
+
+    /// Start the daemon.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn start(&self) -> Result<Postern<'_>> {
+        self.installation.start(&self.lab.gateway)
+    }
+
+    /// The lab's IMAP server at the server's addresses, with the good certificate and one message.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn serve(&self) -> Result<ImapServer> {
+        self.serve_with(self.identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])
+    }
+
+    /// The lab's IMAP server with this TLS configuration and these messages.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn serve_with(&self, tls: ServerConfig, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
+        let mut listeners = Vec::new();
+        for family in Family::ALL {
+            for address in [family.server(), family.other_server()] {
+                for port in [143, 993] {
+                    listeners.push(self.lab.server.listen(SocketAddr::new(address, port))?);
+                }
+            }
+        }
+        ImapServer::start(listeners, tls, messages, false)
+    }
+
+    /// A client that trusts only Postern's authority.
+    ///
+    /// # Errors
+    /// When the authority's file is no certificate.
+    pub fn client(&self) -> Result<Arc<ClientConfig>> {
+        self.client_with(ALL_VERSIONS)
+    }
+
+    /// The same, with these versions only.
+    ///
+    /// # Errors
+    /// When the authority's file is no certificate.
+    pub fn client_with(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<Arc<ClientConfig>> {
+        Ok(Arc::new(client::config(pki::trust(self.installation.authority_pem())?, versions)))
+    }
+
+    /// A session of that client with the server, up to and with the greeting.
+    ///
+    /// # Errors
+    /// What the network, TLS or the server says.
+    pub fn session(&self, family: Family, port: u16) -> Result<Session> {
+        Session::open(&self.lab.client, self.server(family, port), family.name(), &self.client()?)
+    }
+
+    /// The server's socket address.
+    #[must_use]
+    pub const fn server(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(family.server(), port)
+    }
+
+    /// Prove that nothing is left behind, and take everything down.
+    ///
+    /// # Errors
+    /// Says what was left.
+    pub fn finish(self) -> Result<()> {
+        self.lab.finish()
+    }
+}

@@ -1,0 +1,31 @@
+//! Bounded waiting: generous, because a loaded machine is slow, but never without an end.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Longest wait for anything that the lab does by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a bulk transfer or hundreds of sessions in a debug build on a small machine.
+pub const BULK_PATIENCE: Duration = Duration::from_secs(180);
+
+/// How often a condition is looked at.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Look until `probe` finds something.
+///
+/// # Errors
+/// Says `what` was awaited when `patience` is over, or passes on what the probe says.
+pub fn until<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(found) = probe()? {
+            return Ok(found);
+        }
+        if Instant::now() >= end {
+            bail!("waited {} s in vain for {what}", patience.as_secs());
+        }
+        thread::sleep(PAUSE);
+    }
+}
