@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 
 use crate::netns::Namespace;
 use crate::pki;
+use crate::wait::PATIENCE;
 
 /// Longest line that a lab client takes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -139,8 +140,15 @@ impl Session {
     /// # Errors
     /// What the network, TLS or the server says.
     pub fn open(from: &Namespace, to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Result<Self> {
-        let stream = from.connect(to)?;
-        if to.port() == 993 {
+        Self::on(from.connect(to)?, name, config)
+    }
+
+    /// The same on a connection that exists; its far port says how TLS starts.
+    ///
+    /// # Errors
+    /// What the network, TLS or the server says.
+    pub fn on(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> Result<Self> {
+        if stream.peer_addr()?.port() == 993 {
             let mut session = Self::over(handshake(stream, name, config)?);
             session.greeting()?;
             return Ok(session);
@@ -361,6 +369,18 @@ impl Session {
             Stream::Tls(stream) => stream.sock,
         })
     }
+}
+
+/// Connect from the namespace of the caller; reads and writes are bounded.
+///
+/// # Errors
+/// When nobody answers.
+pub fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("cannot connect to {to}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// End a TCP connection with a reset.

@@ -99,14 +99,7 @@ impl Namespace {
     /// # Errors
     /// When nobody answers.
     pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
-        let stream = self.enter(|| {
-            TcpStream::connect_timeout(&to, PATIENCE)
-                .with_context(|| format!("cannot connect from {} to {to}", self.name))
-        })?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        self.enter(|| crate::client::connect(to)).with_context(|| format!("from {}", self.name))
     }
 
     /// Listen inside; an IPv6 listener takes IPv6 only.

@@ -1,12 +1,47 @@
-//! To be written.
+//! Client, gateway and server in three namespaces, with Postern in between.
 
-use anyhow::{Result, bail};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::tools;
 
 /// Options.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Leave everything up until Ctrl-C, and print the commands to play with.
+    #[arg(long)]
+    keep: bool,
+    /// The mail server: the lab's own, which needs nothing installed, or a real Dovecot.
+    #[arg(long, value_parser = ["lab", "dovecot"], default_value = "lab")]
+    server: String,
+}
 
-/// Run the chore.
-pub(crate) fn run(_args: &Args) -> Result<()> {
-    bail!("not written yet")
+/// Build the daemon and the lab, and become the demonstration: it has the terminal and Ctrl-C for itself.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !tools::is_root() {
+        bail!("the demonstration makes network namespaces and loads a BPF program, which needs root: sudo cargo xtask demo");
+    }
+    let mut packages = vec!["iproute2", "util-linux"];
+    if args.server == "dovecot" {
+        packages.push("dovecot-imapd");
+    }
+    tools::need_packages(&packages)?;
+    tools::run(tools::cargo().args(["build", "--quiet", "-p", "proxy-userspace", "-p", "postern-tests", "--bins"]))?;
+    let mut demo = Command::new(target_dir()?.join("debug/lab-demo"));
+    demo.args(["--server", &args.server]);
+    if args.keep {
+        demo.arg("--keep");
+    }
+    let error = demo.exec();
+    Err(error).with_context(|| format!("cannot start {demo:?}"))
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf> {
+    let metadata = tools::output(tools::cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let (_, rest) = metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
+    Ok(rest.split('"').next().unwrap_or_default().into())
 }

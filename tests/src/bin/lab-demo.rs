@@ -1,0 +1,223 @@
+//! The demonstration: a client, Postern and a mail server in three namespaces. `cargo xtask demo` builds and runs it.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use postern_tests::client::Tls;
+use postern_tests::dovecot::Dovecot;
+use postern_tests::imap_server::{PASSWORD, USER};
+use postern_tests::lab::{self, Family, Lab};
+use postern_tests::netns;
+use postern_tests::pki::{Authority, Identity, Wanted};
+use postern_tests::postern::{Installation, Policy, Postern, Process};
+use postern_tests::record::Record;
+use postern_tests::scene::MESSAGE;
+use postern_tests::wait::{self, PATIENCE};
+use serde_json::Value;
+
+/// Names of the demonstration's namespaces, easy to type.
+const NAMESPACES: [&str; 3] = ["postern-client", "postern-gateway", "postern-server"];
+
+/// Set by Ctrl-C: the step in hand fails or ends, and everything is taken down.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// A client fetches mail through Postern over STARTTLS and implicit TLS, IPv4 and IPv6.
+#[derive(Parser)]
+struct Args {
+    /// Leave everything up and print the commands to play with.
+    #[arg(long)]
+    keep: bool,
+    /// The mail server.
+    #[arg(long, value_enum, default_value_t = Server::Lab)]
+    server: Server,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Server {
+    /// The lab's own, which needs nothing installed.
+    Lab,
+    /// A real Dovecot.
+    Dovecot,
+}
+
+/// Whatever serves mail, with a log.
+enum Running {
+    Lab(Process, PathBuf),
+    Dovecot(Dovecot),
+}
+
+impl Running {
+    fn start(kind: Server, lab: &Lab, identity: &Identity, dir: &Path) -> Result<Self> {
+        match kind {
+            Server::Dovecot => {
+                let dovecot = Dovecot::start(&lab.server, identity, &Tls::ALL)?;
+                dovecot.deliver("1.demo", MESSAGE)?;
+                Ok(Self::Dovecot(dovecot))
+            }
+            Server::Lab => {
+                let (cert, key) = identity.write(dir, "server")?;
+                let log = dir.join("server.log");
+                let child = lab
+                    .server
+                    .command(beside("lab-imap-server")?)
+                    .arg("--cert")
+                    .arg(cert)
+                    .arg("--key")
+                    .arg(key)
+                    .stdout(File::create(&log)?)
+                    .spawn()?;
+                let running = Self::Lab(Process(child), log);
+                wait::until("the mail server", PATIENCE, || Ok(running.log().contains("ready").then_some(())))?;
+                Ok(running)
+            }
+        }
+    }
+
+    fn log(&self) -> String {
+        match self {
+            Self::Lab(_, log) => std::fs::read_to_string(log).unwrap_or_default(),
+            Self::Dovecot(dovecot) => dovecot.log(),
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    lab::need_root()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(async {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+    });
+    let shown = demonstrate(&args);
+    runtime.shutdown_background();
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        println!("\ninterrupted; everything was taken down");
+        return Ok(());
+    }
+    shown
+}
+
+fn demonstrate(args: &Args) -> Result<()> {
+    let [client, gateway, server] = NAMESPACES;
+    let taken = netns::all()?.into_iter().filter(|name| NAMESPACES.contains(&name.as_str()));
+    let taken: Vec<String> = taken.collect();
+    if !taken.is_empty() {
+        bail!("another demonstration is up: end it, or remove it with: {}", removal(&taken));
+    }
+    title("Three namespaces: client - gateway - server");
+    let lab = Lab::named(client, gateway, server)?;
+    for family in Family::ALL {
+        println!("{:<34} {:<22} {}", family.client(), family.gateway_lan(), family.server());
+    }
+    let roots = Authority::new("Demo Root, trusted by Postern only")?;
+    let identity = roots.issue(&Wanted::server())?;
+    let installation = Installation::new(&Policy::new(), &roots)?;
+    let running = Running::start(args.server, &lab, &identity, installation.dir())?;
+    let postern = installation.start(&lab.gateway)?;
+    println!("\nserver's own certificate: issued by \"Demo Root, trusted by Postern only\"");
+    println!("client trusts:            only {}", installation.authority_file().display());
+
+    for (done, (family, port)) in [(4, 143), (4, 993), (6, 143), (6, 993)].into_iter().enumerate() {
+        let family = if family == 4 { Family::V4 } else { Family::V6 };
+        fetch(&lab, &installation, family, port)?;
+        postern.wait_records(done + 1)?;
+    }
+    report(&running, &postern)?;
+    if args.keep {
+        return keep(&lab, &installation, postern, running);
+    }
+    postern.stop()?;
+    drop(running);
+    lab.finish()?;
+    println!("\nstopped; nothing is left behind");
+    Ok(())
+}
+
+fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16) -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    let to = SocketAddr::new(family.server(), port);
+    title(&format!("Client to {to}, {}", if port == 143 { "STARTTLS" } else { "implicit TLS" }));
+    let mut command = lab.client.command(beside("lab-client")?);
+    command.arg(to.to_string()).args(["--name", family.name(), "--authority"]).arg(installation.authority_file());
+    let output = netns::run(&mut command, "", PATIENCE)?;
+    print!("{}", netns::success("the client", &output)?);
+    Ok(())
+}
+
+fn report(running: &Running, postern: &Postern<'_>) -> Result<()> {
+    title("What the server saw");
+    print!("{}", running.log());
+    title("Postern's records");
+    for record in postern.records()? {
+        describe(&record);
+    }
+    title("Steering counters");
+    let status = postern.status()?;
+    let counters = status.pointer("/steering/counters").and_then(Value::as_object);
+    for (name, value) in counters.context("no counters in the status")? {
+        println!("{name:<28} {value}");
+    }
+    Ok(())
+}
+
+fn describe(record: &Record) {
+    println!("{}", record.text("message"));
+    for (name, keys) in [
+        ("client", &["client.ip", "tls.client.server_name", "tls.version", "tls.cipher"][..]),
+        ("server", &["server.ip", "postern.upstream.tls.version", "postern.upstream.tls.cipher"]),
+        ("outcome", &["postern.mode", "event.outcome"]),
+    ] {
+        let values: Vec<&str> = keys.iter().map(|key| record.text(key)).collect();
+        println!("    {name:<8} {}", values.join("  "));
+    }
+}
+
+/// Stay until Ctrl-C, so that there is something to play with.
+fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: Running) -> Result<()> {
+    let [client, gateway, server] = [lab.client.name(), lab.gateway.name(), lab.server.name()];
+    let (authority, config) = (installation.authority_file(), installation.config());
+    title("It stays up; in another terminal, as root:");
+    println!(
+        "ip netns exec {client} openssl s_client -starttls imap -connect {} -servername {} -CAfile {}",
+        SocketAddr::new(Family::V4.server(), 143),
+        Family::V4.name(),
+        authority.display()
+    );
+    println!(
+        "ip netns exec {client} curl --cacert {} --user {USER}:{PASSWORD} 'imaps://{}/INBOX;MAILINDEX=1'",
+        authority.display(),
+        Family::V6.name()
+    );
+    println!("ip netns exec {gateway} {} --config {} status", postern_tests::postern::binary()?.display(), config.display());
+    println!("ip netns exec {gateway} ip rule");
+    println!("ip netns exec {server} ss -tn");
+    println!("tail -f {}", installation.dir().join("records").display());
+    println!("\nCtrl-C ends it and cleans up.");
+    while !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    drop((postern, running));
+    Ok(())
+}
+
+fn title(text: &str) {
+    println!("\n== {text}");
+}
+
+fn removal(names: &[String]) -> String {
+    names.iter().map(|name| format!("ip netns delete {name}")).collect::<Vec<_>>().join("; ")
+}
+
+/// A program of the lab, built beside this one.
+fn beside(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(path.is_file(), "{} is missing: build the package postern-tests", path.display());
+    Ok(path)
+}
+
