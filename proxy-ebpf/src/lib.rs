@@ -24,6 +24,9 @@ pub const WORKERS_MAX: u32 = 64;
 /// Most ingress interfaces that the maps have room for.
 pub const INGRESS_MAX: u32 = 64;
 
+/// How many address families share [`LISTENERS_MAP`].
+pub const FAMILIES: u32 = 2;
+
 /// Address families, as slots of [`LISTENERS_MAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -74,6 +77,12 @@ impl Exit {
         Self::NoListener,
         Self::AssignFailed,
     ];
+
+    /// Whether the packet ends here instead of going on to the sockets that the kernel would choose.
+    #[must_use]
+    pub const fn drops(self) -> bool {
+        matches!(self, Self::NoListener | Self::AssignFailed)
+    }
 
     /// The counter's name in `postern status`.
     #[must_use]

@@ -1,1 +1,362 @@
-//! To be written.
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// The one request that exists.
+const REQUEST: &[u8] = b"status\n";
+/// A request is one short word; more is a mistake.
+const REQUEST_OCTETS_MAX: usize = 64;
+/// 64 workers and interfaces with their rules take some 30 KiB.
+const STATUS_OCTETS_MAX: u64 = 1024 * 1024;
+/// Connections wait in the kernel's queue while one is answered: one at a time, and this many behind it.
+const BACKLOG: i32 = 8;
+/// Who connects and stays silent holds up the next for this long.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Long enough for a full queue of silent ones.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What a running daemon says about itself. Fields may be added, so readers ignore what they do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started (RFC 3339, UTC).
+    pub started: String,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// What a stop means for mail: `open`, it flows uninspected.
+    pub on_exit: String,
+    /// One per worker thread.
+    pub workers: Vec<WorkerStatus>,
+    /// One per worker and family.
+    pub listeners: Vec<ListenerStatus>,
+    /// The kernel's side.
+    pub steering: SteeringStatus,
+    /// Policy routing rules that are installed, as `ip rule` would show them.
+    pub rules: Vec<String>,
+    /// Routes that are installed, as `ip route` would show them.
+    pub routes: Vec<String>,
+    /// Sessions of all workers.
+    pub sessions: SessionsStatus,
+    /// Connection records that could not be written.
+    pub records_lost: u64,
+}
+
+/// One worker thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// From 0.
+    pub index: u32,
+    /// The core it is pinned to, if it is.
+    pub cpu: Option<u32>,
+    /// Sessions now.
+    pub sessions: u64,
+    /// Sessions since the start.
+    pub accepted_total: u64,
+    /// Whether its thread runs.
+    pub alive: bool,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// The worker that accepts from it.
+    pub worker: u32,
+}
+
+/// The steering program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeringStatus {
+    /// The kernel's number for it, as in `bpftool prog`.
+    pub program_id: u32,
+    /// Whether it is attached to the network namespace.
+    pub attached: bool,
+    /// Steered interfaces.
+    pub ingress: Vec<InterfaceStatus>,
+    /// Packets by the way they left the program.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A steered interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index in the kernel.
+    pub index: u32,
+}
+
+/// Sessions of all workers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsStatus {
+    /// Now.
+    pub active: u64,
+    /// Most at once.
+    pub limit: u64,
+    /// Accepted since the start.
+    pub accepted_total: u64,
+    /// Refused because the limit on all sessions was reached.
+    pub refused_total: u64,
+    /// Refused because the client's own limit was reached.
+    pub refused_client: u64,
+    /// Refused because the destination does not leave by a configured egress.
+    pub refused_egress: u64,
+}
+
+/// Why a status could not be given or had.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens.
+    #[error(
+        "{}: no daemon answers ({source}); start it with `systemctl start postern` or `postern run`, \
+         or name its socket with --socket PATH",
+        .path.display()
+    )]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The socket is not ours to ask.
+    #[error("{}: permission denied; ask as root or as the user of the service", .path.display())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Another daemon listens.
+    #[error("{}: another daemon answers here ({}); stop it first or set another admin.socket", .path.display(), process(*.pid))]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other daemon's process, if the kernel says.
+        pid: Option<i32>,
+    },
+    /// Something else has the name.
+    #[error("{}: exists and is not a socket; remove it or set another admin.socket", .path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A call failed.
+    #[error("{}: {call}: {source}; check the directory, its permissions and the disk", .path.display())]
+    System {
+        /// What was tried.
+        call: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{}: no answer within {} s; the daemon hangs or is overloaded, look at its log", .path.display(), .limit.as_secs())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The answer is none of this version's.
+    #[error("{}: the answer is not a status: {source}; do `postern` and the daemon have the same version?", .path.display())]
+    Malformed {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+fn process(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "process unknown".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// The daemon's end. Dropping it removes the socket's name.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the name that is ours: a successor's is left alone.
+    identity: Option<(u64, u64)>,
+}
+
+impl AdminSocket {
+    /// Listen at `path` with mode 0600, replacing what a dead daemon left.
+    ///
+    /// # Errors
+    /// [`AdminError::InUse`] when a daemon listens there, [`AdminError::NotASocket`] when a file is in the way.
+    pub fn bind(path: &Path) -> Result<Self, AdminError> {
+        let failed = |call| move |source| AdminError::System { call, path: path.to_owned(), source };
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed("mkdir"))?;
+        }
+        clear(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("socket"))?;
+        // Linux gives the name the mode of the unbound socket (net/unix/af_unix.c, unix_bind_bsd): no moment of wider access.
+        rustix::fs::fchmod(socket.as_fd(), rustix::fs::Mode::from_raw_mode(0o600))
+            .map_err(|error| failed("fchmod")(error.into()))?;
+        let address = SockAddr::unix(path).map_err(failed("address"))?;
+        socket.bind(&address).map_err(failed("bind"))?;
+        socket.listen(BACKLOG).map_err(failed("listen"))?;
+        socket.set_nonblocking(true).map_err(failed("fcntl"))?;
+        Ok(Self { listener: socket.into(), path: path.to_owned(), identity: identity(path) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // Nothing is left to be told when this fails: a start replaces the name.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Remove a socket that nobody listens on.
+fn clear(path: &Path) -> Result<(), AdminError> {
+    let failed = |call| move |source| AdminError::System { call, path: path.to_owned(), source };
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("stat")(error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(AdminError::NotASocket { path: path.to_owned() });
+    }
+    match connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed("unlink"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A full queue or a refusal of permission is a sign of life.
+        Err(_) => Err(AdminError::InUse { path: path.to_owned(), pid: None }),
+        Ok(socket) => {
+            let pid = rustix::net::sockopt::socket_peercred(socket.as_fd()).ok();
+            Err(AdminError::InUse {
+                path: path.to_owned(),
+                pid: pid.map(|peer| peer.pid.as_raw_nonzero().get()),
+            })
+        }
+    }
+}
+
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+    socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+/// Answer requests, one at a time, until the future is dropped.
+///
+/// # Errors
+/// [`AdminError::System`] when the socket cannot be given to the runtime; a failing exchange is only logged.
+pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Result<(), AdminError> {
+    let failed = |call| {
+        let path = socket.path.clone();
+        move |source| AdminError::System { call, path, source }
+    };
+    let listener = socket.listener.try_clone().map_err(failed("dup"))?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(failed("epoll"))?;
+    loop {
+        let exchanged = match listener.accept().await {
+            Ok((stream, _)) => exchange(stream, &source).await,
+            Err(error) => {
+                // Out of descriptors: the connection stays queued, and trying at once would spin.
+                tokio::time::sleep(EXCHANGE_TIME_MAX).await;
+                Err(error)
+            }
+        };
+        if let Err(error) = exchanged {
+            tracing::warn!(%error, "admin socket: a request was not answered");
+        }
+    }
+}
+
+async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() -> Status) -> io::Result<()> {
+    let whole = async {
+        let answer = match request(&mut stream).await? {
+            Request::Status => serde_json::to_vec(&source().await)?,
+            Request::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
+        };
+        stream.write_all(&answer).await?;
+        stream.write_all(b"\n").await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(EXCHANGE_TIME_MAX, whole)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+enum Request {
+    Status,
+    Unknown,
+}
+
+/// One line; what does not fit is not read.
+async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<Request> {
+    let mut line = Vec::with_capacity(REQUEST_OCTETS_MAX);
+    while line.len() < REQUEST_OCTETS_MAX && !line.contains(&b'\n') {
+        let room = REQUEST_OCTETS_MAX.saturating_sub(line.len());
+        if stream.take(u64::try_from(room).unwrap_or(0)).read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    Ok(if line == REQUEST { Request::Status } else { Request::Unknown })
+}
+
+/// Ask the daemon that listens at `path`.
+///
+/// # Errors
+/// [`AdminError`]: nobody listens, we may not ask, or the answer is late or not a status.
+pub fn ask(path: &Path) -> Result<Status, AdminError> {
+    let mut socket = connect(path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => AdminError::Denied { path: path.to_owned() },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AdminError::NotRunning { path: path.to_owned(), source }
+        }
+        _ => unanswered(path, "connect", source),
+    })?;
+    socket.write_all(REQUEST).map_err(|source| unanswered(path, "write", source))?;
+    let mut answer = Vec::new();
+    socket
+        .take(STATUS_OCTETS_MAX)
+        .read_to_end(&mut answer)
+        .map_err(|source| unanswered(path, "read", source))?;
+    serde_json::from_slice(&answer).map_err(|source| AdminError::Malformed { path: path.to_owned(), source })
+}
+
+fn unanswered(path: &Path, call: &'static str, source: io::Error) -> AdminError {
+    match source.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            AdminError::Silent { path: path.to_owned(), limit: ANSWER_TIME_MAX }
+        }
+        _ => AdminError::System { call, path: path.to_owned(), source },
+    }
+}

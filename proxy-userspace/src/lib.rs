@@ -4,6 +4,8 @@
 
 /// The words that every stage shares: sides, directions, addresses, modes.
 pub mod words;
+/// Errors that know stage, side and fault.
+pub mod failure;
 /// The policy: one file, parsed into values that cannot be wrong.
 pub mod config;
 /// Packets: the `sk_lookup` program and the routing that makes transit mail local.
@@ -26,5 +28,3 @@ pub mod gateway;
 pub mod admin;
 /// The command line.
 pub mod cli;
-/// Every unsafe line of the daemon, each with the kernel's promise.
-pub mod sys;

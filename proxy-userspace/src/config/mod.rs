@@ -1,7 +1,15 @@
 //! The policy: one TOML file, parsed into one immutable value that a connection holds until it ends.
 
-/// From text to [`Config`]: every error with line, key, value and remedy.
+/// From a file to [`Config`], and every fault of the file that can be told at once.
 mod parse;
+/// The file as serde reads it: optional values, each with its place.
+mod shape;
+/// From the shape to values that cannot be wrong.
+mod judge;
+/// Network interfaces, DNS names and networks, as the file spells them.
+mod names;
+/// What is wrong with a file, in an operator's words.
+mod fault;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,7 +17,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use parse::{ConfigError, load, parse};
+pub use fault::{ConfigError, Fault, Reason};
+pub use parse::{load, parse};
 
 /// Everything an owner decides.
 #[derive(Clone, Debug)]

@@ -1,8 +1,219 @@
 //! Handshake: upstream first, then the client, ending in secrets, sequence numbers and rustls' kernel connection.
+//!
+//! No octet of trust is shown to the client before the server proved itself. A server that cannot be reached or whose
+//! certificate is refused still ends in a finished handshake with the client, so that `* BYE` can say why.
 
 /// The clear-text dialogue on port 143 until STARTTLS, without I/O.
 pub mod clear;
+/// The sockets under that dialogue.
+mod starttls;
+/// The ClientHello, read without answering it.
+mod hello;
+/// The server: socket, TLS, proof.
+mod upstream;
 /// Judging the server's certificate: every fault, one verdict.
 pub mod verify;
 /// Leaves: minted from the re-signing authority or configured, cached, bounded.
 pub mod mint;
+/// One driver over rustls' unbuffered API for both sides.
+pub mod drive;
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use rustls::ExtractedSecrets;
+use rustls::server::UnbufferedServerConnection;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::clear::bye;
+use self::hello::Hello;
+use self::mint::{Class, Request, Shown};
+use self::upstream::Proven;
+pub(crate) use self::upstream::connect as connect_upstream;
+pub use self::upstream::{Trust, TrustError};
+use crate::accept::egress::{Egress, EgressFault};
+use crate::config::Limits;
+use crate::failure::{Cause, Failure};
+use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
+use crate::record::Record;
+use crate::words::{OriginalDst, Side};
+
+/// After `* BYE` a client may take this long to leave: a reset would destroy the words.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// A side whose handshake is finished; the record layer takes it from here.
+pub struct Finished {
+    /// At a record boundary, nothing read too far.
+    pub socket: TcpStream,
+    /// Keys and the next sequence numbers.
+    pub secrets: ExtractedSecrets,
+    /// rustls' part from here on.
+    pub kernel: KernelSide,
+}
+
+/// What a handshake needs to know.
+pub struct Terms<'a> {
+    /// Where the client meant to go.
+    pub destination: OriginalDst,
+    /// How a server proves itself, and what the client is shown.
+    pub trust: &'a Trust,
+    /// Bounds.
+    pub limits: &'a Limits,
+    /// Buffers for a farewell.
+    pub pool: &'a Pool,
+}
+
+/// Both sides' handshakes. `egress` says whether the destination may be reached at all.
+///
+/// # Errors
+/// Whatever ended it; the client has been told where a client can be told.
+pub async fn handshake(
+    mut client: TcpStream,
+    egress: Result<Egress, EgressFault>,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<(Finished, Finished), Failure> {
+    let bound = terms.limits.handshake;
+    let (hello, server) = if terms.destination.is_implicit_tls() {
+        let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
+        record.sni(hello.sni.as_deref());
+        (hello, connect(egress, terms).await)
+    } else {
+        let server = clear_text(&mut client, egress, terms, record).await?;
+        let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
+        record.sni(hello.sni.as_deref());
+        (hello, Ok(server))
+    };
+    let proven = match server {
+        Ok(server) => within(bound, Side::Upstream, prove(server, &hello, terms, record)).await,
+        Err(failure) => Err(failure),
+    };
+    let shown = show(&proven, &hello, terms)?;
+    record.shown(&shown.fingerprint);
+    let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
+    match proven {
+        Ok(Proven { finished, refused: None, .. }) => Ok((downstream, finished)),
+        Ok(Proven { refused: Some(faults), finished, .. }) => {
+            drop(finished);
+            let failure = Failure::upstream(Cause::Certificate(faults));
+            farewell(downstream, terms, &failure).await;
+            Err(failure)
+        }
+        Err(failure) => {
+            farewell(downstream, terms, &failure).await;
+            Err(failure)
+        }
+    }
+}
+
+async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
+    hello::read(client).await.map_err(Failure::downstream)
+}
+
+async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
+    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
+    upstream::connect(terms.destination, terms.limits.connect).await.map_err(Failure::upstream)
+}
+
+/// Port 143 until both sides have agreed on STARTTLS; a server that is not there is told to the client in clear text.
+async fn clear_text(
+    client: &mut TcpStream,
+    egress: Result<Egress, EgressFault>,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<TcpStream, Failure> {
+    let bound = terms.limits.handshake;
+    let greeted = async {
+        let mut server = connect(egress, terms).await?;
+        let greeting = async { starttls::greeted(&mut server).await.map_err(Failure::upstream) };
+        let dialogue = within(bound, Side::Upstream, greeting).await?;
+        Ok((server, dialogue))
+    };
+    let (mut server, dialogue) = match greeted.await {
+        Ok(greeted) => greeted,
+        Err(failure) => {
+            let _ = client.write_all(&bye(&words(&failure))).await;
+            return Err(failure);
+        }
+    };
+    let agreed = starttls::agree(client, &mut server, dialogue, record);
+    within(bound, Side::Downstream, agreed).await?;
+    Ok(server)
+}
+
+async fn prove(
+    server: TcpStream,
+    hello: &Hello,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<Proven, Failure> {
+    terms.trust.prove(server, hello, terms.destination, record).await.map_err(Failure::upstream)
+}
+
+/// Choose or mint what the client sees, from what became of the server.
+fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> Result<Shown, Failure> {
+    let (upstream, class) = match proven {
+        Ok(proven) => (proven.chain.first(), proven.class),
+        Err(_) => (None, Class::Absent),
+    };
+    let request =
+        Request { upstream, sni: hello.sni.as_deref(), destination: terms.destination.ip(), class, key: hello.key };
+    let leaves = terms.trust.leaves();
+    leaves.server_config(&request).map_err(|error| Failure::downstream(Cause::Mint(error)))
+}
+
+async fn finish(
+    mut client: TcpStream,
+    hello: Hello,
+    shown: &Shown,
+    record: &mut Record,
+) -> Result<Finished, Failure> {
+    let finished = async {
+        let mut connection =
+            UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(Cause::Tls)?;
+        drive::drive(&mut connection, &mut client, hello.octets).await?;
+        record.tls(
+            Side::Downstream,
+            connection.protocol_version(),
+            connection.negotiated_cipher_suite(),
+            connection.handshake_kind(),
+        );
+        let (secrets, kernel) = drive::Unbuffered::into_kernel(connection).map_err(Cause::Tls)?;
+        Ok(Finished { socket: client, secrets, kernel })
+    };
+    finished.await.map_err(Failure::downstream)
+}
+
+/// `* BYE` with the reason, inside TLS.
+async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
+    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool) else {
+        return;
+    };
+    if transmit.queue(&bye(&words(failure))).is_err() {
+        return;
+    }
+    let _ = timeout(FAREWELL, async {
+        poll_fn(|cx| transmit.poll_end(cx, Ending::Notify)).await?;
+        while let Received::Data = poll_fn(|cx| receive.poll_receive(cx)).await? {}
+        Ok::<_, crate::layer::LayerFault>(())
+    })
+    .await;
+}
+
+/// What a person reads in the mail client.
+fn words(failure: &Failure) -> String {
+    format!("Postern: the mail server cannot be used: {}", failure.cause)
+}
+
+async fn within<T>(
+    bound: Duration,
+    side: Side,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match timeout(bound, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure { side, cause: Cause::Silent(bound.as_secs()) }),
+    }
+}

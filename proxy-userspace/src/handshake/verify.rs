@@ -1,1 +1,460 @@
-//! To be written.
+//! Judging the server's certificate: every fault, one verdict.
+//!
+//! rustls asks its verifier only in full handshakes, stops at the first fault and can answer nothing but yes or no.
+//! Here a resumed session must be judged as well (a certificate expires between two sessions, a policy changes), every
+//! fault has a policy of its own, and a bad certificate still needs a finished handshake so that the client can be
+//! told. So rustls only proves that the server holds the key (`PossessionVerifier`), and the `Judge` is asked once
+//! after every upstream handshake, with the chain that rustls kept. **Nothing may be relayed before it has spoken.**
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName, TrustAnchor, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+
+use super::mint::pem::{self, PemError};
+use crate::config::{FaultPolicy, Tls, Verdict};
+
+/// Certificates in a server's chain, leaf included. Path building is exponential in hostile chains; honest ones have
+/// four, the longest seen in the wild about ten.
+pub const CHAIN_CERTIFICATES_MAX: usize = 16;
+/// Octets of a server's chain: what one handshake message of rustls can carry.
+pub const CHAIN_BYTES_MAX: usize = 64 * 1_024;
+
+/// What can be wrong with a server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateFault {
+    /// It, or an issuer that its path needs, is after `notAfter`.
+    Expired,
+    /// It, or an issuer that its path needs, is before `notBefore`.
+    NotYetValid,
+    /// No path to a trusted root, or one that breaks a rule of RFC 5280.
+    Untrusted,
+    /// The client's SNI is not among its names.
+    WrongName,
+    /// The client sent no SNI, so that no name could be verified.
+    NoName,
+}
+
+impl CertificateFault {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 5] =
+        [Self::Expired, Self::NotYetValid, Self::Untrusted, Self::WrongName, Self::NoName];
+
+    /// The word in records and in `[tls.fault]`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Untrusted => "untrusted",
+            Self::WrongName => "wrong_name",
+            Self::NoName => "no_name",
+        }
+    }
+
+    /// What the owner wants done about it.
+    #[must_use]
+    pub const fn verdict(self, policy: &FaultPolicy) -> Verdict {
+        match self {
+            Self::Expired => policy.expired,
+            Self::NotYetValid => policy.not_yet_valid,
+            Self::Untrusted => policy.untrusted,
+            Self::WrongName => policy.wrong_name,
+            Self::NoName => policy.no_name,
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Expired => 1,
+            Self::NotYetValid => 1 << 1,
+            Self::Untrusted => 1 << 2,
+            Self::WrongName => 1 << 3,
+            Self::NoName => 1 << 4,
+        }
+    }
+}
+
+impl fmt::Display for CertificateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the server's certificate has expired",
+            Self::NotYetValid => "the server's certificate is not valid yet",
+            Self::Untrusted => "the server's certificate does not come from a trusted authority",
+            Self::WrongName => "the server's certificate is for another name",
+            Self::NoName => "the client named no server, so the certificate's name was not verified",
+        })
+    }
+}
+
+/// A set of [`CertificateFault`]s.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Faults(u8);
+
+impl Faults {
+    /// Adds one.
+    pub const fn insert(&mut self, fault: CertificateFault) {
+        self.0 |= fault.bit();
+    }
+
+    /// Whether this one was found.
+    #[must_use]
+    pub const fn contains(self, fault: CertificateFault) -> bool {
+        self.0 & fault.bit() != 0
+    }
+
+    /// Whether none was found.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that were found, in the order of [`CertificateFault::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = CertificateFault> {
+        CertificateFault::ALL.into_iter().filter(move |fault| self.contains(*fault))
+    }
+}
+
+impl FromIterator<CertificateFault> for Faults {
+    fn from_iter<I: IntoIterator<Item = CertificateFault>>(faults: I) -> Self {
+        let mut set = Self::default();
+        faults.into_iter().for_each(|fault| set.insert(fault));
+        set
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// In words, for a `* BYE`.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the [`Judge`] says of one handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Every fault that was found.
+    pub faults: Faults,
+    /// The strictest of the owner's verdicts on them; [`Verdict::Allow`] without faults.
+    pub verdict: Verdict,
+}
+
+/// What makes `tls.roots` unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// A file.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// A certificate that cannot be a root.
+    #[error("{}: certificate {number} cannot be used as a root ({source}); export it again or remove it from the file", file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// Its place in the file, from 1.
+        number: usize,
+        /// What was wrong with it.
+        source: webpki::Error,
+    },
+    /// A server's certificate among the roots, which would never match anything.
+    #[error(
+        "{}: certificate {number}, \"{subject}\", is not an authority (no CA:TRUE), so no server is trusted through it; \
+         put the authority that issued it there, or allow the fault \"untrusted\"", file.display()
+    )]
+    NotAuthority {
+        /// The file.
+        file: PathBuf,
+        /// Its place in the file, from 1.
+        number: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// The system has no roots.
+    #[error(
+        "tls.roots: \"system\" gives no root certificate ({reason}); install ca-certificates or list files instead"
+    )]
+    NoSystemRoots {
+        /// What was tried.
+        reason: String,
+    },
+    /// None at all.
+    #[error("tls.roots: is empty, so every server would be untrusted; list \"system\" or a PEM file")]
+    Empty,
+}
+
+/// Knows the roots and the owner's verdicts. One per policy generation, shared by all workers.
+pub struct Judge {
+    roots: Vec<TrustAnchor<'static>>,
+    policy: FaultPolicy,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Judge {
+    /// Reads every root that the profile names.
+    ///
+    /// # Errors
+    /// [`RootsError`] names the file and the remedy; at least one root must come out.
+    pub fn load(tls: &Tls) -> Result<Self, RootsError> {
+        let mut roots = Vec::new();
+        if tls.system_roots {
+            roots.append(&mut system_roots()?);
+        }
+        for file in &tls.root_files {
+            for (i, cert) in pem::certificates(file)?.iter().enumerate() {
+                let number = i.saturating_add(1);
+                let unusable = |source| RootsError::Unusable { file: file.clone(), number, source };
+                roots.push(webpki::anchor_from_trusted_cert(cert).map_err(unusable)?.to_owned());
+                if let Some(subject) = not_an_authority(cert) {
+                    return Err(RootsError::NotAuthority { file: file.clone(), number, subject });
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(RootsError::Empty);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Ok(Self { roots, policy: tls.faults, provider })
+    }
+
+    /// How many roots are trusted.
+    #[must_use]
+    pub fn roots(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// What upstream handshakes are verified with until this judge is asked.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<PossessionVerifier> {
+        Arc::new(PossessionVerifier { provider: Arc::clone(&self.provider) })
+    }
+
+    /// Finds every fault of a server's chain (leaf first) at `now`, as [`UnixTime`]; `sni` is what the client named.
+    ///
+    /// Time, trust and name are judged apart from each other: an expired certificate of an unknown authority has both
+    /// faults, whatever is found first. Where a chain was never valid as a whole, at no moment of its leaf's life,
+    /// trust cannot be shown and it is untrusted as well.
+    #[must_use]
+    pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
+        let mut faults = Faults::default();
+        let name = sni.map(DnsName::try_from);
+        match chain.split_first() {
+            Some((leaf, intermediates)) => {
+                let parsed = EndEntityCert::try_from(leaf);
+                time_faults(leaf, now, &mut faults);
+                match &parsed {
+                    Ok(cert) if within_bounds(chain) => {
+                        self.path_faults(leaf, cert, intermediates, now, &mut faults)
+                    }
+                    _ => faults.insert(CertificateFault::Untrusted),
+                }
+                let named = matches!((&name, &parsed), (Some(Ok(name)), Ok(cert))
+                    if cert.verify_is_valid_for_subject_name(&ServerName::DnsName(name.borrow())).is_ok());
+                if name.is_some() && !named {
+                    faults.insert(CertificateFault::WrongName);
+                }
+            }
+            None => faults.insert(CertificateFault::Untrusted),
+        }
+        if name.is_none() {
+            faults.insert(CertificateFault::NoName);
+        }
+        let verdict = faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow);
+        Judgement { faults, verdict }
+    }
+
+    fn path_faults(
+        &self,
+        leaf: &CertificateDer<'_>,
+        cert: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        faults: &mut Faults,
+    ) {
+        let Err(error) = self.build_path(cert, intermediates, now) else { return };
+        match time_fault(&error) {
+            Some(fault) => {
+                faults.insert(fault);
+                if !self.was_ever_trusted(leaf, cert, intermediates) {
+                    faults.insert(CertificateFault::Untrusted);
+                }
+            }
+            None => faults.insert(CertificateFault::Untrusted),
+        }
+    }
+
+    /// Whether a path exists at any moment of the leaf's life. If one does, it exists at the latest `notBefore` among
+    /// its certificates; so those are the moments to try, and the first answer that is not about time is final.
+    fn was_ever_trusted(
+        &self,
+        leaf: &CertificateDer<'_>,
+        cert: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> bool {
+        let Some((first, last)) = validity(leaf) else { return false };
+        let mut moments: Vec<_> = intermediates
+            .iter()
+            .filter_map(validity)
+            .map(|(start, _)| start)
+            .filter(|at| (first..=last).contains(at))
+            .collect();
+        moments.push(first);
+        moments.sort_unstable();
+        moments.dedup();
+        for at in moments {
+            match self.build_path(cert, intermediates, unix_time(at)) {
+                Ok(()) => return true,
+                Err(error) if time_fault(&error).is_none() => return false,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    fn build_path(
+        &self,
+        cert: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        cert.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &self.roots,
+            intermediates,
+            at,
+            KeyUsage::server_auth(),
+            None,
+            None,
+        )
+        .map(|_| ())
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge")
+            .field("roots", &self.roots.len())
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Proves that the server holds the key of the certificate that it shows, and nothing else.
+///
+/// Whoever handshakes with it must ask the [`Judge`] before a single octet is relayed, also in resumed sessions; it
+/// comes from [`Judge::verifier`] alone, so that a judge is at hand.
+#[derive(Debug)]
+pub struct PossessionVerifier {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PossessionVerifier {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Those that are damaged are left out: a distribution's bundle is not the owner's to repair.
+fn system_roots() -> Result<Vec<TrustAnchor<'static>>, RootsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let roots: Vec<_> = found
+        .certs
+        .iter()
+        .filter_map(|cert| webpki::anchor_from_trusted_cert(cert).ok().map(|root| root.to_owned()))
+        .collect();
+    if roots.is_empty() {
+        let told: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        let reason =
+            if told.is_empty() { "no certificate store was found".to_owned() } else { told.join("; ") };
+        return Err(RootsError::NoSystemRoots { reason });
+    }
+    for error in &found.errors {
+        tracing::warn!("tls.roots: a part of \"system\" cannot be read: {error}");
+    }
+    Ok(roots)
+}
+
+/// The subject of a certificate that says of itself that it signs nothing. Roots of X.509 version 1 cannot say either.
+fn not_an_authority(cert: &CertificateDer<'_>) -> Option<String> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    (cert.version() == X509Version::V3 && !cert.is_ca()).then(|| cert.subject().to_string())
+}
+
+fn within_bounds(chain: &[CertificateDer<'_>]) -> bool {
+    chain.len() <= CHAIN_CERTIFICATES_MAX
+        && chain.iter().map(|cert| cert.len()).sum::<usize>() <= CHAIN_BYTES_MAX
+}
+
+/// The leaf's own times, also where webpki cannot read it.
+fn time_faults(leaf: &CertificateDer<'_>, now: UnixTime, faults: &mut Faults) {
+    let Some((not_before, not_after)) = validity(leaf) else { return };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now > not_after {
+        faults.insert(CertificateFault::Expired);
+    }
+    if now < not_before {
+        faults.insert(CertificateFault::NotYetValid);
+    }
+}
+
+const fn time_fault(error: &webpki::Error) -> Option<CertificateFault> {
+    match error {
+        webpki::Error::CertExpired { .. } => Some(CertificateFault::Expired),
+        webpki::Error::CertNotValidYet { .. } => Some(CertificateFault::NotYetValid),
+        _ => None,
+    }
+}
+
+/// `notBefore` and `notAfter` in seconds since 1970.
+fn validity(cert: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    Some((cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp()))
+}
+
+fn unix_time(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}

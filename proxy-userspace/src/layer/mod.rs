@@ -1,1 +1,179 @@
-//! To be written.
+//! TLS records after the handshake.
+//!
+//! A record layer receives whole records into pooled buffers, opens them where they stand, lends the plaintext, and
+//! seals it again in the same place for the other side. [`Receive`] and [`Transmit`] are what every implementation
+//! offers; `user` works in this process, and a kernel implementation will stand beside it. Both leave the rotation of
+//! secrets and the client's tickets to rustls' kernel connection.
+
+/// Pooled buffers: held only while octets are in them.
+mod buffer;
+/// Keys, nonces and additional data: one record at a time.
+mod aead;
+/// What travels beside application data: tickets, KeyUpdate, alerts.
+mod post;
+/// The record layer in this process.
+mod user;
+
+use std::io;
+use std::task::{Context, Poll};
+
+pub use buffer::{Batch, Pool};
+pub use post::{Alert, KernelSide};
+pub use user::{UserReceive, UserTransmit, split};
+
+pub(crate) use aead::RECORD_BYTES_MAX;
+
+/// RFC 8446 section 5.1: plaintext of one record.
+pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
+
+/// What a receive ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The batch holds plaintext.
+    Data,
+    /// The peer said `close_notify`: nothing is missing.
+    Closed,
+    /// The stream ended without `close_notify`: something may be missing.
+    Truncated,
+}
+
+/// How our half of a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With `close_notify`.
+    Notify,
+    /// Without, because the other side was cut: the peer must be able to see that.
+    Cut,
+}
+
+/// The receiving half of one side.
+pub trait Receive {
+    /// The next plaintext, or the end. While nothing is there, no buffer is held.
+    ///
+    /// What the batch held before is forgotten.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>>;
+
+    /// The plaintext that the last [`Received::Data`] spoke of.
+    fn batch(&mut self) -> &mut Batch;
+}
+
+/// The transmitting half of one side.
+pub trait Transmit {
+    /// Send a batch from the buffer it was received in. Ready when the kernel has taken all of it; call again with the
+    /// same batch until then.
+    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>>;
+
+    /// Put words of our own in line; at most [`OWN_WORDS_BYTES_MAX`] at a time.
+    ///
+    /// # Errors
+    /// The key's limit is reached, or the words are too long.
+    fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault>;
+
+    /// Put an alert in line. Nothing may follow a fatal one.
+    ///
+    /// # Errors
+    /// The key's limit is reached.
+    fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault>;
+
+    /// Send what is in line.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>>;
+
+    /// Send what is in line and close our half of the connection.
+    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>>;
+
+    /// Whether the last send stopped inside a record, so that nothing else may be said any more.
+    fn is_mid_record(&self) -> bool;
+}
+
+/// Words of our own (a `* BYE`, a tagged NO) that may wait to be sent.
+pub const OWN_WORDS_BYTES_MAX: usize = 8 * 1024;
+
+/// What goes wrong with records.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerFault {
+    /// The socket failed.
+    #[error("{call}: {source}")]
+    System {
+        /// The system call.
+        call: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The first octet of a record is no content type.
+    #[error("octets that are no TLS record")]
+    NotTls,
+    /// A record that is too short, or whose authentication tag is wrong.
+    #[error("a record that does not decrypt (damaged or forged)")]
+    BadRecord,
+    /// Longer than RFC 8446 section 5 allows.
+    #[error("a record over the size that TLS allows")]
+    RecordOverflow,
+    /// A record or message that may not come here.
+    #[error("a TLS record that may not come at this point")]
+    UnexpectedRecord,
+    /// A handshake message that cannot be parsed.
+    #[error("a malformed TLS message")]
+    Malformed,
+    /// Post-handshake message over its bound.
+    #[error("a TLS handshake message over {} octets", post::HANDSHAKE_BYTES_MAX)]
+    MessageTooLong,
+    /// Many records without application data.
+    #[error("over {} TLS control records in a row without data", post::CONTROL_RECORDS_MAX)]
+    ControlFlood,
+    /// TLS 1.2 renegotiation, from either side.
+    #[error("the peer asked for TLS renegotiation, which is refused")]
+    Renegotiation,
+    /// The peer ended with a fatal alert.
+    #[error("the peer ended TLS with the fatal alert {0}")]
+    PeerAlert(Alert),
+    /// The cipher's limit is reached and this version of TLS cannot change keys.
+    #[error("the cipher's limit on records under one key is reached and TLS 1.2 cannot change it")]
+    ConfidentialityLimit,
+    /// rustls refused to rotate a secret.
+    #[error("rotating a traffic secret: {0}")]
+    Rotation(rustls::Error),
+    /// A cipher or version that was never offered.
+    #[error("a cipher or TLS version that was not offered")]
+    UnknownCipher,
+    /// Encryption itself failed.
+    #[error("sealing a record failed")]
+    SealFailed,
+}
+
+impl LayerFault {
+    /// The token in records.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::System { .. } => "socket_error",
+            Self::NotTls => "not_tls",
+            Self::BadRecord => "bad_record",
+            Self::RecordOverflow => "record_overflow",
+            Self::UnexpectedRecord => "unexpected_record",
+            Self::Malformed => "malformed_message",
+            Self::MessageTooLong => "message_too_long",
+            Self::ControlFlood => "control_record_flood",
+            Self::Renegotiation => "renegotiation_refused",
+            Self::PeerAlert(_) => "peer_alert",
+            Self::ConfidentialityLimit => "confidentiality_limit",
+            Self::Rotation(_) => "secret_rotation_failed",
+            Self::UnknownCipher => "unknown_cipher",
+            Self::SealFailed => "seal_failed",
+        }
+    }
+
+    /// What the peer at fault is told, where it is told anything (RFC 8446 section 6.2).
+    #[must_use]
+    pub const fn alert(&self) -> Option<Alert> {
+        match self {
+            Self::System { .. } | Self::PeerAlert(_) => None,
+            Self::NotTls | Self::UnexpectedRecord | Self::ControlFlood => Some(Alert::UNEXPECTED_MESSAGE),
+            Self::BadRecord => Some(Alert::BAD_RECORD_MAC),
+            Self::RecordOverflow => Some(Alert::RECORD_OVERFLOW),
+            Self::Malformed | Self::MessageTooLong => Some(Alert::DECODE_ERROR),
+            Self::Renegotiation => Some(Alert::HANDSHAKE_FAILURE),
+            Self::ConfidentialityLimit => Some(Alert::CLOSE_NOTIFY),
+            Self::Rotation(_) | Self::UnknownCipher | Self::SealFailed => Some(Alert::INTERNAL_ERROR),
+        }
+    }
+}

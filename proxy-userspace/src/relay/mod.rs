@@ -1,1 +1,230 @@
-//! To be written.
+//! Relay: two directions, each one batch at a time; a slow reader slows its writer, an idle session owns no buffer.
+
+/// Bypass: octets that no one looks at go from kernel to kernel.
+pub mod splice;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use crate::inspect::{Inspect, Refusal};
+use crate::layer::{Ending, LayerFault, Receive, Received, Transmit};
+use crate::words::{Direction, Side};
+
+/// After one direction has ended, the other may be silent this long: peers that are done close within a round trip.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// A last alert may take this long to be written.
+const ALERT: Duration = Duration::from_secs(2);
+
+/// Octets that were relayed, and when the last ones came. Shared with the record, so that it is true at any moment.
+#[derive(Debug)]
+pub struct Meter {
+    client_to_server: Cell<u64>,
+    server_to_client: Cell<u64>,
+    active: Cell<Instant>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            client_to_server: Cell::new(0),
+            server_to_client: Cell::new(0),
+            active: Cell::new(Instant::now()),
+        }
+    }
+}
+
+impl Meter {
+    /// Octets of plaintext (of TCP payload under bypass) that went this way.
+    #[must_use]
+    pub fn octets(&self, direction: Direction) -> u64 {
+        self.counter(direction).get()
+    }
+
+    fn add(&self, direction: Direction, octets: u64) {
+        let counter = self.counter(direction);
+        counter.set(counter.get().saturating_add(octets));
+        self.active.set(Instant::now());
+    }
+
+    fn counter(&self, direction: Direction) -> &Cell<u64> {
+        match direction {
+            Direction::ClientToServer => &self.client_to_server,
+            Direction::ServerToClient => &self.server_to_client,
+        }
+    }
+}
+
+/// How a relayed session ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both said goodbye, or one did and the other was done.
+    Closed,
+    /// One side's stream ended without `close_notify`.
+    Truncated(Side),
+    /// No octet in either direction for the idle limit.
+    Idle,
+    /// A side's socket or records failed.
+    Failed(Side, LayerFault),
+    /// An inspector ended it.
+    Refused(Refusal),
+}
+
+/// How one direction ended.
+enum PumpEnd {
+    Closed,
+    Truncated,
+    Failed(Side, LayerFault),
+    Refused(Refusal),
+}
+
+/// Relay until both directions have ended, one fails, or nothing moves for `idle`.
+pub async fn relay<R, T, I>(
+    (mut down_in, mut down_out): (R, T),
+    (mut up_in, mut up_out): (R, T),
+    inspect: (I, I),
+    meter: &Meter,
+    idle: Duration,
+) -> End
+where
+    R: Receive,
+    T: Transmit,
+    I: Inspect,
+{
+    let end = {
+        let requests = pump(&mut down_in, &mut up_out, inspect.0, Direction::ClientToServer, meter);
+        let responses = pump(&mut up_in, &mut down_out, inspect.1, Direction::ServerToClient, meter);
+        both(requests, responses, meter, idle).await
+    };
+    match &end {
+        End::Failed(side, fault) => {
+            let out = if *side == Side::Downstream { &mut down_out } else { &mut up_out };
+            tell(out, fault).await;
+        }
+        End::Refused(_) => {
+            let _ = timeout(ALERT, poll_fn(|cx| down_out.poll_end(cx, Ending::Notify))).await;
+        }
+        End::Closed | End::Truncated(_) | End::Idle => {}
+    }
+    end
+}
+
+/// The peer at fault learns what it did, where the stream still allows an alert.
+async fn tell<T: Transmit>(out: &mut T, fault: &LayerFault) {
+    if let Some(alert) = fault.alert()
+        && !out.is_mid_record()
+        && out.queue_alert(alert).is_ok()
+    {
+        let _ = timeout(ALERT, poll_fn(|cx| out.poll_end(cx, Ending::Cut))).await;
+    }
+}
+
+async fn pump<R: Receive, T: Transmit, I: Inspect>(
+    from: &mut R,
+    to: &mut T,
+    mut inspect: I,
+    direction: Direction,
+    meter: &Meter,
+) -> PumpEnd {
+    loop {
+        let received = match poll_fn(|cx| from.poll_receive(cx)).await {
+            Ok(received) => received,
+            Err(fault) => return PumpEnd::Failed(direction.from(), fault),
+        };
+        let (ending, end) = match received {
+            Received::Data => {
+                let batch = from.batch();
+                if let Err(refusal) = inspect.look(direction, batch) {
+                    return PumpEnd::Refused(refusal);
+                }
+                let octets = batch.octets();
+                if let Err(fault) = poll_fn(|cx| to.poll_send(cx, batch)).await {
+                    return PumpEnd::Failed(direction.to(), fault);
+                }
+                meter.add(direction, octets);
+                continue;
+            }
+            Received::Closed => (Ending::Notify, PumpEnd::Closed),
+            Received::Truncated => (Ending::Cut, PumpEnd::Truncated),
+        };
+        return match poll_fn(|cx| to.poll_end(cx, ending)).await {
+            Ok(()) => end,
+            // Whoever has already gone does not hear our goodbye.
+            Err(LayerFault::System { .. }) => end,
+            Err(fault) => PumpEnd::Failed(direction.to(), fault),
+        };
+    }
+}
+
+/// Both directions in one task. What ends first decides how the session ended.
+async fn both(
+    requests: impl Future<Output = PumpEnd>,
+    responses: impl Future<Output = PumpEnd>,
+    meter: &Meter,
+    idle: Duration,
+) -> End {
+    let mut requests = pin!(requests);
+    let mut responses = pin!(responses);
+    let mut silence = pin!(sleep(idle));
+    let mut limit = idle;
+    let (mut first, mut requests_done, mut responses_done) = (None, false, false);
+    poll_fn(|cx| {
+        for (pump, done, side) in [
+            (requests.as_mut() as Pin<&mut dyn Future<Output = PumpEnd>>, &mut requests_done, Side::Downstream),
+            (responses.as_mut(), &mut responses_done, Side::Upstream),
+        ] {
+            if *done {
+                continue;
+            }
+            let Poll::Ready(end) = pump.poll(cx) else { continue };
+            *done = true;
+            limit = HALF_CLOSED;
+            silence.as_mut().reset(Instant::now() + HALF_CLOSED);
+            if let Some(end) = settle(&mut first, side, end) {
+                return Poll::Ready(end);
+            }
+        }
+        match poll_silence(silence.as_mut(), meter, limit, cx) {
+            // A peer that never answers a goodbye does not make a clean end unclean.
+            Poll::Ready(()) => Poll::Ready(first.take().unwrap_or(End::Idle)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Fold the end of one direction in; `Some` when the session is over.
+fn settle(first: &mut Option<End>, side: Side, end: PumpEnd) -> Option<End> {
+    match (first.take(), end) {
+        // A peer that was told goodbye may go as it likes.
+        (Some(first), PumpEnd::Closed | PumpEnd::Truncated | PumpEnd::Failed(_, LayerFault::System { .. })) => {
+            Some(first)
+        }
+        (_, PumpEnd::Failed(side, fault)) => Some(End::Failed(side, fault)),
+        (_, PumpEnd::Refused(refusal)) => Some(End::Refused(refusal)),
+        (None, PumpEnd::Closed) => {
+            *first = Some(End::Closed);
+            None
+        }
+        (None, PumpEnd::Truncated) => {
+            *first = Some(End::Truncated(side));
+            None
+        }
+    }
+}
+
+/// Ready when nothing moved for `limit`. The timer is moved only when it fires, not at every octet.
+fn poll_silence(mut silence: Pin<&mut Sleep>, meter: &Meter, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    while silence.as_mut().poll(cx).is_ready() {
+        let due = meter.active.get() + limit;
+        if due <= Instant::now() {
+            return Poll::Ready(());
+        }
+        silence.as_mut().reset(due);
+    }
+    Poll::Pending
+}

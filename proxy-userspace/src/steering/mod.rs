@@ -4,3 +4,7 @@
 pub mod program;
 /// Rules and routes over netlink, and their removal.
 pub mod routing;
+/// The kernel settings that steering needs or advises.
+pub mod sysctl;
+/// Requests to rtnetlink and their answers.
+pub(crate) mod netlink;

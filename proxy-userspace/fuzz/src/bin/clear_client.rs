@@ -1,0 +1,80 @@
+//! The client's half of the clear-text dialogue: a STARTTLS is refused, so that the dialogue goes on; octets say
+//! the same however they are split; every answer is printable lines.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postern::handshake::clear::{
+    BAD_COMMANDS_MAX, COMMANDS_MAX, ClientDialogue, ClientFault, ClientStep, TAG_BYTES_MAX, VERB_BYTES_MAX,
+};
+
+/// Ends a read in the input; no line of IMAP has it.
+const READ_END: u8 = 0xff;
+
+/// The longest answer to one command: tag, status, words.
+const REPLY_BYTES_MAX: usize = TAG_BYTES_MAX + 512;
+
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    output: Vec<u8>,
+    steps: usize,
+    starttls_waits: bool,
+    fault: Option<ClientFault>,
+    ended: bool,
+}
+
+impl Heard {
+    fn reply(&mut self, reply: &[u8]) {
+        assert!(reply.len() <= REPLY_BYTES_MAX && reply.ends_with(b"\r\n"));
+        let text = std::str::from_utf8(reply).expect("answers are ASCII");
+        for line in text.trim_end_matches("\r\n").split("\r\n") {
+            assert!(line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
+            assert!(line.split(' ').count() > 2 || line == "* ID NIL", "{line:?}");
+        }
+        self.output.extend_from_slice(reply);
+        self.steps += 1;
+    }
+}
+
+fn read(dialogue: &mut ClientDialogue, heard: &mut Heard, mut input: &[u8], refuse: bool) {
+    while let Some(step) = dialogue.step(&mut input) {
+        assert!(!heard.ended, "a step after the end");
+        match step {
+            ClientStep::Reply(reply) => heard.reply(&reply),
+            ClientStep::StartTls if refuse => {
+                let reply = dialogue.starttls_refused("no").expect("a STARTTLS waits");
+                heard.reply(&reply);
+            }
+            ClientStep::StartTls => heard.starttls_waits = true,
+            ClientStep::End { reply, fault } => {
+                heard.reply(&reply);
+                heard.fault = fault;
+                heard.ended = true;
+                heard.starttls_waits = false;
+            }
+        }
+    }
+    assert!(input.is_empty());
+    assert!(dialogue.buffered() <= TAG_BYTES_MAX + VERB_BYTES_MAX);
+    assert!(heard.steps <= (COMMANDS_MAX + BAD_COMMANDS_MAX) as usize);
+}
+
+fn hear<'a>(reads: impl Iterator<Item = &'a [u8]>, refuse: bool) -> Heard {
+    let mut dialogue = ClientDialogue::new();
+    let mut heard = Heard::default();
+    for input in reads {
+        read(&mut dialogue, &mut heard, input, refuse);
+    }
+    assert!(!(refuse && heard.starttls_waits));
+    if !refuse {
+        assert_eq!(dialogue.starttls_ready().is_some(), heard.starttls_waits);
+    }
+    heard
+}
+
+fuzz_target!(|data: &[u8]| {
+    hear(data.split(|octet| *octet == READ_END), true);
+    let joined: Vec<u8> = data.iter().copied().filter(|octet| *octet != READ_END).collect();
+    let whole = hear(std::iter::once(&joined[..]), false);
+    assert_eq!(hear(joined.chunks(1), false), whole);
+    assert_eq!(hear(data.split(|octet| *octet == READ_END), false), whole);
+});

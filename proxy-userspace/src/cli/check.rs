@@ -1,0 +1,375 @@
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use caps::{CapSet, Capability};
+use rustix::process::{Resource, getrlimit};
+
+use super::{EXIT_CONFIG, EXIT_MACHINE};
+use crate::config::{self, Config, InterfaceName};
+
+/// Oldest kernel that is tested: Debian 12's.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// One socket to the client, one to the server.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// Listeners of 64 workers, their event queues, maps, netlink, files.
+const DESCRIPTORS_RESERVED: u64 = 256;
+/// Below this an office notices.
+const SESSIONS_FEW: u64 = 1000;
+/// Certificates and keys are a few KiB, a bundle of roots a few hundred.
+const PEM_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+
+/// How an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    level: Level,
+    thing: String,
+    value: String,
+    remedy: String,
+}
+
+impl Item {
+    fn ok(thing: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { level: Level::Ok, thing: thing.into(), value: value.into(), remedy: String::new() }
+    }
+
+    fn warn(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, thing: thing.into(), value: value.into(), remedy: remedy.into() }
+    }
+
+    fn fail(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Fail, thing: thing.into(), value: value.into(), remedy: remedy.into() }
+    }
+
+    pub(super) fn is_failure(&self) -> bool {
+        self.level == Level::Fail
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        };
+        write!(f, "{level}  {}: {}", self.thing, self.value)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, " — {}", self.remedy) }
+    }
+}
+
+pub(super) fn check(path: &Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    println!("{}", Item::ok("configuration", path.display().to_string()));
+    let files = files(&config);
+    let machine = Machine::here().examine(&config);
+    for item in files.iter().chain(&machine) {
+        println!("{item}");
+    }
+    let count = |level| files.iter().chain(&machine).filter(|item| item.level == level).count();
+    let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
+    let verdict = if failures == 0 { "ready" } else { "not ready" };
+    println!("{verdict}: {failures} to correct, {warnings} to consider; nothing was changed");
+    if files.iter().any(Item::is_failure) {
+        ExitCode::from(EXIT_CONFIG)
+    } else if failures > 0 {
+        ExitCode::from(EXIT_MACHINE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// The files that the configuration names: there, readable, and of the right kind.
+pub(super) fn files(config: &Config) -> Vec<Item> {
+    let authority = &config.certificates.authority;
+    let mut items = vec![
+        certificate("authority certificate", &authority.cert, "make one with `postern ca init`"),
+        key("authority key", &authority.key, "make one with `postern ca init`"),
+    ];
+    for server in &config.certificates.server {
+        let names = server.names.join(", ");
+        items.push(certificate(
+            &format!("certificate of {names}"),
+            &server.files.cert,
+            "correct certificates.server",
+        ));
+        items.push(key(&format!("key of {names}"), &server.files.key, "correct certificates.server"));
+    }
+    let roots = config.tls.root_files.iter();
+    items.extend(roots.map(|root| certificate("root certificates", root, "correct tls.roots")));
+    items
+}
+
+fn certificate(thing: &str, path: &Path, absent: &str) -> Item {
+    match pem(path) {
+        Err(error) => unreadable(thing, path, &error, absent),
+        Ok((text, _)) if text.contains("-----BEGIN CERTIFICATE-----") => {
+            Item::ok(thing, path.display().to_string())
+        }
+        Ok(_) => Item::fail(
+            thing,
+            format!("{} holds no PEM certificate", path.display()),
+            "convert it with `openssl x509`",
+        ),
+    }
+}
+
+fn key(thing: &str, path: &Path, absent: &str) -> Item {
+    let shown = path.display();
+    match pem(path) {
+        Err(error) => unreadable(thing, path, &error, absent),
+        Ok((text, _)) if !text.contains("PRIVATE KEY-----") => {
+            Item::fail(thing, format!("{shown} holds no PEM private key"), "convert it with `openssl pkey`")
+        }
+        Ok((text, _)) if text.contains("ENCRYPTED") => Item::fail(
+            thing,
+            format!("{shown} is encrypted"),
+            "a daemon has nobody to ask for the passphrase: remove it with `openssl pkey` and keep mode 0600",
+        ),
+        Ok((_, mode)) if mode & 0o077 != 0 => {
+            Item::warn(thing, format!("{shown} has mode {:04o}", mode & 0o7777), format!("chmod 600 {shown}"))
+        }
+        Ok(_) => Item::ok(thing, shown.to_string()),
+    }
+}
+
+fn unreadable(thing: &str, path: &Path, error: &io::Error, absent: &str) -> Item {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => absent,
+        io::ErrorKind::PermissionDenied => "run as root or as the user of the service",
+        _ => "name a PEM file",
+    };
+    Item::fail(thing, format!("{}: {error}", path.display()), remedy)
+}
+
+/// The text and the mode of a PEM file.
+fn pem(path: &Path) -> io::Result<(String, u32)> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(PEM_OCTETS_MAX).read_to_string(&mut text)?;
+    Ok((text, metadata.permissions().mode()))
+}
+
+/// What is looked at, so that a test can show another machine.
+struct Machine {
+    /// Where `/proc` and `/sys` stand.
+    root: PathBuf,
+    release: String,
+    capabilities: Vec<Capability>,
+    /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
+    descriptors: Option<u64>,
+}
+
+impl Machine {
+    fn here() -> Self {
+        let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+        Self {
+            root: PathBuf::from("/"),
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            capabilities: effective.into_iter().collect(),
+            descriptors: getrlimit(Resource::Nofile).maximum,
+        }
+    }
+
+    fn examine(&self, config: &Config) -> Vec<Item> {
+        let mut items = vec![self.kernel()];
+        items.push(self.capability(Capability::CAP_BPF, "loads the steering program"));
+        items.push(
+            self.capability(Capability::CAP_NET_ADMIN, "attaches it, sets rules, opens transparent sockets"),
+        );
+        let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
+        let interfaces = interfaces.chain(config.steering.egress.iter().map(|name| ("egress", name)));
+        items.extend(interfaces.map(|(side, name)| self.interface(side, name)));
+        items.push(self.forwarding("net/ipv4/ip_forward"));
+        items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
+        items.push(self.migration());
+        items.push(self.descriptor_limit(config.limits.sessions));
+        items
+    }
+
+    fn kernel(&self) -> Item {
+        let mut numbers =
+            self.release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version >= KERNEL_MIN {
+            return Item::ok("kernel", self.release.as_str());
+        }
+        let (major, minor) = KERNEL_MIN;
+        Item::fail("kernel", self.release.as_str(), format!("install {major}.{minor} or newer"))
+    }
+
+    fn capability(&self, capability: Capability, purpose: &str) -> Item {
+        let thing = format!("capability {capability}");
+        if self.capabilities.contains(&capability) {
+            return Item::ok(thing, "held");
+        }
+        Item::fail(
+            thing,
+            format!("not held, {purpose}"),
+            "run as root or grant it in the unit (AmbientCapabilities)",
+        )
+    }
+
+    fn interface(&self, side: &str, name: &InterfaceName) -> Item {
+        let name = name.as_str();
+        let thing = format!("{side} {name}");
+        let directory = self.root.join("sys/class/net").join(name);
+        if !directory.exists() {
+            return Item::fail(thing, "no such interface", "see `ip link`, correct [steering] or create it");
+        }
+        match std::fs::read_to_string(directory.join("operstate")).unwrap_or_default().trim() {
+            "down" => Item::warn(thing, "down", format!("ip link set {name} up")),
+            state => Item::ok(thing, state),
+        }
+    }
+
+    fn sysctl(&self, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.root.join("proc/sys").join(name)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Steered mail is delivered locally, but everything else, destinations under `bypass` excepted, is forwarded.
+    fn forwarding(&self, name: &str) -> Item {
+        let key = name.replace('/', ".");
+        match self.sysctl(name).as_deref() {
+            Some("0") => Item::warn(
+                key.as_str(),
+                "0, only steered mail passes this machine",
+                format!("if it is a gateway for the rest, sysctl -w {key}=1"),
+            ),
+            Some(value) => Item::ok(key, value),
+            None => {
+                Item::warn(key, "absent", "this kernel lacks the protocol; its mail cannot be taken over")
+            }
+        }
+    }
+
+    /// With it a connection in the queue of a closing listener moves to another (Documentation/networking/ip-sysctl).
+    fn migration(&self) -> Item {
+        const KEY: &str = "net.ipv4.tcp_migrate_req";
+        match self.sysctl("net/ipv4/tcp_migrate_req").as_deref() {
+            Some("0") => Item::ok(KEY, "0, `postern run` sets it to 1"),
+            Some(value) => Item::ok(KEY, value),
+            None => Item::fail(KEY, "absent", "install a kernel of 6.1 or newer"),
+        }
+    }
+
+    fn descriptor_limit(&self, wanted: Option<u32>) -> Item {
+        const THING: &str = "open descriptors";
+        let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
+        let sessions = limit.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_SESSION;
+        let value = format!("{limit}, enough for {sessions} sessions");
+        let wanted = wanted.map_or(SESSIONS_FEW, u64::from);
+        if sessions >= wanted {
+            return Item::ok(THING, value);
+        }
+        let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(DESCRIPTORS_RESERVED);
+        Item::warn(THING, value, format!("for {wanted} sessions set LimitNOFILE={needed} in the unit"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[certificates]\n\
+                        authority = { cert = \"a.pem\", key = \"a.key\" }\n[limits]\nsessions = 5000\n";
+
+    fn write(root: &Path, name: &str, text: &str) {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        std::fs::write(path, text).expect("file");
+    }
+
+    /// A machine that lacks nothing.
+    fn whole(root: &Path) -> Machine {
+        for (name, text) in [
+            ("sys/class/net/lan0/operstate", "up\n"),
+            ("sys/class/net/wan0/operstate", "up\n"),
+            ("proc/sys/net/ipv4/ip_forward", "1\n"),
+            ("proc/sys/net/ipv6/conf/all/forwarding", "1\n"),
+            ("proc/sys/net/ipv4/tcp_migrate_req", "0\n"),
+        ] {
+            write(root, name, text);
+        }
+        Machine {
+            root: root.to_owned(),
+            release: "6.1.0-13-amd64".to_owned(),
+            capabilities: vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
+            descriptors: Some(20_000),
+        }
+    }
+
+    fn said(machine: &Machine) -> Vec<String> {
+        let config = config::parse(TEXT, &machine.root.join("postern.toml")).expect("config");
+        machine.examine(&config).iter().filter(|item| item.level != Level::Ok).map(Item::to_string).collect()
+    }
+
+    #[test]
+    fn a_whole_machine_has_nothing_to_correct() {
+        let root = tempfile::tempdir().expect("directory");
+        assert_eq!(said(&whole(root.path())), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_remedy() {
+        let root = tempfile::tempdir().expect("directory");
+        let mut machine = whole(root.path());
+        machine.release = "5.10.0-28-amd64".to_owned();
+        machine.capabilities = vec![Capability::CAP_NET_ADMIN];
+        machine.descriptors = Some(1024);
+        std::fs::remove_dir_all(root.path().join("sys/class/net/lan0")).expect("remove");
+        write(root.path(), "sys/class/net/wan0/operstate", "down\n");
+        write(root.path(), "proc/sys/net/ipv4/ip_forward", "0\n");
+        std::fs::remove_dir_all(root.path().join("proc/sys/net/ipv6")).expect("remove");
+        let said = said(&machine);
+        for (line, parts) in said.iter().zip([
+            ["fail  kernel: 5.10.0-28-amd64", "install 6.1"],
+            ["fail  capability CAP_BPF: not held", "AmbientCapabilities"],
+            ["fail  ingress lan0: no such interface", "ip link"],
+            ["warn  egress wan0: down", "ip link set wan0 up"],
+            ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
+            ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
+            ["warn  open descriptors: 1024, enough for 384 sessions", "LimitNOFILE=10256"],
+        ]) {
+            assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
+        }
+        assert_eq!(said.len(), 7, "{said:?}");
+    }
+
+    #[test]
+    fn newer_kernels_are_newer() {
+        let root = tempfile::tempdir().expect("directory");
+        let mut machine = whole(root.path());
+        for (release, level) in [
+            ("6.1", Level::Ok),
+            ("6.18.5+", Level::Ok),
+            ("10.0.1", Level::Ok),
+            ("6.0.19", Level::Fail),
+            ("", Level::Fail),
+        ] {
+            machine.release = release.to_owned();
+            assert_eq!(machine.kernel().level, level, "{release:?}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::fault::Reason;
+use super::parse::Report;
+use super::shape::{self, List, Number, Text};
+use super::{
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, ServerCertificate,
+    Source, Steering, Tls, TlsVersion, Verdict, names,
+};
+
+const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
+/// `sun_path` without its NUL (unix(7)).
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+/// Mail clients hold up to a dozen connections, and a whole office may sit behind one address.
+const SESSIONS_PER_CLIENT_DEFAULT: u32 = 1024;
+/// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
+const SESSIONS_MAX: i64 = 524_288;
+/// Networks are looked through one by one for each connection.
+const BYPASS_ENTRIES_MAX: usize = 4096;
+/// Each is parsed at start and on reload.
+const SERVER_CERTIFICATES_MAX: usize = 4096;
+/// Interfaces that the steering program's map has room for; the same bound serves egress.
+const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
+
+/// Every value is judged, even after a fault. `None` when a value that has no default is missing or wrong.
+pub(super) fn judge(
+    report: &mut Report<'_>,
+    file: &shape::File,
+    base: &Path,
+    root: &DeTable<'_>,
+) -> Option<Config> {
+    let section = |name: &str| root.get(name).map(Spanned::span);
+    let steering = steering(report, &file.steering, section("steering"));
+    let tls = tls(report, &file.tls, base);
+    let certificates = certificates(report, &file.certificates, base, section("certificates"));
+    let action = action(report, &file.action);
+    let limits = limits(report, &file.limits);
+    let admin = admin(report, &file.admin, base);
+    Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, admin })
+}
+
+fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<usize>>) -> Option<Steering> {
+    let mut seen = BTreeMap::new();
+    let ingress = interfaces(report, "steering.ingress", file.ingress.as_ref(), near.clone(), &mut seen);
+    let of_ingress = std::mem::take(&mut seen);
+    let egress = interfaces(report, "steering.egress", file.egress.as_ref(), near, &mut seen);
+    for name in file.egress.iter().flat_map(Spanned::get_ref) {
+        if let Some(&first) = of_ingress.get(name.get_ref()) {
+            report.add("steering.egress", name.span(), Reason::BothSides { first });
+        }
+    }
+    let source = word(report, "steering.source", file.source.as_ref(), Source::Gateway, names::source);
+    let workers = file.workers.as_ref().map(|workers| {
+        let max = i64::from(proxy_ebpf::WORKERS_MAX);
+        number(report, "steering.workers", Some(workers), 1, (1, max), "one listener per worker and family")
+    });
+    Some(Steering { ingress: ingress?, egress: egress?, source, workers })
+}
+
+fn interfaces(
+    report: &mut Report<'_>,
+    key: &str,
+    list: Option<&List>,
+    near: Option<Range<usize>>,
+    seen: &mut BTreeMap<String, usize>,
+) -> Option<Vec<InterfaceName>> {
+    let Some(list) = list else {
+        report.missing(key, near, "list interface names, such as [\"eth0\"]");
+        return None;
+    };
+    if list.get_ref().is_empty() {
+        report.add(key, list.span(), Reason::Empty { remedy: "list at least one interface" });
+        return None;
+    }
+    room(report, key, list, INTERFACES_MAX);
+    let each = |report: &mut Report<'_>, text: &Text| {
+        let name = report.kept(key, text, names::interface)?;
+        unique(report, key, text, text.get_ref().clone(), seen).then_some(name)
+    };
+    Some(all(report, list, each))
+}
+
+fn tls(report: &mut Report<'_>, file: &shape::Tls, base: &Path) -> Tls {
+    let (system_roots, root_files) = roots(report, file.roots.as_ref(), base);
+    let fault = &file.fault;
+    let mut verdict =
+        |key, text: &Option<Text>, default| word(report, key, text.as_ref(), default, names::verdict);
+    let faults = FaultPolicy {
+        expired: verdict("tls.fault.expired", &fault.expired, Verdict::Block),
+        not_yet_valid: verdict("tls.fault.not_yet_valid", &fault.not_yet_valid, Verdict::Block),
+        untrusted: verdict("tls.fault.untrusted", &fault.untrusted, Verdict::Block),
+        wrong_name: verdict("tls.fault.wrong_name", &fault.wrong_name, Verdict::Block),
+        no_name: verdict("tls.fault.no_name", &fault.no_name, Verdict::Allow),
+    };
+    let min_version =
+        word(report, "tls.min_version", file.min_version.as_ref(), TlsVersion::Tls12, names::version);
+    Tls { system_roots, root_files, faults, min_version }
+}
+
+fn roots(report: &mut Report<'_>, list: Option<&List>, base: &Path) -> (bool, Vec<PathBuf>) {
+    const KEY: &str = "tls.roots";
+    let Some(list) = list else { return (true, Vec::new()) };
+    if list.get_ref().is_empty() {
+        let remedy = "without roots no server can be verified: list \"system\" or PEM files";
+        report.add(KEY, list.span(), Reason::Empty { remedy });
+    }
+    let mut seen = BTreeMap::new();
+    let mut system = false;
+    let files = all(report, list, |report, text| {
+        if !unique(report, KEY, text, text.get_ref().clone(), &mut seen) {
+            return None;
+        }
+        if text.get_ref() == "system" {
+            system = true;
+            return None;
+        }
+        path(report, KEY, text, base)
+    });
+    (system, files)
+}
+
+fn certificates(
+    report: &mut Report<'_>,
+    file: &shape::Certificates,
+    base: &Path,
+    near: Option<Range<usize>>,
+) -> Option<Certificates> {
+    let authority = authority(report, file.authority.as_ref(), base, near);
+    let mut seen = BTreeMap::new();
+    let mut server = Vec::new();
+    for (index, entry) in file.server.iter().enumerate().take(SERVER_CERTIFICATES_MAX) {
+        server.extend(server_certificate(report, index, entry, base, &mut seen));
+    }
+    if let Some(beyond) = file.server.get(SERVER_CERTIFICATES_MAX) {
+        let reason = Reason::TooMany { count: file.server.len(), max: SERVER_CERTIFICATES_MAX };
+        report.add("certificates.server", beyond.span(), reason);
+    }
+    Some(Certificates { authority: authority?, server })
+}
+
+fn authority(
+    report: &mut Report<'_>,
+    files: Option<&Spanned<shape::KeyFiles>>,
+    base: &Path,
+    near: Option<Range<usize>>,
+) -> Option<KeyFiles> {
+    const REMEDY: &str = "make one with `postern ca init` and write authority = { cert = \"authority.pem\", key = \"authority.key\" }";
+    let Some(files) = files else {
+        report.missing("certificates.authority", near, REMEDY);
+        return None;
+    };
+    let paths = KeyPaths { cert: files.get_ref().cert.as_ref(), key: files.get_ref().key.as_ref() };
+    key_files(report, "certificates.authority", &paths, files.span(), base)
+}
+
+struct KeyPaths<'a> {
+    cert: Option<&'a Text>,
+    key: Option<&'a Text>,
+}
+
+fn key_files(
+    report: &mut Report<'_>,
+    prefix: &str,
+    paths: &KeyPaths<'_>,
+    near: Range<usize>,
+    base: &Path,
+) -> Option<KeyFiles> {
+    let mut one = |name: &str, text: Option<&Text>, remedy| {
+        let key = format!("{prefix}.{name}");
+        let Some(text) = text else {
+            report.missing(&key, Some(near.clone()), remedy);
+            return None;
+        };
+        path(report, &key, text, base)
+    };
+    let cert = one("cert", paths.cert, "name the PEM file of the certificate chain");
+    let key = one("key", paths.key, "name the PEM file of the private key");
+    Some(KeyFiles { cert: cert?, key: key? })
+}
+
+fn server_certificate(
+    report: &mut Report<'_>,
+    index: usize,
+    entry: &Spanned<shape::ServerCertificate>,
+    base: &Path,
+    seen: &mut BTreeMap<String, usize>,
+) -> Option<ServerCertificate> {
+    let prefix = format!("certificates.server[{index}]");
+    let key = format!("{prefix}.names");
+    let file = entry.get_ref();
+    let paths = KeyPaths { cert: file.cert.as_ref(), key: file.key.as_ref() };
+    let files = key_files(report, &prefix, &paths, entry.span(), base);
+    let Some(list) = &file.names else {
+        report.missing(
+            &key,
+            Some(entry.span()),
+            "list the names that clients send as SNI, such as [\"imap.example.org\"]",
+        );
+        return None;
+    };
+    if list.get_ref().is_empty() {
+        report.add(key.as_str(), list.span(), Reason::Empty { remedy: "list at least one name" });
+    }
+    let names = all(report, list, |report, text| {
+        let name = report.kept(&key, text, names::server_name)?;
+        unique(report, &key, text, name.clone(), seen).then_some(name)
+    });
+    Some(ServerCertificate { names, files: files? })
+}
+
+fn action(report: &mut Report<'_>, file: &shape::Action) -> Action {
+    const BYPASS: &str = "action.bypass";
+    // These three have one value each in this version; the words are read so that a wish for another is answered.
+    word(report, "action.starttls", file.starttls.as_ref(), (), names::starttls);
+    word(report, "action.cleartext", file.cleartext.as_ref(), (), names::cleartext);
+    word(report, "action.inspect", file.inspect.as_ref(), (), names::inspect);
+    let Some(list) = &file.bypass else { return Action { bypass: Vec::new() } };
+    room(report, BYPASS, list, BYPASS_ENTRIES_MAX);
+    let mut seen = BTreeMap::new();
+    let bypass = all(report, list, |report, text| {
+        let net = report.kept(BYPASS, text, names::network)?;
+        unique(report, BYPASS, text, net.to_string(), &mut seen).then_some(net)
+    });
+    Action { bypass }
+}
+
+fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
+    let sessions = file.sessions.as_ref().map(|sessions| {
+        number(report, "limits.sessions", Some(sessions), 1, (1, SESSIONS_MAX), "two descriptors a session")
+    });
+    let sessions_per_client = number(
+        report,
+        "limits.sessions_per_client",
+        file.sessions_per_client.as_ref(),
+        SESSIONS_PER_CLIENT_DEFAULT,
+        (1, SESSIONS_MAX),
+        "two descriptors a session",
+    );
+    let mut seconds = |key, value: &Option<Number>, default, range, why| {
+        Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
+    };
+    let patience = "clients give up after one to two minutes";
+    let idle = "IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more leave room";
+    Limits {
+        sessions,
+        sessions_per_client,
+        connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
+        handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 30, (1, 300), patience),
+        idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
+        drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
+    }
+}
+
+fn admin(report: &mut Report<'_>, file: &shape::Admin, base: &Path) -> Admin {
+    const KEY: &str = "admin.socket";
+    let Some(text) = &file.socket else { return Admin { socket: PathBuf::from(ADMIN_SOCKET_DEFAULT) } };
+    let socket = path(report, KEY, text, base).unwrap_or_default();
+    let octets = socket.as_os_str().as_bytes().len();
+    if octets > SOCKET_PATH_OCTETS_MAX {
+        report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_OCTETS_MAX });
+    }
+    Admin { socket }
+}
+
+impl Report<'_> {
+    /// The value that a text means, or a fault.
+    fn kept<T>(&mut self, key: &str, text: &Text, read: impl Fn(&str) -> Result<T, Reason>) -> Option<T> {
+        read(text.get_ref()).map_err(|reason| self.add(key, text.span(), reason)).ok()
+    }
+}
+
+/// The value that a word means; its default when there is none or when it is wrong.
+fn word<T>(
+    report: &mut Report<'_>,
+    key: &str,
+    text: Option<&Text>,
+    default: T,
+    read: impl Fn(&str) -> Result<T, Reason>,
+) -> T {
+    text.and_then(|text| report.kept(key, text, read)).unwrap_or(default)
+}
+
+/// The number, if it lies in its range; its default otherwise.
+fn number<N: TryFrom<i64>>(
+    report: &mut Report<'_>,
+    key: &str,
+    value: Option<&Number>,
+    default: N,
+    (min, max): (i64, i64),
+    why: &'static str,
+) -> N {
+    let Some(value) = value else { return default };
+    let number = *value.get_ref();
+    match N::try_from(number) {
+        Ok(fits) if (min..=max).contains(&number) => fits,
+        _ => {
+            report.add(key, value.span(), Reason::OutOfRange { min, max, why });
+            default
+        }
+    }
+}
+
+/// Relative paths are meant from the directory of the file.
+fn path(report: &mut Report<'_>, key: &str, text: &Text, base: &Path) -> Option<PathBuf> {
+    if text.get_ref().is_empty() {
+        report.add(key, text.span(), Reason::Empty { remedy: "name a file" });
+        return None;
+    }
+    Some(base.join(text.get_ref()))
+}
+
+fn all<T>(
+    report: &mut Report<'_>,
+    list: &List,
+    mut each: impl FnMut(&mut Report<'_>, &Text) -> Option<T>,
+) -> Vec<T> {
+    list.get_ref().iter().filter_map(|text| each(report, text)).collect()
+}
+
+fn room(report: &mut Report<'_>, key: &str, list: &List, max: usize) {
+    let count = list.get_ref().len();
+    if count > max {
+        report.add(key, list.span(), Reason::TooMany { count, max });
+    }
+}
+
+/// Whether this is the first; `seen` remembers the line.
+fn unique(
+    report: &mut Report<'_>,
+    key: &str,
+    text: &Text,
+    value: String,
+    seen: &mut BTreeMap<String, usize>,
+) -> bool {
+    let line = report.place(&text.span()).line;
+    match seen.entry(value) {
+        Entry::Vacant(place) => {
+            place.insert(line);
+            true
+        }
+        Entry::Occupied(first) => {
+            report.add(key, text.span(), Reason::Duplicate { first: *first.get() });
+            false
+        }
+    }
+}

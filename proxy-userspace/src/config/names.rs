@@ -1,0 +1,161 @@
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+use super::fault::Reason;
+use super::{InterfaceName, Source, TlsVersion, Verdict};
+
+/// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
+const INTERFACE_NAME_OCTETS_MAX: usize = 15;
+/// Octets of a DNS name in text form (RFC 1035 section 2.3.4).
+const DNS_NAME_OCTETS_MAX: usize = 253;
+/// Octets of one label (RFC 1035 section 2.3.4).
+const DNS_LABEL_OCTETS_MAX: usize = 63;
+
+/// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
+pub(super) fn interface(text: &str) -> Result<InterfaceName, Reason> {
+    let fits = (1..=INTERFACE_NAME_OCTETS_MAX).contains(&text.len());
+    let forbidden = |octet: u8| {
+        octet == b'/' || octet == b':' || octet.is_ascii_whitespace() || octet == 0x0b || octet == 0
+    };
+    if !fits || matches!(text, "." | "..") || text.bytes().any(forbidden) {
+        return Err(Reason::NotAnInterface);
+    }
+    Ok(InterfaceName(text.to_owned()))
+}
+
+/// A bare address is a network of one host.
+pub(super) fn network(text: &str) -> Result<IpNet, Reason> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let net: IpNet = text.parse().map_err(|_| Reason::NotANetwork)?;
+    if net.trunc() != net {
+        return Err(Reason::HostBits { network: net.trunc() });
+    }
+    Ok(net)
+}
+
+/// A name that may stand in SNI (RFC 6066 section 3), lower-cased; `*` stands for exactly one first label (RFC 6125).
+pub(super) fn server_name(text: &str) -> Result<String, Reason> {
+    let refuse = |why| Err(Reason::NotAServerName { why });
+    if !text.is_ascii() {
+        return refuse("not ASCII, write international names as xn-- labels");
+    }
+    if text.len() > DNS_NAME_OCTETS_MAX {
+        return refuse("longer than 253 octets");
+    }
+    let name = text.to_ascii_lowercase();
+    let host = name.strip_prefix("*.").unwrap_or(&name);
+    if host.contains('*') {
+        return refuse("`*` stands only for the whole first label");
+    }
+    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return refuse("clients never send an address as SNI");
+    }
+    if let Some(why) = host.split('.').find_map(label_fault) {
+        return refuse(why);
+    }
+    Ok(name)
+}
+
+fn label_fault(label: &str) -> Option<&'static str> {
+    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+    if label.is_empty() {
+        Some("empty label (two dots, or a dot at an end)")
+    } else if label.len() > DNS_LABEL_OCTETS_MAX {
+        Some("a label longer than 63 octets")
+    } else if !label.bytes().all(allowed) {
+        Some("only letters, digits, `-` and dots")
+    } else if label.starts_with('-') || label.ends_with('-') {
+        Some("a label starts or ends with `-`")
+    } else {
+        None
+    }
+}
+
+pub(super) fn verdict(text: &str) -> Result<Verdict, Reason> {
+    match text {
+        "block" => Ok(Verdict::Block),
+        "mirror" => Ok(Verdict::Mirror),
+        "allow" => Ok(Verdict::Allow),
+        _ => Err(Reason::UnknownWord { what: "verdict", known: &["block", "mirror", "allow"] }),
+    }
+}
+
+pub(super) fn version(text: &str) -> Result<TlsVersion, Reason> {
+    match text {
+        "1.2" => Ok(TlsVersion::Tls12),
+        "1.3" => Ok(TlsVersion::Tls13),
+        "1.0" | "1.1" | "SSLv2" | "SSLv3" => Err(Reason::ObsoleteVersion),
+        _ => Err(Reason::UnknownWord { what: "TLS version", known: &["1.2", "1.3"] }),
+    }
+}
+
+pub(super) fn source(text: &str) -> Result<Source, Reason> {
+    match text {
+        "gateway" => Ok(Source::Gateway),
+        "client" => Err(Reason::NotYet {
+            what: "source = \"client\" comes with a later release, servers now see the gateway's address",
+            remedy: "use \"gateway\"",
+        }),
+        _ => Err(Reason::UnknownWord { what: "source", known: &["gateway"] }),
+    }
+}
+
+pub(super) fn starttls(text: &str) -> Result<(), Reason> {
+    match text {
+        "inspect" => Ok(()),
+        "strip" | "bypass" => Err(Reason::NotYet {
+            what: "every STARTTLS is taken over; \"strip\" and \"bypass\" come with a later release",
+            remedy: "use \"inspect\" or remove the line; list destinations to leave alone in action.bypass",
+        }),
+        _ => Err(Reason::UnknownWord { what: "treatment of STARTTLS", known: &["inspect"] }),
+    }
+}
+
+pub(super) fn cleartext(text: &str) -> Result<(), Reason> {
+    match text {
+        "refuse" => Ok(()),
+        "inspect" => Err(Reason::NotYet {
+            what: "logins in clear text are always refused; \"inspect\" comes with a later release",
+            remedy: "use \"refuse\" or remove the line",
+        }),
+        _ => Err(Reason::UnknownWord { what: "treatment of clear text", known: &["refuse"] }),
+    }
+}
+
+pub(super) fn inspect(text: &str) -> Result<(), Reason> {
+    match text {
+        "none" => Ok(()),
+        "full" => Err(Reason::NotYet {
+            what: "mail is relayed without being judged; \"full\" comes with a later release",
+            remedy: "use \"none\" or remove the line",
+        }),
+        _ => Err(Reason::UnknownWord { what: "depth of inspection", known: &["none"] }),
+    }
+}
+
+/// Keys that the design knows and this version does not, by their path.
+pub(super) fn later(path: &str) -> Option<Reason> {
+    let (what, remedy) = match path {
+        "steering.on_exit" => {
+            ("a stop is open: while Postern is down, mail flows uninspected", "remove the line")
+        }
+        "tls.offload" => {
+            ("offload comes with kernel TLS; every record layer runs in user space", "remove the line")
+        }
+        "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
+            ("revocation is not looked at; this fault comes with a later release", "remove the line")
+        }
+        "action.client_certificate" => (
+            "a server that asks for a client certificate is answered with none; the choice comes with a later release",
+            "remove the line",
+        ),
+        "policy" | "policies" | "profile" | "profiles" | "unmatched" | "steering.unmatched" => (
+            "there is one implicit policy, and ports 143 and 993 are always steered; policies come with a later release",
+            "remove it, and use [tls] and [action]",
+        ),
+        _ => return None,
+    };
+    Some(Reason::NotYet { what, remedy })
+}

@@ -1,0 +1,94 @@
+//! Every value is optional here, so that what is missing can be told together with what is wrong.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(super) type Text = Spanned<String>;
+pub(super) type List = Spanned<Vec<Text>>;
+pub(super) type Number = Spanned<i64>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) steering: Steering,
+    pub(super) tls: Tls,
+    pub(super) certificates: Certificates,
+    pub(super) action: Action,
+    pub(super) limits: Limits,
+    pub(super) admin: Admin,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Steering {
+    pub(super) ingress: Option<List>,
+    pub(super) egress: Option<List>,
+    pub(super) source: Option<Text>,
+    pub(super) workers: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) roots: Option<List>,
+    pub(super) min_version: Option<Text>,
+    pub(super) fault: TlsFault,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TlsFault {
+    pub(super) expired: Option<Text>,
+    pub(super) not_yet_valid: Option<Text>,
+    pub(super) untrusted: Option<Text>,
+    pub(super) wrong_name: Option<Text>,
+    pub(super) no_name: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Certificates {
+    pub(super) authority: Option<Spanned<KeyFiles>>,
+    pub(super) server: Vec<Spanned<ServerCertificate>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeyFiles {
+    pub(super) cert: Option<Text>,
+    pub(super) key: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerCertificate {
+    pub(super) names: Option<List>,
+    pub(super) cert: Option<Text>,
+    pub(super) key: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Action {
+    pub(super) starttls: Option<Text>,
+    pub(super) cleartext: Option<Text>,
+    pub(super) inspect: Option<Text>,
+    pub(super) bypass: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) sessions: Option<Number>,
+    pub(super) sessions_per_client: Option<Number>,
+    pub(super) connect_seconds: Option<Number>,
+    pub(super) handshake_seconds: Option<Number>,
+    pub(super) idle_seconds: Option<Number>,
+    pub(super) drain_seconds: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Admin {
+    pub(super) socket: Option<Text>,
+}

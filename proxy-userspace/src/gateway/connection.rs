@@ -1,0 +1,86 @@
+//! One connection, from accept to record.
+
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpStream;
+
+use super::worker::Local;
+use crate::accept::egress::{Egress, EgressFault};
+use crate::accept::keep_alive;
+use crate::failure::{Cause, Failure};
+use crate::handshake::{Finished, Terms, handshake};
+use crate::inspect::FirstOctets;
+use crate::layer::split;
+use crate::record::Record;
+use crate::relay::{self, End, splice};
+use crate::words::{ClientAddr, OriginalDst, Side};
+
+/// The whole life of a connection. Its record is written when this ends, however it ends.
+pub(super) async fn serve(socket: TcpStream, client: ClientAddr, destination: OriginalDst, local: &Local) {
+    let mut record = local.shared.records.open(client, destination);
+    let result = carry(socket, destination, local, &mut record).await;
+    record.close(result);
+}
+
+async fn carry(
+    client: TcpStream,
+    destination: OriginalDst,
+    local: &Local,
+    record: &mut Record,
+) -> Result<(), Failure> {
+    let policy = local.shared.policy.load_full();
+    let egress = local.egress.borrow_mut().route(destination);
+    match &egress {
+        Ok(egress) => record.egress(egress.interface.as_str()),
+        Err(_) => {
+            local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let limits = &policy.config.limits;
+    if policy.config.action.bypasses(destination.ip()) {
+        record.bypass();
+        return bypass(client, egress, destination, local, record, limits.connect, limits.idle).await;
+    }
+    let terms = Terms { destination, trust: &policy.trust, limits, pool: &local.pool };
+    // Boxed: a handshake's state is large and gone before the session idles.
+    let (downstream, upstream) = Box::pin(handshake(client, egress, &terms, record)).await?;
+    let downstream = records(downstream, local, Side::Downstream)?;
+    let upstream = records(upstream, local, Side::Upstream)?;
+    let inspect = (FirstOctets::default(), FirstOctets::default());
+    ended(relay::relay(downstream, upstream, inspect, &record.meter(), limits.idle).await)
+}
+
+fn records(
+    side: Finished,
+    local: &Local,
+    name: Side,
+) -> Result<(crate::layer::UserReceive, crate::layer::UserTransmit), Failure> {
+    split(side.socket, side.secrets, side.kernel, &local.pool)
+        .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })
+}
+
+async fn bypass(
+    client: TcpStream,
+    egress: Result<Egress, EgressFault>,
+    destination: OriginalDst,
+    local: &Local,
+    record: &Record,
+    connect: std::time::Duration,
+    idle: std::time::Duration,
+) -> Result<(), Failure> {
+    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
+    let server = crate::handshake::connect_upstream(destination, connect).await.map_err(Failure::upstream)?;
+    keep_alive(&server);
+    ended(splice::relay(&client, &server, &local.pipes, &record.meter(), idle).await)
+}
+
+fn ended(end: End) -> Result<(), Failure> {
+    let (side, cause) = match end {
+        End::Closed => return Ok(()),
+        End::Truncated(side) => (side, Cause::Truncated),
+        End::Idle => (Side::Downstream, Cause::Idle),
+        End::Failed(side, fault) => (side, Cause::Layer(fault)),
+        End::Refused(refusal) => (Side::Downstream, Cause::Refused(refusal)),
+    };
+    Err(Failure { side, cause })
+}

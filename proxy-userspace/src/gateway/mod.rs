@@ -1,0 +1,292 @@
+//! The spine: one connection from accept to record, the workers that run it, and the daemon around them.
+
+/// One connection.
+mod connection;
+/// One thread per core: a single-threaded runtime, its listeners, its sessions.
+mod worker;
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use proxy_ebpf::{Exit, Family, WORKERS_MAX};
+use rustix::process::{Resource, getrlimit};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::worker::{Shared, Worker};
+use crate::accept::{Admission, listen};
+use crate::admin::{
+    AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask, serve,
+};
+use crate::config::{self, Config};
+use crate::handshake::Trust;
+use crate::record::Records;
+use crate::steering::program::Program;
+use crate::steering::routing::{self, Routing, interface_index};
+use crate::steering::sysctl::Sysctls;
+
+/// Descriptors that are not sessions': maps, listeners, pipes, logs.
+const DESCRIPTORS_RESERVED: u64 = 256;
+/// Sessions when no limit on descriptors is set.
+const SESSIONS_UNLIMITED: u64 = 100_000;
+
+/// One policy generation: a connection holds its own until it ends.
+pub(crate) struct Policy {
+    pub(crate) config: Config,
+    pub(crate) trust: Trust,
+}
+
+impl Policy {
+    fn load(config: Config) -> Result<Self> {
+        let trust = Trust::load(&config)?;
+        Ok(Self { config, trust })
+    }
+
+    fn sessions(&self) -> u64 {
+        let derived = getrlimit(Resource::Nofile)
+            .current
+            .map_or(SESSIONS_UNLIMITED, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED) / 2);
+        self.config.limits.sessions.map_or(derived, u64::from)
+    }
+}
+
+/// Run until TERM or INT; everything that was installed is gone afterwards.
+///
+/// # Errors
+/// What could not be installed, in an operator's words. Nothing is left behind then.
+pub fn run(config: Config, path: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(daemon(config, path))
+}
+
+async fn daemon(config: Config, path: &Path) -> Result<()> {
+    let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
+    let policy = Policy::load(config)?;
+    let mut signals = Signals::new()?;
+    let socket = admin_socket(&policy.config.admin.socket)?;
+    let cleared = routing::clear_leftovers()?;
+    if cleared.rules + cleared.routes > 0 {
+        tracing::warn!(rules = cleared.rules, routes = cleared.routes, "removed what a killed predecessor left");
+    }
+    let (records, writer) = Records::to_stdout()?;
+    let steering = policy.config.steering.clone();
+    let workers = worker_count(steering.workers);
+    let admission =
+        Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+    let shared = Shared {
+        policy: Arc::new(ArcSwap::from_pointee(policy)),
+        admission,
+        records: records.clone(),
+        egress_refused: Arc::default(),
+    };
+    let mut sysctls = Sysctls::apply()?;
+    let mut program = Program::load()?;
+    let (listeners, sockets) = open_listeners(&mut program, workers)?;
+    let mut ingress = Vec::new();
+    for name in &steering.ingress {
+        ingress.push(InterfaceStatus { name: name.as_str().to_owned(), index: interface_index(name)? });
+    }
+    program.set_ingress(&ingress.iter().map(|interface| interface.index).collect::<Vec<_>>())?;
+    let mut threads = Vec::new();
+    for (index, (v4, v6)) in (0u32..).zip(sockets) {
+        threads.push(Worker::start(index, [v4, v6], shared.clone(), &steering.egress)?);
+    }
+    program.attach()?;
+    let installed = Routing::install(&steering.ingress)?;
+    tracing::info!(
+        workers,
+        ipv6 = %installed.ipv6,
+        "steering IMAP (ports 143 and 993) from {} to {}",
+        names(&steering.ingress),
+        names(&steering.egress)
+    );
+
+    let state = State { started, path: path.to_owned(), listeners, ingress };
+    {
+        let status = async || state.status(&program, &threads, &shared, &records);
+        let served = serve(socket, status);
+        tokio::pin!(served);
+        loop {
+            tokio::select! {
+                ended = &mut served => { ended.context("the admin socket ended")?; }
+                asked = signals.next() => match asked {
+                    Asked::Reload => reload(path, &shared),
+                    Asked::Stop => break,
+                },
+            }
+        }
+    }
+    tracing::info!("stopping: new mail is no longer steered and flows uninspected from now on");
+    installed.remove()?;
+    drop(program);
+    drain(&mut signals, &shared).await;
+    for thread in threads {
+        thread.stop();
+    }
+    sysctls.restore()?;
+    drop((shared, records));
+    let _ = writer.join();
+    Ok(())
+}
+
+/// Sessions go on until they end, the drain limit, or a second signal.
+async fn drain(signals: &mut Signals, shared: &Shared) {
+    let limit = shared.policy.load().config.limits.drain;
+    let empty = async {
+        while shared.admission.numbers().active > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let active = shared.admission.numbers().active;
+    if active > 0 {
+        tracing::info!(active, seconds = limit.as_secs(), "draining; a second signal cuts");
+    }
+    tokio::select! {
+        () = empty => {}
+        () = tokio::time::sleep(limit) => tracing::warn!("the drain limit is over: cutting what is left"),
+        () = signals.stop() => tracing::warn!("second signal: cutting what is left"),
+    }
+}
+
+/// A new policy for connections from now on; the old one stays, loudly, when the new one is wrong.
+fn reload(path: &Path, shared: &Shared) {
+    let loaded = config::load(path).map_err(anyhow::Error::from).and_then(|config| {
+        let running = &shared.policy.load().config;
+        if config.steering != running.steering || config.admin != running.admin {
+            bail!("[steering] and [admin] change with a restart only");
+        }
+        Policy::load(config)
+    });
+    match loaded {
+        Ok(policy) => {
+            shared.admission.set(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+            shared.policy.store(Arc::new(policy));
+            tracing::info!(path = %path.display(), "configuration reloaded");
+        }
+        Err(error) => {
+            tracing::error!("configuration NOT reloaded, the old one stays in force: {error:#}");
+        }
+    }
+}
+
+/// The socket doubles as the proof that no other daemon runs, before anything is cleared.
+fn admin_socket(path: &Path) -> Result<AdminSocket> {
+    if let Ok(other) = ask(path) {
+        bail!("another postern (pid {}) answers on {}; stop it first", other.pid, path.display());
+    }
+    Ok(AdminSocket::bind(path)?)
+}
+
+fn worker_count(wanted: Option<u16>) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    wanted.map_or(cores, u32::from).clamp(1, WORKERS_MAX)
+}
+
+type WorkerSockets = (TcpListener, TcpListener);
+
+/// One listener per worker and family, all of a family on one port, each in its slot of the socket map.
+fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerStatus>, Vec<WorkerSockets>)> {
+    let (mut shown, mut sockets) = (Vec::new(), Vec::new());
+    let mut ports = [0, 0];
+    for worker in 0..workers {
+        let mut open = |family, port: &mut u16, name: &str| -> Result<TcpListener> {
+            let listener = listen(family, *port)
+                .with_context(|| format!("opening the {name} listener of worker {worker} (needs CAP_NET_ADMIN)"))?;
+            let address = listener.local_addr()?;
+            *port = address.port();
+            program.add_listener(family, worker, &listener)?;
+            shown.push(ListenerStatus { family: name.to_owned(), address, worker });
+            Ok(listener)
+        };
+        let [port4, port6] = &mut ports;
+        sockets.push((open(Family::V4, port4, "ipv4")?, open(Family::V6, port6, "ipv6")?));
+    }
+    Ok((shown, sockets))
+}
+
+fn names(interfaces: &[config::InterfaceName]) -> String {
+    interfaces.iter().map(config::InterfaceName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// What does not change while the daemon runs.
+struct State {
+    started: String,
+    path: PathBuf,
+    listeners: Vec<ListenerStatus>,
+    ingress: Vec<InterfaceStatus>,
+}
+
+impl State {
+    fn status(&self, program: &Program, threads: &[Worker], shared: &Shared, records: &Records) -> Status {
+        let counters = program.counters().unwrap_or_default();
+        let installed = routing::installed().unwrap_or_default();
+        let (rules, routes) = installed.into_iter().partition(|line| line.contains(" rule "));
+        let numbers = shared.admission.numbers();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started.clone(),
+            config: self.path.clone(),
+            on_exit: "open".to_owned(),
+            workers: threads.iter().map(Worker::status).collect::<Vec<WorkerStatus>>(),
+            listeners: self.listeners.clone(),
+            steering: SteeringStatus {
+                program_id: program.id().unwrap_or_default(),
+                attached: true,
+                ingress: self.ingress.clone(),
+                counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(counters).collect(),
+            },
+            rules,
+            routes,
+            sessions: SessionsStatus {
+                active: numbers.active,
+                limit: numbers.limit,
+                accepted_total: numbers.accepted,
+                refused_total: numbers.refused_total,
+                refused_client: numbers.refused_client,
+                refused_egress: shared.egress_refused.load(std::sync::atomic::Ordering::Relaxed),
+            },
+            records_lost: records.lost(),
+        }
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while let Asked::Reload = self.next().await {}
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    Stop,
+}

@@ -1,0 +1,389 @@
+//! The dialogue with a mail client until STARTTLS: RFC 9051 section 6.2.1, and RFC 8314 section 5 on why no login.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::line::{LineFault, LineReader, Literal, TAG_BYTES_MAX};
+
+/// Commands in clear text on one connection. A client needs three; the bound also bounds our answers.
+pub const COMMANDS_MAX: u32 = 100;
+
+/// Commands answered BAD on one connection: a peer that does not speak IMAP is not listened to for long.
+pub const BAD_COMMANDS_MAX: u32 = 10;
+
+/// Octets of `{n+}` literals (RFC 7888) swallowed per command. They are not advertised; 4,096 is what its
+/// `LITERAL-` allows unasked, and a LOGIN has two.
+pub const LITERAL_BYTES_MAX: u64 = 8192;
+
+/// The longest reason in a line of ours.
+const REASON_BYTES_MAX: usize = 512;
+
+/// Request methods of HTTP (RFC 9110 section 9, RFC 5789) and the preface of HTTP/2 (RFC 9113 section 3.4).
+const HTTP_METHODS: [&[u8]; 10] =
+    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
+
+/// The first octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Why the dialogue with a client was ended.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ClientFault {
+    /// Octets behind the STARTTLS line, before it was answered: the command injection of CVE-2011-0411.
+    #[error("the client sent clear text behind its STARTTLS, where only TLS may follow")]
+    PipelinedAfterStartTls,
+    /// A TLS ClientHello where clear text is spoken.
+    #[error("the client started TLS at once on the STARTTLS port; set it to STARTTLS, or to port 993")]
+    TlsOnClearPort,
+    /// An HTTP request: a browser was made to speak to a mail port (ALPACA).
+    #[error("the client sent an HTTP request to the IMAP port")]
+    HttpOnClearPort,
+    /// Octets that are no line.
+    #[error("the client sent {0}")]
+    Line(#[from] LineFault),
+    /// A literal of more than [`LITERAL_BYTES_MAX`] octets that does not wait to be asked for.
+    #[error("the client sent literals of more than {LITERAL_BYTES_MAX} octets in one command before TLS")]
+    LiteralTooLong,
+    /// More than [`BAD_COMMANDS_MAX`] commands were answered BAD.
+    #[error("the client sent more than {BAD_COMMANDS_MAX} bad commands before TLS")]
+    TooManyBadCommands,
+    /// More than [`COMMANDS_MAX`] commands.
+    #[error("the client sent more than {COMMANDS_MAX} commands before TLS")]
+    TooManyCommands,
+}
+
+impl ClientFault {
+    /// The word in records.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::PipelinedAfterStartTls => "starttls_pipelined",
+            Self::TlsOnClearPort => "tls_on_starttls_port",
+            Self::HttpOnClearPort => "http_on_starttls_port",
+            Self::Line(fault) => fault.reason(),
+            Self::LiteralTooLong => "literal_too_long",
+            Self::TooManyBadCommands => "too_many_bad_commands",
+            Self::TooManyCommands => "too_many_commands",
+        }
+    }
+
+    /// What the client is told; never an octet of what it sent.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::PipelinedAfterStartTls => "clear text after STARTTLS",
+            Self::TlsOnClearPort => "this port speaks clear text until STARTTLS; implicit TLS is on port 993",
+            Self::HttpOnClearPort => "this is an IMAP port",
+            Self::Line(LineFault::TooLong) => "line too long",
+            Self::Line(_) => "not a line of IMAP",
+            Self::LiteralTooLong => "literal too long",
+            Self::TooManyBadCommands => "too many bad commands",
+            Self::TooManyCommands => "too many commands before STARTTLS",
+        }
+    }
+}
+
+/// What the driver does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientStep {
+    /// Send these octets to the client and go on.
+    Reply(Vec<u8>),
+    /// The client asked for TLS. Nothing is read as commands until
+    /// [`ClientDialogue::starttls_ready`] or [`ClientDialogue::starttls_refused`].
+    StartTls,
+    /// Send these octets and close.
+    End {
+        /// The last words, CRLF included.
+        reply: Vec<u8>,
+        /// Absent after LOGOUT.
+        fault: Option<ClientFault>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between or inside command lines.
+    Command,
+    /// Inside a literal that is swallowed.
+    Literal { octets_left: u64 },
+    /// A STARTTLS waits for its answer; its tag is still the reader's first word.
+    StartTls,
+    /// The last words were handed out.
+    Ended,
+}
+
+/// Postern's half of the dialogue with a mail client on port 143.
+pub struct ClientDialogue {
+    line: LineReader,
+    state: State,
+    literal_octets: u64,
+    commands: u32,
+    bad_commands: u32,
+    logins_refused: u32,
+}
+
+impl ClientDialogue {
+    /// The first line that a client reads. LOGINDISABLED (RFC 9051 section 6.2.3) keeps honest clients from
+    /// sending a password.
+    pub const GREETING: &[u8] =
+        b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID] Postern ready, STARTTLS required.\r\n";
+
+    /// A dialogue whose greeting is still to be sent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            line: LineReader::new(),
+            state: State::Command,
+            literal_octets: 0,
+            commands: 0,
+            bad_commands: 0,
+            logins_refused: 0,
+        }
+    }
+
+    /// Take octets from the front of `input` until there is something to do; None when all were taken.
+    ///
+    /// Octets behind a STARTTLS line, in the same input or a later one, end the dialogue. After
+    /// [`ClientStep::End`] whatever comes is dropped.
+    pub fn step(&mut self, input: &mut &[u8]) -> Option<ClientStep> {
+        while let Some((&octet, rest)) = input.split_first() {
+            *input = rest;
+            let step = self.octet(octet);
+            if step == Some(ClientStep::StartTls) && !rest.is_empty() {
+                return Some(self.end(ClientFault::PipelinedAfterStartTls));
+            }
+            if step.is_some() {
+                return step;
+            }
+        }
+        None
+    }
+
+    /// The OK that answers the waiting STARTTLS; the next octet on the wire belongs to TLS, in both directions.
+    /// None if no STARTTLS waits, because it was answered already or the dialogue ended.
+    #[must_use]
+    pub fn starttls_ready(self) -> Option<Vec<u8>> {
+        (self.state == State::StartTls).then(|| self.tagged("OK", "Begin TLS negotiation now"))
+    }
+
+    /// The NO that answers the waiting STARTTLS, with the reason in words; the dialogue goes on.
+    /// None if no STARTTLS waits.
+    #[must_use]
+    pub fn starttls_refused(&mut self, reason: &str) -> Option<Vec<u8>> {
+        if self.state != State::StartTls {
+            return None;
+        }
+        let reply = self.tagged("NO", &format!("Postern: {}", printable(reason)));
+        self.next_command();
+        Some(reply)
+    }
+
+    /// How many LOGIN and AUTHENTICATE commands were refused: somebody's client gives its password away.
+    #[must_use]
+    pub const fn logins_refused(&self) -> u32 {
+        self.logins_refused
+    }
+
+    /// Octets of the client that are held in memory: at most a tag and a command word.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.line.buffered()
+    }
+
+    fn octet(&mut self, octet: u8) -> Option<ClientStep> {
+        match self.state {
+            State::Command if self.line.at_start() && octet == TLS_HANDSHAKE => {
+                Some(self.end(ClientFault::TlsOnClearPort))
+            }
+            State::Command => match self.line.push(octet) {
+                Ok(true) => self.line_ended(),
+                Ok(false) => None,
+                Err(fault) => Some(self.end(fault.into())),
+            },
+            State::Literal { octets_left: 0 | 1 } => {
+                self.line.resume();
+                self.state = State::Command;
+                None
+            }
+            State::Literal { octets_left } => {
+                self.state = State::Literal { octets_left: octets_left - 1 };
+                None
+            }
+            State::StartTls => Some(self.end(ClientFault::PipelinedAfterStartTls)),
+            State::Ended => None,
+        }
+    }
+
+    /// A literal that does not wait is swallowed before the answer, so that nothing in it is read as a command.
+    fn line_ended(&mut self) -> Option<ClientStep> {
+        let Some(Literal { octets, synchronizing: false }) = self.line.literal() else {
+            return Some(self.command());
+        };
+        self.literal_octets = self.literal_octets.saturating_add(octets);
+        if self.literal_octets > LITERAL_BYTES_MAX {
+            return Some(self.end(ClientFault::LiteralTooLong));
+        }
+        if octets == 0 {
+            self.line.resume();
+        } else {
+            self.state = State::Literal { octets_left: octets };
+        }
+        None
+    }
+
+    fn command(&mut self) -> ClientStep {
+        self.commands += 1;
+        if self.commands > COMMANDS_MAX {
+            return self.end(ClientFault::TooManyCommands);
+        }
+        if self.is_http() {
+            return self.end(ClientFault::HttpOnClearPort);
+        }
+        let reply = match self.verb() {
+            None => return self.bad(None),
+            Some(Verb::StartTls) => {
+                self.state = State::StartTls;
+                return ClientStep::StartTls;
+            }
+            Some(Verb::Logout) => {
+                let mut reply = bye("logging out");
+                reply.extend(self.tagged("OK", "LOGOUT completed"));
+                self.state = State::Ended;
+                return ClientStep::End { reply, fault: None };
+            }
+            Some(Verb::Login) => {
+                self.logins_refused += 1;
+                self.tagged("NO", "[PRIVACYREQUIRED] Postern: no login in clear text, use STARTTLS first")
+            }
+            Some(Verb::Capability) => {
+                self.answered("* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n", "CAPABILITY completed")
+            }
+            Some(Verb::Id) => self.answered("* ID NIL\r\n", "ID completed"),
+            Some(Verb::Noop) => self.answered("", "NOOP completed"),
+            Some(Verb::Other) => {
+                let words = "Postern: before TLS only CAPABILITY, NOOP, ID, LOGOUT and STARTTLS, well formed";
+                return self.bad(Some(words));
+            }
+        };
+        self.next_command();
+        ClientStep::Reply(reply)
+    }
+
+    /// The tag is answered only in front of something that looks like a command: a client that goes on with
+    /// credentials after a refusal would otherwise read, and show, a piece of them.
+    fn verb(&self) -> Option<Verb> {
+        let tag = self.line.first()?;
+        let word = self.line.second();
+        let verb = Verb::parse(word.unwrap_or_default(), self.line.has_arguments());
+        let is_command = verb != Verb::Other || word.is_some_and(looks_like_a_command);
+        (is_tag(tag) && is_command).then_some(verb)
+    }
+
+    fn is_http(&self) -> bool {
+        let target = self.line.second();
+        self.line.first().is_some_and(|method| HTTP_METHODS.contains(&method))
+            && target.is_none_or(|target| !target.is_empty() && !looks_like_a_command(target))
+    }
+
+    /// Tagged with `words`, or untagged where no command can be made out (RFC 9051 section 7.1.3).
+    fn bad(&mut self, words: Option<&str>) -> ClientStep {
+        self.bad_commands += 1;
+        if self.bad_commands > BAD_COMMANDS_MAX {
+            return self.end(ClientFault::TooManyBadCommands);
+        }
+        let reply = words.map_or_else(
+            || b"* BAD Postern: not a command of IMAP\r\n".to_vec(),
+            |words| self.tagged("BAD", words),
+        );
+        self.next_command();
+        ClientStep::Reply(reply)
+    }
+
+    fn answered(&self, untagged: &str, words: &str) -> Vec<u8> {
+        let mut reply = untagged.as_bytes().to_vec();
+        reply.extend(self.tagged("OK", words));
+        reply
+    }
+
+    fn tagged(&self, status: &str, words: &str) -> Vec<u8> {
+        let mut reply = self.line.first().unwrap_or(b"*").to_vec();
+        reply.extend_from_slice(format!(" {status} {words}\r\n").as_bytes());
+        reply
+    }
+
+    fn next_command(&mut self) {
+        self.line.clear();
+        self.literal_octets = 0;
+        self.state = State::Command;
+    }
+
+    fn end(&mut self, fault: ClientFault) -> ClientStep {
+        self.line.clear();
+        self.state = State::Ended;
+        ClientStep::End { reply: bye(fault.words()), fault: Some(fault) }
+    }
+}
+
+impl Default for ClientDialogue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ClientDialogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientDialogue")
+            .field("state", &self.state)
+            .field("commands", &self.commands)
+            .field("bad_commands", &self.bad_commands)
+            .field("logins_refused", &self.logins_refused)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An untagged BYE with a reason in words; octets of `reason` that could end or forge a line are replaced.
+#[must_use]
+pub fn bye(reason: &str) -> Vec<u8> {
+    format!("* BYE Postern: {}\r\n", printable(reason)).into_bytes()
+}
+
+fn printable(reason: &str) -> String {
+    reason.chars().take(REASON_BYTES_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+}
+
+/// The commands that are told apart in clear text. What is not exactly one of them is [`Verb::Other`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Capability,
+    Noop,
+    Id,
+    Logout,
+    StartTls,
+    /// LOGIN and AUTHENTICATE, with whatever arguments.
+    Login,
+    Other,
+}
+
+impl Verb {
+    fn parse(word: &[u8], arguments: bool) -> Self {
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        match arguments {
+            _ if is(b"LOGIN") || is(b"AUTHENTICATE") => Self::Login,
+            true if is(b"ID") => Self::Id,
+            false if is(b"CAPABILITY") => Self::Capability,
+            false if is(b"NOOP") => Self::Noop,
+            false if is(b"LOGOUT") => Self::Logout,
+            false if is(b"STARTTLS") => Self::StartTls,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn looks_like_a_command(word: &[u8]) -> bool {
+    !word.is_empty() && word.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-')
+}
+
+/// RFC 9051 section 9: `tag = 1*<any ASTRING-CHAR except "+">`.
+fn is_tag(word: &[u8]) -> bool {
+    let is_tag_octet = |octet: &u8| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet);
+    (1..=TAG_BYTES_MAX).contains(&word.len()) && word.iter().all(is_tag_octet)
+}

@@ -1,0 +1,136 @@
+//! Inbound protection: the owner's own certificates, shown instead of minted leaves.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm};
+use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::authority::check_key;
+use super::serving::Serving;
+use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
+use crate::config::ServerCertificate;
+
+/// One configured certificate, ready for every class that shows it.
+#[derive(Debug)]
+pub(super) struct Configured {
+    names: Vec<String>,
+    fingerprint: [u8; 32],
+    kind: KeyKind,
+    verified: Arc<ServerConfig>,
+    allowed: Arc<ServerConfig>,
+    /// For sessions that end in `* BYE`.
+    farewell: Arc<ServerConfig>,
+}
+
+impl Configured {
+    /// Reads and checks one entry of `certificates.server`.
+    pub(super) fn load(
+        entry: &ServerCertificate,
+        serving: &Serving,
+        now: UnixTime,
+    ) -> Result<Self, CertificateError> {
+        let files = &entry.files;
+        let chain = pem::certificates(&files.cert)?;
+        let key = pem::signing_key(&files.key)?;
+        let leaf = chain.first().map_or(&[][..], |cert| cert.as_ref());
+        let Ok((_, cert)) = X509Certificate::from_der(leaf) else {
+            return Err(CertificateError::Unreadable { file: files.cert.clone() });
+        };
+        check_key(files, &cert, key.as_ref())?;
+        warn_of_refusals(entry, &cert, now);
+        let fingerprint = fingerprint(leaf);
+        let kind = if key.algorithm() == SignatureAlgorithm::RSA { KeyKind::Rsa } else { KeyKind::Ecdsa };
+        let certified = Arc::new(CertifiedKey::new(chain, key));
+        let config = |class| serving.config(Arc::clone(&certified), class).map_err(CertificateError::Tls);
+        Ok(Self {
+            names: entry.names.clone(),
+            fingerprint,
+            kind,
+            verified: config(Class::Verified)?,
+            allowed: config(Class::Allowed)?,
+            farewell: config(Class::Blocked)?,
+        })
+    }
+
+    fn shown(&self, class: Class) -> Shown {
+        let config = match class {
+            Class::Verified => &self.verified,
+            Class::Allowed => &self.allowed,
+            Class::Mirrored | Class::Blocked | Class::Absent => &self.farewell,
+        };
+        Shown { config: Arc::clone(config), fingerprint: self.fingerprint, minted: false }
+    }
+
+    /// How well this entry suits: an exact name before a wildcard, the client's kind of key before the other.
+    fn rank(&self, request: &Request<'_>) -> Option<(bool, bool)> {
+        let exact = match (request.sni, request.template()) {
+            (Some(sni), _) => {
+                let exact = self.names.iter().any(|name| name.eq_ignore_ascii_case(sni));
+                (exact || self.names.iter().any(|name| wildcard_covers(name, sni))).then_some(exact)
+            }
+            (None, Some(upstream)) => covers_one_of(upstream, &self.names).then_some(true),
+            (None, None) => None,
+        };
+        exact.map(|exact| (exact, self.kind == request.key))
+    }
+}
+
+/// The configured certificate for a request, if one of the entries claims it. A mirrored leaf is never configured:
+/// its purpose is the client's warning.
+pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Shown> {
+    if request.class == Class::Mirrored {
+        return None;
+    }
+    let ranked = entries.iter().filter_map(|entry| entry.rank(request).map(|rank| (rank, entry)));
+    // The first of equals, as the file lists them.
+    let best = ranked.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, entry)| entry.shown(request.class))
+}
+
+/// RFC 9525 section 6.3: the wildcard stands for exactly one label.
+fn wildcard_covers(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix("*."), name.split_once('.')) {
+        (Some(parent), Some((label, rest))) => !label.is_empty() && rest.eq_ignore_ascii_case(parent),
+        _ => false,
+    }
+}
+
+/// Whether the server's own certificate names a host that this entry is for.
+fn covers_one_of(upstream: &CertificateDer<'_>, names: &[String]) -> bool {
+    let Ok(cert) = EndEntityCert::try_from(upstream) else { return false };
+    names.iter().any(|name| match name.strip_prefix("*.") {
+        Some(_) => {
+            cert.valid_dns_names().any(|san| san.eq_ignore_ascii_case(name) || wildcard_covers(name, san))
+        }
+        None => ServerName::try_from(name.as_str())
+            .is_ok_and(|name| cert.verify_is_valid_for_subject_name(&name).is_ok()),
+    })
+}
+
+/// Clients will refuse such a certificate, but mail to other names must not stop for it.
+fn warn_of_refusals(entry: &ServerCertificate, cert: &X509Certificate<'_>, now: UnixTime) {
+    let file = entry.files.cert.display();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = cert.validity();
+    if now > validity.not_after.timestamp() {
+        tracing::warn!(
+            "{file}: expired on {}; clients will refuse it until it is renewed",
+            validity.not_after
+        );
+    } else if now < validity.not_before.timestamp() {
+        tracing::warn!("{file}: is not valid before {}; check this machine's clock", validity.not_before);
+    }
+    let sans = cert.subject_alternative_name().ok().flatten();
+    let sans = sans.map_or(&[][..], |names| names.value.general_names.as_slice());
+    for name in &entry.names {
+        let named = sans.iter().any(|san| {
+            matches!(san, GeneralName::DNSName(san) if san.eq_ignore_ascii_case(name) || wildcard_covers(san, name))
+        });
+        if !named {
+            tracing::warn!("{file}: does not name {name}; clients that ask for it will refuse it");
+        }
+    }
+}

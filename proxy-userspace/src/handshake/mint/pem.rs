@@ -1,0 +1,80 @@
+//! PEM files that the owner names: read whole, each mistake told with the file and the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
+
+/// A PEM file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// The operating system refused to read it.
+    #[error("{}: cannot be read ({source}); correct the path or the file's permissions", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A section that is not PEM.
+    #[error("{}: is damaged ({source}); export it again as PEM", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What was wrong with the text.
+        source: pem::Error,
+    },
+    /// No certificate in it.
+    #[error("{}: holds no \"BEGIN CERTIFICATE\"; DER files are converted with `openssl x509 -inform der -in FILE`", file.display())]
+    NoCertificate {
+        /// The file.
+        file: PathBuf,
+    },
+    /// No private key in it, or an encrypted one.
+    #[error(
+        "{}: holds no private key that can be read (PKCS#8, PKCS#1 or SEC1, not encrypted); \
+         an encrypted one is opened with `openssl pkey -in FILE`", file.display()
+    )]
+    NoKey {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A private key of a kind that TLS here cannot use.
+    #[error("{}: holds a private key that cannot be used ({source}); use ECDSA P-256, P-384, P-521, RSA (2048 bits or more) or Ed25519", file.display())]
+    UnsupportedKey {
+        /// The file.
+        file: PathBuf,
+        /// What the cryptographic library said.
+        source: rustls::Error,
+    },
+}
+
+/// Every certificate of a file, in its order; at least one.
+pub(in super::super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let text = read(file)?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| PemError::Damaged { file: file.into(), source })?;
+    if certificates.is_empty() {
+        return Err(PemError::NoCertificate { file: file.into() });
+    }
+    Ok(certificates)
+}
+
+/// The first private key of a file, ready to sign.
+pub(super) fn signing_key(file: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
+    let text = read(file)?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => PemError::NoKey { file: file.into() },
+        source => PemError::Damaged { file: file.into(), source },
+    })?;
+    rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
+        .map_err(|source| PemError::UnsupportedKey { file: file.into(), source })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, PemError> {
+    std::fs::read(file).map_err(|source| PemError::Read { file: file.into(), source })
+}

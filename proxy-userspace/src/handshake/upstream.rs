@@ -1,0 +1,133 @@
+//! The server: its socket, its TLS, its proof.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, crypto};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::drive::{Unbuffered, drive};
+use super::hello::Hello;
+use super::mint::{CertificateError, Class, Leaves, versions};
+use super::verify::{CertificateFault, Faults, Judge, RootsError};
+use super::Finished;
+use crate::accept::keep_alive;
+use crate::config::{Config, Verdict};
+use crate::failure::Cause;
+use crate::record::Record;
+use crate::words::{OriginalDst, Side};
+
+/// Servers whose sessions are kept for resumption (some 2 KiB each).
+const SESSIONS_MAX: usize = 1024;
+
+/// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
+/// of no use in the next.
+pub struct Trust {
+    judge: Judge,
+    leaves: Leaves,
+    plain: Arc<ClientConfig>,
+    with_alpn: Arc<ClientConfig>,
+}
+
+/// Why a policy's certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// `tls.roots`.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// `certificates`.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// rustls refuses the versions.
+    #[error("TLS settings: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A server that proved it holds the key of a certificate, and what was said of that certificate.
+pub(super) struct Proven {
+    pub(super) finished: Finished,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) class: Class,
+    /// The faults that policy blocks.
+    pub(super) refused: Option<Faults>,
+}
+
+impl Trust {
+    /// Read roots, authority and certificates.
+    ///
+    /// # Errors
+    /// Which file, what is wrong with it, and the remedy.
+    pub fn load(config: &Config) -> Result<Self, TrustError> {
+        let judge = Judge::load(&config.tls)?;
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions(config.tls.min_version))?
+            .dangerous()
+            .with_custom_certificate_verifier(judge.verifier())
+            .with_no_client_auth();
+        client.enable_secret_extraction = true;
+        client.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+        let mut with_alpn = client.clone();
+        with_alpn.alpn_protocols = vec![b"imap".to_vec()];
+        let leaves = Leaves::load(&config.certificates, &config.tls)?;
+        Ok(Self { judge, leaves, plain: Arc::new(client), with_alpn: Arc::new(with_alpn) })
+    }
+
+    /// What clients are shown.
+    pub(super) const fn leaves(&self) -> &Leaves {
+        &self.leaves
+    }
+
+    /// The server's handshake, with the client's SNI, and the judgement: after every handshake, resumed ones too.
+    pub(super) async fn prove(
+        &self,
+        mut socket: TcpStream,
+        hello: &Hello,
+        destination: OriginalDst,
+        record: &mut Record,
+    ) -> Result<Proven, Cause> {
+        let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
+        let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(destination.ip().into()));
+        let mut connection = UnbufferedClientConnection::new(Arc::clone(config), name).map_err(Cause::Tls)?;
+        drive(&mut connection, &mut socket, Vec::new()).await?;
+        record.tls(
+            Side::Upstream,
+            connection.protocol_version(),
+            connection.negotiated_cipher_suite(),
+            connection.handshake_kind(),
+        );
+        let chain: Vec<_> =
+            connection.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
+        let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
+        record.judged(chain.first(), &judgement);
+        let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
+        let class = class(&judgement.faults, judgement.verdict);
+        let refused = (judgement.verdict == Verdict::Block).then_some(judgement.faults);
+        Ok(Proven { finished: Finished { socket, secrets, kernel }, chain, class, refused })
+    }
+}
+
+/// A missing name alone changes nothing about the leaf: the client's own check of the copied names decides.
+fn class(faults: &Faults, verdict: Verdict) -> Class {
+    let only_no_name = faults.iter().all(|fault| fault == CertificateFault::NoName);
+    match verdict {
+        Verdict::Allow if only_no_name => Class::Verified,
+        Verdict::Allow => Class::Allowed,
+        Verdict::Mirror => Class::Mirrored,
+        Verdict::Block => Class::Blocked,
+    }
+}
+
+/// A socket to the server, from the gateway's own address.
+pub(crate) async fn connect(destination: OriginalDst, bound: Duration) -> Result<TcpStream, Cause> {
+    let connecting = timeout(bound, TcpStream::connect(destination.0)).await;
+    let socket = connecting.map_err(|_| io::ErrorKind::TimedOut.into()).and_then(|connected| connected);
+    let socket = socket.map_err(Cause::Connect)?;
+    keep_alive(&socket);
+    Ok(socket)
+}

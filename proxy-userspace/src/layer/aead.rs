@@ -1,0 +1,366 @@
+//! Sealing and opening one record: keys, nonces, additional data, for all three ciphers and both versions.
+//!
+//! rustls' own AES-GCM encrypter cannot start above sequence number 0 and copies every record; these work in place
+//! and start anywhere. RFC 8446 sections 5.2 and 5.3; RFC 5246 section 6.2.3.3, RFC 5288, RFC 7905.
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+
+use super::{LayerFault, PLAINTEXT_BYTES_MAX};
+
+/// Octets of a record's header.
+pub(super) const HEADER_BYTES: usize = 5;
+/// Octets of an authentication tag, the same in all three ciphers.
+pub(super) const TAG_BYTES: usize = 16;
+/// Octets of the nonce that TLS 1.2 sends with every AES-GCM record.
+const EXPLICIT_NONCE_BYTES: usize = 8;
+/// Room for what stands before a sealed body: header and explicit nonce.
+pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + EXPLICIT_NONCE_BYTES;
+/// Room for what stands after it: TLS 1.3's inner type and the tag.
+pub(super) const TAIL_BYTES_MAX: usize = 1 + TAG_BYTES;
+/// RFC 8446 section 5.2: what a TLS 1.3 record may add to its plaintext.
+const EXPANSION_TLS13_BYTES_MAX: usize = 256;
+/// RFC 5246 section 6.2.3: what a TLS 1.2 record may add to its plaintext.
+const EXPANSION_TLS12_BYTES_MAX: usize = 2048;
+/// The largest record of either version, header included.
+pub(crate) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX;
+/// Records that may be sealed under one AES-GCM key (RFC 8446 section 5.5, as rustls rounds it).
+const AES_GCM_RECORDS_MAX: u64 = 1 << 24;
+
+/// The content types of RFC 8446 section 5.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ContentType {
+    ChangeCipherSpec,
+    Alert,
+    Handshake,
+    ApplicationData,
+}
+
+impl ContentType {
+    pub(super) const fn octet(self) -> u8 {
+        match self {
+            Self::ChangeCipherSpec => 20,
+            Self::Alert => 21,
+            Self::Handshake => 22,
+            Self::ApplicationData => 23,
+        }
+    }
+
+    const fn parse(octet: u8) -> Option<Self> {
+        match octet {
+            20 => Some(Self::ChangeCipherSpec),
+            21 => Some(Self::Alert),
+            22 => Some(Self::Handshake),
+            23 => Some(Self::ApplicationData),
+            _ => None,
+        }
+    }
+}
+
+/// A record's header, as received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    octets: [u8; HEADER_BYTES],
+}
+
+impl Header {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|octets| Self { octets: *octets })
+    }
+
+    /// Octets after the header.
+    pub(super) fn length(self) -> usize {
+        let [.., high, low] = self.octets;
+        usize::from(u16::from_be_bytes([high, low]))
+    }
+
+    fn outer_type(self) -> u8 {
+        let [octet, ..] = self.octets;
+        octet
+    }
+}
+
+/// How records look: decided by version and cipher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// TLS 1.3: inner type, nonce from the sequence number.
+    Tls13,
+    /// TLS 1.2 AES-GCM: eight octets of nonce in every record.
+    Tls12Explicit,
+    /// TLS 1.2 ChaCha20-Poly1305: nonce from the sequence number.
+    Tls12Implicit,
+}
+
+/// The number of a record under one key. Neither `Copy` nor `Clone`: a number is used once.
+#[derive(Debug)]
+struct Sequence(u64);
+
+impl Sequence {
+    /// The number for this record; the next call gives the next one.
+    fn take(&mut self) -> Result<u64, LayerFault> {
+        let now = self.0;
+        self.0 = now.checked_add(1).ok_or(LayerFault::ConfidentialityLimit)?;
+        Ok(now)
+    }
+}
+
+/// A key with its nonces.
+struct Cipher {
+    key: LessSafeKey,
+    iv: [u8; 12],
+    shape: Shape,
+    sequence: Sequence,
+    records_max: u64,
+}
+
+impl Cipher {
+    fn new(
+        version: ProtocolVersion,
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
+    ) -> Result<Self, LayerFault> {
+        let (algorithm, key, iv, explicit, records_max) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv, true, AES_GCM_RECORDS_MAX),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv, true, AES_GCM_RECORDS_MAX),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (&CHACHA20_POLY1305, key, iv, false, u64::MAX)
+            }
+            _ => return Err(LayerFault::UnknownCipher),
+        };
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| LayerFault::UnknownCipher)?;
+        let iv = iv.as_ref().try_into().map_err(|_| LayerFault::UnknownCipher)?;
+        let shape = match (version, explicit) {
+            (ProtocolVersion::TLSv1_3, _) => Shape::Tls13,
+            (ProtocolVersion::TLSv1_2, true) => Shape::Tls12Explicit,
+            (ProtocolVersion::TLSv1_2, false) => Shape::Tls12Implicit,
+            _ => return Err(LayerFault::UnknownCipher),
+        };
+        Ok(Self { key: LessSafeKey::new(key), iv, shape, sequence: Sequence(sequence), records_max })
+    }
+
+    /// RFC 8446 section 5.3; TLS 1.2's AES-GCM sends the lower eight octets along, so the same rule serves it.
+    fn nonce(&self, sequence: u64) -> [u8; 12] {
+        let mut nonce = self.iv;
+        if let Some(low) = nonce.last_chunk_mut::<8>() {
+            *low = (u64::from_be_bytes(*low) ^ sequence).to_be_bytes();
+        }
+        nonce
+    }
+}
+
+/// RFC 5246 section 6.2.3.3: sequence number, type, version, length of the plaintext.
+fn additional_data_tls12(sequence: u64, content: u8, plaintext_bytes: usize) -> [u8; 13] {
+    let [a, b, c, d, e, f, g, h] = sequence.to_be_bytes();
+    let [high, low] = wire_length(plaintext_bytes);
+    [a, b, c, d, e, f, g, h, content, 3, 3, high, low]
+}
+
+/// Lengths here are bounded by [`RECORD_BYTES_MAX`]; one that were not would fail its authentication.
+fn wire_length(octets: usize) -> [u8; 2] {
+    u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes()
+}
+
+/// What stands around a body that was sealed in place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seal {
+    head: [u8; HEAD_BYTES_MAX],
+    head_bytes: u8,
+    tail: [u8; TAIL_BYTES_MAX],
+    tail_bytes: u8,
+}
+
+impl Seal {
+    pub(super) fn head(&self) -> &[u8] {
+        self.head.get(..usize::from(self.head_bytes)).unwrap_or_default()
+    }
+
+    pub(super) fn tail(&self) -> &[u8] {
+        self.tail.get(..usize::from(self.tail_bytes)).unwrap_or_default()
+    }
+}
+
+/// Seals records of one direction under one key.
+pub(super) struct Sealer(Cipher);
+
+impl Sealer {
+    /// `secrets` with the first sequence number that was not used yet.
+    pub(super) fn new(
+        version: ProtocolVersion,
+        secrets: (u64, ConnectionTrafficSecrets),
+    ) -> Result<Self, LayerFault> {
+        Cipher::new(version, secrets).map(Self)
+    }
+
+    /// With another bound on records per key than the suite's.
+    #[cfg(test)]
+    pub(super) fn with_records_max(mut self, records_max: u64) -> Self {
+        self.0.records_max = records_max;
+        self
+    }
+
+    /// Records that this key may still seal.
+    pub(super) fn records_left(&self) -> u64 {
+        self.0.records_max.saturating_sub(self.0.sequence.0)
+    }
+
+    /// Encrypt `body` where it stands; what goes before and after it comes back.
+    pub(super) fn seal(&mut self, content: ContentType, body: &mut [u8]) -> Result<Seal, LayerFault> {
+        if self.records_left() == 0 {
+            return Err(LayerFault::ConfidentialityLimit);
+        }
+        let sequence = self.0.sequence.take()?;
+        let nonce = self.0.nonce(sequence);
+        match self.0.shape {
+            Shape::Tls13 => self.seal_tls13(content, nonce, body),
+            Shape::Tls12Explicit => {
+                let [_, _, _, _, explicit @ ..] = nonce;
+                self.seal_tls12(content, sequence, nonce, &explicit, body)
+            }
+            Shape::Tls12Implicit => self.seal_tls12(content, sequence, nonce, &[], body),
+        }
+    }
+
+    fn seal_tls13(&self, content: ContentType, nonce: [u8; 12], body: &mut [u8]) -> Result<Seal, LayerFault> {
+        let [high, low] = wire_length(body.len() + TAIL_BYTES_MAX);
+        let header = [ContentType::ApplicationData.octet(), 3, 3, high, low];
+        let mut seal = Seal::default();
+        self.0
+            .key
+            .seal_in_place_scatter(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(header),
+                body,
+                &[content.octet()],
+                &mut seal.tail,
+            )
+            .map_err(|_| LayerFault::SealFailed)?;
+        seal.tail_bytes = TAIL_BYTES_MAX as u8;
+        seal.head_bytes = put(&mut seal.head, &[&header]);
+        Ok(seal)
+    }
+
+    fn seal_tls12(
+        &self,
+        content: ContentType,
+        sequence: u64,
+        nonce: [u8; 12],
+        explicit: &[u8],
+        body: &mut [u8],
+    ) -> Result<Seal, LayerFault> {
+        let aad = additional_data_tls12(sequence, content.octet(), body.len());
+        let tag = self
+            .0
+            .key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), body)
+            .map_err(|_| LayerFault::SealFailed)?;
+        let [high, low] = wire_length(explicit.len() + body.len() + TAG_BYTES);
+        let mut seal = Seal::default();
+        seal.head_bytes = put(&mut seal.head, &[&[content.octet(), 3, 3, high, low], explicit]);
+        seal.tail_bytes = put(&mut seal.tail, &[tag.as_ref()]);
+        Ok(seal)
+    }
+}
+
+/// Write `parts` one after the other; how many octets they were.
+fn put(room: &mut [u8], parts: &[&[u8]]) -> u8 {
+    let mut at = 0;
+    for part in parts {
+        if let Some(slot) = room.get_mut(at..at + part.len()) {
+            slot.copy_from_slice(part);
+            at += part.len();
+        }
+    }
+    at as u8
+}
+
+/// A record that was opened where it stood.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) content: ContentType,
+    /// Where the plaintext begins, from the record's first octet.
+    pub(super) start: usize,
+    /// Octets of plaintext.
+    pub(super) length: usize,
+}
+
+/// Opens records of one direction under one key.
+pub(super) struct Opener(Cipher);
+
+impl Opener {
+    /// `secrets` with the first sequence number that was not used yet.
+    pub(super) fn new(
+        version: ProtocolVersion,
+        secrets: (u64, ConnectionTrafficSecrets),
+    ) -> Result<Self, LayerFault> {
+        Cipher::new(version, secrets).map(Self)
+    }
+
+    /// Whether a record with this header may come: its length bounds what is read.
+    pub(super) fn admit(&self, header: Header) -> Result<(), LayerFault> {
+        let content = ContentType::parse(header.outer_type()).ok_or(LayerFault::NotTls)?;
+        let (least, most) = match self.0.shape {
+            Shape::Tls13 if content != ContentType::ApplicationData => return Err(LayerFault::UnexpectedRecord),
+            Shape::Tls13 => (TAIL_BYTES_MAX, PLAINTEXT_BYTES_MAX + EXPANSION_TLS13_BYTES_MAX),
+            _ if content == ContentType::ChangeCipherSpec => return Err(LayerFault::UnexpectedRecord),
+            Shape::Tls12Explicit => {
+                (EXPLICIT_NONCE_BYTES + TAG_BYTES, PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX)
+            }
+            Shape::Tls12Implicit => (TAG_BYTES, PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX),
+        };
+        match header.length() {
+            length if length > most => Err(LayerFault::RecordOverflow),
+            length if length < least => Err(LayerFault::BadRecord),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decrypt `record` (header included, exactly one) where it stands.
+    pub(super) fn open(&mut self, header: Header, record: &mut [u8]) -> Result<Opened, LayerFault> {
+        let sequence = self.0.sequence.take()?;
+        let opened = match self.0.shape {
+            Shape::Tls13 => self.open_tls13(header, sequence, record),
+            _ => self.open_tls12(header, sequence, record),
+        }?;
+        if opened.length > PLAINTEXT_BYTES_MAX {
+            return Err(LayerFault::RecordOverflow);
+        }
+        Ok(opened)
+    }
+
+    fn open_tls13(&self, header: Header, sequence: u64, record: &mut [u8]) -> Result<Opened, LayerFault> {
+        let body = record.get_mut(HEADER_BYTES..).ok_or(LayerFault::BadRecord)?;
+        let nonce = Nonce::assume_unique_for_key(self.0.nonce(sequence));
+        let inner =
+            self.0.key.open_in_place(nonce, Aad::from(header.octets), body).map_err(|_| LayerFault::BadRecord)?;
+        // RFC 8446 section 5.4: zeros pad, the last other octet is the type, and all zeros is nobody's record.
+        if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
+            return Err(LayerFault::RecordOverflow);
+        }
+        let length = inner.iter().rposition(|octet| *octet != 0).ok_or(LayerFault::UnexpectedRecord)?;
+        let content = inner.get(length).copied().and_then(ContentType::parse);
+        let content = content.ok_or(LayerFault::UnexpectedRecord)?;
+        if content == ContentType::ChangeCipherSpec {
+            return Err(LayerFault::UnexpectedRecord);
+        }
+        Ok(Opened { content, start: HEADER_BYTES, length })
+    }
+
+    fn open_tls12(&self, header: Header, sequence: u64, record: &mut [u8]) -> Result<Opened, LayerFault> {
+        let explicit_bytes = if self.0.shape == Shape::Tls12Explicit { EXPLICIT_NONCE_BYTES } else { 0 };
+        let start = HEADER_BYTES + explicit_bytes;
+        let (head, body) = record.split_at_mut_checked(start).ok_or(LayerFault::BadRecord)?;
+        let mut nonce = self.0.nonce(sequence);
+        if explicit_bytes > 0
+            && let (Some(low), Some(sent)) = (nonce.last_chunk_mut::<8>(), head.last_chunk::<8>())
+        {
+            *low = *sent;
+        }
+        let length = body.len().checked_sub(TAG_BYTES).ok_or(LayerFault::BadRecord)?;
+        let aad = additional_data_tls12(sequence, header.outer_type(), length);
+        self.0
+            .key
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), body)
+            .map_err(|_| LayerFault::BadRecord)?;
+        let content = ContentType::parse(header.outer_type()).ok_or(LayerFault::NotTls)?;
+        Ok(Opened { content, start, length })
+    }
+}

@@ -1,0 +1,243 @@
+//! What travels beside application data: tickets, KeyUpdate, alerts.
+//!
+//! rustls' kernel connection rotates secrets and stores tickets; encoding, reassembly, alignment and bounds are ours
+//! (RFC 8446 sections 4.6, 5.1 and 6).
+
+use std::fmt;
+
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+
+use super::LayerFault;
+use super::aead::ContentType;
+
+/// One post-handshake message may be this long. Session tickets are a few hundred octets; one that holds a
+/// certificate chain still fits.
+pub(super) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+/// Records without application data that may follow each other: rustls' own bound on KeyUpdates.
+pub(super) const CONTROL_RECORDS_MAX: u32 = 32;
+
+const HANDSHAKE_HEADER_BYTES: usize = 4;
+const HELLO_REQUEST: u8 = 0;
+const CLIENT_HELLO: u8 = 1;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+const UPDATE_NOT_REQUESTED: u8 = 0;
+const UPDATE_REQUESTED: u8 = 1;
+
+/// KeyUpdate that asks nothing back (RFC 8446 section 4.6.3).
+pub(super) const KEY_UPDATE_MESSAGE: [u8; 5] = [KEY_UPDATE, 0, 0, 1, UPDATE_NOT_REQUESTED];
+
+/// An alert's description (RFC 8446 section 6).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Alert(u8);
+
+impl Alert {
+    /// The sender will send nothing more.
+    pub const CLOSE_NOTIFY: Self = Self(0);
+    /// A record or message out of place.
+    pub const UNEXPECTED_MESSAGE: Self = Self(10);
+    /// A record that does not decrypt.
+    pub const BAD_RECORD_MAC: Self = Self(20);
+    /// A record too long.
+    pub const RECORD_OVERFLOW: Self = Self(22);
+    /// Parameters that cannot be agreed on.
+    pub const HANDSHAKE_FAILURE: Self = Self(40);
+    /// A certificate that does not satisfy us.
+    pub const BAD_CERTIFICATE: Self = Self(42);
+    /// A message that cannot be parsed.
+    pub const DECODE_ERROR: Self = Self(50);
+    /// Nothing that the peer did.
+    pub const INTERNAL_ERROR: Self = Self(80);
+    /// The handshake was given up for a reason outside the protocol.
+    pub const USER_CANCELED: Self = Self(90);
+    /// No protocol in common (RFC 7301 section 3.2).
+    pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
+
+    /// The record's two octets: close_notify and user_canceled are warnings, all others are fatal.
+    pub(super) const fn encode(self) -> [u8; 2] {
+        let level = if self.0 == Self::CLOSE_NOTIFY.0 || self.0 == Self::USER_CANCELED.0 { 1 } else { 2 };
+        [level, self.0]
+    }
+
+    /// A whole record in clear text, for peers with which no key was agreed on yet.
+    #[must_use]
+    pub const fn clear_record(self) -> [u8; 7] {
+        let [level, description] = self.encode();
+        [ContentType::Alert.octet(), 3, 3, 0, 2, level, description]
+    }
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({})", rustls::AlertDescription::from(self.0), self.0)
+    }
+}
+
+impl fmt::Debug for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// rustls' part in a connection whose records are ours: it rotates secrets and keeps tickets.
+pub enum KernelSide {
+    /// We are the client: the upstream side.
+    Client(KernelConnection<ClientConnectionData>),
+    /// We are the server: the downstream side.
+    Server(KernelConnection<ServerConnectionData>),
+}
+
+impl KernelSide {
+    /// The negotiated version.
+    #[must_use]
+    pub fn version(&self) -> ProtocolVersion {
+        match self {
+            Self::Client(connection) => connection.protocol_version(),
+            Self::Server(connection) => connection.protocol_version(),
+        }
+    }
+
+    pub(super) fn next_receive(&mut self) -> Result<(u64, ConnectionTrafficSecrets), LayerFault> {
+        match self {
+            Self::Client(connection) => connection.update_rx_secret(),
+            Self::Server(connection) => connection.update_rx_secret(),
+        }
+        .map_err(LayerFault::Rotation)
+    }
+
+    pub(super) fn next_transmit(&mut self) -> Result<(u64, ConnectionTrafficSecrets), LayerFault> {
+        match self {
+            Self::Client(connection) => connection.update_tx_secret(),
+            Self::Server(connection) => connection.update_tx_secret(),
+        }
+        .map_err(LayerFault::Rotation)
+    }
+
+    fn ticket(&mut self, payload: &[u8]) -> Result<(), LayerFault> {
+        match self {
+            Self::Client(connection) => {
+                connection.handle_new_session_ticket(payload).map_err(|_| LayerFault::Malformed)
+            }
+            Self::Server(_) => Err(LayerFault::UnexpectedRecord),
+        }
+    }
+}
+
+/// What a control record asks of the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Control {
+    /// Nothing more.
+    Done,
+    /// Change the receiving key; and, when asked to, the sending one before the next data.
+    KeyUpdate { reply: bool },
+    /// The peer will send nothing more.
+    Closed,
+}
+
+/// Reassembles and bounds what comes beside application data.
+#[derive(Default)]
+pub(super) struct PostHandshake {
+    partial: Vec<u8>,
+    in_a_row: u32,
+}
+
+impl PostHandshake {
+    /// Application data came: floods are counted from here, and no message may be half said.
+    pub(super) fn data(&mut self) -> Result<(), LayerFault> {
+        self.in_a_row = 0;
+        if self.partial.is_empty() { Ok(()) } else { Err(LayerFault::UnexpectedRecord) }
+    }
+
+    /// A record that carries no data: control, or an empty one.
+    pub(super) fn count(&mut self) -> Result<(), LayerFault> {
+        self.in_a_row += 1;
+        if self.in_a_row > CONTROL_RECORDS_MAX { Err(LayerFault::ControlFlood) } else { Ok(()) }
+    }
+
+    /// The content of an alert record.
+    pub(super) fn alert(&self, content: &[u8], version: ProtocolVersion) -> Result<Control, LayerFault> {
+        let &[level, description] = content else {
+            return Err(LayerFault::Malformed);
+        };
+        if !self.partial.is_empty() {
+            return Err(LayerFault::UnexpectedRecord);
+        }
+        match Alert(description) {
+            Alert::CLOSE_NOTIFY => Ok(Control::Closed),
+            Alert::USER_CANCELED => Ok(Control::Done),
+            // TLS 1.3 has no other warnings: whatever the level says, the connection is over (RFC 8446 section 6.2).
+            _ if level == 1 && version == ProtocolVersion::TLSv1_2 => Ok(Control::Done),
+            alert => Err(LayerFault::PeerAlert(alert)),
+        }
+    }
+
+    /// The content of a handshake record: any number of messages, the last one perhaps cut.
+    pub(super) fn handshake(&mut self, content: &[u8], kernel: &mut KernelSide) -> Result<Control, LayerFault> {
+        // RFC 8446 section 5.1: zero-length handshake fragments must not be sent.
+        if content.is_empty() {
+            return Err(LayerFault::UnexpectedRecord);
+        }
+        if self.partial.is_empty() {
+            return self.messages(content, kernel);
+        }
+        if self.partial.len() + content.len() > HANDSHAKE_HEADER_BYTES + 2 * HANDSHAKE_BYTES_MAX {
+            return Err(LayerFault::MessageTooLong);
+        }
+        let mut joined = std::mem::take(&mut self.partial);
+        joined.extend_from_slice(content);
+        self.messages(&joined, kernel)
+    }
+
+    fn messages(&mut self, mut rest: &[u8], kernel: &mut KernelSide) -> Result<Control, LayerFault> {
+        while !rest.is_empty() {
+            let Some((message, after)) = cut_message(rest)? else {
+                self.partial = rest.to_vec();
+                return Ok(Control::Done);
+            };
+            match (message.kind, kernel.version(), &*kernel) {
+                (NEW_SESSION_TICKET, ProtocolVersion::TLSv1_3, KernelSide::Client(_)) => {
+                    kernel.ticket(message.payload)?;
+                }
+                (KEY_UPDATE, ProtocolVersion::TLSv1_3, _) => {
+                    let reply = match message.payload {
+                        [UPDATE_NOT_REQUESTED] => false,
+                        [UPDATE_REQUESTED] => true,
+                        _ => return Err(LayerFault::Malformed),
+                    };
+                    // RFC 8446 section 5.1: a message may not share its record with one under another key.
+                    if !after.is_empty() {
+                        return Err(LayerFault::UnexpectedRecord);
+                    }
+                    return Ok(Control::KeyUpdate { reply });
+                }
+                (HELLO_REQUEST, ProtocolVersion::TLSv1_2, KernelSide::Client(_))
+                | (CLIENT_HELLO, ProtocolVersion::TLSv1_2, KernelSide::Server(_)) => {
+                    return Err(LayerFault::Renegotiation);
+                }
+                _ => return Err(LayerFault::UnexpectedRecord),
+            }
+            rest = after;
+        }
+        Ok(Control::Done)
+    }
+}
+
+struct Message<'a> {
+    kind: u8,
+    payload: &'a [u8],
+}
+
+/// The first message of `bytes` and what follows it; `None` when it is cut.
+fn cut_message(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, LayerFault> {
+    let Some((&[kind, a, b, c], rest)) = bytes.split_first_chunk::<HANDSHAKE_HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+    if length > HANDSHAKE_BYTES_MAX {
+        return Err(LayerFault::MessageTooLong);
+    }
+    Ok(rest.split_at_checked(length).map(|(payload, after)| (Message { kind, payload }, after)))
+}

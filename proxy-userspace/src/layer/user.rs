@@ -1,0 +1,349 @@
+//! The record layer in this process: read whole records, open them in place, seal them in place, write.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustls::{ExtractedSecrets, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
+use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
+use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, KernelSide, PostHandshake};
+use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, Received, Receive, Transmit};
+
+/// Slices that one write hands to the kernel: three per record, and the line before them.
+const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX + 1;
+/// Records kept back under every key for a KeyUpdate, a last alert and our own words.
+const RECORDS_RESERVE: u64 = 8;
+
+/// What both halves of one side share. One thread owns it.
+struct Shared {
+    kernel: RefCell<KernelSide>,
+    version: ProtocolVersion,
+    /// The peer asked for our KeyUpdate; it goes before the next data (RFC 8446 section 4.6.3).
+    owes_key_update: Cell<bool>,
+}
+
+/// Both halves of a side whose handshake is finished.
+///
+/// # Errors
+/// A cipher or version that was never offered.
+pub fn split(
+    socket: TcpStream,
+    secrets: ExtractedSecrets,
+    kernel: KernelSide,
+    pool: &Pool,
+) -> Result<(UserReceive, UserTransmit), LayerFault> {
+    let version = kernel.version();
+    let opener = Opener::new(version, secrets.rx)?;
+    let sealer = Sealer::new(version, secrets.tx)?;
+    let shared =
+        Rc::new(Shared { kernel: RefCell::new(kernel), version, owes_key_update: Cell::new(false) });
+    let (read, write) = socket.into_split();
+    let receive = UserReceive {
+        socket: read,
+        opener,
+        shared: Rc::clone(&shared),
+        post: PostHandshake::default(),
+        pool: pool.clone(),
+        batch: Batch::default(),
+        end: None,
+    };
+    let transmit = UserTransmit {
+        socket: write,
+        sealer,
+        shared,
+        line: Vec::new(),
+        line_sent: 0,
+        mid_record: false,
+        ended: false,
+    };
+    Ok((receive, transmit))
+}
+
+/// The receiving half.
+pub struct UserReceive {
+    socket: OwnedReadHalf,
+    opener: Opener,
+    shared: Rc<Shared>,
+    post: PostHandshake,
+    pool: Pool,
+    batch: Batch,
+    end: Option<Result<Received, LayerFault>>,
+}
+
+impl Receive for UserReceive {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>> {
+        self.batch.clear();
+        loop {
+            if self.end.is_none()
+                && let Err(fault) = self.open_records()
+            {
+                self.end = Some(Err(fault));
+            }
+            // What came before an end was good, and goes first.
+            if !self.batch.spans().is_empty() {
+                return Poll::Ready(Ok(Received::Data));
+            }
+            if let Some(end) = self.end.take() {
+                self.batch = Batch::default();
+                return Poll::Ready(end);
+            }
+            self.batch.clear();
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => self.end = Some(Ok(Received::Truncated)),
+                Ok(_) => {}
+                Err(source) => self.end = Some(Err(LayerFault::System { call: "recv", source })),
+            }
+        }
+    }
+
+    fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+}
+
+impl UserReceive {
+    /// Read once. A buffer is taken when octets are there, and given back when they were not.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let batch = &mut self.batch;
+        if batch.buffer.is_none() {
+            ready!(self.socket.as_ref().poll_read_ready(cx))?;
+        }
+        let buffer = batch.buffer.get_or_insert_with(|| self.pool.take());
+        let partial = batch.filled - batch.parsed;
+        // A header that was cut is moved to the front: never a body.
+        if partial < HEADER_BYTES && batch.parsed > 0 {
+            buffer.bytes.copy_within(batch.parsed..batch.filled, 0);
+            (batch.parsed, batch.filled) = (0, partial);
+        }
+        // At the front, fill the buffer; behind it, finish exactly the record that the last read cut.
+        let until = match batch.parsed {
+            0 => READ_BYTES_MAX,
+            parsed => record_end(parsed, &buffer.bytes),
+        };
+        let room = buffer.bytes.get_mut(batch.filled..until).unwrap_or_default();
+        let mut room = ReadBuf::new(room);
+        let polled = Pin::new(&mut self.socket).poll_read(cx, &mut room);
+        let count = room.filled().len();
+        batch.filled += count;
+        if batch.filled == 0 {
+            batch.buffer = None;
+        }
+        polled.map_ok(|()| count)
+    }
+
+    /// Open what is complete, until the batch is full or the peer has ended.
+    fn open_records(&mut self) -> Result<(), LayerFault> {
+        while self.end.is_none() && self.batch.spans().len() < BATCH_RECORDS_MAX {
+            let Some(buffer) = &mut self.batch.buffer else { return Ok(()) };
+            let unread = buffer.bytes.get_mut(self.batch.parsed..self.batch.filled).unwrap_or_default();
+            let Some(header) = Header::parse(unread) else { return Ok(()) };
+            self.opener.admit(header)?;
+            let record_bytes = HEADER_BYTES + header.length();
+            let Some(record) = unread.get_mut(..record_bytes) else { return Ok(()) };
+            let opened = self.opener.open(header, record)?;
+            let start = self.batch.parsed + opened.start;
+            let body = start..start + opened.length;
+            self.batch.parsed += record_bytes;
+            match opened {
+                Opened { content: ContentType::ApplicationData, length: 1.., .. } => {
+                    self.post.data()?;
+                    buffer.spans.push(Span { body, seal: Default::default() });
+                }
+                Opened { content, .. } => {
+                    let content_octets = buffer.bytes.get(body).unwrap_or_default();
+                    let control = control(&mut self.post, &self.shared, content, content_octets)?;
+                    self.obey(control)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, control: Control) -> Result<(), LayerFault> {
+        match control {
+            Control::Done => {}
+            Control::Closed => self.end = Some(Ok(Received::Closed)),
+            Control::KeyUpdate { reply } => {
+                let next = self.shared.kernel.borrow_mut().next_receive()?;
+                self.opener = Opener::new(self.shared.version, next)?;
+                if reply {
+                    self.shared.owes_key_update.set(true);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn control(
+    post: &mut PostHandshake,
+    shared: &Shared,
+    content: ContentType,
+    octets: &[u8],
+) -> Result<Control, LayerFault> {
+    post.count()?;
+    match content {
+        ContentType::Alert => post.alert(octets, shared.version),
+        ContentType::Handshake => post.handshake(octets, &mut shared.kernel.borrow_mut()),
+        // An empty record: allowed (RFC 8446 section 5.1), counted above.
+        ContentType::ApplicationData => Ok(Control::Done),
+        ContentType::ChangeCipherSpec => Err(LayerFault::UnexpectedRecord),
+    }
+}
+
+/// Where the record that begins at `parsed` ends, or its header while that is cut.
+fn record_end(parsed: usize, bytes: &[u8]) -> usize {
+    let header = bytes.get(parsed..).and_then(Header::parse);
+    parsed + HEADER_BYTES + header.map_or(0, Header::length)
+}
+
+/// The transmitting half.
+pub struct UserTransmit {
+    socket: OwnedWriteHalf,
+    sealer: Sealer,
+    shared: Rc<Shared>,
+    /// Sealed records of our own that go before the next batch.
+    line: Vec<u8>,
+    line_sent: usize,
+    mid_record: bool,
+    ended: bool,
+}
+
+impl Transmit for UserTransmit {
+    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
+        if !batch.sealed {
+            self.seal(batch)?;
+        }
+        let total: usize = batch.spans().iter().map(sealed_bytes).sum();
+        while self.line_sent < self.line.len() || batch.sent < total {
+            let line = self.line.get(self.line_sent..).unwrap_or_default();
+            let count = ready!(poll_write(&mut self.socket, cx, line, batch))?;
+            let of_line = count.min(line.len());
+            self.line_sent += of_line;
+            batch.sent += count - of_line;
+            self.mid_record = true;
+        }
+        self.mid_record = false;
+        self.forget_line();
+        Poll::Ready(Ok(()))
+    }
+
+    fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
+        if words.len() + self.line.len() > 2 * OWN_WORDS_BYTES_MAX {
+            return Err(LayerFault::RecordOverflow);
+        }
+        self.line_up(ContentType::ApplicationData, words)
+    }
+
+    fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
+        self.line_up(ContentType::Alert, &alert.encode())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        self.poll_send(cx, &mut Batch::default())
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+        if !self.ended {
+            self.ended = true;
+            if ending == Ending::Notify {
+                self.queue_alert(Alert::CLOSE_NOTIFY)?;
+            }
+        }
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.socket)
+            .poll_shutdown(cx)
+            .map_err(|source| LayerFault::System { call: "shutdown", source })
+    }
+
+    fn is_mid_record(&self) -> bool {
+        self.mid_record
+    }
+}
+
+impl UserTransmit {
+    /// Seal every span where it stands; a KeyUpdate that is owed or due goes before them.
+    fn seal(&mut self, batch: &mut Batch) -> Result<(), LayerFault> {
+        let records = batch.spans().len() as u64;
+        if self.shared.owes_key_update.take() || self.sealer.records_left() < records + RECORDS_RESERVE {
+            self.change_key()?;
+        }
+        if let Some(buffer) = &mut batch.buffer {
+            for span in &mut buffer.spans {
+                let body = buffer.bytes.get_mut(span.body.clone()).ok_or(LayerFault::SealFailed)?;
+                span.seal = self.sealer.seal(ContentType::ApplicationData, body)?;
+            }
+        }
+        batch.sealed = true;
+        batch.sent = 0;
+        Ok(())
+    }
+
+    /// Announce and take the next sending key. TLS 1.2 has none: its connection ends while it can still say so.
+    fn change_key(&mut self) -> Result<(), LayerFault> {
+        if self.shared.version != ProtocolVersion::TLSv1_3 {
+            return Err(LayerFault::ConfidentialityLimit);
+        }
+        self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE)?;
+        let next = self.shared.kernel.borrow_mut().next_transmit()?;
+        self.sealer = Sealer::new(self.shared.version, next)?;
+        Ok(())
+    }
+
+    fn line_up(&mut self, content: ContentType, octets: &[u8]) -> Result<(), LayerFault> {
+        let mut body = octets.to_vec();
+        let seal = self.sealer.seal(content, &mut body)?;
+        self.line.extend_from_slice(seal.head());
+        self.line.extend_from_slice(&body);
+        self.line.extend_from_slice(seal.tail());
+        Ok(())
+    }
+
+    fn forget_line(&mut self) {
+        self.line = Vec::new();
+        self.line_sent = 0;
+    }
+}
+
+fn sealed_bytes(span: &Span) -> usize {
+    span.seal.head().len() + span.body.len() + span.seal.tail().len()
+}
+
+/// One write of everything that is left, as slices: nothing is gathered into another buffer.
+fn poll_write(
+    socket: &mut OwnedWriteHalf,
+    cx: &mut Context<'_>,
+    line: &[u8],
+    batch: &Batch,
+) -> Poll<Result<usize, LayerFault>> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
+    let sealed = batch.spans().iter().flat_map(|span| {
+        [span.seal.head(), bytes.get(span.body.clone()).unwrap_or_default(), span.seal.tail()]
+    });
+    let mut skip = batch.sent;
+    let unsent = sealed.filter_map(|part| {
+        let skipped = skip.min(part.len());
+        skip -= skipped;
+        part.get(skipped..).filter(|rest| !rest.is_empty())
+    });
+    let parts = Some(line).filter(|line| !line.is_empty()).into_iter().chain(unsent);
+    let mut count = 0;
+    for (slot, part) in slices.iter_mut().zip(parts) {
+        *slot = IoSlice::new(part);
+        count += 1;
+    }
+    let slices = slices.get(..count).unwrap_or_default();
+    match ready!(Pin::new(socket).poll_write_vectored(cx, slices)) {
+        Ok(0) => Poll::Ready(Err(LayerFault::System { call: "send", source: io::ErrorKind::WriteZero.into() })),
+        Ok(count) => Poll::Ready(Ok(count)),
+        Err(source) => Poll::Ready(Err(LayerFault::System { call: "send", source })),
+    }
+}

@@ -1,0 +1,116 @@
+//! Bypass: octets that no one looks at go from kernel to kernel, through pipes that are held only while full.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::{End, Meter, PumpEnd, both};
+use crate::layer::LayerFault;
+use crate::words::Direction;
+
+/// Octets moved in one call: what a pipe holds by default. From Linux 6.8 on, larger lengths than a pipe are no use
+/// and unbounded ones are refused.
+const SPLICE_BYTES_MAX: usize = 64 * 1024;
+/// Empty pipes that a worker keeps: two descriptors each.
+const PIPES_MAX: usize = 32;
+
+/// A worker's empty pipes. One thread owns it: no lock.
+#[derive(Clone, Default)]
+pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Pipe { read, write })
+    }
+
+    /// Only empty pipes come back: what is left in one belongs to nobody else.
+    fn give(&self, pipe: Pipe) {
+        let mut free = self.0.borrow_mut();
+        if free.len() < PIPES_MAX {
+            free.push(pipe);
+        }
+    }
+}
+
+/// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
+pub async fn relay(client: &TcpStream, server: &TcpStream, pipes: &Pipes, meter: &Meter, idle: Duration) -> End {
+    let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
+    let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
+    both(requests, responses, meter, idle).await
+}
+
+async fn pump(
+    from: &TcpStream,
+    to: &TcpStream,
+    pipes: &Pipes,
+    direction: Direction,
+    meter: &Meter,
+) -> PumpEnd {
+    let failed = |side, call, source| PumpEnd::Failed(side, LayerFault::System { call, source });
+    loop {
+        // Wait without a pipe: an idle session holds none.
+        if let Err(source) = from.readable().await {
+            return failed(direction.from(), "poll", source);
+        }
+        let pipe = match pipes.take() {
+            Ok(pipe) => pipe,
+            Err(source) => return failed(direction.from(), "pipe2", source),
+        };
+        let count = match fill(from, &pipe) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                pipes.give(pipe);
+                continue;
+            }
+            Err(source) => return failed(direction.from(), "splice", source),
+        };
+        if let Err(source) = drain(&pipe, to, count).await {
+            return failed(direction.to(), "splice", source);
+        }
+        pipes.give(pipe);
+        meter.add(direction, count as u64);
+    }
+    let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
+    PumpEnd::Closed
+}
+
+fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.write, None, SPLICE_BYTES_MAX, flags)?))
+}
+
+fn drain<'a>(
+    pipe: &'a Pipe,
+    to: &'a TcpStream,
+    mut count: usize,
+) -> impl Future<Output = io::Result<()>> + 'a {
+    async move {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        while count > 0 {
+            to.writable().await?;
+            match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, count, flags)?)) {
+                Ok(moved) => count -= moved.min(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

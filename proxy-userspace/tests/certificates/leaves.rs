@@ -1,0 +1,337 @@
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern::config::{Certificates, KeyFiles, ServerCertificate};
+use postern::handshake::mint::{Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, UNTRUSTED_SUBJECT};
+use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, HandshakeKind, RootCertStore, SignatureScheme, version,
+};
+use tempfile::TempDir;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::client::{Mint, client_of, handshake, leaf_of, names, trusting_client, validity, write_pair};
+use crate::pki::{ADDRESS, Ca, DAY, FUTURE, GOOD, HOST, PAST, ca_params, leaf_params, now, strict, tls};
+
+#[test]
+fn a_verified_leaf_copies_the_server_and_is_accepted() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    let mut params = leaf_params(&[HOST, "*.example.net", "192.0.2.9"], GOOD);
+    params.subject_alt_names.push(SanType::URI("https://example.org/".try_into().unwrap()));
+    params.subject_alt_names.push(SanType::Rfc822Name("postmaster@example.org".try_into().unwrap()));
+    params.distinguished_name.push(DnType::CommonName, HOST);
+    let utf16: Vec<u8> = "Müller AG".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let organisation = rcgen::string::BmpString::from_utf16be(utf16).unwrap();
+    params.distinguished_name.push(DnType::OrganizationName, rcgen::DnValue::BmpString(organisation));
+    let upstream = root.issue(&params);
+    let shown = mint.shown(Some(&upstream), Some(HOST), Class::Verified);
+    assert!(shown.minted);
+    let leaf = leaf_of(&shown);
+    let (_, minted) = X509Certificate::from_der(&leaf).unwrap();
+    let (_, original) = X509Certificate::from_der(&upstream).unwrap();
+    assert_eq!(minted.subject().as_raw(), original.subject().as_raw(), "also what is not UTF-8");
+    assert_eq!(names(&leaf), [HOST, "*.example.net", "[192, 0, 2, 9]"]);
+    assert_eq!(validity(&leaf), validity(&upstream));
+    assert_eq!(minted.issuer().to_string(), "CN=Proxy Authority");
+    assert!(minted.extended_key_usage().unwrap().unwrap().value.server_auth);
+    assert!(minted.key_usage().unwrap().unwrap().value.digital_signature());
+    assert!(!minted.is_ca());
+    assert_ne!(minted.raw_serial(), original.raw_serial());
+    let sha256 = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &leaf);
+    assert_eq!(shown.fingerprint, sha256.as_ref());
+    for name in [HOST, "imap.example.net", "192.0.2.9"] {
+        handshake(&client_of(&mint.ca), &shown, name).unwrap();
+    }
+    assert!(handshake(&client_of(&mint.ca), &shown, "other.example").is_err());
+    assert!(handshake(&client_of(&root.der), &shown, HOST).is_err());
+}
+
+#[test]
+fn openssl_reads_and_verifies_every_class() {
+    let (mint, upstream) = (Mint::new(), Ca::root("Root").leaf(&[HOST], GOOD));
+    let (der, pem) = (mint.dir.path().join("leaf.der"), mint.dir.path().join("leaf.pem"));
+    let authority = mint.dir.path().join("authority.pem");
+    for class in [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked, Class::Absent] {
+        for key in [KeyKind::Ecdsa, KeyKind::Rsa] {
+            let request =
+                Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
+            std::fs::write(&der, leaf_of(&mint.leaves.server_config(&request).unwrap())).unwrap();
+            let mut read = Command::new("openssl");
+            read.args(["x509", "-inform", "der", "-text", "-in"]).arg(&der).arg("-out").arg(&pem);
+            let read = read.output().unwrap();
+            assert!(read.status.success(), "{class:?}: {read:?}");
+            let mut verify = Command::new("openssl");
+            verify.args([
+                "verify",
+                "-x509_strict",
+                "-purpose",
+                "sslserver",
+                "-verify_hostname",
+                HOST,
+                "-CAfile",
+            ]);
+            let verified = verify.arg(&authority).arg(&pem).output().unwrap();
+            assert_eq!(verified.status.success(), class != Class::Mirrored, "{class:?}: {verified:?}");
+        }
+    }
+}
+
+#[test]
+fn a_mirrored_leaf_makes_the_client_warn() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    for days in [GOOD, PAST] {
+        let upstream = root.leaf(&[HOST], days);
+        let leaf = leaf_of(&mint.shown(Some(&upstream), Some("other.example"), Class::Mirrored));
+        assert_eq!(names(&leaf), [HOST], "the client shall see the wrong name");
+        assert_eq!(validity(&leaf), validity(&upstream), "and the wrong time");
+        let (_, cert) = X509Certificate::from_der(&leaf).unwrap();
+        assert_eq!(cert.issuer().to_string(), format!("CN={UNTRUSTED_SUBJECT}"));
+    }
+    let shown = mint.shown(Some(&root.leaf(&[HOST], GOOD)), Some(HOST), Class::Mirrored);
+    let refused = handshake(&client_of(&mint.ca), &shown, HOST).unwrap_err();
+    assert_eq!(refused, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+}
+
+#[test]
+fn a_client_can_finish_its_handshake_to_read_the_reason() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    let upstream = root.leaf(&["wrong.example"], PAST);
+    let garbage = CertificateDer::from(vec![0x30, 0]);
+    for class in [Class::Allowed, Class::Blocked, Class::Absent] {
+        for upstream in [Some(&upstream), Some(&garbage), None] {
+            handshake(&client_of(&mint.ca), &mint.shown(upstream, Some(HOST), class), HOST).unwrap();
+        }
+        handshake(&client_of(&mint.ca), &mint.shown(None, None, class), "192.0.2.7").unwrap();
+    }
+    let seen = |sni, class| names(&leaf_of(&mint.shown(Some(&upstream), sni, class)));
+    assert_eq!(seen(None, Class::Blocked), ["wrong.example"]);
+    assert_eq!(seen(Some(HOST), Class::Blocked), [HOST, "wrong.example"]);
+    assert_eq!(seen(Some(HOST), Class::Absent), [HOST]);
+}
+
+#[test]
+fn odd_server_certificates_give_sound_leaves() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    let copied = |params: &CertificateParams| {
+        names(&leaf_of(&mint.shown(Some(&root.issue(params)), None, Class::Verified)))
+    };
+    let mut only_cn = leaf_params(&[], GOOD);
+    assert!(copied(&only_cn).is_empty(), "no name is invented");
+    only_cn.distinguished_name.push(DnType::CommonName, "Mail Server, do not touch");
+    assert!(copied(&only_cn).is_empty());
+    only_cn.distinguished_name.push(DnType::CommonName, HOST);
+    assert_eq!(copied(&only_cn), [HOST]);
+    let many: Vec<_> = (0..2_000).map(|i| format!("h{i}.example")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let bounded = names(&leaf_of(&mint.shown(Some(&root.leaf(&many, GOOD)), Some(HOST), Class::Blocked)));
+    assert_eq!((bounded.len(), bounded[0].as_str()), (SANS_MAX, HOST));
+    let outlives = root.leaf(&[HOST], (-800, 800));
+    let clipped = validity(&leaf_of(&mint.shown(Some(&outlives), Some(HOST), Class::Verified)));
+    assert_eq!(clipped, validity(&mint.ca), "no longer than the authority");
+}
+
+#[test]
+fn an_rsa_only_client_gets_an_rsa_leaf() {
+    let mint = Mint::new();
+    let mut provider = aws_lc_rs::default_provider();
+    provider
+        .cipher_suites
+        .retain(|suite| suite.suite() == CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256);
+    let suites: Vec<_> = provider.cipher_suites.iter().map(rustls::SupportedCipherSuite::suite).collect();
+    let schemes = provider.signature_verification_algorithms.supported_schemes();
+    let mut roots = RootCertStore::empty();
+    roots.add(mint.ca.clone()).unwrap();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&version::TLS12]);
+    let config = Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth());
+    let key = KeyKind::for_client(&schemes, &suites);
+    assert_eq!(key, KeyKind::Rsa);
+    let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
+    let class = Class::Verified;
+    let request = Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
+    handshake(&config, &mint.leaves.server_config(&request).unwrap(), HOST).unwrap();
+}
+
+#[test]
+fn the_kind_of_key_follows_the_client_hello() {
+    let (ecdsa, rsa) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+    let tls13 = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    let with_ecdsa = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let with_rsa = CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
+    assert_eq!(KeyKind::for_client(&[rsa, ecdsa], &[tls13]), KeyKind::Ecdsa);
+    assert_eq!(KeyKind::for_client(&[ecdsa], &[with_rsa, with_ecdsa]), KeyKind::Ecdsa);
+    assert_eq!(KeyKind::for_client(&[rsa], &[tls13]), KeyKind::Rsa);
+    assert_eq!(KeyKind::for_client(&[ecdsa, rsa], &[with_rsa]), KeyKind::Rsa);
+    assert_eq!(KeyKind::for_client(&[SignatureScheme::ECDSA_NISTP384_SHA384], &[tls13]), KeyKind::Rsa);
+}
+
+#[test]
+fn only_verified_and_allowed_sessions_resume_and_never_across_classes() {
+    let (mint, upstream) = (Mint::new(), Ca::root("Root").leaf(&[HOST], GOOD));
+    let classes = [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked, Class::Absent];
+    for version in [&version::TLS13, &version::TLS12] {
+        for first in classes {
+            for second in classes {
+                let client = trusting_client(&[version]);
+                let kind = |class| {
+                    let shown = mint.shown(Some(&upstream), Some(HOST), class);
+                    handshake(&client, &shown, HOST).unwrap().handshake_kind().unwrap()
+                };
+                assert_eq!(kind(first), HandshakeKind::Full);
+                let resumes = first == second && matches!(first, Class::Verified | Class::Allowed);
+                let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };
+                assert_eq!(kind(second), expected, "{version:?} {first:?} {second:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_names_and_certificates_leave_the_cache_bounded() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    let within = 1_000..=LEAVES_MAX;
+    for i in 0..10_000 {
+        mint.shown(None, Some(&format!("h{i}.example")), Class::Absent);
+    }
+    assert!(within.contains(&mint.leaves.cached()), "{}", mint.leaves.cached());
+    let key = KeyPair::generate().unwrap();
+    for i in 0..10_000 {
+        let params = leaf_params(&[&format!("h{i}.example")], GOOD);
+        let upstream = params.signed_by(&key, &root.issuer).unwrap().der().clone();
+        mint.shown(Some(&upstream), Some("any.example"), Class::Verified);
+    }
+    assert!(within.contains(&mint.leaves.cached()), "{}", mint.leaves.cached());
+}
+
+#[test]
+fn a_leaf_is_minted_once_and_anew_before_it_ends() {
+    let (mint, root) = (Arc::new(Mint::new()), Ca::root("Root"));
+    let upstream = root.leaf(&[HOST, "*.example.net"], GOOD);
+    let first = mint.shown(Some(&upstream), Some(HOST), Class::Verified).fingerprint;
+    assert_eq!(first, mint.shown(Some(&upstream), Some("a.example.net"), Class::Verified).fingerprint);
+    assert_ne!(first, mint.shown(Some(&upstream), Some(HOST), Class::Allowed).fingerprint);
+    let workers: Vec<_> = (0..8)
+        .map(|_| {
+            let mint = Arc::clone(&mint);
+            std::thread::spawn(move || mint.shown(None, Some("new.example"), Class::Absent).fingerprint)
+        })
+        .collect();
+    let mut seen: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "one mint in flight per key");
+    let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+    let request = Request { upstream: None, sni: Some("new.example"), destination: ADDRESS, class, key };
+    let later = |days: i64| {
+        let at = Duration::from_secs(u64::try_from(now() + days * DAY).unwrap());
+        mint.leaves.server_config_at(&request, UnixTime::since_unix_epoch(at)).unwrap()
+    };
+    assert_eq!(later(20).fingerprint, seen[0]);
+    let renewed = later(25);
+    assert_ne!(renewed.fingerprint, seen[0]);
+    assert!(validity(&leaf_of(&renewed)).1 > now() + 50 * DAY);
+}
+
+#[test]
+fn a_configured_certificate_is_shown_for_its_names() {
+    let (owner, key) = (Ca::root("Owner"), KeyPair::generate().unwrap());
+    let exact = leaf_params(&[HOST], GOOD).signed_by(&key, &owner.issuer).unwrap();
+    let wild = leaf_params(&["*.example.org"], GOOD).signed_by(&key, &owner.issuer).unwrap();
+    let key = key.serialize_pem();
+    let mint = Mint::with(&[("*.example.org", &wild.pem(), &key), (HOST, &exact.pem(), &key)]);
+    let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
+    let shown = |sni, class| mint.shown(Some(&upstream), sni, class);
+    for class in [Class::Verified, Class::Allowed, Class::Blocked, Class::Absent] {
+        let for_host = shown(Some(HOST), class);
+        assert!(!for_host.minted && leaf_of(&for_host) == *exact.der(), "{class:?}: exact before wildcard");
+        handshake(&client_of(&owner.der), &for_host, HOST).unwrap();
+        assert!(leaf_of(&shown(Some("pop.example.org"), class)) == *wild.der(), "{class:?}");
+        assert!(shown(Some("a.b.example.org"), class).minted);
+        assert!(shown(Some("example.org"), class).minted);
+    }
+    assert!(!shown(None, Class::Verified).minted, "the server's own names decide");
+    assert!(mint.shown(None, None, Class::Absent).minted);
+    assert!(shown(Some(HOST), Class::Mirrored).minted);
+}
+
+/// Directory services name authorities with several DC: who keeps one value per attribute type loses some, and the
+/// leaf's issuer no longer equals the authority's subject.
+#[test]
+fn an_authority_with_repeated_attributes_is_accepted_by_its_clients() {
+    let dir = TempDir::new().unwrap();
+    let (cert, key) = (dir.path().join("authority.pem"), dir.path().join("authority.key"));
+    let mut made = Command::new("openssl");
+    made.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "9",
+        "-subj",
+        "/DC=test/DC=corp/CN=Sub",
+    ]);
+    made.args(["-addext", "keyUsage=critical,keyCertSign", "-keyout"]).arg(&key).arg("-out").arg(&cert);
+    let made = made.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let certificates = Certificates { authority: KeyFiles { cert: cert.clone(), key }, server: Vec::new() };
+    let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
+    let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+    let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+    let shown = leaves.server_config(&request).unwrap();
+    let leaf = leaf_of(&shown);
+    let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
+    assert_eq!(parsed.issuer().to_string(), "DC=test, DC=corp, CN=Sub");
+    handshake(&client_of(&CertificateDer::from_pem_file(&cert).unwrap()), &shown, HOST).unwrap();
+}
+
+#[test]
+fn unusable_certificates_are_named_with_a_remedy() {
+    let dir = TempDir::new().unwrap();
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let load = |params: &CertificateParams, key_pem: &str| {
+        let authority = write_pair(&dir, "authority", &params.self_signed(&key).unwrap().pem(), key_pem);
+        let certificates = Certificates { authority, server: Vec::new() };
+        Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap_err().to_string()
+    };
+    let (good, pem) = (ca_params("Proxy Authority", GOOD), key.serialize_pem());
+    let mut may_not = good.clone();
+    may_not.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let encrypted = pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let cases = [
+        (load(&leaf_params(&[HOST], GOOD), &pem), "postern ca init"),
+        (load(&may_not, &pem), "keyCertSign"),
+        (load(&ca_params("Proxy Authority", PAST), &pem), "renew the authority"),
+        (load(&ca_params("Proxy Authority", FUTURE), &pem), "clock"),
+        (load(&good, &other.serialize_pem()), "authority.key: is not the key of the first certificate in"),
+        (load(&good, ""), "holds no private key"),
+        (load(&good, &encrypted), "openssl pkey"),
+    ];
+    for (told, remedy) in cases {
+        assert!(told.contains(remedy) && told.contains("authority."), "{told}");
+    }
+    let authority = write_pair(&dir, "authority", &good.self_signed(&key).unwrap().pem(), &pem);
+    let cert = Ca::root("Owner").issue(&leaf_params(&[HOST], GOOD));
+    let cert = write_pair(&dir, "server", &pem_of(&cert), &pem);
+    let server = vec![ServerCertificate { names: vec![HOST.to_owned()], files: cert }];
+    let told = Leaves::load(&Certificates { authority, server }, &tls(Vec::new(), strict())).unwrap_err();
+    assert!(told.to_string().contains("server.key: is not the key of the first certificate in"), "{told}");
+}
+
+fn pem_of(cert: &CertificateDer<'_>) -> String {
+    let mut openssl = Command::new("openssl");
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("cert.der");
+    std::fs::write(&file, cert).unwrap();
+    let out = openssl.args(["x509", "-inform", "der", "-in"]).arg(&file).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    assert_eq!(format!("{:?}", Mint::new().leaves), "Leaves { configured: 0, cached: 0, .. }");
+}

@@ -1,0 +1,17 @@
+//! What operators and attackers would notice about verification and leaves: which faults are found, what the client
+//! is shown, who accepts it, and what stays bounded.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+/// Authorities and certificates, good and bad.
+mod pki;
+/// Whole handshakes in memory.
+mod client;
+/// The server's certificate is judged.
+mod verification;
+/// The client is shown another.
+mod leaves;

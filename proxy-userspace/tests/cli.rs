@@ -1,0 +1,331 @@
+//! The binary and its exit codes; the admin socket between a daemon and `postern status`.
+#![expect(clippy::expect_used, reason = "helpers of tests stop the test")]
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use postern::admin::{
+    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus,
+    WorkerStatus, ask, serve,
+};
+
+fn postern(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_postern")).args(arguments).output().expect("postern")
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "openssl {arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("metadata").permissions().mode() & 0o7777
+}
+
+/// A configuration beside an authority, for interfaces that do not exist.
+fn installed(directory: &Path) -> String {
+    let config = directory.join("postern.toml");
+    let lines = "[steering]\ningress = [\"nolan0\"]\negress = [\"nowan0\"]\n[certificates]\n\
+                 authority = { cert = \"authority.pem\", key = \"authority.key\" }\n[admin]\nsocket = \"admin.sock\"\n";
+    std::fs::write(&config, lines).expect("config");
+    let config = config.to_string_lossy().into_owned();
+    assert!(postern(&["ca", "init", "--config", &config]).status.success());
+    config
+}
+
+#[test]
+fn a_wrong_configuration_exits_64_and_names_the_line() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    let mut file = std::fs::OpenOptions::new().append(true).open(&config).expect("open");
+    file.write_all(b"[tls.fault]\nexpired = \"blok\"\n").expect("write");
+    for command in ["run", "check", "status"] {
+        let output = postern(&[command, "--config", &config]);
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        assert!(
+            text(&output.stderr).contains("postern.toml:9:11: tls.fault.expired = \"blok\""),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_configuration_exits_64() {
+    let output = postern(&["run", "--config", "/nonexistent/postern.toml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("/nonexistent/postern.toml: no such file"));
+}
+
+#[test]
+fn a_missing_key_file_exits_64_before_anything_is_touched() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    std::fs::remove_file(directory.path().join("authority.key")).expect("remove");
+    let run = postern(&["run", "--config", &config]);
+    assert_eq!(run.status.code(), Some(64));
+    assert!(text(&run.stderr).contains("fail  authority key"), "{}", text(&run.stderr));
+    let check = postern(&["check", "--config", &config]);
+    assert_eq!(check.status.code(), Some(64));
+    assert!(text(&check.stdout).contains("postern ca init"));
+}
+
+#[test]
+fn check_exits_69_when_the_machine_lacks_an_interface() {
+    let directory = tempfile::tempdir().expect("directory");
+    let output = postern(&["check", "--config", &installed(directory.path())]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    for part in [
+        "ok    configuration: ",
+        "ok    authority key: ",
+        "fail  ingress nolan0: no such interface — ",
+        "not ready: ",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn check_warns_of_a_key_that_others_can_read() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    let key = directory.path().join("authority.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let said = text(&postern(&["check", "--config", &config]).stdout);
+    assert!(said.contains("has mode 0644 — chmod 600 "), "{said}");
+}
+
+#[test]
+fn check_refuses_a_key_that_is_a_certificate() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    std::fs::copy(directory.path().join("authority.pem"), directory.path().join("authority.key"))
+        .expect("copy");
+    let output = postern(&["check", "--config", &config]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stdout).contains("holds no PEM private key"));
+}
+
+#[test]
+fn ca_init_makes_an_authority_that_openssl_accepts() {
+    let directory = tempfile::tempdir().expect("directory");
+    let out = directory.path().join("new");
+    let out_text = out.to_string_lossy();
+    let output = postern(&["ca", "init", "--out", &out_text, "--name", "Test Authority", "--days", "30"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (cert, key) = (out.join("authority.pem"), out.join("authority.key"));
+    assert_eq!((mode(&cert), mode(&key)), (0o644, 0o600));
+
+    let (cert, key) = (cert.to_string_lossy(), key.to_string_lossy());
+    let shown = openssl(&["x509", "-in", &cert, "-noout", "-text"]);
+    for part in [
+        "CN = Test Authority",
+        "ecdsa-with-SHA256",
+        "prime256v1",
+        "CA:TRUE, pathlen:0",
+        "Certificate Sign, CRL Sign",
+        "X509v3 Subject Key Identifier",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    openssl(&["verify", "-x509_strict", "-CAfile", &cert, &cert]);
+    openssl(&["x509", "-in", &cert, "-noout", "-checkend", "2500000"]);
+    assert_eq!(
+        openssl(&["x509", "-in", &cert, "-noout", "-pubkey"]),
+        openssl(&["pkey", "-in", &key, "-pubout"])
+    );
+
+    let fingerprint = openssl(&["x509", "-in", &cert, "-noout", "-fingerprint", "-sha256"]);
+    let fingerprint = fingerprint.trim().rsplit('=').next().expect("fingerprint");
+    let words = text(&output.stdout);
+    assert!(words.contains(fingerprint), "{words}");
+    for client in [
+        "update-ca-certificates",
+        "update-ca-trust",
+        "certutil",
+        "add-trusted-cert",
+        "iOS",
+        "Android",
+        "Thunderbird",
+    ] {
+        assert!(words.contains(client), "{client}");
+    }
+    assert!(!words.contains("PRIVATE KEY"));
+}
+
+#[test]
+fn ca_init_overwrites_neither_file() {
+    for present in ["authority.pem", "authority.key"] {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join(present), "mine").expect("write");
+        let output = postern(&["ca", "init", "--out", &directory.path().to_string_lossy()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("never overwritten"), "{}", text(&output.stderr));
+        assert_eq!(std::fs::read_to_string(directory.path().join(present)).expect("read"), "mine");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 1, "nothing is left behind");
+    }
+}
+
+#[test]
+fn ca_init_refuses_a_name_that_no_certificate_holds() {
+    let directory = tempfile::tempdir().expect("directory");
+    let output =
+        postern(&["ca", "init", "--out", &directory.path().to_string_lossy(), "--name", &"n".repeat(65)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("1 to 64 characters"));
+}
+
+#[test]
+fn status_without_a_daemon_exits_1_and_says_which_socket() {
+    let directory = tempfile::tempdir().expect("directory");
+    let output = postern(&["status", "--config", &installed(directory.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = text(&output.stderr);
+    assert!(
+        words.contains("admin.sock: no daemon answers") && words.contains("systemctl start postern"),
+        "{words}"
+    );
+}
+
+fn example() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        pid: 4711,
+        started: "2026-01-02T03:04:05Z".to_owned(),
+        config: "/etc/postern/postern.toml".into(),
+        on_exit: "open".to_owned(),
+        workers: vec![WorkerStatus { index: 0, cpu: Some(3), sessions: 7, accepted_total: 99, alive: true }],
+        listeners: vec![ListenerStatus {
+            family: "ipv6".to_owned(),
+            address: "[::1]:40001".parse().expect("address"),
+            worker: 0,
+        }],
+        steering: SteeringStatus {
+            program_id: 17,
+            attached: true,
+            ingress: vec![InterfaceStatus { name: "lan0".to_owned(), index: 5 }],
+            counters: [("steered_ipv4".to_owned(), 12_345)].into(),
+        },
+        rules: vec!["100: from all iif lan0 ipproto tcp dport 143 lookup 143".to_owned()],
+        routes: vec!["local default dev lo table 143".to_owned()],
+        sessions: SessionsStatus {
+            active: 7,
+            limit: 9000,
+            accepted_total: 99,
+            refused_client: 2,
+            ..Default::default()
+        },
+        records_lost: 0,
+    }
+}
+
+/// Serve the example in a thread of its own, and let `client` talk to it.
+fn with_daemon(client: impl FnOnce(&Path)) {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("run/admin.sock");
+    let socket = AdminSocket::bind(&path).expect("bind");
+    assert_eq!((mode(&path), mode(path.parent().expect("parent"))), (0o600, 0o700));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let daemon = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                served = serve(socket, async || example()) => served.expect("serve"),
+                _ = stopped => {}
+            }
+        });
+    });
+    client(&path);
+    stop.send(()).expect("stop");
+    daemon.join().expect("daemon");
+    assert!(!path.exists(), "the name is removed when the daemon ends");
+}
+
+#[test]
+fn status_shows_what_the_daemon_says() {
+    with_daemon(|path| {
+        assert_eq!(ask(path).expect("status"), example());
+        let socket = path.to_string_lossy();
+        let output = postern(&["status", "--socket", &socket]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let shown = text(&output.stdout);
+        for part in [
+            "process 4711",
+            "[::1]:40001",
+            "steered_ipv4  12345",
+            "iif lan0",
+            "7 of 9000",
+            "2 client limit",
+            "open",
+        ] {
+            assert!(shown.contains(part), "{part} is not in {shown}");
+        }
+        let json = postern(&["status", "--json", "--socket", &socket]);
+        assert_eq!(serde_json::from_slice::<Status>(&json.stdout).expect("json"), example());
+    });
+}
+
+#[test]
+fn unknown_oversize_and_silent_requests_do_not_stop_the_daemon() {
+    with_daemon(|path| {
+        let silent = UnixStream::connect(path).expect("connect");
+        let mut unknown = UnixStream::connect(path).expect("connect");
+        unknown.write_all(b"reboot\n").expect("write");
+        let mut answer = String::new();
+        unknown.read_to_string(&mut answer).expect("read");
+        assert!(answer.contains("unknown request"), "{answer}");
+
+        let mut endless = UnixStream::connect(path).expect("connect");
+        // The daemon stops reading: how much is taken before the connection breaks is the kernel's affair.
+        let taken = endless.write_all(&vec![b'x'; 8 * 1024 * 1024]);
+        assert!(taken.is_err(), "an endless request is cut");
+        assert_eq!(ask(path).expect("status"), example());
+        drop(silent);
+    });
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced_and_a_live_ones_is_not() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("admin.sock");
+    drop(UnixListener::bind(&path).expect("stale"));
+    assert!(path.exists());
+    let live = AdminSocket::bind(&path).expect("replaces the stale one");
+    match AdminSocket::bind(&path) {
+        Err(error @ AdminError::InUse { .. }) => {
+            assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(path.exists());
+    drop(live);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_in_the_way_is_kept() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("admin.sock");
+    std::fs::write(&path, "precious").expect("write");
+    assert!(matches!(AdminSocket::bind(&path), Err(AdminError::NotASocket { .. })));
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), "precious");
+}
+
+#[test]
+fn a_successors_socket_is_left_alone() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("admin.sock");
+    let old = AdminSocket::bind(&path).expect("old");
+    std::fs::rename(&path, directory.path().join("moved")).expect("rename");
+    let _new = AdminSocket::bind(&path).expect("new");
+    drop(old);
+    assert!(path.exists());
+}

@@ -1,0 +1,414 @@
+//! What an owner may write, and what is said about everything else.
+#![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use postern::config::{Config, ConfigError, Fault, Reason, Source, TlsVersion, Verdict, load, parse};
+
+const FILE: &str = "/etc/postern/postern.toml";
+
+const MINIMAL: &str = r#"
+[steering]
+ingress = ["lan0"]
+egress = ["wan0"]
+[certificates]
+authority = { cert = "authority.pem", key = "authority.key" }
+"#;
+
+fn good(text: &str) -> Config {
+    parse(text, Path::new(FILE)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn faults(text: &str) -> Vec<Fault> {
+    match parse(text, Path::new(FILE)) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(error) => error.faults().to_vec(),
+    }
+}
+
+/// The message for the minimal file with `line` appended, which must be its only fault.
+fn message_with(line: &str) -> String {
+    let error = parse(&format!("{MINIMAL}{line}\n"), Path::new(FILE)).expect_err(line);
+    let message = error.to_string();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+fn assert_message(line: &str, parts: &[&str]) {
+    let message = message_with(line);
+    for part in parts {
+        assert!(message.contains(part), "{line:?} gave {message:?}, which lacks {part:?}");
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let files: Vec<_> = std::fs::read_dir(examples)
+        .expect("docs/examples")
+        .map(|entry| entry.expect("entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        load(&file).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn the_minimal_file_has_the_documented_defaults() {
+    let config = good(MINIMAL);
+    assert_eq!(config.steering.source, Source::Gateway);
+    assert_eq!(config.steering.workers, None);
+    assert!(config.tls.system_roots && config.tls.root_files.is_empty());
+    assert_eq!(config.tls.min_version, TlsVersion::Tls12);
+    let faults = config.tls.faults;
+    assert_eq!(
+        [faults.expired, faults.not_yet_valid, faults.untrusted, faults.wrong_name],
+        [Verdict::Block; 4]
+    );
+    assert_eq!(faults.no_name, Verdict::Allow);
+    assert!(config.certificates.server.is_empty() && config.action.bypass.is_empty());
+    assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, 1024));
+    let seconds = [config.limits.connect, config.limits.handshake, config.limits.idle, config.limits.drain];
+    assert_eq!(seconds, [10, 30, 2100, 30].map(Duration::from_secs));
+    assert_eq!(config.admin.socket, Path::new("/run/postern/postern.sock"));
+}
+
+#[test]
+fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let complete = load(&examples.join("postern.toml")).expect("complete");
+    let minimal = load(&examples.join("minimal.toml")).expect("minimal");
+    assert_eq!(complete.limits, minimal.limits);
+    assert_eq!(complete.steering, minimal.steering);
+    assert_eq!(complete.tls.faults, minimal.tls.faults);
+    assert_eq!(complete.tls.min_version, minimal.tls.min_version);
+    assert_eq!(complete.admin, minimal.admin);
+}
+
+#[test]
+fn relative_paths_are_meant_from_the_directory_of_the_file() {
+    let config =
+        good(&format!("{MINIMAL}[tls]\nroots = [\"system\", \"ca/company.pem\", \"/srv/other.pem\"]\n"));
+    assert_eq!(config.certificates.authority.cert, Path::new("/etc/postern/authority.pem"));
+    assert_eq!(config.certificates.authority.key, Path::new("/etc/postern/authority.key"));
+    assert!(config.tls.system_roots);
+    assert_eq!(
+        config.tls.root_files,
+        [Path::new("/etc/postern/ca/company.pem"), Path::new("/srv/other.pem")]
+    );
+}
+
+#[test]
+fn without_system_only_the_files_are_trusted() {
+    let config = good(&format!("{MINIMAL}[tls]\nroots = [\"company.pem\"]\n"));
+    assert!(!config.tls.system_roots);
+}
+
+#[test]
+fn a_bare_address_in_bypass_is_one_host() {
+    let config =
+        good(&format!("{MINIMAL}[action]\nbypass = [\"192.0.2.1\", \"2001:db8::1\", \"198.51.100.0/24\"]\n"));
+    let bypasses = |address: &str| config.action.bypasses(address.parse().expect("address"));
+    assert!(bypasses("192.0.2.1") && bypasses("2001:db8::1") && bypasses("198.51.100.77"));
+    assert!(!bypasses("192.0.2.2") && !bypasses("2001:db8::2") && !bypasses("198.51.101.1"));
+}
+
+#[test]
+fn server_names_are_kept_in_lower_case() {
+    let text = MINIMAL.to_owned()
+        + "server = [{ names = [\"IMAP.Example.org\", \"*.mail.example.org\"], cert = \"c.pem\", key = \"k.pem\" }]\n";
+    let config = good(&text);
+    assert_eq!(config.certificates.server[0].names, ["imap.example.org", "*.mail.example.org"]);
+    assert_eq!(config.certificates.server[0].files.key, Path::new("/etc/postern/k.pem"));
+}
+
+#[test]
+fn a_message_names_file_line_column_key_value_reason_and_remedy() {
+    assert_eq!(
+        message_with("[tls.fault]\nexpired = \"blok\""),
+        "/etc/postern/postern.toml:8:11: tls.fault.expired = \"blok\": unknown verdict; \
+         use \"block\", \"mirror\" or \"allow\""
+    );
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_file() {
+    let faults = faults(
+        "surprise = 1\n[steering]\nIngres = []\nworkers = \"four\"\n[tls]\nmin_version = \"1.1\"\n\
+         [tls.fault]\nexpired = 3\nuntrusted = \"ignore\"\n[limits]\nidle_seconds = 60\nsessions = 0\n",
+    );
+    let found: Vec<_> =
+        faults.iter().map(|fault| (fault.place.map(|p| p.line), fault.key.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (Some(1), "surprise"),
+            (Some(2), "steering.ingress"),
+            (Some(2), "steering.egress"),
+            (Some(3), "steering.Ingres"),
+            (Some(4), "steering.workers"),
+            (Some(6), "tls.min_version"),
+            (Some(8), "tls.fault.expired"),
+            (Some(9), "tls.fault.untrusted"),
+            (Some(11), "limits.idle_seconds"),
+            (Some(12), "limits.sessions"),
+            (None, "certificates.authority"),
+        ]
+    );
+    assert!(faults.iter().all(|fault| !fault.remedy().is_empty()), "{faults:?}");
+}
+
+#[test]
+fn an_empty_file_lists_what_has_to_be_there() {
+    let faults = faults("");
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["steering.ingress", "steering.egress", "certificates.authority"]);
+    assert!(faults[2].remedy().contains("postern ca init"));
+}
+
+#[test]
+fn an_unknown_key_suggests_the_one_that_was_meant() {
+    assert_message(
+        "[limits]\nsession_per_client = 5",
+        &[":8:1: limits.session_per_client = 5", "\"sessions_per_client\"?"],
+    );
+    assert_message("[tls]\nfualt = {}", &["tls.fualt: unknown key", "\"fault\"?"]);
+    assert_message("[stering]\n", &[":7:2: stering: unknown key", "\"steering\"?"]);
+    assert_message("[admin]\nport = 80", &["admin.port = 80: unknown key", "known here: socket"]);
+    assert_message("[tls.fault]\nEXPIRED = \"block\"", &["\"expired\"?"]);
+    let nested = "server = [{ names = [\"a.example\"], cert = \"c\", key = \"k\" }, \
+                  { name = [\"b.example\"], names = [\"b.example\"], cert = \"c\", key = \"k\" }]";
+    assert_message(nested, &["certificates.server[1].name = [\"b.example\"]: unknown key", "\"names\"?"]);
+}
+
+#[test]
+fn what_comes_later_is_said_to_come_later() {
+    assert_message("[tls]\noffload = \"auto\"", &["tls.offload", "kernel TLS", "remove the line"]);
+    assert_message(
+        "[action]\nstarttls = \"strip\"",
+        &["action.starttls = \"strip\"", "later release", "\"inspect\""],
+    );
+    assert_message("[action]\ncleartext = \"inspect\"", &["later release", "\"refuse\""]);
+    assert_message("[action]\ninspect = \"full\"", &["without being judged", "later release", "\"none\""]);
+    assert_message("[[policy]]\nfrom = \"any\"", &["policy: not in this version", "one implicit policy"]);
+    assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
+    let steering = |line: &str| {
+        let text = MINIMAL.replace("egress = [\"wan0\"]", &format!("egress = [\"wan0\"]\n{line}"));
+        parse(&text, Path::new(FILE)).expect_err(line).to_string()
+    };
+    let on_exit = steering("on_exit = \"closed\"");
+    assert!(
+        on_exit.contains(":5:1: steering.on_exit = \"closed\"") && on_exit.contains("a stop is open"),
+        "{on_exit}"
+    );
+    let client = steering("source = \"client\"");
+    assert!(
+        client.contains(":5:10:") && client.contains("later release") && client.contains("\"gateway\""),
+        "{client}"
+    );
+}
+
+#[test]
+fn the_values_of_this_version_are_accepted() {
+    good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"none\"\n"));
+}
+
+#[test]
+fn broken_protocol_versions_do_not_exist() {
+    for version in ["1.0", "1.1", "SSLv3"] {
+        assert_message(
+            &format!("[tls]\nmin_version = \"{version}\""),
+            &["does not exist here", "\"1.2\" or \"1.3\""],
+        );
+    }
+    assert_message("[tls]\nmin_version = \"1.4\"", &["unknown TLS version"]);
+    assert_eq!(good(&format!("{MINIMAL}[tls]\nmin_version = \"1.3\"\n")).tls.min_version, TlsVersion::Tls13);
+}
+
+#[test]
+fn an_interface_belongs_to_one_side_once() {
+    let with = |ingress: &str, egress: &str| {
+        faults(&MINIMAL.replace("[\"lan0\"]", ingress).replace("[\"wan0\"]", egress))
+    };
+    let both = with("[\"lan0\"]", "[\"wan0\", \"lan0\"]");
+    assert_eq!(both[0].reason, Reason::BothSides { first: 3 });
+    assert_eq!((both[0].key.as_str(), both[0].value.as_str()), ("steering.egress", "\"lan0\""));
+    assert_eq!(with("[\"lan0\", \"lan0\"]", "[\"wan0\"]")[0].reason, Reason::Duplicate { first: 3 });
+    assert!(matches!(with("[]", "[\"wan0\"]")[0].reason, Reason::Empty { .. }));
+    let many: Vec<String> = (0..65).map(|index| format!("\"lan{index}\"")).collect();
+    assert_eq!(
+        with(&format!("[{}]", many.join(",")), "[\"wan0\"]")[0].reason,
+        Reason::TooMany { count: 65, max: 64 }
+    );
+    for wrong in ["", "a/b", "a b", "eth0:1", ".", "..", "sixteen-octets-0"] {
+        let found = with(&format!("[\"{wrong}\"]"), "[\"wan0\"]");
+        assert_eq!(found[0].reason, Reason::NotAnInterface, "{wrong:?}");
+    }
+}
+
+#[test]
+fn networks_are_networks() {
+    assert_message(
+        "[action]\nbypass = [\"192.0.2.5/24\"]",
+        &["beyond its prefix length", "\"192.0.2.0/24\""],
+    );
+    assert_message("[action]\nbypass = [\"imap.example.org\"]", &["not a network", "192.0.2.0/24"]);
+    assert_message("[action]\nbypass = [\"192.0.2.0/33\"]", &["not a network"]);
+    assert_message(
+        "[action]\nbypass = [\"192.0.2.1\", \"192.0.2.1/32\"]",
+        &["\"192.0.2.1/32\": already given on line 8"],
+    );
+}
+
+#[test]
+fn server_names_are_names_that_a_client_may_send() {
+    let with = |name: &str| format!("server = [{{ names = [\"{name}\"], cert = \"c\", key = \"k\" }}]");
+    for wrong in [
+        "imap.*.org",
+        "*",
+        "*imap.example.org",
+        "*.*.org",
+        "a..b",
+        "example.org.",
+        "-a.org",
+        "a b.org",
+        "192.0.2.1",
+    ] {
+        assert_message(
+            &with(wrong),
+            &["not a server name", "certificates.server[0].names", "imap.example.org"],
+        );
+    }
+    assert_message(&with("bücher.example"), &["xn--"]);
+    assert_message(&with(&format!("{}.org", "a".repeat(64))), &["63 octets"]);
+    assert_message(&with(&"abcdefg.".repeat(32)), &["253 octets"]);
+}
+
+#[test]
+fn a_name_has_one_certificate() {
+    let text = "server = [\n{ names = [\"a.example\"], cert = \"c\", key = \"k\" },\n\
+                { names = [\"A.example\"], cert = \"c\", key = \"k\" }]";
+    assert_message(text, &[":9:12: certificates.server[1].names = \"A.example\": already given on line 8"]);
+}
+
+#[test]
+fn a_certificate_has_names_a_chain_and_a_key() {
+    assert_message(
+        "server = [{ names = [\"a.example\"], cert = \"c\" }]",
+        &["certificates.server[0].key: missing"],
+    );
+    assert_message(
+        "server = [{ names = [\"a.example\"], key = \"k\" }]",
+        &["certificates.server[0].cert: missing"],
+    );
+    assert_message("server = [{ cert = \"c\", key = \"k\" }]", &["certificates.server[0].names: missing"]);
+    assert_message(
+        "server = [{ names = [], cert = \"c\", key = \"k\" }]",
+        &["certificates.server[0].names = []: empty"],
+    );
+    let half = faults(&MINIMAL.replace(", key = \"authority.key\"", ""));
+    assert_eq!((half.len(), half[0].key.as_str()), (1, "certificates.authority.key"));
+}
+
+#[test]
+fn numbers_have_ranges() {
+    assert_message(
+        "[limits]\nidle_seconds = 1859",
+        &["limits.idle_seconds = 1859", "RFC 9051 section 5.4", "1860 to"],
+    );
+    assert_eq!(
+        good(&format!("{MINIMAL}[limits]\nidle_seconds = 1860\n")).limits.idle,
+        Duration::from_secs(1860)
+    );
+    for (key, wrong) in [
+        ("sessions", "0"),
+        ("sessions_per_client", "-1"),
+        ("sessions_per_client", "99999999999"),
+        ("connect_seconds", "0"),
+        ("handshake_seconds", "301"),
+        ("drain_seconds", "-5"),
+    ] {
+        assert_message(
+            &format!("[limits]\n{key} = {wrong}"),
+            &[&format!("limits.{key} = {wrong}: out of range"), "use "],
+        );
+    }
+    for wrong in ["0", "65", "65537"] {
+        let text = MINIMAL.replace("[certificates]", &format!("workers = {wrong}\n[certificates]"));
+        assert!(faults(&text)[0].to_string().contains("use 1 to 64"), "{wrong}");
+    }
+}
+
+#[test]
+fn wrong_types_are_told_with_what_belongs_there() {
+    assert_message(
+        "[limits]\nsessions = \"many\"",
+        &["limits.sessions = \"many\": wrong type", "a whole number"],
+    );
+    assert_message("[action]\nbypass = \"192.0.2.1\"", &["action.bypass = \"192.0.2.1\": wrong type"]);
+    assert_message("[action]\nbypass = [\"192.0.2.1\", 7]", &["action.bypass[1] = 7: wrong type", "string"]);
+    assert_message("[admin]\nsocket = true", &["admin.socket = true: wrong type"]);
+    assert_message("[limits]\nconnect_seconds = 1.5", &["limits.connect_seconds = 1.5: wrong type"]);
+    let found = faults("steering = 3\n[certificates]\nauthority = 4\n");
+    let keys: Vec<_> = found.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["steering", "certificates.authority"], "nothing that was found is called missing");
+}
+
+#[test]
+fn text_that_is_not_toml_is_shown_with_its_place() {
+    assert_message("[tls\nroots = []", &["/etc/postern/postern.toml:7:5: not TOML"]);
+    assert_message("[tls]\nroots = [\"system\"]\nroots = []", &[":9:1: not TOML", "duplicate key"]);
+    let error = faults("a = \nb = ]\n");
+    assert!(error.len() >= 2, "{error:?}");
+}
+
+#[test]
+fn empty_roots_would_verify_nobody() {
+    assert_message("[tls]\nroots = []", &["tls.roots = []: empty", "\"system\""]);
+    assert_message("[tls]\nroots = [\"system\", \"system\"]", &["already given"]);
+    assert_message("[tls]\nroots = [\"\"]", &["tls.roots", "empty"]);
+}
+
+#[test]
+fn a_socket_path_fits_into_a_unix_address() {
+    assert_message(&format!("[admin]\nsocket = \"{}\"", "s".repeat(100)), &["resolves to 113 octets", "107"]);
+}
+
+#[test]
+fn a_long_value_does_not_flood_the_message() {
+    let message = message_with(&format!("[tls]\nmin_version = \"{}\"", "x".repeat(100_000)));
+    assert!(message.len() < 300, "{}", message.len());
+}
+
+#[test]
+fn a_thousand_mistakes_are_cut() {
+    let text: String = (0..1000).map(|index| format!("key{index} = {index}\n")).collect();
+    assert!(faults(&text).len() <= 51);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named_with_a_remedy() {
+    let directory = tempfile::tempdir().expect("directory");
+    let missing = directory.path().join("none.toml");
+    let error = load(&missing).expect_err("missing");
+    assert!(matches!(error, ConfigError::Missing { .. }));
+    let words = error.to_string();
+    assert!(
+        words.contains("none.toml") && words.contains("--config") && words.contains("minimal.toml"),
+        "{words}"
+    );
+
+    let error = load(directory.path()).expect_err("directory").to_string();
+    assert!(error.contains("name the file inside"), "{error}");
+
+    let binary = directory.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe]).expect("write");
+    assert!(load(&binary).expect_err("binary").to_string().contains("UTF-8"));
+
+    let large = directory.path().join("large.toml");
+    std::fs::write(&large, vec![b'#'; 2 * 1024 * 1024]).expect("write");
+    assert!(matches!(load(&large), Err(ConfigError::TooLarge { .. })));
+}

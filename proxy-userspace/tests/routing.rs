@@ -1,0 +1,346 @@
+//! Routing, sysctls and egress against the real kernel, each test in a network namespace of its own. Needs root.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use postern::accept::egress::{EgressFault, EgressTable};
+use postern::config::InterfaceName;
+use postern::steering::routing::{
+    self, Cleared, Ipv6, PROTOCOL, RULE_PREFERENCE, Routing, RoutingError, TABLE,
+};
+use postern::steering::sysctl::{self, Sysctls};
+use postern::words::OriginalDst;
+use rustix::thread::UnshareFlags;
+
+/// Runs a test in a fresh namespace with `lo` up and the ends of veth pairs `lan0`, `lan1`, `wan0`, `wan1`.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
+    let thread = std::thread::spawn(move || {
+        enter_new_namespace();
+        ip("link set lo up");
+        for (name, network) in [("lan0", 1), ("lan1", 2), ("wan0", 3), ("wan1", 4)] {
+            ip(&format!("link add {name} type veth peer name {name}-far"));
+            ip(&format!("link set {name}-far up"));
+            ip(&format!("link set {name} up"));
+            ip(&format!("address add 10.0.{network}.1/24 dev {name}"));
+            ip(&format!("address add fd00:{network}::1/64 dev {name} nodad"));
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe because of CLONE_FILES; CLONE_NEWNET alone changes only this thread"
+)]
+fn enter_new_namespace() {
+    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a new network namespace");
+}
+
+fn ip(arguments: &str) -> String {
+    let output =
+        Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn interfaces(names: &[&str]) -> Vec<InterfaceName> {
+    let list = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
+    let text = format!(
+        "[steering]\ningress = [{list}]\negress = [\"unused0\"]\n\
+         [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
+    );
+    postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering.ingress
+}
+
+/// All rules and the table's routes of both families, one a line.
+fn kernel_state() -> Vec<String> {
+    let mut lines = Vec::new();
+    for family in ["-4", "-6"] {
+        let rules = ip(&format!("{family} rule show"));
+        lines.extend(rules.lines().map(|line| format!("{family} {}", words(line))));
+        let routes =
+            Command::new("ip").args([family, "route", "show", "table", &TABLE.to_string()]).output().unwrap();
+        let routes = String::from_utf8(routes.stdout).unwrap();
+        lines.extend(routes.lines().map(|line| format!("{family} route {}", words(line))));
+    }
+    lines.sort();
+    lines
+}
+
+fn words(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn rule(family: &str, interface: &str, port: u16) -> String {
+    format!(
+        "{family} {RULE_PREFERENCE}: from all iif {interface} ipproto tcp dport {port} lookup {TABLE} proto {PROTOCOL}"
+    )
+}
+
+#[test]
+fn install_adds_a_rule_per_ingress_port_and_family_and_remove_leaves_nothing() {
+    in_namespace(|| {
+        let before = kernel_state();
+        let routing = Routing::install(&interfaces(&["lan0", "lan1"])).unwrap();
+        assert_eq!(routing.ipv6, Ipv6::Steered);
+        let mut added = kernel_state();
+        added.retain(|line| !before.contains(line));
+        let mut wanted = vec![
+            format!("-4 route local default dev lo proto {PROTOCOL} scope host"),
+            format!("-6 route local default dev lo proto {PROTOCOL} metric 1024 pref medium"),
+        ];
+        for family in ["-4", "-6"] {
+            for interface in ["lan0", "lan1"] {
+                wanted.extend([143, 993].map(|port| rule(family, interface, port)));
+            }
+        }
+        wanted.sort();
+        assert_eq!(added, wanted);
+        routing.remove().unwrap();
+        assert_eq!(kernel_state(), before);
+        routing.remove().expect("what is gone already is fine");
+    });
+}
+
+#[test]
+fn only_mail_from_the_ingress_is_made_local() {
+    in_namespace(|| {
+        ip("route add default via 10.0.3.9 dev wan0");
+        ip("-6 route add default via fd00:3::9 dev wan0");
+        for file in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            std::fs::write(Path::new("/proc/sys").join(file), "1").unwrap();
+        }
+        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        let lookup = |from: &str, interface: &str, to: &str, port: u16| {
+            ip(&format!("route get {to} from {from} iif {interface} ipproto tcp sport 40000 dport {port}"))
+        };
+        for port in [143, 993] {
+            assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", port).starts_with("local "), "{port}");
+            assert!(lookup("fd00:1::2", "lan0", "2001:db8::1", port).starts_with("local "), "{port}");
+            assert!(lookup("10.0.2.2", "lan1", "192.0.2.1", port).contains("dev wan0"), "{port}");
+        }
+        assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", 443).contains("dev wan0"));
+        assert!(lookup("fd00:1::2", "lan0", "2001:db8::1", 443).contains("dev wan0"));
+        routing.remove().unwrap();
+        assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", 143).contains("dev wan0"));
+    });
+}
+
+#[test]
+fn leftovers_of_a_killed_daemon_are_cleared_and_entries_of_others_stay() {
+    in_namespace(|| {
+        ip(&format!(
+            "rule add pref {RULE_PREFERENCE} iif lan1 ipproto tcp dport 143 lookup {TABLE} protocol static"
+        ));
+        ip(&format!("-6 rule add pref {RULE_PREFERENCE} iif lan1 lookup {TABLE} protocol static"));
+        ip(&format!("rule add pref 900 iif lan1 lookup main protocol {PROTOCOL}"));
+        ip(&format!("route add blackhole 192.0.2.0/24 table {TABLE} proto static"));
+        let before = kernel_state();
+        std::mem::forget(Routing::install(&interfaces(&["lan0"])).unwrap());
+        assert_eq!(routing::clear_leftovers().unwrap(), Cleared { rules: 4, routes: 2 });
+        assert_eq!(kernel_state(), before);
+        assert_eq!(routing::clear_leftovers().unwrap(), Cleared::default());
+    });
+}
+
+#[test]
+fn a_failure_half_way_takes_back_what_was_added() {
+    in_namespace(|| {
+        ip(&format!(
+            "-6 rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol {PROTOCOL}"
+        ));
+        let before = kernel_state();
+        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
+        assert!(matches!(&error, RoutingError::Occupied { .. }), "{error}");
+        assert!(error.to_string().contains("ip -6 rule pref 143 iif lan0 ipproto tcp dport 993"), "{error}");
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn a_rule_of_others_that_differs_by_protocol_alone_outlives_ours() {
+    in_namespace(|| {
+        ip(&format!(
+            "rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol static"
+        ));
+        let before = kernel_state();
+        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        routing.remove().unwrap();
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_leaves_the_first_alone() {
+    in_namespace(|| {
+        let first = Routing::install(&interfaces(&["lan0"])).unwrap();
+        let before = kernel_state();
+        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
+        assert!(error.to_string().contains("another Postern"), "{error}");
+        assert_eq!(kernel_state(), before);
+        first.remove().unwrap();
+    });
+}
+
+#[test]
+fn errors_name_the_interface_and_the_remedy_and_change_nothing() {
+    in_namespace(|| {
+        let before = kernel_state();
+        let error = Routing::install(&interfaces(&["lan0", "lan9"])).unwrap_err();
+        assert!(
+            error.to_string().contains("\"lan9\"") && error.to_string().contains("ip -br link"),
+            "{error}"
+        );
+        std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap();
+        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
+        assert!(error.to_string().contains("net.ipv6.conf.lo.disable_ipv6=0"), "{error}");
+        std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0").unwrap();
+        ip("link set lo down");
+        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
+        assert!(error.to_string().contains("ip link set lo up"), "{error}");
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn without_ipv6_on_lo_and_ingress_only_ipv4_is_steered_and_that_is_said() {
+    in_namespace(|| {
+        for interface in ["lo", "lan0"] {
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1").unwrap();
+        }
+        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        assert_eq!(routing.ipv6, Ipv6::OffOnIngress);
+        assert_eq!(routing::installed().unwrap().len(), 3);
+        routing.remove().unwrap();
+    });
+}
+
+#[test]
+fn status_shows_what_the_kernel_holds_and_a_rule_survives_its_interface() {
+    in_namespace(|| {
+        let ingress = interfaces(&["lan0"]);
+        let routing = Routing::install(&ingress).unwrap();
+        let lines = routing::installed().unwrap();
+        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert!(
+            lines.contains(&"ip -4 route local default dev lo table 143993 protocol 143".to_owned()),
+            "{lines:?}"
+        );
+        let old = routing::interface_index(&ingress[0]).unwrap();
+        ip("link delete lan0");
+        let lines = routing::installed().unwrap();
+        assert_eq!(lines.iter().filter(|line| line.ends_with("[detached]")).count(), 4, "{lines:?}");
+        ip("link add lan0 type veth peer name lan0-far");
+        assert_ne!(routing::interface_index(&ingress[0]).unwrap(), old);
+        assert!(!routing::installed().unwrap().concat().contains("[detached]"));
+        routing.remove().unwrap();
+        assert!(routing::installed().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn sysctls_are_given_back_unless_somebody_else_changed_them() {
+    in_namespace(|| {
+        const MIGRATE: &str = "net.ipv4.tcp_migrate_req";
+        let file = "/proc/sys/net/ipv4/tcp_migrate_req";
+        std::fs::write(file, "0").unwrap();
+        drop(Sysctls::apply().unwrap());
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "0");
+        let mut sysctls = Sysctls::apply().unwrap();
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "1");
+        assert!(sysctl::advice().iter().any(|advice| advice.name == MIGRATE && advice.is_met()));
+        sysctls.restore().unwrap();
+        std::fs::write(file, "1").unwrap();
+        drop(sysctls);
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "1", "restored once only");
+        drop(Sysctls::apply().unwrap());
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "1", "it was not Postern that set it");
+        assert!(sysctl::read("net.ipv4.no_such").unwrap_err().to_string().contains("net.ipv4.no_such"));
+    });
+}
+
+/// The interface, or the fault's token.
+fn egress_of(table: &mut EgressTable, destination: &str) -> String {
+    match table.route(OriginalDst(SocketAddr::new(destination.parse().unwrap(), 993))) {
+        Ok(egress) => {
+            assert_eq!(egress.index, routing::interface_index(&egress.interface).unwrap());
+            egress.interface.as_str().to_owned()
+        }
+        Err(fault) => fault.reason().to_owned(),
+    }
+}
+
+#[test]
+fn destinations_leave_by_a_configured_egress_or_are_refused_with_the_reason() {
+    in_namespace(|| {
+        for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
+            ip(&format!("route add {kind} 198.51.{network}.0/24"));
+            ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
+        }
+        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
+        for (destination, wanted) in [
+            ("10.0.3.7", "wan0"),
+            ("fd00:3::7", "wan0"),
+            ("::ffff:10.0.3.7", "wan0"),
+            ("10.0.4.7", "egress_not_configured"),
+            ("fd00:4::7", "egress_not_configured"),
+            ("10.0.1.7", "egress_not_configured"),
+            ("10.0.3.1", "egress_local"),
+            ("10.0.1.1", "egress_local"),
+            ("fd00:3::1", "egress_local"),
+            ("127.0.0.1", "egress_local"),
+            ("::1", "egress_local"),
+            ("10.0.3.255", "egress_local"),
+            ("192.0.2.1", "egress_no_route"),
+            ("2001:db8:9::1", "egress_no_route"),
+            ("198.51.1.1", "egress_blackhole"),
+            ("2001:db8:1::1", "egress_blackhole"),
+            ("198.51.2.1", "egress_unreachable"),
+            ("2001:db8:2::1", "egress_unreachable"),
+            ("198.51.3.1", "egress_prohibited"),
+            ("2001:db8:3::1", "egress_prohibited"),
+        ] {
+            assert_eq!(egress_of(&mut table, destination), wanted, "{destination}");
+        }
+    });
+}
+
+#[test]
+fn a_refusal_names_destination_interface_and_remedy() {
+    in_namespace(|| {
+        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
+        let fault = table.route(OriginalDst("10.0.4.7:143".parse().unwrap())).unwrap_err();
+        assert!(matches!(&fault, EgressFault::NotConfigured { interface, .. } if interface == "wan1"));
+        let text = fault.to_string();
+        assert!(text.contains("10.0.4.7") && text.contains("add \"wan1\" to steering.egress"), "{text}");
+    });
+}
+
+#[test]
+fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
+    in_namespace(|| {
+        ip("rule add pref 500 ipproto tcp dport 993 lookup 500");
+        ip("route add default dev wan1 table 500");
+        let mut table = EgressTable::new(&interfaces(&["wan1"])).unwrap();
+        assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
+        ip("link delete wan1");
+        assert_eq!(egress_of(&mut table, "192.0.2.1"), "egress_no_route");
+        ip("link add wan1 type veth peer name wan1-far");
+        ip("link set wan1 up");
+        ip("route add default dev wan1 table 500");
+        assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
+        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        assert_eq!(
+            egress_of(&mut table, "192.0.2.1"),
+            "wan1",
+            "Postern's own rules do not apply to its own traffic"
+        );
+        routing.remove().unwrap();
+    });
+}
