@@ -46,7 +46,7 @@ enum Server {
 
 /// Whatever serves mail, with a log.
 enum Running {
-    Lab(Process, PathBuf),
+    Lab { _process: Process, log: PathBuf },
     Dovecot(Dovecot),
 }
 
@@ -70,7 +70,7 @@ impl Running {
                     .arg(key)
                     .stdout(File::create(&log)?)
                     .spawn()?;
-                let running = Self::Lab(Process(child), log);
+                let running = Self::Lab { _process: Process(child), log };
                 wait::until("the mail server", PATIENCE, || Ok(running.log().contains("ready").then_some(())))?;
                 Ok(running)
             }
@@ -79,7 +79,7 @@ impl Running {
 
     fn log(&self) -> String {
         match self {
-            Self::Lab(_, log) => std::fs::read_to_string(log).unwrap_or_default(),
+            Self::Lab { log, .. } => std::fs::read_to_string(log).unwrap_or_default(),
             Self::Dovecot(dovecot) => dovecot.log(),
         }
     }
