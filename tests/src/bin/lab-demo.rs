@@ -88,14 +88,15 @@ impl Running {
 fn main() -> Result<()> {
     let args = Args::parse();
     lab::need_root()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.spawn(async {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                INTERRUPTED.store(true, Ordering::Relaxed);
+            }
+        });
     });
     let shown = demonstrate(&args);
-    runtime.shutdown_background();
     if INTERRUPTED.load(Ordering::Relaxed) {
         println!("\ninterrupted; everything was taken down");
         return Ok(());
