@@ -29,7 +29,9 @@ struct Counts {
 /// Lint, object check, tests, a short fuzz run. Every part runs even if one before it failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !tools::is_root() {
-        bail!("the tests make network namespaces and load BPF programs: run them as root (sudo -E cargo xtask test)");
+        bail!(
+            "the tests make network namespaces and load BPF programs: run them as root (sudo -E cargo xtask test)"
+        );
     }
     tools::need_packages(&PACKAGES)?;
     let mut broken = Vec::new();
