@@ -122,9 +122,9 @@ impl Failure {
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_refused",
                 io::ErrorKind::AddrNotAvailable => "no_ports_left",
-                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                    "upstream_unreachable"
-                }
+                io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => "upstream_unreachable",
                 _ => "upstream_connect_failed",
             },
             Cause::Silent(_) => "silent",

@@ -37,7 +37,15 @@ impl Refusal {
 /// Beginnings of HTTP requests that no IMAP command can have: after the tag comes a command, and those are letters
 /// (RFC 9051 section 9, `command`).
 const HTTP_REQUESTS: [&[u8]; 9] = [
-    b"GET /", b"POST /", b"HEAD /", b"PUT /", b"DELETE /", b"OPTIONS /", b"PATCH /", b"TRACE /", b"PRI * HTTP",
+    b"GET /",
+    b"POST /",
+    b"HEAD /",
+    b"PUT /",
+    b"DELETE /",
+    b"OPTIONS /",
+    b"PATCH /",
+    b"TRACE /",
+    b"PRI * HTTP",
 ];
 /// Octets of the longest of them.
 const FIRST_OCTETS_MAX: usize = 10;
@@ -65,7 +73,11 @@ impl FirstOctets {
             self.count += 1;
         }
         let seen = self.seen.get(..self.count).unwrap_or_default();
-        if HTTP_REQUESTS.iter().any(|request| seen.starts_with(request)) { Err(Refusal::Http) } else { Ok(()) }
+        if HTTP_REQUESTS.iter().any(|request| seen.starts_with(request)) {
+            Err(Refusal::Http)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -88,7 +100,11 @@ mod tests {
     fn imap_passes_even_with_an_odd_tag() {
         for line in ["GET LOGIN a b\r\n", "a1 CAPABILITY\r\n", "PRI NOOP\r\n", "post noop\r\n"] {
             let mut guard = FirstOctets::default();
-            assert_eq!(line.as_bytes().iter().try_for_each(|octet| guard.push(&[*octet])), Ok(()), "{line:?}");
+            assert_eq!(
+                line.as_bytes().iter().try_for_each(|octet| guard.push(&[*octet])),
+                Ok(()),
+                "{line:?}"
+            );
         }
     }
 

@@ -178,7 +178,11 @@ impl Record {
     fn finish(&mut self) {
         let (success, reason, message) = self.outcome.take().unwrap_or_else(|| {
             if std::thread::panicking() {
-                (false, "internal_panic", "a fault in Postern ended this connection; please report it".to_owned())
+                (
+                    false,
+                    "internal_panic",
+                    "a fault in Postern ended this connection; please report it".to_owned(),
+                )
             } else {
                 (false, "cut_by_stop", "Postern stopped before the session was over".to_owned())
             }

@@ -162,7 +162,12 @@ impl Session {
     ///
     /// # Errors
     /// What the network or TLS says.
-    pub fn implicit(from: &Namespace, to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Result<Self> {
+    pub fn implicit(
+        from: &Namespace,
+        to: SocketAddr,
+        name: &str,
+        config: &Arc<ClientConfig>,
+    ) -> Result<Self> {
         Ok(Self::over(handshake(from.connect(to)?, name, config)?))
     }
 
@@ -200,7 +205,11 @@ impl Session {
                 return Ok(String::from_utf8_lossy(&line).into_owned());
             }
             ensure!(self.buffer.len() <= LINE_BYTES_MAX, "a line of more than {LINE_BYTES_MAX} octets");
-            ensure!(self.fill()? > 0, "the stream ended; left over: {:?}", String::from_utf8_lossy(&self.buffer));
+            ensure!(
+                self.fill()? > 0,
+                "the stream ended; left over: {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
     }
 
@@ -213,7 +222,11 @@ impl Session {
 
     fn literal(&mut self, octets: usize) -> Result<Vec<u8>> {
         while self.buffer.len() < octets {
-            ensure!(self.fill()? > 0, "the stream ended {} octets into a literal of {octets}", self.buffer.len());
+            ensure!(
+                self.fill()? > 0,
+                "the stream ended {} octets into a literal of {octets}",
+                self.buffer.len()
+            );
         }
         let rest = self.buffer.split_off(octets);
         Ok(std::mem::replace(&mut self.buffer, rest))
@@ -283,7 +296,8 @@ impl Session {
     /// # Errors
     /// When either is refused.
     pub fn enter(&mut self) -> Result<()> {
-        self.command(&format!("LOGIN {} {}", crate::imap_server::USER, crate::imap_server::PASSWORD))?.ok()?;
+        self.command(&format!("LOGIN {} {}", crate::imap_server::USER, crate::imap_server::PASSWORD))?
+            .ok()?;
         self.command("SELECT INBOX")?.ok().map(drop)
     }
 
@@ -345,7 +359,8 @@ impl Session {
     /// # Errors
     /// In clear text.
     pub fn shown(&self) -> Result<Shown> {
-        let leaf = self.tls()?.peer_certificates().and_then(<[_]>::first).context("no certificate was shown")?;
+        let leaf =
+            self.tls()?.peer_certificates().and_then(<[_]>::first).context("no certificate was shown")?;
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)?;
         Ok(Shown { issuer: parsed.issuer().to_string(), fingerprint: pki::fingerprint(leaf) })
     }
@@ -376,7 +391,8 @@ impl Session {
 /// # Errors
 /// When nobody answers.
 pub fn connect(to: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("cannot connect to {to}"))?;
+    let stream =
+        TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("cannot connect to {to}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;

@@ -61,7 +61,9 @@ impl Dovecot {
                 bail!("dovecot ended with {status}");
             }
             let answers = Family::ALL.iter().all(|family| {
-                [143, 993].iter().all(|&port| namespace.connect(SocketAddr::new(family.server(), port)).is_ok())
+                [143, 993]
+                    .iter()
+                    .all(|&port| namespace.connect(SocketAddr::new(family.server(), port)).is_ok())
             });
             Ok(answers.then_some(()))
         })

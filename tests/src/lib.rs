@@ -29,4 +29,5 @@ pub mod real_client;
 pub mod scene;
 
 /// Debian packages that the lab tests run; `cargo xtask test` installs them.
-pub const PACKAGES: &[&str] = &["iproute2", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];
+pub const PACKAGES: &[&str] =
+    &["iproute2", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];

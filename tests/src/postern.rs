@@ -251,7 +251,9 @@ impl Postern<'_> {
             let records = self.records()?;
             Ok((records.len() >= count).then_some(records))
         });
-        found.with_context(|| format!("{} records\nlog:\n{}", self.records().map_or(0, |r| r.len()), self.log()))
+        found.with_context(|| {
+            format!("{} records\nlog:\n{}", self.records().map_or(0, |r| r.len()), self.log())
+        })
     }
 
     /// What `postern status --json` prints.
@@ -271,7 +273,9 @@ impl Postern<'_> {
     /// When there is none of that name.
     pub fn counter(&self, name: &str) -> Result<u64> {
         let status = self.status()?;
-        find(&status, name).and_then(Value::as_u64).with_context(|| format!("no counter {name} in {status:#}"))
+        find(&status, name)
+            .and_then(Value::as_u64)
+            .with_context(|| format!("no counter {name} in {status:#}"))
     }
 
     /// Send a signal.
@@ -347,11 +351,9 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let exe = env::current_exe()?;
-    exe.ancestors()
-        .skip(1)
-        .map(|dir| dir.join("postern"))
-        .find(|path| path.is_file())
-        .context("no postern beside the tests: build it with `cargo build` or name it in the variable POSTERN")
+    exe.ancestors().skip(1).map(|dir| dir.join("postern")).find(|path| path.is_file()).context(
+        "no postern beside the tests: build it with `cargo build` or name it in the variable POSTERN",
+    )
 }
 
 /// The roots that a client of this installation trusts.

@@ -58,7 +58,9 @@ impl Client {
             Self::OpenSsl => errand.openssl(),
             Self::Imaplib => errand.imaplib(),
         }
-        .with_context(|| format!("{self:?} over {:?}, port {}, TLS {}", errand.family, errand.port, errand.tls.text()))
+        .with_context(|| {
+            format!("{self:?} over {:?}, port {}, TLS {}", errand.family, errand.port, errand.tls.text())
+        })
     }
 }
 

@@ -45,7 +45,9 @@ impl<T: Send + 'static> Scripted<T> {
     /// # Errors
     /// When no client came, or what the script says.
     pub fn result(self) -> Result<T> {
-        self.results.recv_timeout(PATIENCE).map_err(|_| anyhow!("the scripted server's script did not end"))?
+        self.results
+            .recv_timeout(PATIENCE)
+            .map_err(|_| anyhow!("the scripted server's script did not end"))?
     }
 
     /// That nobody has connected in the meantime: the caller knows that the gateway is done.
@@ -69,7 +71,9 @@ pub fn line(stream: &mut impl std::io::Read) -> Result<String> {
     let mut text = Vec::new();
     while text.last() != Some(&b'\n') {
         let mut octet = [0];
-        stream.read_exact(&mut octet).with_context(|| format!("after {:?}", String::from_utf8_lossy(&text)))?;
+        stream
+            .read_exact(&mut octet)
+            .with_context(|| format!("after {:?}", String::from_utf8_lossy(&text)))?;
         text.extend(octet);
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -118,7 +122,8 @@ pub fn until_starttls(stream: &mut TcpStream, answer: &str) -> Result<Vec<String
     loop {
         let text = line(stream)?;
         let mut words = text.split_whitespace();
-        let (tag, verb) = (words.next().unwrap_or("*").to_owned(), words.next().unwrap_or_default().to_uppercase());
+        let (tag, verb) =
+            (words.next().unwrap_or("*").to_owned(), words.next().unwrap_or_default().to_uppercase());
         seen.push(text);
         match verb.as_str() {
             "STARTTLS" => {
@@ -137,7 +142,10 @@ pub fn until_starttls(stream: &mut TcpStream, answer: &str) -> Result<Vec<String
 ///
 /// # Errors
 /// When it fails.
-pub fn accept_tls(mut tcp: TcpStream, config: ServerConfig) -> Result<StreamOwned<ServerConnection, TcpStream>> {
+pub fn accept_tls(
+    mut tcp: TcpStream,
+    config: ServerConfig,
+) -> Result<StreamOwned<ServerConnection, TcpStream>> {
     let mut connection = ServerConnection::new(std::sync::Arc::new(config))?;
     while connection.is_handshaking() {
         connection.complete_io(&mut tcp).context("TLS handshake as a server")?;

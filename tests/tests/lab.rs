@@ -35,8 +35,7 @@ fn every_client_reaches_dovecot_through_plain_forwarding() -> Result<()> {
     dovecot.deliver("1.lab", MESSAGE)?;
     for client in Client::ALL {
         for (family, port, tls) in [(Family::V4, 143, Tls::V13), (Family::V6, 993, Tls::V12)] {
-            let errand =
-                Errand { from: &lab.client, family, port, tls, authority: &ca, dir: dir.path() };
+            let errand = Errand { from: &lab.client, family, port, tls, authority: &ca, dir: dir.path() };
             assert_eq!(String::from_utf8_lossy(&client.fetch(&errand)?), String::from_utf8_lossy(MESSAGE));
         }
     }

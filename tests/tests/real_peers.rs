@@ -50,8 +50,11 @@ fn the_matrix_is_pairwise() {
     };
     for one in 0..5 {
         for other in one + 1..5 {
-            let values = |column: usize| MATRIX.iter().map(|row| columns(row)[column].clone()).collect::<BTreeSet<_>>();
-            let pairs: BTreeSet<_> = MATRIX.iter().map(|row| (columns(row)[one].clone(), columns(row)[other].clone())).collect();
+            let values = |column: usize| {
+                MATRIX.iter().map(|row| columns(row)[column].clone()).collect::<BTreeSet<_>>()
+            };
+            let pairs: BTreeSet<_> =
+                MATRIX.iter().map(|row| (columns(row)[one].clone(), columns(row)[other].clone())).collect();
             assert_eq!(pairs.len(), values(one).len() * values(other).len(), "columns {one} and {other}");
         }
     }
@@ -123,7 +126,10 @@ fn tells(record: &Record, family: Family, port: u16, client: Tls, server: Tls) -
         ensure!(!record.text(key).is_empty(), "{key}: {record:#?}");
     }
     let shown = record.text("tls.server.hash.sha256");
-    ensure!(shown.len() == 64 && shown != record.text("postern.upstream.tls.server.hash.sha256"), "{record:#?}");
+    ensure!(
+        shown.len() == 64 && shown != record.text("postern.upstream.tls.server.hash.sha256"),
+        "{record:#?}"
+    );
     Ok(())
 }
 
@@ -133,7 +139,8 @@ fn a_large_message_comes_down_and_goes_up_unchanged_on_both_ports() -> Result<()
     let postern = scene.start()?;
     let message = large_message(LARGE_OCTETS);
     let expected = sha256(&message);
-    let server = scene.serve_with(scene.identity.server_config(rustls::ALL_VERSIONS)?, vec![message.clone()])?;
+    let server =
+        scene.serve_with(scene.identity.server_config(rustls::ALL_VERSIONS)?, vec![message.clone()])?;
     for (done, (family, port)) in [(Family::V4, 143), (Family::V6, 993)].into_iter().enumerate() {
         let mut session = scene.session(family, port)?;
         session.enter()?;
@@ -189,7 +196,10 @@ fn three_hundred_sessions_at_once_are_all_served() -> Result<()> {
     };
     let sessions = thread::scope(|scope| {
         let workers: Vec<_> = (0..6)
-            .map(|worker| scope.spawn(move || (0..CROWD / 6).map(|at| open(worker + at * 6)).collect::<Result<Vec<_>>>()))
+            .map(|worker| {
+                scope
+                    .spawn(move || (0..CROWD / 6).map(|at| open(worker + at * 6)).collect::<Result<Vec<_>>>())
+            })
             .collect();
         let mut all = Vec::new();
         for worker in workers {
@@ -247,7 +257,10 @@ fn the_server_sees_the_gateway_and_the_name_that_the_client_asked_for() -> Resul
             let before = server.log().len();
             scene.session(family, port)?.logout()?;
             let log = server.log().split_off(before).join("\n");
-            assert!(log.contains(&SocketAddr::new(family.gateway_wan(), 0).to_string().replace(":0", ":")), "{log}");
+            assert!(
+                log.contains(&SocketAddr::new(family.gateway_wan(), 0).to_string().replace(":0", ":")),
+                "{log}"
+            );
             assert!(!log.contains(&family.client().to_string()), "{log}");
             assert!(log.contains(&format!("SNI {}", family.name())), "{log}");
         }

@@ -68,7 +68,8 @@ fn ends_after(octets: &[u8], reason: &str) -> Result<String> {
 
 #[test]
 fn commands_behind_starttls_in_the_same_segment_are_never_executed() -> Result<()> {
-    ends_after(format!("a STARTTLS\r\nb LOGIN {USER} {PASSWORD}\r\n").as_bytes(), "starttls_pipelined").map(drop)
+    ends_after(format!("a STARTTLS\r\nb LOGIN {USER} {PASSWORD}\r\n").as_bytes(), "starttls_pipelined")
+        .map(drop)
 }
 
 #[test]
@@ -183,7 +184,9 @@ fn a_login_in_clear_text_is_refused_and_never_leaves_the_gateway() -> Result<()>
 }
 
 /// What a client gets from a server that speaks by `script` until STARTTLS was tried once, and what that server got.
-fn against(script: impl FnOnce(TcpStream) -> Result<Vec<u8>> + Send + 'static) -> Result<(String, String, Record)> {
+fn against(
+    script: impl FnOnce(TcpStream) -> Result<Vec<u8>> + Send + 'static,
+) -> Result<(String, String, Record)> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
     let server = Scripted::once(&scene.lab.server, scene.server(Family::V4, 143), script)?;
@@ -266,7 +269,10 @@ fn a_server_without_starttls_gets_no_login_and_the_client_a_no() -> Result<()> {
         Ok(got.into_bytes())
     })?;
     assert!(told.contains("\r\na NO "), "{told}");
-    assert!(got.to_uppercase().contains("STARTTLS"), "it must be tried: the list may have been stripped. {got}");
+    assert!(
+        got.to_uppercase().contains("STARTTLS"),
+        "it must be tried: the list may have been stripped. {got}"
+    );
     assert!(!record.succeeded(), "{record:#?}");
     Ok(())
 }
@@ -412,9 +418,8 @@ fn a_client_that_leaves_before_starttls_is_recorded() -> Result<()> {
     let stream = greeted(&scene)?;
     let from: SocketAddr = stream.local_addr()?;
     drop(stream);
-    let record = postern.wait_record("the client's port", |record| {
-        record.number("client.port") == u64::from(from.port())
-    })?;
+    let record = postern
+        .wait_record("the client's port", |record| record.number("client.port") == u64::from(from.port()))?;
     assert_eq!(record.text("postern.mode"), "starttls");
     drop(server);
     postern.stop()?;

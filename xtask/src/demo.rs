@@ -22,14 +22,24 @@ pub(crate) struct Args {
 /// Build the daemon and the lab, and become the demonstration: it has the terminal and Ctrl-C for itself.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !tools::is_root() {
-        bail!("the demonstration makes network namespaces and loads a BPF program, which needs root: sudo cargo xtask demo");
+        bail!(
+            "the demonstration makes network namespaces and loads a BPF program, which needs root: sudo cargo xtask demo"
+        );
     }
     let mut packages = vec!["iproute2", "util-linux"];
     if args.server == "dovecot" {
         packages.push("dovecot-imapd");
     }
     tools::need_packages(&packages)?;
-    tools::run(tools::cargo().args(["build", "--quiet", "-p", "proxy-userspace", "-p", "postern-tests", "--bins"]))?;
+    tools::run(tools::cargo().args([
+        "build",
+        "--quiet",
+        "-p",
+        "proxy-userspace",
+        "-p",
+        "postern-tests",
+        "--bins",
+    ]))?;
     let mut demo = Command::new(target_dir()?.join("debug/lab-demo"));
     demo.args(["--server", &args.server]);
     if args.keep {
@@ -42,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Where cargo puts what it builds.
 fn target_dir() -> Result<PathBuf> {
     let metadata = tools::output(tools::cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
-    let (_, rest) = metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
+    let (_, rest) =
+        metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
     Ok(rest.split('"').next().unwrap_or_default().into())
 }

@@ -35,7 +35,12 @@ pub(crate) struct Args {
 /// Run the chore.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    if args.check { check(&toolchain) } else { rebuild(&toolchain) }
+    if args.check { prove(&toolchain) } else { rebuild(&toolchain) }
+}
+
+/// Prove the committed object, as CI does.
+pub(crate) fn check() -> Result<()> {
+    prove(&Toolchain::find()?)
 }
 
 fn rebuild(toolchain: &Toolchain) -> Result<()> {
@@ -48,7 +53,7 @@ fn rebuild(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-fn check(toolchain: &Toolchain) -> Result<()> {
+fn prove(toolchain: &Toolchain) -> Result<()> {
     let committed = tools::root().join(OBJECT);
     let recorded =
         fs::read_to_string(tools::root().join(RECORD)).with_context(|| format!("cannot read {RECORD}"))?;

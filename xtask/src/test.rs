@@ -1,12 +1,89 @@
-//! To be written.
+//! Everything that CI proves, with one count at the end.
 
-use anyhow::{Result, bail};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{ebpf, fuzz, lint, tools};
+
+/// Debian's packages that the tests work with: real servers and clients, and the tools that make namespaces.
+const PACKAGES: [&str; 8] =
+    ["iproute2", "nftables", "dovecot-imapd", "isync", "curl", "openssl", "python3", "ca-certificates"];
 
 /// Options.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Run only the tests whose name contains this; no lint, no object check, no fuzzing.
+    filter: Option<String>,
+}
 
-/// Run the chore.
-pub(crate) fn run(_args: &Args) -> Result<()> {
-    bail!("not written yet")
+/// Counts of one or more test binaries.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Lint, object check, tests, a short fuzz run. Every part runs even if one before it failed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !tools::is_root() {
+        bail!(
+            "the tests make network namespaces and load BPF programs: run them as root (sudo -E cargo xtask test)"
+        );
+    }
+    tools::need_packages(&PACKAGES)?;
+    let mut broken = Vec::new();
+    if args.filter.is_none() {
+        note(&mut broken, "lint", lint::run(&lint::Args {}));
+        note(&mut broken, "ebpf --check", ebpf::check());
+    }
+    let mut counts = Counts::default();
+    note(&mut broken, "tests", tests(args.filter.as_deref(), &mut counts));
+    if args.filter.is_none() {
+        note(&mut broken, "fuzz", fuzz::short());
+    }
+    // An ignored test would be a skip, and none is expected.
+    if counts.skipped > 0 {
+        broken.push("unexpected skips".to_owned());
+    }
+    if !broken.is_empty() {
+        println!("failed: {}", broken.join("; "));
+    }
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    if broken.is_empty() && counts.failed == 0 { Ok(()) } else { bail!("not everything passed") }
+}
+
+fn note(broken: &mut Vec<String>, part: &str, result: Result<()>) {
+    if let Err(error) = result {
+        println!("{part}: {error:#}");
+        broken.push(part.to_owned());
+    }
+}
+
+/// `cargo test` for the whole workspace; what it prints is shown, and its closing lines are added up.
+fn tests(filter: Option<&str>, counts: &mut Counts) -> Result<()> {
+    // Tests of the installed binaries need them built first.
+    tools::run(tools::cargo().args(["build", "--workspace", "--bins"]))?;
+    let mut command = tools::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    let out = child.stdout.take().context("no output of cargo test")?;
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(closing) = line.strip_prefix("test result:") {
+            counts.passed += number_before(closing, "passed");
+            counts.failed += number_before(closing, "failed");
+            counts.skipped += number_before(closing, "ignored");
+        }
+    }
+    if child.wait()?.success() { Ok(()) } else { bail!("cargo test failed") }
+}
+
+fn number_before(line: &str, word: &str) -> u64 {
+    let words: Vec<&str> = line.split_whitespace().map(|part| part.trim_end_matches(';')).collect();
+    let number = words.windows(2).find(|pair| pair.last() == Some(&word)).and_then(|pair| pair.first());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -51,7 +51,9 @@ pub(crate) fn need_packages(packages: &[&str]) -> Result<()> {
     }
     let list = missing.join(" ");
     if !is_root() {
-        bail!("missing Debian packages: {list}. Install them with: sudo apt-get install --no-install-recommends {list}");
+        bail!(
+            "missing Debian packages: {list}. Install them with: sudo apt-get install --no-install-recommends {list}"
+        );
     }
     println!("installing Debian packages: {list}");
     let apt = |args: &[&str]| {

@@ -22,7 +22,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::worker::{Shared, Worker};
 use crate::accept::{Admission, listen};
 use crate::admin::{
-    AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask, serve,
+    AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask,
+    serve,
 };
 use crate::config::{self, Config};
 use crate::handshake::Trust;
@@ -72,13 +73,16 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let socket = admin_socket(&policy.config.admin.socket)?;
     let cleared = routing::clear_leftovers()?;
     if cleared.rules + cleared.routes > 0 {
-        tracing::warn!(rules = cleared.rules, routes = cleared.routes, "removed what a killed predecessor left");
+        tracing::warn!(
+            rules = cleared.rules,
+            routes = cleared.routes,
+            "removed what a killed predecessor left"
+        );
     }
     let (records, writer) = Records::to_stdout()?;
     let steering = policy.config.steering.clone();
     let workers = worker_count(steering.workers);
-    let admission =
-        Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+    let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
@@ -184,7 +188,8 @@ fn admin_socket(path: &Path) -> Result<AdminSocket> {
 }
 
 fn worker_count(wanted: Option<u16>) -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     wanted.map_or(cores, u32::from).clamp(1, WORKERS_MAX)
 }
 
@@ -196,8 +201,9 @@ fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerSt
     let mut ports = [0, 0];
     for worker in 0..workers {
         let mut open = |family, port: &mut u16, name: &str| -> Result<TcpListener> {
-            let listener = listen(family, *port)
-                .with_context(|| format!("opening the {name} listener of worker {worker} (needs CAP_NET_ADMIN)"))?;
+            let listener = listen(family, *port).with_context(|| {
+                format!("opening the {name} listener of worker {worker} (needs CAP_NET_ADMIN)")
+            })?;
             let address = listener.local_addr()?;
             *port = address.port();
             program.add_listener(family, worker, &listener)?;

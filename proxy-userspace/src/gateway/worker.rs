@@ -83,7 +83,12 @@ impl Worker {
             if let Some(core) = cpu {
                 pin(core);
             }
-            let local = Local { shared, pool: Pool::default(), pipes: Pipes::default(), egress: RefCell::new(egress) };
+            let local = Local {
+                shared,
+                pool: Pool::default(),
+                pipes: Pipes::default(),
+                egress: RefCell::new(egress),
+            };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
             let accepting = sessions.run_until(accept(listeners, Rc::new(local), counted, stopped));

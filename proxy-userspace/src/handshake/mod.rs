@@ -158,8 +158,13 @@ fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> R
         Ok(proven) => (proven.chain.first(), proven.class),
         Err(_) => (None, Class::Absent),
     };
-    let request =
-        Request { upstream, sni: hello.sni.as_deref(), destination: terms.destination.ip(), class, key: hello.key };
+    let request = Request {
+        upstream,
+        sni: hello.sni.as_deref(),
+        destination: terms.destination.ip(),
+        class,
+        key: hello.key,
+    };
     let leaves = terms.trust.leaves();
     leaves.server_config(&request).map_err(|error| Failure::downstream(Cause::Mint(error)))
 }
@@ -204,7 +209,7 @@ async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
 
 /// What a person reads in the mail client.
 fn words(failure: &Failure) -> String {
-    format!("Postern: the mail server cannot be used: {}", failure.cause)
+    format!("the mail server cannot be used: {}", failure.cause)
 }
 
 async fn within<T>(

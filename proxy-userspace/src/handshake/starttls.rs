@@ -45,7 +45,8 @@ pub(super) async fn agree(
     say(client, ClientDialogue::GREETING).await?;
     let mut room = [0; READ_BYTES];
     loop {
-        let count = client.read(&mut room).await.map_err(|error| Failure::downstream(Cause::Socket(error)))?;
+        let count =
+            client.read(&mut room).await.map_err(|error| Failure::downstream(Cause::Socket(error)))?;
         if count == 0 {
             return Err(left(refused));
         }

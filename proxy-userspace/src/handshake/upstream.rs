@@ -10,11 +10,11 @@ use rustls::{ClientConfig, crypto};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Finished;
 use super::drive::{Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
-use super::Finished;
 use crate::accept::keep_alive;
 use crate::config::{Config, Verdict};
 use crate::failure::Cause;
@@ -101,8 +101,12 @@ impl Trust {
             connection.negotiated_cipher_suite(),
             connection.handshake_kind(),
         );
-        let chain: Vec<_> =
-            connection.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
+        let chain: Vec<_> = connection
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|der| der.clone().into_owned())
+            .collect();
         let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
         record.judged(chain.first(), &judgement);
         let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;

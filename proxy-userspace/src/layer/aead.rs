@@ -119,8 +119,12 @@ impl Cipher {
         (sequence, secrets): (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, LayerFault> {
         let (algorithm, key, iv, explicit, records_max) = match &secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv, true, AES_GCM_RECORDS_MAX),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv, true, AES_GCM_RECORDS_MAX),
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => {
+                (&AES_128_GCM, key, iv, true, AES_GCM_RECORDS_MAX)
+            }
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => {
+                (&AES_256_GCM, key, iv, true, AES_GCM_RECORDS_MAX)
+            }
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
                 (&CHACHA20_POLY1305, key, iv, false, u64::MAX)
             }
@@ -298,7 +302,9 @@ impl Opener {
     pub(super) fn admit(&self, header: Header) -> Result<(), LayerFault> {
         let content = ContentType::parse(header.outer_type()).ok_or(LayerFault::NotTls)?;
         let (least, most) = match self.0.shape {
-            Shape::Tls13 if content != ContentType::ApplicationData => return Err(LayerFault::UnexpectedRecord),
+            Shape::Tls13 if content != ContentType::ApplicationData => {
+                return Err(LayerFault::UnexpectedRecord);
+            }
             Shape::Tls13 => (TAIL_BYTES_MAX, PLAINTEXT_BYTES_MAX + EXPANSION_TLS13_BYTES_MAX),
             _ if content == ContentType::ChangeCipherSpec => return Err(LayerFault::UnexpectedRecord),
             Shape::Tls12Explicit => {
@@ -329,8 +335,11 @@ impl Opener {
     fn open_tls13(&self, header: Header, sequence: u64, record: &mut [u8]) -> Result<Opened, LayerFault> {
         let body = record.get_mut(HEADER_BYTES..).ok_or(LayerFault::BadRecord)?;
         let nonce = Nonce::assume_unique_for_key(self.0.nonce(sequence));
-        let inner =
-            self.0.key.open_in_place(nonce, Aad::from(header.octets), body).map_err(|_| LayerFault::BadRecord)?;
+        let inner = self
+            .0
+            .key
+            .open_in_place(nonce, Aad::from(header.octets), body)
+            .map_err(|_| LayerFault::BadRecord)?;
         // RFC 8446 section 5.4: zeros pad, the last other octet is the type, and all zeros is nobody's record.
         if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
             return Err(LayerFault::RecordOverflow);
@@ -362,5 +371,61 @@ impl Opener {
             .map_err(|_| LayerFault::BadRecord)?;
         let content = ContentType::parse(header.outer_type()).ok_or(LayerFault::NotTls)?;
         Ok(Opened { content, start, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(gcm: bool) -> ConnectionTrafficSecrets {
+        let (key, iv) = ([7; 32].into(), [9; 12].into());
+        if gcm {
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        } else {
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
+        }
+    }
+
+    fn record(sealer: &mut Sealer, content: ContentType, body: &[u8]) -> Vec<u8> {
+        let mut sealed = body.to_vec();
+        let seal = sealer.seal(content, &mut sealed).unwrap();
+        [seal.head(), &sealed, seal.tail()].concat()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_from_any_first_sequence_number_and_no_octet_may_change() {
+        for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
+            for gcm in [true, false] {
+                let mut sealer = Sealer::new(version, (5, secrets(gcm))).unwrap();
+                let mut opener = Opener::new(version, (5, secrets(gcm))).unwrap();
+                for body in [&b""[..], b"a", &[3; PLAINTEXT_BYTES_MAX]] {
+                    let mut wire = record(&mut sealer, ContentType::ApplicationData, body);
+                    let header = Header::parse(&wire).unwrap();
+                    opener.admit(header).unwrap();
+                    let opened = opener.open(header, &mut wire).unwrap();
+                    assert_eq!(&wire[opened.start..opened.start + opened.length], body);
+                }
+                let whole = record(&mut sealer, ContentType::Alert, b"ab");
+                for at in 0..whole.len() {
+                    let mut wire = whole.clone();
+                    wire[at] ^= 1;
+                    let mut opener = Opener::new(version, (8, secrets(gcm))).unwrap();
+                    let header = Header::parse(&wire).unwrap();
+                    // TLS 1.2 authenticates a version of its own, not the header's.
+                    let ignored = version == ProtocolVersion::TLSv1_2 && (1..5).contains(&at);
+                    assert!(opener.open(header, &mut wire).is_err() || ignored, "{version:?} octet {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_seals_no_record_beyond_its_limit() {
+        let mut sealer =
+            Sealer::new(ProtocolVersion::TLSv1_3, (0, secrets(true))).unwrap().with_records_max(2);
+        let mut seal = || sealer.seal(ContentType::ApplicationData, &mut [0; 8]).map(|_| ());
+        assert!(seal().is_ok() && seal().is_ok());
+        assert!(matches!(seal(), Err(LayerFault::ConfidentialityLimit)));
     }
 }

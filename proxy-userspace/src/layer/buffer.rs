@@ -52,7 +52,8 @@ pub(super) struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut parts = Parts { bytes: std::mem::take(&mut self.bytes), spans: std::mem::take(&mut self.spans) };
+        let mut parts =
+            Parts { bytes: std::mem::take(&mut self.bytes), spans: std::mem::take(&mut self.spans) };
         parts.spans.clear();
         let mut free = self.pool.0.borrow_mut();
         if free.len() < POOL_BUFFERS_MAX {

@@ -175,7 +175,11 @@ impl PostHandshake {
     }
 
     /// The content of a handshake record: any number of messages, the last one perhaps cut.
-    pub(super) fn handshake(&mut self, content: &[u8], kernel: &mut KernelSide) -> Result<Control, LayerFault> {
+    pub(super) fn handshake(
+        &mut self,
+        content: &[u8],
+        kernel: &mut KernelSide,
+    ) -> Result<Control, LayerFault> {
         // RFC 8446 section 5.1: zero-length handshake fragments must not be sent.
         if content.is_empty() {
             return Err(LayerFault::UnexpectedRecord);

@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
 use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, KernelSide, PostHandshake};
-use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, Received, Receive, Transmit};
+use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, Receive, Received, Transmit};
 
 /// Slices that one write hands to the kernel: three per record, and the line before them.
 const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX + 1;
@@ -42,8 +42,7 @@ pub fn split(
     let version = kernel.version();
     let opener = Opener::new(version, secrets.rx)?;
     let sealer = Sealer::new(version, secrets.tx)?;
-    let shared =
-        Rc::new(Shared { kernel: RefCell::new(kernel), version, owes_key_update: Cell::new(false) });
+    let shared = Rc::new(Shared { kernel: RefCell::new(kernel), version, owes_key_update: Cell::new(false) });
     let (read, write) = socket.into_split();
     let receive = UserReceive {
         socket: read,
@@ -342,7 +341,9 @@ fn poll_write(
     }
     let slices = slices.get(..count).unwrap_or_default();
     match ready!(Pin::new(socket).poll_write_vectored(cx, slices)) {
-        Ok(0) => Poll::Ready(Err(LayerFault::System { call: "send", source: io::ErrorKind::WriteZero.into() })),
+        Ok(0) => {
+            Poll::Ready(Err(LayerFault::System { call: "send", source: io::ErrorKind::WriteZero.into() }))
+        }
         Ok(count) => Poll::Ready(Ok(count)),
         Err(source) => Poll::Ready(Err(LayerFault::System { call: "send", source })),
     }

@@ -174,7 +174,11 @@ async fn both(
     let (mut first, mut requests_done, mut responses_done) = (None, false, false);
     poll_fn(|cx| {
         for (pump, done, side) in [
-            (requests.as_mut() as Pin<&mut dyn Future<Output = PumpEnd>>, &mut requests_done, Side::Downstream),
+            (
+                requests.as_mut() as Pin<&mut dyn Future<Output = PumpEnd>>,
+                &mut requests_done,
+                Side::Downstream,
+            ),
             (responses.as_mut(), &mut responses_done, Side::Upstream),
         ] {
             if *done {
@@ -201,9 +205,10 @@ async fn both(
 fn settle(first: &mut Option<End>, side: Side, end: PumpEnd) -> Option<End> {
     match (first.take(), end) {
         // A peer that was told goodbye may go as it likes.
-        (Some(first), PumpEnd::Closed | PumpEnd::Truncated | PumpEnd::Failed(_, LayerFault::System { .. })) => {
-            Some(first)
-        }
+        (
+            Some(first),
+            PumpEnd::Closed | PumpEnd::Truncated | PumpEnd::Failed(_, LayerFault::System { .. }),
+        ) => Some(first),
         (_, PumpEnd::Failed(side, fault)) => Some(End::Failed(side, fault)),
         (_, PumpEnd::Refused(refusal)) => Some(End::Refused(refusal)),
         (None, PumpEnd::Closed) => {
@@ -218,7 +223,12 @@ fn settle(first: &mut Option<End>, side: Side, end: PumpEnd) -> Option<End> {
 }
 
 /// Ready when nothing moved for `limit`. The timer is moved only when it fires, not at every octet.
-fn poll_silence(mut silence: Pin<&mut Sleep>, meter: &Meter, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_silence(
+    mut silence: Pin<&mut Sleep>,
+    meter: &Meter,
+    limit: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     while silence.as_mut().poll(cx).is_ready() {
         let due = meter.active.get() + limit;
         if due <= Instant::now() {

@@ -1,7 +1,6 @@
 //! Bypass: octets that no one looks at go from kernel to kernel, through pipes that are held only while full.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -49,7 +48,13 @@ impl Pipes {
 }
 
 /// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
-pub async fn relay(client: &TcpStream, server: &TcpStream, pipes: &Pipes, meter: &Meter, idle: Duration) -> End {
+pub async fn relay(
+    client: &TcpStream,
+    server: &TcpStream,
+    pipes: &Pipes,
+    meter: &Meter,
+    idle: Duration,
+) -> End {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
     both(requests, responses, meter, idle).await
@@ -96,21 +101,15 @@ fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
     from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.write, None, SPLICE_BYTES_MAX, flags)?))
 }
 
-fn drain<'a>(
-    pipe: &'a Pipe,
-    to: &'a TcpStream,
-    mut count: usize,
-) -> impl Future<Output = io::Result<()>> + 'a {
-    async move {
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        while count > 0 {
-            to.writable().await?;
-            match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, count, flags)?)) {
-                Ok(moved) => count -= moved.min(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+async fn drain(pipe: &Pipe, to: &TcpStream, mut count: usize) -> io::Result<()> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    while count > 0 {
+        to.writable().await?;
+        match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, count, flags)?)) {
+            Ok(moved) => count -= moved.min(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
     }
+    Ok(())
 }

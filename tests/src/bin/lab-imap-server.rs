@@ -41,8 +41,7 @@ fn main() -> Result<()> {
             .to_vec(),
     ];
     messages.extend(args.large.map(large_message));
-    let server =
-        ImapServer::start(listeners, identity.server_config(rustls::ALL_VERSIONS)?, messages, true)?;
+    let server = ImapServer::start(listeners, identity.server_config(rustls::ALL_VERSIONS)?, messages, true)?;
     println!("ready");
     server.join()
 }

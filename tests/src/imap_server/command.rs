@@ -57,7 +57,8 @@ where
         words.push(content);
     }
     let mut words = words.into_iter();
-    let mut next = || words.next().map(|word| String::from_utf8_lossy(&word).into_owned()).unwrap_or_default();
+    let mut next =
+        || words.next().map(|word| String::from_utf8_lossy(&word).into_owned()).unwrap_or_default();
     let (tag, mut verb) = (next(), next().to_uppercase());
     if verb == "UID" {
         verb = format!("UID {}", next().to_uppercase());
@@ -136,12 +137,10 @@ mod tests {
     #[test]
     fn words_keep_brackets_and_lose_quotes() {
         let mut words = Vec::new();
-        split_words(br#"a1 FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (DATE)]) "x \" y" """#, &mut words).unwrap();
+        split_words(br#"a1 FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (DATE)]) "x \" y" """#, &mut words)
+            .unwrap();
         let words: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
-        assert_eq!(
-            words,
-            ["a1", "FETCH", "1:*", "(UID BODY.PEEK[HEADER.FIELDS (DATE)])", "x \" y", ""]
-        );
+        assert_eq!(words, ["a1", "FETCH", "1:*", "(UID BODY.PEEK[HEADER.FIELDS (DATE)])", "x \" y", ""]);
     }
 
     #[test]

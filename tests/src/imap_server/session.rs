@@ -59,11 +59,14 @@ fn describe(stream: &TlsStream<TcpStream>) -> String {
     let (_, tls) = stream.get_ref();
     let version = tls.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
     let name = tls.server_name().unwrap_or("none");
-    format!("TLS {version}, SNI {name}, {}", if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
-        "resumed"
-    } else {
-        "full handshake"
-    })
+    format!(
+        "TLS {version}, SNI {name}, {}",
+        if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+            "resumed"
+        } else {
+            "full handshake"
+        }
+    )
 }
 
 struct Session<'s, S> {

@@ -15,7 +15,7 @@ pub const UNTAGGED_BYTES_MAX: usize = 65_536;
 pub enum ServerFault {
     /// The greeting was PREAUTH: in that state STARTTLS is not allowed, so it downgrades a client to clear text
     /// (RFC 9051 section 11.1).
-    #[error("the server greeted with PREAUTH, which rules TLS out")]
+    #[error("the server greeted with an already authenticated session, which rules TLS out")]
     Preauth,
     /// The server does not want this connection, or no longer.
     #[error("the server said BYE before TLS")]
