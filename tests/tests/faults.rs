@@ -105,7 +105,9 @@ fn a_server_that_dies_in_the_middle_of_a_literal_ends_the_session() -> Result<()
 fn a_server_that_cannot_be_reached_is_told_to_the_client_in_words() -> Result<()> {
     let scene = Scene::new(&Policy::new().limits("connect_seconds = 2"))?;
     let postern = scene.start()?;
-    for (at, (family, port)) in [(Family::V4, 143), (Family::V4, 993), (Family::V6, 993)].into_iter().enumerate() {
+    for (at, (family, port)) in
+        [(Family::V4, 143), (Family::V4, 993), (Family::V6, 993)].into_iter().enumerate()
+    {
         let said = told(&scene, SocketAddr::new(family.silent(), port))?;
         assert!(said.starts_with("* BYE"), "{said}");
         let records = postern.wait_records(at + 1)?;
@@ -247,7 +249,8 @@ fn other(port: u16) -> SocketAddr {
 
 #[test]
 fn a_listed_network_is_left_alone_and_recorded() -> Result<()> {
-    let scene = Scene::new(&Policy::new().action(&format!("bypass = [\"{}/32\"]", Family::V4.other_server())))?;
+    let scene =
+        Scene::new(&Policy::new().action(&format!("bypass = [\"{}/32\"]", Family::V4.other_server())))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
     for (at, port) in [143, 993].into_iter().enumerate() {
@@ -404,7 +407,10 @@ fn a_stop_leaves_nothing_and_mail_flows_past() -> Result<()> {
         Ok((!lab::loaded_programs()?.contains(&program)).then_some(()))
     })?;
     // Nothing steers any more: the client meets the server's own certificate.
-    assert_eq!(shown(&scene, scene.server(Family::V4, 993), scene.roots.pem())?, scene.identity.fingerprint()?);
+    assert_eq!(
+        shown(&scene, scene.server(Family::V4, 993), scene.roots.pem())?,
+        scene.identity.fingerprint()?
+    );
     drop(server);
     scene.finish()
 }
@@ -484,7 +490,8 @@ fn who_is_not_root_is_told_so() -> Result<()> {
     command.args(["--exact", "a_server_that_refuses_is_told_to_the_client_in_words"]);
     let output = netns::run(&mut command, "", PATIENCE)?;
     assert!(!output.status.success());
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("needs root"), "{said}");
     Ok(())
 }
