@@ -1,7 +1,7 @@
 //! TLS records after the handshake.
 //!
 //! A record layer receives whole records into pooled buffers, opens them where they stand, lends the plaintext, and
-//! seals it again in the same place for the other side. [`Receive`] and [`Transmit`] are what every implementation
+//! seals it again in the same place for the other side. `Receive` and `Transmit` are what every implementation
 //! offers; `user` works in this process, and a kernel implementation will stand beside it. Both leave the rotation of
 //! secrets and the client's tickets to rustls' kernel connection.
 

@@ -46,7 +46,7 @@ enum Server {
 
 /// Whatever serves mail, with a log.
 enum Running {
-    Lab { log: PathBuf, _process: Process },
+    Lab { _process: Process, log: PathBuf },
     Dovecot(Dovecot),
 }
 
@@ -70,7 +70,7 @@ impl Running {
                     .arg(key)
                     .stdout(File::create(&log)?)
                     .spawn()?;
-                let running = Self::Lab { log, _process: Process(child) };
+                let running = Self::Lab { _process: Process(child), log };
                 wait::until("the mail server", PATIENCE, || {
                     Ok(running.log().contains("ready").then_some(()))
                 })?;

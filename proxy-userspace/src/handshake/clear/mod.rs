@@ -1,21 +1,21 @@
 //! Port 143 until STARTTLS, without I/O: Postern speaks for itself in clear text, to both sides.
 //!
 //! Nothing that a peer says in clear text is ever passed on: whoever is on the path can write it. The server's
-//! words become a [`ServerStep`], the client's a [`ClientStep`], and no octet of either has a way to the other.
+//! words become a `ServerStep`, the client's a `ClientStep`, and no octet of either has a way to the other.
 //! Neither dialogue stores arguments: an octet that is not part of the first two words of a line is counted and
 //! forgotten, so that a password has no place to leak from.
 //!
 //! The order, for the driver that owns the sockets:
 //!
-//! 1. Read from the server into [`ServerDialogue::receive`] until [`ServerStep::Ready`].
-//! 2. Send [`ClientDialogue::GREETING`]; read from the client and call [`ClientDialogue::step`] until the input
+//! 1. Read from the server into `ServerDialogue::receive` until `ServerStep::Ready`.
+//! 2. Send `ClientDialogue::GREETING`; read from the client and call `ClientDialogue::step` until the input
 //!    is used up; send every reply.
-//! 3. On [`ClientStep::StartTls`] send [`ServerDialogue::starttls`] to the server, even if the server's
+//! 3. On `ClientStep::StartTls` send `ServerDialogue::starttls` to the server, even if the server's
 //!    capabilities do not list it: the list may have been stripped on the path.
-//! 4. On [`ServerStep::Accepted`] try one more read from each side without waiting, and give what it yields to
+//! 4. On `ServerStep::Accepted` try one more read from each side without waiting, and give what it yields to
 //!    `receive` and `step`: whatever either side said in clear text behind its STARTTLS line ends the session.
-//! 5. Send [`ClientDialogue::starttls_ready`]; everything after it is TLS. On [`ServerStep::Refused`] send
-//!    [`ClientDialogue::starttls_refused`] instead and go on with step 2.
+//! 5. Send `ClientDialogue::starttls_ready`; everything after it is TLS. On `ServerStep::Refused` send
+//!    `ClientDialogue::starttls_refused` instead and go on with step 2.
 
 /// Lines: two words and a count, one octet at a time.
 mod line;
