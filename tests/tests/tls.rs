@@ -47,8 +47,8 @@ fn under(verdict: &str, visit: impl Fn(&Scene, &str, u16) -> Result<()>) -> Resu
     for fault in FAULTS {
         let scene = Scene::new(&Policy::new().fault(fault, verdict))?;
         let postern = scene.start()?;
-        let server =
-            scene.serve_with(faulty(fault, &scene.roots)?.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+        let server = scene
+            .serve_with(faulty(fault, &scene.roots)?.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
         for (done, port) in [143, 993].into_iter().enumerate() {
             visit(&scene, fault, port).with_context(|| format!("{fault}, {verdict}, port {port}"))?;
             let records = postern.wait_records(done + 1)?;
@@ -162,7 +162,8 @@ fn a_client_hello_in_single_octets_is_read() -> Result<()> {
 fn a_client_hello_over_many_records_is_read() -> Result<()> {
     one_session(|scene| {
         by_hand(scene, |tcp, hello| {
-            let (head, body) = hello.split_at_checked(5).context("a ClientHello shorter than a record's head")?;
+            let (head, body) =
+                hello.split_at_checked(5).context("a ClientHello shorter than a record's head")?;
             for piece in body.chunks(61) {
                 let mut record = head.to_vec();
                 record.splice(3..5, u16::try_from(piece.len())?.to_be_bytes());
@@ -203,7 +204,8 @@ impl OpenSsl {
     }
 
     fn wait(&self, text: &str, times: usize) -> Result<()> {
-        let found = wait::until(text, PATIENCE, || Ok((self.said().matches(text).count() >= times).then_some(())));
+        let found =
+            wait::until(text, PATIENCE, || Ok((self.said().matches(text).count() >= times).then_some(())));
         found.with_context(|| self.said())
     }
 
@@ -295,7 +297,8 @@ fn a_client_that_comes_back_resumes_and_so_does_postern() -> Result<()> {
     for tls in Tls::ALL {
         let scene = Scene::new(&Policy::new())?;
         let postern = scene.start()?;
-        let server = scene.serve_with(scene.identity.server_config(tls.versions())?, vec![MESSAGE.to_vec()])?;
+        let server =
+            scene.serve_with(scene.identity.server_config(tls.versions())?, vec![MESSAGE.to_vec()])?;
         let config = scene.client_with(tls.versions())?;
         for visit in 0..3 {
             let to = scene.server(Family::V4, 993);
@@ -365,7 +368,8 @@ fn a_server_that_ends_without_close_notify_is_recorded_as_truncated() -> Result<
 fn a_server_that_asks_for_a_client_certificate_is_inspected() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
-    let verifier = WebPkiClientVerifier::builder(pki::trust(scene.roots.pem())?).allow_unauthenticated().build()?;
+    let verifier =
+        WebPkiClientVerifier::builder(pki::trust(scene.roots.pem())?).allow_unauthenticated().build()?;
     let tls = ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(scene.identity.chain()?, scene.identity.key()?)?;

@@ -71,7 +71,9 @@ impl Running {
                     .stdout(File::create(&log)?)
                     .spawn()?;
                 let running = Self::Lab { _process: Process(child), log };
-                wait::until("the mail server", PATIENCE, || Ok(running.log().contains("ready").then_some(())))?;
+                wait::until("the mail server", PATIENCE, || {
+                    Ok(running.log().contains("ready").then_some(()))
+                })?;
                 Ok(running)
             }
         }
@@ -145,7 +147,10 @@ fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16) -> R
     let to = SocketAddr::new(family.server(), port);
     title(&format!("Client to {to}, {}", if port == 143 { "STARTTLS" } else { "implicit TLS" }));
     let mut command = lab.client.command(beside("lab-client")?);
-    command.arg(to.to_string()).args(["--name", family.name(), "--authority"]).arg(installation.authority_file());
+    command
+        .arg(to.to_string())
+        .args(["--name", family.name(), "--authority"])
+        .arg(installation.authority_file());
     let output = netns::run(&mut command, "", PATIENCE)?;
     print!("{}", netns::success("the client", &output)?);
     Ok(())
@@ -195,7 +200,11 @@ fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: R
         authority.display(),
         Family::V6.name()
     );
-    println!("ip netns exec {gateway} {} --config {} status", postern_tests::postern::binary()?.display(), config.display());
+    println!(
+        "ip netns exec {gateway} {} --config {} status",
+        postern_tests::postern::binary()?.display(),
+        config.display()
+    );
     println!("ip netns exec {gateway} ip rule");
     println!("ip netns exec {server} ss -tn");
     println!("tail -f {}", installation.dir().join("records").display());
@@ -221,4 +230,3 @@ fn beside(name: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is missing: build the package postern-tests", path.display());
     Ok(path)
 }
-
