@@ -129,13 +129,14 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
             }
         }
     }
-    tracing::info!("TERM: stopping; new mail is no longer steered and flows uninspected from now on");
-    installed.remove()?;
+    tracing::info!("TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected");
+    // The rules stay while sessions drain: without them their packets would no longer reach us.
     drop(program);
     drain(&mut signals, &shared).await;
     for thread in threads {
         thread.stop();
     }
+    installed.remove()?;
     sysctls.restore()?;
     drop((shared, records));
     let _ = writer.join();
