@@ -7,6 +7,8 @@ mod worker;
 
 use std::io;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -70,6 +72,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let policy = Policy::load(config)?;
     let mut signals = Signals::new()?;
+    let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
     let cleared = routing::clear_leftovers()?;
     if cleared.rules + cleared.routes > 0 {
@@ -126,13 +129,14 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
             }
         }
     }
-    tracing::info!("stopping: new mail is no longer steered and flows uninspected from now on");
-    installed.remove()?;
+    tracing::info!("TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected");
+    // The rules stay while sessions drain: without them their packets would no longer reach us.
     drop(program);
     drain(&mut signals, &shared).await;
     for thread in threads {
         thread.stop();
     }
+    installed.remove()?;
     sysctls.restore()?;
     drop((shared, records));
     let _ = writer.join();
@@ -149,12 +153,12 @@ async fn drain(signals: &mut Signals, shared: &Shared) {
     };
     let active = shared.admission.numbers().active;
     if active > 0 {
-        tracing::info!(active, seconds = limit.as_secs(), "draining; a second signal cuts");
+        tracing::info!(active, seconds = limit.as_secs(), "draining; a second TERM cuts");
     }
     tokio::select! {
         () = empty => {}
         () = tokio::time::sleep(limit) => tracing::warn!("the drain limit is over: cutting what is left"),
-        () = signals.stop() => tracing::warn!("second signal: cutting what is left"),
+        () = signals.stop() => tracing::warn!("second TERM: cutting what is left"),
     }
 }
 
@@ -179,7 +183,20 @@ fn reload(path: &Path, shared: &Shared) {
     }
 }
 
-/// The socket doubles as the proof that no other daemon runs, before anything is cleared.
+/// Abstract socket names belong to a network namespace and vanish with their process: a lock that nobody can leave
+/// behind. It is the proof that no other daemon runs here, before anything is cleared.
+fn sole_in_namespace() -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("postern/steering")?;
+    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!(
+                "another postern steers this network namespace already; stop it first (`postern status`)"
+            )
+        }
+        _ => error.into(),
+    })
+}
+
 fn admin_socket(path: &Path) -> Result<AdminSocket> {
     if let Ok(other) = ask(path) {
         bail!("another postern (pid {}) answers on {}; stop it first", other.pid, path.display());
