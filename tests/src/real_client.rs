@@ -47,13 +47,6 @@ impl Client {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Mbsync, Self::Curl, Self::OpenSsl, Self::Imaplib];
 
-    /// Whether it says `close_notify` before it closes; imaplib closes the socket as soon as LOGOUT is answered, so
-    /// that the record says `truncated` whenever its end overtakes the server's.
-    #[must_use]
-    pub const fn closes_tls(self) -> bool {
-        !matches!(self, Self::Imaplib)
-    }
-
     /// Log in and fetch the first message of INBOX.
     ///
     /// # Errors
