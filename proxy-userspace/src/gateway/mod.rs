@@ -129,7 +129,9 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
             }
         }
     }
-    tracing::info!("TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected");
+    tracing::info!(
+        "TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected"
+    );
     // The rules stay while sessions drain: without them their packets would no longer reach us.
     drop(program);
     drain(&mut signals, &shared).await;

@@ -204,6 +204,8 @@ async fn both(
 /// Fold the end of one direction in; `Some` when the session is over.
 fn settle(first: &mut Option<End>, side: Side, end: PumpEnd) -> Option<End> {
     match (first.take(), end) {
+        // Clients often leave after LOGOUT without close_notify; a server that then says goodbye misses nothing.
+        (Some(End::Truncated(Side::Downstream)), PumpEnd::Closed) => Some(End::Closed),
         // A peer that was told goodbye may go as it likes.
         (
             Some(first),
