@@ -55,7 +55,7 @@ fn records(
     local: &Local,
     name: Side,
 ) -> Result<(crate::layer::UserReceive, crate::layer::UserTransmit), Failure> {
-    split(side.socket, side.secrets, side.kernel, &local.pool)
+    split(side.socket, side.secrets, side.kernel, &local.pool, None)
         .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })
 }
 

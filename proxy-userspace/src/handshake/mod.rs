@@ -193,7 +193,8 @@ async fn finish(
 
 /// `* BYE` with the reason, inside TLS.
 async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
-    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool) else {
+    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool, None)
+    else {
         return;
     };
     if transmit.queue(&bye(&words(failure))).is_err() {

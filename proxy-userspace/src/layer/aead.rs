@@ -186,19 +186,15 @@ impl Seal {
 pub(super) struct Sealer(Cipher);
 
 impl Sealer {
-    /// `secrets` with the first sequence number that was not used yet.
+    /// `secrets` with the first sequence number that was not used yet; `records_max` lowers the suite's bound.
     pub(super) fn new(
         version: ProtocolVersion,
         secrets: (u64, ConnectionTrafficSecrets),
+        records_max: Option<u64>,
     ) -> Result<Self, LayerFault> {
-        Cipher::new(version, secrets).map(Self)
-    }
-
-    /// With another bound on records per key than the suite's.
-    #[cfg(test)]
-    pub(super) fn with_records_max(mut self, records_max: u64) -> Self {
-        self.0.records_max = records_max;
-        self
+        let mut cipher = Cipher::new(version, secrets)?;
+        cipher.records_max = records_max.map_or(cipher.records_max, |max| max.min(cipher.records_max));
+        Ok(Self(cipher))
     }
 
     /// Records that this key may still seal.
@@ -397,7 +393,7 @@ mod tests {
     fn what_is_sealed_opens_from_any_first_sequence_number_and_no_octet_may_change() {
         for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
             for gcm in [true, false] {
-                let mut sealer = Sealer::new(version, (5, secrets(gcm))).unwrap();
+                let mut sealer = Sealer::new(version, (5, secrets(gcm)), None).unwrap();
                 let mut opener = Opener::new(version, (5, secrets(gcm))).unwrap();
                 for body in [&b""[..], b"a", &[3; PLAINTEXT_BYTES_MAX]] {
                     let mut wire = record(&mut sealer, ContentType::ApplicationData, body);
@@ -422,8 +418,7 @@ mod tests {
 
     #[test]
     fn a_key_seals_no_record_beyond_its_limit() {
-        let mut sealer =
-            Sealer::new(ProtocolVersion::TLSv1_3, (0, secrets(true))).unwrap().with_records_max(2);
+        let mut sealer = Sealer::new(ProtocolVersion::TLSv1_3, (0, secrets(true)), Some(2)).unwrap();
         let mut seal = || sealer.seal(ContentType::ApplicationData, &mut [0; 8]).map(|_| ());
         assert!(seal().is_ok() && seal().is_ok());
         assert!(matches!(seal(), Err(LayerFault::ConfidentialityLimit)));

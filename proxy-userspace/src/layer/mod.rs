@@ -13,6 +13,8 @@ mod aead;
 mod post;
 /// The record layer in this process.
 mod user;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::task::{Context, Poll};

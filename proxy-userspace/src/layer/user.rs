@@ -29,7 +29,8 @@ struct Shared {
     owes_key_update: Cell<bool>,
 }
 
-/// Both halves of a side whose handshake is finished.
+/// Both halves of a side whose handshake is finished. `records_max` lowers the suite's bound on records under one
+/// sending key; `None` keeps it.
 ///
 /// # Errors
 /// A cipher or version that was never offered.
@@ -38,10 +39,11 @@ pub fn split(
     secrets: ExtractedSecrets,
     kernel: KernelSide,
     pool: &Pool,
+    records_max: Option<u64>,
 ) -> Result<(UserReceive, UserTransmit), LayerFault> {
     let version = kernel.version();
     let opener = Opener::new(version, secrets.rx)?;
-    let sealer = Sealer::new(version, secrets.tx)?;
+    let sealer = Sealer::new(version, secrets.tx, records_max)?;
     let shared = Rc::new(Shared { kernel: RefCell::new(kernel), version, owes_key_update: Cell::new(false) });
     let (read, write) = socket.into_split();
     let receive = UserReceive {
@@ -56,6 +58,7 @@ pub fn split(
     let transmit = UserTransmit {
         socket: write,
         sealer,
+        records_max,
         shared,
         line: Vec::new(),
         line_sent: 0,
@@ -207,6 +210,7 @@ fn record_end(parsed: usize, bytes: &[u8]) -> usize {
 pub struct UserTransmit {
     socket: OwnedWriteHalf,
     sealer: Sealer,
+    records_max: Option<u64>,
     shared: Rc<Shared>,
     /// Sealed records of our own that go before the next batch.
     line: Vec<u8>,
@@ -237,6 +241,9 @@ impl Transmit for UserTransmit {
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
         if words.len() + self.line.len() > 2 * OWN_WORDS_BYTES_MAX {
             return Err(LayerFault::RecordOverflow);
+        }
+        if self.sealer.records_left() <= RECORDS_RESERVE && self.shared.version != ProtocolVersion::TLSv1_3 {
+            return Err(LayerFault::ConfidentialityLimit);
         }
         self.line_up(ContentType::ApplicationData, words)
     }
@@ -271,7 +278,10 @@ impl UserTransmit {
     /// Seal every span where it stands; a KeyUpdate that is owed or due goes before them.
     fn seal(&mut self, batch: &mut Batch) -> Result<(), LayerFault> {
         let records = batch.spans().len() as u64;
-        if self.shared.owes_key_update.take() || self.sealer.records_left() < records + RECORDS_RESERVE {
+        // Without data nothing is due under TLS 1.2: its last alert must still go out.
+        let changes = records > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
+        let due = changes && self.sealer.records_left() < records + RECORDS_RESERVE;
+        if self.shared.owes_key_update.take() || due {
             self.change_key()?;
         }
         if let Some(buffer) = &mut batch.buffer {
@@ -292,7 +302,7 @@ impl UserTransmit {
         }
         self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE)?;
         let next = self.shared.kernel.borrow_mut().next_transmit()?;
-        self.sealer = Sealer::new(self.shared.version, next)?;
+        self.sealer = Sealer::new(self.shared.version, next, self.records_max)?;
         Ok(())
     }
 

@@ -1,0 +1,384 @@
+//! The layer against rustls as its peer, over a real socket.
+
+use std::future::poll_fn;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ExtractedSecrets, RootCertStore, ServerConfig,
+    ServerConnection, SupportedProtocolVersion, version,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+/// Which part the layer plays; rustls plays the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Role {
+    Client,
+    Server,
+}
+
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+
+struct Pair {
+    receive: UserReceive,
+    transmit: UserTransmit,
+    pool: Pool,
+    far: Far,
+    /// Plaintext that arrived and was not asked about yet.
+    got: Vec<u8>,
+}
+
+/// The far end: rustls on a socket.
+struct Far {
+    peer: Connection,
+    wire: TcpStream,
+}
+
+impl Far {
+    /// rustls reads `count` octets of plaintext from the wire.
+    async fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut got = vec![0; count];
+        let mut at = 0;
+        let mut room = vec![0; 16 * 1024];
+        while at < count {
+            let read = self.wire.read(&mut room).await.unwrap();
+            assert!(read > 0, "the wire ended at {at} of {count}");
+            let mut unread = &room[..read];
+            while !unread.is_empty() {
+                self.peer.read_tls(&mut unread).unwrap();
+                let state = self.peer.process_new_packets().unwrap();
+                let ready = state.plaintext_bytes_to_read().min(count - at);
+                self.peer.reader().read_exact(&mut got[at..at + ready]).unwrap();
+                at += ready;
+            }
+        }
+        got
+    }
+}
+
+fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let made = rcgen::generate_simple_self_signed(["peer.test".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.enable_secret_extraction = true;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    server.enable_secret_extraction = true;
+    server.ticketer = Ticketer::new().unwrap();
+    (Arc::new(client), Arc::new(server))
+}
+
+/// Shuttle a handshake in memory; `step` is the unbuffered side.
+macro_rules! shake {
+    ($ours:ident, $peer:ident) => {{
+        let mut incoming = Vec::new();
+        loop {
+            let UnbufferedStatus { discard, state } = $ours.process_tls_records(&mut incoming);
+            let mut done = false;
+            match state.unwrap() {
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let mut room = vec![0; 32 * 1024];
+                    let count = data.encode(&mut room).unwrap();
+                    let mut unread = &room[..count];
+                    while !unread.is_empty() {
+                        $peer.read_tls(&mut unread).unwrap();
+                        $peer.process_new_packets().unwrap();
+                    }
+                }
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::BlockedHandshake => done = false,
+                ConnectionState::WriteTraffic(_) => done = true,
+                state => panic!("{state:?}"),
+            }
+            incoming.drain(..discard);
+            if done {
+                break;
+            }
+            // One record at a time: what is read too far could not be given back.
+            if incoming.is_empty() && $peer.is_handshaking() | $ours.is_handshaking() && $peer.wants_write() {
+                $peer.write_tls(&mut incoming).unwrap();
+            }
+        }
+        $ours.dangerous_into_kernel_connection().unwrap()
+    }};
+}
+
+async fn pair(role: Role, version: &'static SupportedProtocolVersion) -> Pair {
+    limited(role, version, None).await
+}
+
+async fn limited(role: Role, version: &'static SupportedProtocolVersion, records_max: Option<u64>) -> Pair {
+    let (client, server) = configs(version);
+    let name = ServerName::try_from("peer.test").unwrap();
+    let (secrets, kernel, peer): (ExtractedSecrets, KernelSide, Connection) = match role {
+        Role::Client => {
+            let mut ours = UnbufferedClientConnection::new(client, name).unwrap();
+            let mut peer = ServerConnection::new(server).unwrap();
+            let (secrets, kernel) = shake!(ours, peer);
+            (secrets, KernelSide::Client(kernel), peer.into())
+        }
+        Role::Server => {
+            let mut ours = UnbufferedServerConnection::new(server).unwrap();
+            let mut peer = ClientConnection::new(client, name).unwrap();
+            let (secrets, kernel) = shake!(ours, peer);
+            (secrets, KernelSide::Server(kernel), peer.into())
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let pool = Pool::default();
+    let (receive, transmit) = split(ours.unwrap(), secrets, kernel, &pool, records_max).unwrap();
+    let wire = theirs.unwrap().0;
+    wire.set_nodelay(true).unwrap();
+    Pair { receive, transmit, pool, far: Far { peer, wire }, got: Vec::new() }
+}
+
+impl Pair {
+    /// What rustls has in line, as octets.
+    fn said(&mut self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        while self.far.peer.wants_write() {
+            self.far.peer.write_tls(&mut octets).unwrap();
+        }
+        octets
+    }
+
+    /// Receive until `count` octets, an end, or a fault. What was received before a cancelled call is not lost.
+    async fn take(&mut self, count: usize) -> (Vec<u8>, Option<Result<Received, LayerFault>>) {
+        while self.got.len() < count {
+            match poll_fn(|cx| self.receive.poll_receive(cx)).await {
+                Ok(Received::Data) => {
+                    let got = &mut self.got;
+                    self.receive.batch().plaintext().for_each(|part| got.extend_from_slice(part));
+                }
+                end => return (std::mem::take(&mut self.got), Some(end)),
+            }
+        }
+        (std::mem::take(&mut self.got), None)
+    }
+
+    /// What the layer does with the next record that carries no data.
+    async fn end(&mut self) -> Result<Received, LayerFault> {
+        self.take(usize::MAX).await.1.unwrap()
+    }
+
+    async fn peer_reads(&mut self, count: usize) -> Vec<u8> {
+        self.far.read(count).await
+    }
+}
+
+fn body(octets: usize) -> Vec<u8> {
+    (0..octets).map(|at| (at % 251) as u8).collect()
+}
+
+/// Records of one octet and more, a key change where the version has one, and a goodbye.
+fn speech(pair: &mut Pair, version: &SupportedProtocolVersion) -> Vec<u8> {
+    pair.far.peer.writer().write_all(b"one").unwrap();
+    let mut octets = pair.said();
+    if version == &version::TLS13 {
+        pair.far.peer.refresh_traffic_keys().unwrap();
+    }
+    pair.far.peer.writer().write_all(b"t").unwrap();
+    octets.extend(pair.said());
+    pair.far.peer.writer().write_all(b"wo and three").unwrap();
+    pair.far.peer.send_close_notify();
+    octets.extend(pair.said());
+    octets
+}
+
+#[tokio::test]
+async fn records_arrive_whole_however_the_wire_splits_them() {
+    for (role, version) in ROLES.into_iter().flat_map(|role| VERSIONS.map(|version| (role, version))) {
+        let mut at = 0;
+        loop {
+            let mut pair = pair(role, version).await;
+            let octets = speech(&mut pair, version);
+            let Some((first, second)) = octets.split_at_checked(at) else { break };
+            pair.far.wire.write_all(first).await.unwrap();
+            let pause = std::time::Duration::from_millis(1);
+            let early = tokio::time::timeout(pause, pair.take(usize::MAX)).await;
+            let (got, end) = match early {
+                Ok(ended) => ended,
+                Err(_) => {
+                    pair.far.wire.write_all(second).await.unwrap();
+                    pair.take(usize::MAX).await
+                }
+            };
+            assert_eq!(got, b"onetwo and three", "{role:?} {version:?} split at {at}");
+            assert!(matches!(end, Some(Ok(Received::Closed))), "{role:?} {version:?} split at {at}: {end:?}");
+            at += 1;
+        }
+        assert!(at > 100, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_received_goes_out_again_from_the_same_buffer() {
+    let octets = body(700_000);
+    for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
+        let mut source = pair(Role::Client, from).await;
+        let sink = pair(Role::Server, to).await;
+        source.far.peer.set_buffer_limit(None);
+        source.far.peer.writer().write_all(&octets).unwrap();
+        let wire = source.said();
+        let feed = async { source.far.wire.write_all(&wire).await.unwrap() };
+        let mut receive = source.receive;
+        let (mut transmit, mut peer) = (sink.transmit, sink.far);
+        let relay = async {
+            let mut left = octets.len() as u64;
+            while left > 0 {
+                assert_eq!(poll_fn(|cx| receive.poll_receive(cx)).await.unwrap(), Received::Data);
+                left -= receive.batch().octets();
+                let batch = receive.batch();
+                poll_fn(|cx| transmit.poll_send(cx, batch)).await.unwrap();
+                assert_eq!(batch.plaintext().count(), 0, "ciphertext must not be read as mail");
+            }
+            receive
+        };
+        let (got, mut receive, ()) = tokio::join!(peer.read(octets.len()), relay, feed);
+        assert!(got == octets, "{from:?} to {to:?}");
+        // Idle again: nothing is held.
+        let idle = std::time::Duration::from_millis(5);
+        assert!(tokio::time::timeout(idle, poll_fn(|cx| receive.poll_receive(cx))).await.is_err());
+        assert_eq!(source.pool.free(), 1, "an idle half owns no buffer");
+    }
+}
+
+#[tokio::test]
+async fn a_key_update_changes_keys_as_often_as_it_comes() {
+    for role in ROLES {
+        let mut pair = pair(role, &version::TLS13).await;
+        for round in 0..5_u8 {
+            pair.far.peer.refresh_traffic_keys().unwrap();
+            pair.far.peer.writer().write_all(&[round; 3]).unwrap();
+            let wire = pair.said();
+            pair.far.wire.write_all(&wire).await.unwrap();
+            assert_eq!(pair.take(3).await.0, [round; 3]);
+            pair.transmit.queue(b"answer").unwrap();
+            poll_fn(|cx| pair.transmit.poll_flush(cx)).await.unwrap();
+            assert_eq!(pair.peer_reads(6).await, b"answer");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_key_updates_or_empty_records_ends_the_session() {
+    let mut pair = pair(Role::Server, &version::TLS13).await;
+    for _ in 0..40 {
+        pair.far.peer.refresh_traffic_keys().unwrap();
+    }
+    let wire = pair.said();
+    pair.far.wire.write_all(&wire).await.unwrap();
+    assert!(matches!(pair.end().await, Err(LayerFault::ControlFlood)));
+}
+
+#[tokio::test]
+async fn the_key_is_changed_before_its_limit_and_nothing_is_lost() {
+    let mut pair = limited(Role::Server, &version::TLS13, Some(20)).await;
+    for round in 0..100_u8 {
+        pair.transmit.queue(&[round]).unwrap();
+        poll_fn(|cx| pair.transmit.poll_flush(cx)).await.unwrap();
+        assert_eq!(pair.peer_reads(1).await, [round]);
+    }
+}
+
+#[tokio::test]
+async fn tls_1_2_ends_before_its_limit_while_it_can_still_say_so() {
+    let mut pair = limited(Role::Server, &version::TLS12, Some(20)).await;
+    let mut sent = 0;
+    let fault = loop {
+        if let Err(fault) = pair.transmit.queue(b"x") {
+            break fault;
+        }
+        match poll_fn(|cx| pair.transmit.poll_flush(cx)).await {
+            Ok(()) => sent += 1,
+            Err(fault) => break fault,
+        }
+    };
+    assert!(matches!(fault, LayerFault::ConfidentialityLimit), "{fault}");
+    assert!(sent > 5);
+    poll_fn(|cx| pair.transmit.poll_end(cx, Ending::Notify)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forged_octet_is_bad_record_and_what_came_before_it_arrives() {
+    for version in VERSIONS {
+        let mut pair = pair(Role::Client, version).await;
+        pair.far.peer.writer().write_all(b"good").unwrap();
+        let mut wire = pair.said();
+        pair.far.peer.writer().write_all(b"evil").unwrap();
+        let mut forged = pair.said();
+        *forged.last_mut().unwrap() ^= 1;
+        wire.extend(forged);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let (got, end) = pair.take(usize::MAX).await;
+        assert_eq!(got, b"good");
+        assert!(matches!(end, Some(Err(LayerFault::BadRecord))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_wire_is_truncation_unless_the_peer_said_goodbye() {
+    for version in VERSIONS {
+        let mut silent = pair(Role::Client, version).await;
+        silent.far.wire.shutdown().await.unwrap();
+        assert_eq!(silent.end().await.unwrap(), Received::Truncated);
+
+        let mut polite = pair(Role::Client, version).await;
+        polite.far.peer.send_close_notify();
+        let wire = polite.said();
+        polite.far.wire.write_all(&wire).await.unwrap();
+        assert_eq!(polite.end().await.unwrap(), Received::Closed);
+
+        let mut cut = pair(Role::Client, version).await;
+        cut.far.peer.writer().write_all(b"half a record").unwrap();
+        let wire = cut.said();
+        cut.far.wire.write_all(&wire[..wire.len() - 1]).await.unwrap();
+        cut.far.wire.shutdown().await.unwrap();
+        assert_eq!(cut.end().await.unwrap(), Received::Truncated);
+    }
+}
+
+#[tokio::test]
+async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_alone() {
+    for (header, fault) in [
+        ([23, 3, 3, 0xff, 0xff], "record_overflow"),
+        ([23, 3, 3, 0, 1], "bad_record"),
+        ([b'G', b'E', b'T', b' ', b'/'], "not_tls"),
+        ([20, 3, 3, 0, 1], "unexpected_record"),
+    ] {
+        for version in VERSIONS {
+            let mut pair = pair(Role::Server, version).await;
+            pair.far.wire.write_all(&header).await.unwrap();
+            assert_eq!(pair.end().await.unwrap_err().reason(), fault, "{header:?}");
+        }
+    }
+}
+
+/// What an idle session costs beside the kernel's sockets: a change here is a decision.
+#[test]
+fn an_idle_halfs_size_is_pinned() {
+    assert!(size_of::<UserReceive>() <= 1024, "{}", size_of::<UserReceive>());
+    assert!(size_of::<UserTransmit>() <= 1024, "{}", size_of::<UserTransmit>());
+}
