@@ -139,7 +139,12 @@ async fn clear_text(
         }
     };
     let agreed = starttls::agree(client, &mut server, dialogue, record);
-    within(bound, Side::Downstream, agreed).await?;
+    if let Err(failure) = within(bound, Side::Downstream, agreed).await {
+        if let Cause::Silent(seconds) = failure.cause {
+            let _ = client.write_all(&bye(&format!("no STARTTLS within {seconds} s"))).await;
+        }
+        return Err(failure);
+    }
     Ok(server)
 }
 

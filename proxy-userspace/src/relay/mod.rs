@@ -2,6 +2,8 @@
 
 /// Bypass: octets that no one looks at go from kernel to kernel.
 pub mod splice;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

@@ -1,0 +1,63 @@
+//! How ends are told apart, and what a waiting session costs.
+
+use std::io;
+
+use super::*;
+use crate::inspect::FirstOctets;
+use crate::layer::{UserReceive, UserTransmit};
+
+fn reset() -> LayerFault {
+    LayerFault::System { call: "recv", source: io::ErrorKind::ConnectionReset.into() }
+}
+
+/// Fold both ends in, `first` coming from `side`.
+fn over(side: Side, first: PumpEnd, second: PumpEnd) -> End {
+    let other = if side == Side::Downstream { Side::Upstream } else { Side::Downstream };
+    let mut kept = None;
+    settle(&mut kept, side, first)
+        .unwrap_or_else(|| settle(&mut kept, other, second).expect("both have ended"))
+}
+
+#[test]
+fn after_a_goodbye_it_does_not_matter_how_the_other_leaves() {
+    for second in [PumpEnd::Closed, PumpEnd::Truncated, PumpEnd::Failed(Side::Downstream, reset())] {
+        assert!(matches!(over(Side::Upstream, PumpEnd::Closed, second), End::Closed));
+    }
+}
+
+#[test]
+fn a_forged_record_is_a_failure_even_after_a_goodbye() {
+    let forged = PumpEnd::Failed(Side::Downstream, LayerFault::BadRecord);
+    let end = over(Side::Upstream, PumpEnd::Closed, forged);
+    assert!(matches!(end, End::Failed(Side::Downstream, LayerFault::BadRecord)));
+}
+
+#[test]
+fn a_server_that_is_cut_is_truncated_however_the_client_leaves() {
+    for second in [PumpEnd::Closed, PumpEnd::Truncated] {
+        let end = over(Side::Upstream, PumpEnd::Truncated, second);
+        assert!(matches!(end, End::Truncated(Side::Upstream)));
+    }
+}
+
+#[test]
+fn a_client_that_is_cut_is_truncated_unless_the_server_says_goodbye() {
+    let end = over(Side::Downstream, PumpEnd::Truncated, PumpEnd::Truncated);
+    assert!(matches!(end, End::Truncated(Side::Downstream)));
+    assert!(matches!(over(Side::Downstream, PumpEnd::Truncated, PumpEnd::Closed), End::Closed));
+}
+
+fn future_bytes<R, T, I, F>(_: fn((R, T), (R, T), (I, I), &'static Meter, Duration) -> F) -> usize {
+    size_of::<F>()
+}
+
+/// Everything that a waiting session keeps in this process besides rustls' two kernel connections: both record layers
+/// and the relay's own state. A change here is a decision.
+#[test]
+fn the_size_of_a_waiting_relay_is_pinned() {
+    let bytes = future_bytes(relay::<UserReceive, UserTransmit, FirstOctets>);
+    assert!((1024..=RELAY_BYTES_MAX).contains(&bytes), "{bytes} octets");
+}
+
+/// 2,888 when this was written.
+const RELAY_BYTES_MAX: usize = 3 * 1024;
