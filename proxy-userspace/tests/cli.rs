@@ -115,6 +115,19 @@ fn check_refuses_a_key_that_is_a_certificate() {
 }
 
 #[test]
+fn a_key_of_another_certificate_exits_64_before_anything_is_touched() {
+    let (ours, other) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+    let config = installed(ours.path());
+    installed(other.path());
+    let key = ours.path().join("authority.key");
+    std::fs::copy(other.path().join("authority.key"), &key).expect("copy");
+    let output = postern(&["run", "--config", &config]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = text(&output.stderr);
+    assert!(said.contains("is not the key of the first certificate in"), "{said}");
+}
+
+#[test]
 fn ca_init_makes_an_authority_that_openssl_accepts() {
     let directory = tempfile::tempdir().expect("directory");
     let out = directory.path().join("new");

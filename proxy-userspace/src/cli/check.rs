@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE};
 use crate::config::{self, Config, InterfaceName};
+use crate::handshake::Trust;
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -114,6 +115,12 @@ pub(super) fn files(config: &Config) -> Vec<Item> {
     }
     let roots = config.tls.root_files.iter();
     items.extend(roots.map(|root| certificate("root certificates", root, "correct tls.roots")));
+    // Whether keys belong to certificates, authorities may sign and roots are roots: `run` asks the same.
+    if !items.iter().any(Item::is_failure)
+        && let Err(error) = Trust::load(config)
+    {
+        items.push(Item::fail("certificates", error.to_string(), "correct the file that is named"));
+    }
     items
 }
 

@@ -86,11 +86,18 @@ pub async fn handshake(
         record.sni(hello.sni.as_deref());
         (hello, Ok(server))
     };
-    let proven = match server {
+    let mut proven = match server {
         Ok(server) => within(bound, Side::Upstream, prove(server, &hello, terms, record)).await,
         Err(failure) => Err(failure),
     };
-    let shown = show(&proven, &hello, terms)?;
+    let shown = match show(&proven, &hello, terms) {
+        Ok(shown) => shown,
+        // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
+        Err(failure) => {
+            proven = Err(failure);
+            show(&proven, &hello, terms)?
+        }
+    };
     record.shown(&shown.fingerprint);
     let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
     match proven {
