@@ -27,7 +27,7 @@ use crate::admin::{
     AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask,
     serve,
 };
-use crate::config::{self, Config};
+use crate::config::{self, Config, InterfaceName};
 use crate::handshake::Trust;
 use crate::record::Records;
 use crate::steering::program::Program;
@@ -95,15 +95,9 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let mut sysctls = Sysctls::apply()?;
     let mut program = Program::load()?;
     let (listeners, sockets) = open_listeners(&mut program, workers)?;
-    let mut ingress = Vec::new();
-    for name in &steering.ingress {
-        ingress.push(InterfaceStatus { name: name.as_str().to_owned(), index: interface_index(name)? });
-    }
+    let ingress = ingress(&steering.ingress)?;
     program.set_ingress(&ingress.iter().map(|interface| interface.index).collect::<Vec<_>>())?;
-    let mut threads = Vec::new();
-    for (index, (v4, v6)) in (0u32..).zip(sockets) {
-        threads.push(Worker::start(index, [v4, v6], shared.clone(), &steering.egress)?);
-    }
+    let threads = start_workers(sockets, &shared, &steering.egress)?;
     program.attach()?;
     let installed = Routing::install(&steering.ingress)?;
     tracing::info!(
@@ -115,20 +109,21 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     );
 
     let state = State { started, path: path.to_owned(), listeners, ingress };
-    {
+    // Whatever ends this, what was installed is taken back below.
+    let ended = {
         let status = async || state.status(&program, &threads, &shared, &records);
         let served = serve(socket, status);
         tokio::pin!(served);
         loop {
             tokio::select! {
-                ended = &mut served => { ended.context("the admin socket ended")?; }
+                ended = &mut served => break ended.context("the admin socket ended"),
                 asked = signals.next() => match asked {
                     Asked::Reload => reload(path, &shared),
-                    Asked::Stop => break,
+                    Asked::Stop => break Ok(()),
                 },
             }
         }
-    }
+    };
     tracing::info!(
         "TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected"
     );
@@ -142,7 +137,35 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     sysctls.restore()?;
     drop((shared, records));
     let _ = writer.join();
+    ended
+}
+
+fn clear_leftovers() -> Result<()> {
+    let cleared = routing::clear_leftovers()?;
+    if cleared.rules + cleared.routes > 0 {
+        tracing::warn!(
+            rules = cleared.rules,
+            routes = cleared.routes,
+            "removed what a killed predecessor left"
+        );
+    }
     Ok(())
+}
+
+fn ingress(names: &[InterfaceName]) -> Result<Vec<InterfaceStatus>> {
+    let found = names
+        .iter()
+        .map(|name| Ok(InterfaceStatus { name: name.as_str().to_owned(), index: interface_index(name)? }));
+    found.collect()
+}
+
+fn start_workers(
+    sockets: Vec<WorkerSockets>,
+    shared: &Shared,
+    egress: &[InterfaceName],
+) -> Result<Vec<Worker>> {
+    let numbered = (0u32..).zip(sockets);
+    numbered.map(|(index, (v4, v6))| Worker::start(index, [v4, v6], shared.clone(), egress)).collect()
 }
 
 /// Sessions go on until they end, the drain limit, or a second signal.
@@ -235,8 +258,8 @@ fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerSt
     Ok((shown, sockets))
 }
 
-fn names(interfaces: &[config::InterfaceName]) -> String {
-    interfaces.iter().map(config::InterfaceName::as_str).collect::<Vec<_>>().join(", ")
+fn names(interfaces: &[InterfaceName]) -> String {
+    interfaces.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What does not change while the daemon runs.
