@@ -74,14 +74,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
-    let cleared = routing::clear_leftovers()?;
-    if cleared.rules + cleared.routes > 0 {
-        tracing::warn!(
-            rules = cleared.rules,
-            routes = cleared.routes,
-            "removed what a killed predecessor left"
-        );
-    }
+    clear_leftovers()?;
     let (records, writer) = Records::to_stdout()?;
     let steering = policy.config.steering.clone();
     let workers = worker_count(steering.workers);
