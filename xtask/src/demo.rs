@@ -1,7 +1,6 @@
 //! Client, gateway and server in three namespaces, with Postern in between.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -40,19 +39,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "postern-tests",
         "--bins",
     ]))?;
-    let mut demo = Command::new(target_dir()?.join("debug/lab-demo"));
+    let mut demo = Command::new(tools::target_dir()?.join("debug/lab-demo"));
     demo.args(["--server", &args.server]);
     if args.keep {
         demo.arg("--keep");
     }
     let error = demo.exec();
     Err(error).with_context(|| format!("cannot start {demo:?}"))
-}
-
-/// Where cargo puts what it builds.
-fn target_dir() -> Result<PathBuf> {
-    let metadata = tools::output(tools::cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
-    let (_, rest) =
-        metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
-    Ok(rest.split('"').next().unwrap_or_default().into())
 }

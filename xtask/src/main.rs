@@ -8,6 +8,7 @@ mod lint;
 mod test;
 mod fuzz;
 mod demo;
+mod bench;
 /// Commands, paths and Debian packages, shared by the chores.
 mod tools;
 
@@ -30,6 +31,8 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Client, gateway and server in three namespaces, with Postern in between.
     Demo(demo::Args),
+    /// CPU per gigabyte and per session, beside haproxy in the same run.
+    Bench(bench::Args),
 }
 
 fn main() -> Result<()> {
@@ -39,5 +42,6 @@ fn main() -> Result<()> {
         Chore::Test(args) => test::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo(args) => demo::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     }
 }

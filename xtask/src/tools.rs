@@ -70,3 +70,11 @@ fn installed(package: &str) -> bool {
     output(Command::new("dpkg-query").args(["-W", "-f=${Status}", package]))
         .is_ok_and(|status| status == "install ok installed")
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let metadata = output(cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let (_, rest) =
+        metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
+    Ok(rest.split('"').next().unwrap_or_default().into())
+}

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use postern_tests::imap_server::{ImapServer, large_message};
 use postern_tests::pki::Identity;
+use rustls::server::NoServerSessionStorage;
 use socket2::{Domain, Socket, Type};
 
 /// A small IMAP4rev1 server: 143 with STARTTLS, 993 with implicit TLS, both families.
@@ -21,6 +23,9 @@ struct Args {
     /// Octets of a further, large message.
     #[arg(long)]
     large: Option<usize>,
+    /// Resume nothing: every session is a full handshake.
+    #[arg(long)]
+    no_resumption: bool,
 }
 
 fn main() -> Result<()> {
@@ -41,7 +46,12 @@ fn main() -> Result<()> {
             .to_vec(),
     ];
     messages.extend(args.large.map(large_message));
-    let server = ImapServer::start(listeners, identity.server_config(rustls::ALL_VERSIONS)?, messages, true)?;
+    let mut tls = identity.server_config(rustls::ALL_VERSIONS)?;
+    if args.no_resumption {
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
+    }
+    let server = ImapServer::start(listeners, tls, messages, true)?;
     println!("ready");
     server.join()
 }

@@ -1,0 +1,245 @@
+//! CPU time of Postern and of haproxy for the same mail, in the same run. `cargo xtask bench` builds and runs it.
+//!
+//! The gateway's process has core 0 to itself; client and server share core 1. On veth the receiver's softirq runs on
+//! the sender's core, so receive packet steering keeps the gateway's on core 0, and two figures are counted: the CPU
+//! time of the process, and everything that core 0 did.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use postern_tests::client::{self, Session};
+use postern_tests::imap_server::{PASSWORD, USER};
+use postern_tests::lab::{self, Family, Lab};
+use postern_tests::netns::{self, Namespace};
+use postern_tests::pki::{self, Authority, Identity, Wanted};
+use postern_tests::postern::{Installation, Policy, Process};
+use postern_tests::wait::{self, PATIENCE};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+
+/// Octets of the message that is fetched again and again.
+const BODY_OCTETS: usize = 8 * 1000 * 1000;
+/// Flows at once.
+const FLOWS: usize = 4;
+/// Where haproxy listens, on the gateway's own address.
+const HAPROXY_PORT: u16 = 1993;
+/// The kernel's clock ticks in /proc/stat (USER_HZ).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// CPU time per gigabyte and per session.
+#[derive(Parser)]
+struct Args {
+    /// Messages that each of the four flows fetches in one run.
+    #[arg(long, default_value_t = 32)]
+    messages: usize,
+    /// Sessions (full handshakes on both sides, LOGIN, LOGOUT) in one run.
+    #[arg(long, default_value_t = 1000)]
+    sessions: usize,
+    /// Runs of each gateway, in turns.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+/// CPU seconds: of the process, and of its core.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    process: f64,
+    core: f64,
+}
+
+impl Cost {
+    fn now(pid: u32) -> Result<Self> {
+        let mut nanoseconds = 0.0;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().context("schedstat")?.parse::<f64>()?;
+        }
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().find(|line| line.starts_with("cpu0 ")).context("cpu0")?;
+        let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+        // user, nice, system, irq, softirq: all but idle, iowait and steal.
+        let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|&at: &usize| ticks.get(at)).sum();
+        Ok(Self { process: nanoseconds / 1e9, core: busy / TICKS_PER_SECOND })
+    }
+
+    fn since(self, before: Self, units: f64) -> Self {
+        Self { process: (self.process - before.process) / units, core: (self.core - before.core) / units }
+    }
+}
+
+/// One gateway's figures, a pair for each run.
+struct Figures {
+    name: &'static str,
+    per_gigabyte: Vec<Cost>,
+    per_session: Vec<Cost>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    lab::need_root()?;
+    let lab = Lab::new()?;
+    steer_packets(&lab)?;
+    let roots = Authority::new("Bench Root")?;
+    let identity = roots.issue(&Wanted::server())?;
+    let installation = Installation::new(&Policy::new().steering("workers = 1"), &roots)?;
+    let _server = serve(&lab, &identity, installation.dir())?;
+
+    let mut postern = Figures { name: "postern", per_gigabyte: Vec::new(), per_session: Vec::new() };
+    let mut haproxy = Figures { name: "haproxy", per_gigabyte: Vec::new(), per_session: Vec::new() };
+    let ours = trusting(installation.authority_pem())?;
+    let theirs = trusting(roots.pem())?;
+    for run in 1..=args.runs {
+        println!("run {run} of {}", args.runs);
+        let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
+        let pid = u32::try_from(daemon.pid().as_raw_nonzero().get())?;
+        measure(&mut postern, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, pid, &args)?;
+        daemon.stop()?;
+        let proxy = start_haproxy(&lab.gateway, &identity, installation.dir())?;
+        let at = SocketAddr::new(Family::V4.gateway_lan(), HAPROXY_PORT);
+        wait::until("haproxy", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
+        measure(&mut haproxy, &lab, at, &theirs, proxy.0.id(), &args)?;
+    }
+    report(&postern, &haproxy);
+    Ok(())
+}
+
+/// Each interface's packets are received where its owner works.
+fn steer_packets(lab: &Lab) -> Result<()> {
+    for (namespace, mask) in [(&lab.gateway, "1"), (&lab.client, "2"), (&lab.server, "2")] {
+        let script = format!("for q in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} > $q; done");
+        netns::run(namespace.command("sh").args(["-c", &script]), "", PATIENCE)?;
+    }
+    Ok(())
+}
+
+fn serve(lab: &Lab, identity: &Identity, dir: &Path) -> Result<Process> {
+    let (cert, key) = identity.write(dir, "server")?;
+    let binary = std::env::current_exe()?.with_file_name("lab-imap-server");
+    let mut command = lab.server.command("taskset");
+    command.args(["-c", "1"]).arg(binary).arg("--cert").arg(cert).arg("--key").arg(key);
+    command.args(["--no-resumption", "--large", &BODY_OCTETS.to_string()]);
+    let server = Process::quiet(&mut command)?;
+    let at = SocketAddr::new(Family::V4.server(), 993);
+    wait::until("the mail server", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
+    Ok(server)
+}
+
+fn start_haproxy(gateway: &Namespace, identity: &Identity, dir: &Path) -> Result<Process> {
+    let both = dir.join("haproxy.pem");
+    fs::write(&both, format!("{}{}", identity.cert_pem, identity.key_pem))?;
+    let suite = "TLS_AES_256_GCM_SHA384";
+    let config = format!(
+        "global\n nbthread 1\n maxconn 2000\n ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\n \
+         ssl-default-bind-ciphersuites {suite}\n ssl-default-server-ciphersuites {suite}\n \
+         tune.ssl.cachesize 0\n\
+         defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n\
+         listen imaps\n bind {}:{HAPROXY_PORT} ssl crt {}\n server mail {}:993 ssl verify none no-ssl-reuse\n",
+        Family::V4.gateway_lan(),
+        both.display(),
+        Family::V4.server(),
+    );
+    let file = dir.join("haproxy.cfg");
+    fs::write(&file, config)?;
+    let mut command = gateway.command("taskset");
+    command.args(["-c", "0", "haproxy", "-db", "-f"]).arg(file);
+    Process::quiet(&mut command)
+}
+
+/// Trusts this authority and resumes nothing.
+fn trusting(pem: &str) -> Result<Arc<ClientConfig>> {
+    let mut config = client::config(pki::trust(pem)?, &[&rustls::version::TLS13]);
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn measure(
+    figures: &mut Figures,
+    lab: &Lab,
+    to: SocketAddr,
+    config: &Arc<ClientConfig>,
+    pid: u32,
+    args: &Args,
+) -> Result<()> {
+    let name = Family::V4.name();
+    in_flows(lab, || {
+        let mut session = Session::on(client::connect(to)?, name, config)?;
+        session.enter()?;
+        for _ in 0..args.messages {
+            session.fetch(2)?;
+        }
+        session.logout()
+    })?;
+    // The warm-up above has filled caches and pools; this counts.
+    let before = Cost::now(pid)?;
+    in_flows(lab, || {
+        let mut session = Session::on(client::connect(to)?, name, config)?;
+        session.enter()?;
+        for _ in 0..args.messages {
+            session.fetch(2)?;
+        }
+        session.logout()
+    })?;
+    let gigabytes = (FLOWS * args.messages * BODY_OCTETS) as f64 / 1e9;
+    figures.per_gigabyte.push(Cost::now(pid)?.since(before, gigabytes));
+
+    let before = Cost::now(pid)?;
+    let each = args.sessions.div_ceil(FLOWS);
+    in_flows(lab, || {
+        for _ in 0..each {
+            let mut session = Session::on(client::connect(to)?, name, config)?;
+            session.command(&format!("LOGIN {USER} {PASSWORD}"))?.ok()?;
+            session.logout()?;
+        }
+        Ok(())
+    })?;
+    figures.per_session.push(Cost::now(pid)?.since(before, (each * FLOWS) as f64));
+    Ok(())
+}
+
+/// The same work in every flow, from the client's namespace and core.
+fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    thread::scope(|scope| {
+        let flows: Vec<_> = (0..FLOWS).map(|_| scope.spawn(|| lab.client.enter(&work))).collect();
+        flows
+            .into_iter()
+            .try_for_each(|flow| flow.join().unwrap_or_else(|_| anyhow::bail!("a flow panicked")))
+    })
+}
+
+fn report(postern: &Figures, haproxy: &Figures) {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption; kernel {}", kernel.trim());
+    println!("{:<34}{:>20}{:>20}", "median (least to most)", "process", "core");
+    for (what, unit, scale, pick) in [
+        ("per GB", "s", 1.0, (|figures| &figures.per_gigabyte) as fn(&Figures) -> &Vec<Cost>),
+        ("per session", "µs", 1e6, |figures| &figures.per_session),
+    ] {
+        for figures in [postern, haproxy] {
+            let column = |part: fn(&Cost) -> f64| {
+                let (least, median, most) = spread(pick(figures).iter().map(|cost| part(cost) * scale));
+                format!("{median:.2} ({least:.2}–{most:.2})")
+            };
+            let label = format!("{} CPU {unit} {what}", figures.name);
+            println!("{label:<34}{:>20}{:>20}", column(|cost| cost.process), column(|cost| cost.core));
+        }
+        let ratio = |part: fn(&Cost) -> f64| {
+            let median = |figures| spread(pick(figures).iter().map(part)).1;
+            median(postern) / median(haproxy)
+        };
+        let label = format!("postern / haproxy {what}");
+        println!("{label:<34}{:>20.2}{:>20.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
+    }
+}
+
+/// Least, median, most.
+fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
+}
