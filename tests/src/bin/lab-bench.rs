@@ -165,25 +165,23 @@ fn measure(
     pid: u32,
     args: &Args,
 ) -> Result<()> {
-    let name = Family::V4.name();
-    in_flows(lab, || {
-        let mut session = Session::on(client::connect(to)?, name, config)?;
+    let open = || -> Result<Session> {
+        let mut session = Session::implicit(&lab.client, to, Family::V4.name(), config)?;
+        session.greeting()?;
+        Ok(session)
+    };
+    let fetch = || {
+        let mut session = open()?;
         session.enter()?;
         for _ in 0..args.messages {
             session.fetch(2)?;
         }
         session.logout()
-    })?;
+    };
+    in_flows(lab, fetch)?;
     // The warm-up above has filled caches and pools; this counts.
     let before = Cost::now(pid)?;
-    in_flows(lab, || {
-        let mut session = Session::on(client::connect(to)?, name, config)?;
-        session.enter()?;
-        for _ in 0..args.messages {
-            session.fetch(2)?;
-        }
-        session.logout()
-    })?;
+    in_flows(lab, fetch)?;
     let gigabytes = (FLOWS * args.messages * BODY_OCTETS) as f64 / 1e9;
     figures.per_gigabyte.push(Cost::now(pid)?.since(before, gigabytes));
 
@@ -191,7 +189,7 @@ fn measure(
     let each = args.sessions.div_ceil(FLOWS);
     in_flows(lab, || {
         for _ in 0..each {
-            let mut session = Session::on(client::connect(to)?, name, config)?;
+            let mut session = open()?;
             session.command(&format!("LOGIN {USER} {PASSWORD}"))?.ok()?;
             session.logout()?;
         }
@@ -214,7 +212,7 @@ fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
 fn report(postern: &Figures, haproxy: &Figures) {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption; kernel {}", kernel.trim());
-    println!("{:<34}{:>20}{:>20}", "median (least to most)", "process", "core");
+    println!("{:<34}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
         ("per GB", "s", 1.0, (|figures| &figures.per_gigabyte) as fn(&Figures) -> &Vec<Cost>),
         ("per session", "µs", 1e6, |figures| &figures.per_session),
@@ -225,14 +223,14 @@ fn report(postern: &Figures, haproxy: &Figures) {
                 format!("{median:.2} ({least:.2}–{most:.2})")
             };
             let label = format!("{} CPU {unit} {what}", figures.name);
-            println!("{label:<34}{:>20}{:>20}", column(|cost| cost.process), column(|cost| cost.core));
+            println!("{label:<34}{:>24}{:>26}", column(|cost| cost.process), column(|cost| cost.core));
         }
         let ratio = |part: fn(&Cost) -> f64| {
             let median = |figures| spread(pick(figures).iter().map(part)).1;
             median(postern) / median(haproxy)
         };
         let label = format!("postern / haproxy {what}");
-        println!("{label:<34}{:>20.2}{:>20.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
+        println!("{label:<34}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
     }
 }
 
