@@ -1,6 +1,5 @@
 //! The BPF object: rebuilt from `proxy-ebpf`, or proven to be what `proxy-ebpf` compiles to.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -189,11 +188,7 @@ impl Toolchain {
 
 /// bpf-linker for Debian's LLVM, built once into the user's cache.
 fn debian_linker() -> Result<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME says where to keep bpf-linker: set one")?
-        .join("postern/tools");
+    let cache = tools::cache()?;
     let linker = cache.join("bin/bpf-linker");
     let words = tools::output(Command::new(&linker).arg("--version")).unwrap_or_default();
     if words.trim() == format!("bpf-linker {LINKER_VERSION}") {

@@ -1,8 +1,13 @@
 //! Format, clippy, docs and dependency rules: warnings are errors.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::tools;
+
+/// The release whose rules deny.toml is written for.
+const DENY_VERSION: &str = "0.20.2";
 
 /// Options.
 #[derive(clap::Args)]
@@ -19,5 +24,42 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         println!("lint: cargo {}", arguments.join(" "));
         tools::run(tools::cargo().args(arguments).env("RUSTDOCFLAGS", rustdoc_flags))?;
     }
-    Ok(())
+    deny()
+}
+
+/// Licences, sources and bans of every dependency. Advisories need a database from the network, so they are a person's
+/// to ask for, and the output says so.
+fn deny() -> Result<()> {
+    let cache = tools::cache()?;
+    let deny = cache.join("bin/cargo-deny");
+    let words = tools::output(Command::new(&deny).arg("--version")).unwrap_or_default();
+    if words.trim() != format!("cargo-deny {DENY_VERSION}") {
+        println!("building cargo-deny {DENY_VERSION} into {}", cache.display());
+        let mut install = tools::cargo();
+        install.args([
+            "install",
+            "cargo-deny",
+            "--locked",
+            "--force",
+            "--quiet",
+            "--version",
+            DENY_VERSION,
+            "--root",
+        ]);
+        tools::run(install.arg(&cache).current_dir("/").env_remove("CARGO_TARGET_DIR"))?;
+    }
+    println!(
+        "lint: cargo deny (bans, licenses, sources; advisories not checked: `cargo deny check advisories`)"
+    );
+    let mut check = Command::new(&deny);
+    check.current_dir(tools::root()).args([
+        "--offline",
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    tools::run(&mut check)
 }

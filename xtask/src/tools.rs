@@ -78,3 +78,13 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
         metadata.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
     Ok(rest.split('"').next().unwrap_or_default().into())
 }
+
+/// Where tools that are built from crates are kept between runs.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    Ok(base
+        .context("neither XDG_CACHE_HOME nor HOME says where to keep tools: set one")?
+        .join("postern/tools"))
+}

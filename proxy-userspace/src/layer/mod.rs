@@ -13,6 +13,12 @@ mod aead;
 mod post;
 /// The record layer in this process.
 mod user;
+/// A finished handshake for tests and fuzz targets.
+#[cfg(any(test, fuzzing))]
+mod handshaken;
+/// The doors that fuzz targets use.
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -145,6 +145,12 @@ pub(super) struct PostHandshake {
 }
 
 impl PostHandshake {
+    /// Octets of a message that is half said.
+    #[cfg(fuzzing)]
+    pub(super) fn kept(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Application data came: floods are counted from here, and no message may be half said.
     pub(super) fn data(&mut self) -> Result<(), LayerFault> {
         self.in_a_row = 0;

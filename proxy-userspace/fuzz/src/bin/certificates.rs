@@ -1,0 +1,55 @@
+//! A server's certificate as it arrives: judging it and copying it into a leaf never panics, and what cannot be read is
+//! never good.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
+use postern::handshake::mint::{Class, KeyKind, Leaves, Request};
+use postern::handshake::verify::Judge;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
+    let home = std::env::temp_dir().join(format!("postern-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&home).expect("a directory");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().expect("a key");
+    let files = KeyFiles { cert: home.join("authority.pem"), key: home.join("authority.key") };
+    std::fs::write(&files.cert, params.self_signed(&key).expect("a certificate").pem()).expect("written");
+    std::fs::write(&files.key, key.serialize_pem()).expect("written");
+    let block = Verdict::Block;
+    let faults = FaultPolicy {
+        expired: block,
+        not_yet_valid: block,
+        untrusted: block,
+        wrong_name: block,
+        no_name: block,
+    };
+    let tls = Tls {
+        system_roots: false,
+        root_files: vec![files.cert.clone()],
+        faults,
+        min_version: TlsVersion::Tls12,
+    };
+    let judge = Judge::load(&tls).expect("roots");
+    let leaves = Leaves::load(&Certificates { authority: files, server: Vec::new() }, &tls).expect("leaves");
+    std::fs::remove_dir_all(&home).expect("removed");
+    (judge, leaves)
+});
+
+fuzz_target!(|data: &[u8]| {
+    let (judge, leaves) = &*GATEWAY;
+    let der = CertificateDer::from(data);
+    let judgement = judge.judge(std::slice::from_ref(&der), Some("imap.example.org"), UnixTime::now());
+    assert_eq!(judgement.verdict, Verdict::Block, "nobody forges the authority's signature");
+    for class in [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked] {
+        let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let sni = Some("imap.example.org");
+        let _ = leaves.server_config(&Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa });
+    }
+});
