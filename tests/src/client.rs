@@ -220,7 +220,11 @@ impl Session {
         Ok(count)
     }
 
-    fn literal(&mut self, octets: usize) -> Result<Vec<u8>> {
+    /// Exactly so many octets, whatever they say.
+    ///
+    /// # Errors
+    /// When the stream ends first.
+    pub fn literal(&mut self, octets: usize) -> Result<Vec<u8>> {
         while self.buffer.len() < octets {
             ensure!(
                 self.fill()? > 0,
@@ -350,6 +354,17 @@ impl Session {
     pub fn tls(&self) -> Result<&ClientConnection> {
         match &self.stream {
             Stream::Tls(stream) => Ok(&stream.conn),
+            Stream::Clear(_) => bail!("there is no TLS here"),
+        }
+    }
+
+    /// Take another sending key and say so (RFC 8446 section 4.6.3).
+    ///
+    /// # Errors
+    /// In clear text, and under TLS 1.2.
+    pub fn change_key(&mut self) -> Result<()> {
+        match &mut self.stream {
+            Stream::Tls(stream) => Ok(stream.conn.refresh_traffic_keys()?),
             Stream::Clear(_) => bail!("there is no TLS here"),
         }
     }

@@ -1,0 +1,175 @@
+//! Records after the handshake, over real sockets: keys that change in the middle of mail, floods, single octets, forgeries.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context as _, Result, ensure};
+use postern_tests::client::Session;
+use postern_tests::lab::Family;
+use postern_tests::postern::Policy;
+use postern_tests::record::Record;
+use postern_tests::scene::Scene;
+use postern_tests::scripted::{Scripted, accept_tls};
+use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
+
+/// A literal of 4 MB: some 250 full records.
+const LITERAL_OCTETS: usize = 4 * 1000 * 1000;
+/// Octets between two changes of key: four records.
+const KEY_OCTETS: usize = 64 * 1024;
+
+type Server = StreamOwned<ServerConnection, TcpStream>;
+
+fn body() -> Vec<u8> {
+    (0..LITERAL_OCTETS).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
+}
+
+/// One session through Postern on 993 with a server that does what `script` says after its greeting.
+fn with_server<T: Send + 'static>(
+    script: impl FnOnce(&mut Server) -> Result<T> + Send + 'static,
+    visit: impl FnOnce(Session) -> Result<()>,
+) -> Result<(T, Record)> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let config = scene.identity.server_config(ALL_VERSIONS)?;
+    let server =
+        Scripted::once(&scene.lab.server, SocketAddr::new(Family::V4.server(), 993), move |stream| {
+            let mut stream = accept_tls(stream, config)?;
+            stream.write_all(b"* OK hello\r\n")?;
+            script(&mut stream)
+        })?;
+    visit(scene.session(Family::V4, 993)?)?;
+    let result = server.result()?;
+    let record = postern.wait_records(1)?.remove(0);
+    postern.stop()?;
+    scene.finish()?;
+    Ok((result, record))
+}
+
+/// Send the literal, with another key every [`KEY_OCTETS`].
+fn send_with_key_changes(stream: &mut Server, octets: &[u8]) -> Result<()> {
+    for part in octets.chunks(KEY_OCTETS) {
+        stream.write_all(part)?;
+        stream.conn.refresh_traffic_keys()?;
+    }
+    Ok(stream.flush()?)
+}
+
+#[test]
+fn a_server_that_changes_keys_in_the_middle_of_a_literal_loses_nothing() -> Result<()> {
+    let sent = body();
+    let (_, record) = with_server(
+        |stream| {
+            send_with_key_changes(stream, &body())?;
+            stream.conn.send_close_notify();
+            Ok(stream.flush()?)
+        },
+        |mut session| {
+            let got = session.to_end()?;
+            ensure!(got == sent, "{} of {} octets, or others", got.len(), sent.len());
+            Ok(())
+        },
+    )?;
+    assert_eq!(record.text("postern.upstream.tls.version"), "1.3", "{record:#?}");
+    Ok(())
+}
+
+#[test]
+fn both_sides_may_change_keys_at_once_in_the_middle_of_uploads_and_downloads() -> Result<()> {
+    let sent = body();
+    let (received, _) = with_server(
+        |stream| {
+            let (mut received, mut at) = (vec![0; LITERAL_OCTETS], 0);
+            let answer = body();
+            for part in answer.chunks(KEY_OCTETS) {
+                stream.write_all(part)?;
+                stream.conn.refresh_traffic_keys()?;
+                let until = (at + KEY_OCTETS).min(LITERAL_OCTETS);
+                stream.read_exact(received.get_mut(at..until).context("range")?)?;
+                at = until;
+            }
+            stream.conn.send_close_notify();
+            stream.flush()?;
+            Ok(received)
+        },
+        |mut session| {
+            let mut got = Vec::new();
+            for part in sent.chunks(KEY_OCTETS) {
+                session.send(part)?;
+                session.change_key()?;
+                got.extend(session.literal(part.len())?);
+            }
+            ensure!(got == sent, "what came down is not what was sent");
+            session.to_end()?;
+            Ok(())
+        },
+    )?;
+    assert!(received == sent, "what went up is not what was sent");
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_key_updates_ends_the_session_and_is_recorded() -> Result<()> {
+    let (_, record) = with_server(
+        |stream| {
+            for _ in 0..100 {
+                stream.conn.refresh_traffic_keys()?;
+            }
+            let _ = stream.flush();
+            // Postern says why and goes.
+            let ended = stream.read(&mut [0; 16]);
+            ensure!(!matches!(ended, Ok(1..)), "{ended:?}");
+            Ok(())
+        },
+        |mut session| {
+            // The client sees a cut, and what was good before it.
+            ensure!(session.to_end().is_err(), "the client was told of a clean end");
+            Ok(())
+        },
+    )?;
+    assert_eq!(record.text("event.reason"), "control_record_flood", "{record:#?}");
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    Ok(())
+}
+
+#[test]
+fn records_of_one_octet_arrive_as_they_are() -> Result<()> {
+    const OCTETS: usize = 20_000;
+    let sent: Vec<u8> = body().into_iter().take(OCTETS).collect();
+    with_server(
+        |stream| {
+            for octet in body().into_iter().take(OCTETS) {
+                stream.write_all(&[octet])?;
+            }
+            stream.conn.send_close_notify();
+            Ok(stream.flush()?)
+        },
+        |mut session| {
+            ensure!(session.to_end()? == sent, "other octets");
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+#[test]
+fn a_forged_record_in_the_middle_of_mail_ends_the_session_and_is_recorded() -> Result<()> {
+    let (_, record) = with_server(
+        |stream| {
+            stream.write_all(b"* 1 FETCH (BODY[] {100}\r\nhalf")?;
+            stream.flush()?;
+            let socket = &mut stream.sock;
+            socket.write_all(&[23, 3, 3, 0, 20])?;
+            socket.write_all(&[0; 20])?;
+            let _ = stream.read(&mut [0; 16]);
+            Ok(())
+        },
+        |mut session| {
+            // The client sees a cut, and what was good before it.
+            ensure!(session.to_end().is_err(), "the client was told of a clean end");
+            Ok(())
+        },
+    )?;
+    assert_eq!(record.text("event.reason"), "bad_record", "{record:#?}");
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    Ok(())
+}
