@@ -33,7 +33,7 @@ pub enum Cause {
     #[error("no answer within {0} s")]
     Silent(u64),
     /// The socket failed or ended during the handshake.
-    #[error("{0}")]
+    #[error("{}", lost(.0))]
     Socket(io::Error),
     /// Clear text from the client.
     #[error("{0}")]
@@ -77,6 +77,13 @@ pub enum Cause {
     /// An inspector ended it.
     #[error("{0}")]
     Refused(Refusal),
+}
+
+fn lost(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the connection ended in the middle of the handshake".to_owned(),
+        _ => format!("the connection was lost in the handshake: {error}"),
+    }
 }
 
 impl Failure {

@@ -64,3 +64,84 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Cause> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A ClientHello in records of at most `fragment` octets.
+    fn hello(fragment: Option<usize>, alpn: &[&[u8]]) -> Vec<u8> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        config.max_fragment_size = fragment;
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("Mail.Example.Org").unwrap();
+        let mut octets = Vec::new();
+        ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut octets).unwrap();
+        octets
+    }
+
+    /// What [`read`] makes of these writes, with the end of the stream behind them, and what it answered.
+    async fn reading(writes: &[&[u8]]) -> (Result<Hello, Cause>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = async {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.set_nodelay(true).unwrap();
+            for octets in writes {
+                client.write_all(octets).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            client.shutdown().await.unwrap();
+            let mut told = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut told).await;
+            told
+        };
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read(&mut socket).await
+        };
+        let (read, told) = tokio::join!(server, client);
+        (read, told)
+    }
+
+    #[tokio::test]
+    async fn a_hello_is_read_wherever_it_is_split_and_replayed_octet_for_octet() {
+        for fragment in [None, Some(64)] {
+            let octets = hello(fragment, &[b"imap"]);
+            for at in 0..=octets.len() {
+                let (first, second) = octets.split_at(at);
+                let read = reading(&[first, second]).await.0.unwrap();
+                assert_eq!(read.sni.as_deref(), Some("mail.example.org"));
+                assert!(read.offers_alpn && read.octets == octets, "split at {at}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hello_that_is_cut_is_an_error_at_every_octet_and_is_not_answered() {
+        let octets = hello(Some(64), &[]);
+        for end in 0..octets.len() {
+            let (read, told) = reading(&[octets.get(..end).unwrap()]).await;
+            assert!(matches!(read, Err(Cause::Socket(_))), "cut at {end}");
+            assert_eq!(told, b"", "cut at {end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_protocols_are_refused_with_the_alert_that_says_so() {
+        let (read, told) = reading(&[&hello(None, &[b"h2", b"http/1.1"])]).await;
+        assert!(matches!(read, Err(Cause::Alpn)));
+        assert_eq!(told, [21, 3, 3, 0, 2, 2, 120]);
+    }
+}

@@ -251,6 +251,20 @@ async fn a_forged_octet_is_bad_record_and_what_came_before_it_arrives() {
 }
 
 #[tokio::test]
+async fn a_fatal_alert_is_the_peers_end_and_has_a_name() {
+    for (role, version) in ROLES.into_iter().flat_map(|role| VERSIONS.map(|version| (role, version))) {
+        let mut pair = pair(role, version).await;
+        // What rustls cannot decrypt makes it say so.
+        pair.far.peer.read_tls(&mut &[[23, 3, 3, 0, 40].as_slice(), &[0; 40]].concat()[..]).unwrap();
+        pair.far.peer.process_new_packets().unwrap_err();
+        let wire = pair.said();
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let end = pair.end().await;
+        assert!(matches!(end, Err(LayerFault::PeerAlert(Alert::BAD_RECORD_MAC))), "{version:?} {end:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_wire_is_truncation_unless_the_peer_said_goodbye() {
     for version in VERSIONS {
         let mut silent = pair(Role::Client, version).await;
