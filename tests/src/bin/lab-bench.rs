@@ -7,6 +7,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -87,7 +88,7 @@ fn main() -> Result<()> {
     let roots = Authority::new("Bench Root")?;
     let identity = roots.issue(&Wanted::server())?;
     let installation = Installation::new(&Policy::new().steering("workers = 1"), &roots)?;
-    let _server = serve(&lab, &identity, installation.dir())?;
+    let server = serve(&lab, &identity, installation.dir())?;
 
     let mut postern = Figures { name: "postern", per_gigabyte: Vec::new(), per_session: Vec::new() };
     let mut haproxy = Figures { name: "haproxy", per_gigabyte: Vec::new(), per_session: Vec::new() };
@@ -104,15 +105,18 @@ fn main() -> Result<()> {
         wait::until("haproxy", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
         measure(&mut haproxy, &lab, at, &theirs, proxy.0.id(), &args)?;
     }
-    report(&postern, &haproxy);
-    Ok(())
+    report(&postern, &haproxy)?;
+    drop(server);
+    lab.finish()
 }
 
 /// Each interface's packets are received where its owner works.
 fn steer_packets(lab: &Lab) -> Result<()> {
     for (namespace, mask) in [(&lab.gateway, "1"), (&lab.client, "2"), (&lab.server, "2")] {
-        let script = format!("for q in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} > $q; done");
-        netns::run(namespace.command("sh").args(["-c", &script]), "", PATIENCE)?;
+        let script =
+            format!("set -e; for q in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} > $q; done");
+        let output = netns::run(namespace.command("sh").args(["-c", &script]), "", PATIENCE)?;
+        netns::success("receive packet steering", &output)?;
     }
     Ok(())
 }
@@ -209,9 +213,15 @@ fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     })
 }
 
-fn report(postern: &Figures, haproxy: &Figures) {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption; kernel {}", kernel.trim());
+fn report(postern: &Figures, haproxy: &Figures) -> Result<()> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
+    let version = netns::run(Command::new("haproxy").arg("-v"), "", PATIENCE)?;
+    let version = netns::success("haproxy -v", &version)?;
+    println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption");
+    println!("kernel {}, {}", kernel.trim(), cpu.trim_start_matches([':', ' ', '\t']));
+    println!("{}", version.lines().next().unwrap_or_default());
     println!("{:<34}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
         ("per GB", "s", 1.0, (|figures| &figures.per_gigabyte) as fn(&Figures) -> &Vec<Cost>),
@@ -232,6 +242,7 @@ fn report(postern: &Figures, haproxy: &Figures) {
         let label = format!("postern / haproxy {what}");
         println!("{label:<34}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
     }
+    Ok(())
 }
 
 /// Least, median, most.
