@@ -173,3 +173,29 @@ fn a_forged_record_in_the_middle_of_mail_ends_the_session_and_is_recorded() -> R
     assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
     Ok(())
 }
+
+#[test]
+fn a_fatal_alert_in_the_middle_of_mail_ends_the_session_and_is_recorded() -> Result<()> {
+    // As the layer refuses a forgery, so does the server: its last word is the alert bad_record_mac.
+    let (_, record) = with_server(
+        |stream| {
+            stream.write_all(b"* 1 FETCH (BODY[] {100}\r\nhalf")?;
+            stream.flush()?;
+            let forged = [&[23, 3, 3, 0, 20][..], &[0; 20]].concat();
+            stream.conn.read_tls(&mut &forged[..])?;
+            ensure!(stream.conn.process_new_packets().is_err(), "a forgery was taken");
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock)?;
+            }
+            let _ = stream.sock.read(&mut [0; 16]);
+            Ok(())
+        },
+        |mut session| {
+            ensure!(session.to_end().is_err(), "the client was told of a clean end");
+            Ok(())
+        },
+    )?;
+    assert_eq!(record.text("event.reason"), "peer_alert", "{record:#?}");
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    Ok(())
+}

@@ -23,6 +23,9 @@ use rustls::{ALL_VERSIONS, ClientConnection, HandshakeKind, ServerConfig, Stream
 /// Names that are asked for, each with a certificate of its own.
 const NAMES: usize = 300;
 
+/// What `openssl s_client -msg` says of a KeyUpdate from its peer.
+const KEY_UPDATE_RECEIVED: &str = "<<< TLS 1.3, Handshake [length 0005], KeyUpdate";
+
 /// The faults of a server's certificate, by their words in the policy.
 const FAULTS: [&str; 5] = ["expired", "not_yet_valid", "untrusted", "wrong_name", "no_name"];
 
@@ -257,16 +260,21 @@ fn a_hello_retry_request_from_the_server_works() -> Result<()> {
 }
 
 #[test]
-fn key_updates_from_the_client_change_nothing_for_the_mail() -> Result<()> {
+fn key_updates_from_the_client_are_answered_when_asked_for_and_change_nothing_for_the_mail() -> Result<()> {
     let record = one_session(|scene| {
-        let mut openssl = OpenSsl::start(scene, &["-tls1_3"])?;
+        let mut openssl = OpenSsl::start(scene, &["-tls1_3", "-msg"])?;
         openssl.type_line(&format!("a LOGIN {USER} {PASSWORD}"))?;
         openssl.wait("a OK", 1)?;
+        let mut asked = 0;
         for (at, letter) in ["K", "k", "K"].into_iter().enumerate() {
+            asked += usize::from(letter == "K");
             openssl.type_line(letter)?;
             openssl.wait("KEYUPDATE", at + 1)?;
             openssl.type_line(&format!("b{at} NOOP"))?;
             openssl.wait(&format!("b{at} OK"), 1)?;
+            // The answer goes before the next data (RFC 8446 section 4.6.3), so it is here with that, or never.
+            let answers = openssl.said().matches(KEY_UPDATE_RECEIVED).count();
+            ensure!(answers == asked, "{answers} answers to {asked} questions: {}", openssl.said());
         }
         openssl.type_line("a SELECT INBOX")?;
         openssl.wait("a OK", 2)?;
