@@ -234,3 +234,64 @@ fn hex(octets: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::failure::Cause;
+
+    fn opened(room: usize) -> (Records, Receiver<String>, Record) {
+        let (lines, written) = sync_channel(room);
+        let records = Records { lines, lost: Arc::default(), json: true };
+        let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
+        let record = records.open(ClientAddr(client), OriginalDst(server));
+        (records, written, record)
+    }
+
+    fn only(written: &Receiver<String>) -> Value {
+        let line = written.try_recv().unwrap();
+        assert!(written.try_recv().is_err(), "one connection, one line");
+        assert!(line.ends_with('\n') && line.lines().count() == 1);
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[test]
+    fn a_dropped_connection_has_a_record() {
+        let (_records, written, record) = opened(1);
+        drop(record);
+        assert_eq!(only(&written)["event.reason"], "cut_by_stop");
+    }
+
+    #[test]
+    fn a_panic_ends_in_a_record_that_says_so() {
+        let (_records, written, record) = opened(1);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = record;
+            panic!("a fault of ours");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(only(&written)["event.reason"], "internal_panic");
+    }
+
+    #[test]
+    fn a_failure_names_stage_side_and_reason() {
+        let (_records, written, record) = opened(1);
+        record.close(Err(Failure::upstream(Cause::Silent(30))));
+        let line = only(&written);
+        assert_eq!(line["event.outcome"], "failure");
+        assert_eq!(line["postern.stage"], "handshake");
+        assert_eq!(line["postern.side"], "upstream");
+        assert_eq!(line["message"], "server (upstream): no answer within 30 s");
+    }
+
+    #[test]
+    fn a_line_that_finds_no_room_is_counted_and_nobody_waits() {
+        let (records, written, record) = opened(1);
+        drop(records.open(record.client, record.server));
+        drop(record);
+        assert_eq!(records.lost(), 1);
+        assert_eq!(written.iter().take(1).count(), 1);
+    }
+}

@@ -14,6 +14,10 @@ use proxy_ebpf::Family;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
+/// Descriptors of a session: one socket to the client, one to the server.
+pub const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// Descriptors that are not sessions': listeners of 64 workers, their event queues, maps, pipes, netlink, files.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
 /// Connections that wait for a worker.
 const BACKLOG: i32 = 4096;
 /// A peer that vanished is noticed after 60 s and three unanswered probes.
@@ -48,6 +52,12 @@ pub fn keep_alive(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let probes = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(3);
     let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
+}
+
+/// Sessions that a limit on open descriptors has room for.
+#[must_use]
+pub const fn sessions_within(descriptors: u64) -> u64 {
+    descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_SESSION
 }
 
 /// Who may have a session. Shared by all workers; asked once per connection.
@@ -151,5 +161,45 @@ impl Drop for Permit {
                 clients.remove(&self.client);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn over_the_limit_on_all_sessions_nobody_is_admitted_until_one_ends() {
+        let admission = Admission::new(2, 10);
+        let held = [admission.admit(from("192.0.2.1")), admission.admit(from("192.0.2.2"))];
+        assert!(held.iter().all(Option::is_some));
+        assert!(admission.admit(from("192.0.2.3")).is_none());
+        assert_eq!((admission.numbers().active, admission.numbers().refused_total), (2, 1));
+        drop(held);
+        assert!(admission.admit(from("192.0.2.3")).is_some());
+    }
+
+    #[test]
+    fn a_clients_limit_is_its_own_and_an_ipv6_client_is_its_64() {
+        let admission = Admission::new(10, 1);
+        let _held = [admission.admit(from("192.0.2.1")), admission.admit(from("2001:db8::1"))];
+        assert!(admission.admit(from("192.0.2.1")).is_none());
+        assert!(admission.admit(from("2001:db8::ffff:1")).is_none());
+        assert!(admission.admit(from("2001:db8:0:1::1")).is_some());
+        assert_eq!(admission.numbers().refused_client, 2);
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_clients_that_have_gone() {
+        let admission = Admission::new(10, 10);
+        for host in 0..=255 {
+            drop(admission.admit(IpAddr::from([192, 0, 2, host])));
+        }
+        assert!(admission.clients.lock().unwrap().is_empty());
+        assert_eq!(admission.numbers().active, 0);
     }
 }

@@ -9,15 +9,12 @@ use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE};
+use crate::accept::{DESCRIPTORS_PER_SESSION, DESCRIPTORS_RESERVED, sessions_within};
 use crate::config::{self, Config, InterfaceName};
 use crate::handshake::Trust;
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-/// One socket to the client, one to the server.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// Listeners of 64 workers, their event queues, maps, netlink, files.
-const DESCRIPTORS_RESERVED: u64 = 256;
 /// Below this an office notices.
 const SESSIONS_FEW: u64 = 1000;
 /// Certificates and keys are a few KiB, a bundle of roots a few hundred.
@@ -284,7 +281,7 @@ impl Machine {
     fn descriptor_limit(&self, wanted: Option<u32>) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
-        let sessions = limit.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_SESSION;
+        let sessions = sessions_within(limit);
         let value = format!("{limit}, enough for {sessions} sessions");
         let wanted = wanted.map_or(SESSIONS_FEW, u64::from);
         if sessions >= wanted {

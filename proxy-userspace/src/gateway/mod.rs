@@ -22,7 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::worker::{Shared, Worker};
-use crate::accept::{Admission, listen};
+use crate::accept::{Admission, listen, sessions_within};
 use crate::admin::{
     AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask,
     serve,
@@ -34,8 +34,6 @@ use crate::steering::program::Program;
 use crate::steering::routing::{self, Routing, interface_index};
 use crate::steering::sysctl::Sysctls;
 
-/// Descriptors that are not sessions': maps, listeners, pipes, logs.
-const DESCRIPTORS_RESERVED: u64 = 256;
 /// Sessions when no limit on descriptors is set.
 const SESSIONS_UNLIMITED: u64 = 100_000;
 
@@ -52,9 +50,7 @@ impl Policy {
     }
 
     fn sessions(&self) -> u64 {
-        let derived = getrlimit(Resource::Nofile)
-            .current
-            .map_or(SESSIONS_UNLIMITED, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED) / 2);
+        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, sessions_within);
         self.config.limits.sessions.map_or(derived, u64::from)
     }
 }

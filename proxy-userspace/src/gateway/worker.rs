@@ -137,6 +137,8 @@ async fn accept(
     let [v4, v6] = listeners;
     let v4 = tokio::net::TcpListener::from_std(v4)?;
     let v6 = tokio::net::TcpListener::from_std(v6)?;
+    // One line when a shortage begins and one when it ends, however long it lasts.
+    let mut short = false;
     loop {
         let accepted = tokio::select! {
             accepted = v4.accept() => accepted,
@@ -144,10 +146,17 @@ async fn accept(
             _ = &mut stopped => return Ok(()),
         };
         match accepted {
-            Ok((socket, client)) => admit(socket, ClientAddr(client), &local, &counts),
+            Ok((socket, client)) => {
+                if std::mem::take(&mut short) {
+                    tracing::info!("accepting again");
+                }
+                admit(socket, ClientAddr(client), &local, &counts);
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::error!(%error, "accept failed; waiting clients stay in the queue");
+                if !std::mem::replace(&mut short, true) {
+                    tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

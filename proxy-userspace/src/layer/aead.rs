@@ -372,16 +372,8 @@ impl Opener {
 
 #[cfg(test)]
 mod tests {
+    use super::super::handshaken::secrets;
     use super::*;
-
-    fn secrets(gcm: bool) -> ConnectionTrafficSecrets {
-        let (key, iv) = ([7; 32].into(), [9; 12].into());
-        if gcm {
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-        } else {
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
-        }
-    }
 
     fn record(sealer: &mut Sealer, content: ContentType, body: &[u8]) -> Vec<u8> {
         let mut sealed = body.to_vec();

@@ -3,10 +3,10 @@
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use rustls::{ConnectionTrafficSecrets, ProtocolVersion, version};
+use rustls::{ProtocolVersion, version};
 
 use super::aead::{ContentType, Header, Opener, Sealer};
-use super::handshaken::{Role, handshaken};
+use super::handshaken::{Role, handshaken, secrets};
 use super::post::{Control, HANDSHAKE_BYTES_MAX, PostHandshake};
 use super::{KernelSide, PLAINTEXT_BYTES_MAX};
 
@@ -65,14 +65,5 @@ pub fn records(octets: &[u8]) {
             let plain = opened.and_then(|opened| wire.get(opened.start..opened.start + opened.length));
             assert_eq!(plain, Some(octets));
         }
-    }
-}
-
-fn secrets(gcm: bool) -> ConnectionTrafficSecrets {
-    let (key, iv) = ([7; 32].into(), [9; 12].into());
-    if gcm {
-        ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-    } else {
-        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
     }
 }

@@ -9,8 +9,8 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, ExtractedSecrets, RootCertStore, ServerConfig,
-    ServerConnection, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, ExtractedSecrets, RootCertStore,
+    ServerConfig, ServerConnection, SupportedProtocolVersion,
 };
 
 use super::KernelSide;
@@ -100,5 +100,15 @@ pub(super) fn handshaken(
             let (secrets, kernel) = shake!(ours, peer);
             (secrets, KernelSide::Server(kernel), peer.into())
         }
+    }
+}
+
+/// Secrets that nobody agreed on, of one kind of cipher or the other.
+pub(super) fn secrets(gcm: bool) -> ConnectionTrafficSecrets {
+    let (key, iv) = ([7; 32].into(), [9; 12].into());
+    if gcm {
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    } else {
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
     }
 }

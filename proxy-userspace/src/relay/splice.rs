@@ -78,7 +78,10 @@ async fn pump(
             Err(source) => return failed(direction.from(), "pipe2", source),
         };
         let count = match fill(from, &pipe) {
-            Ok(0) => break,
+            Ok(0) => {
+                pipes.give(pipe);
+                break;
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 pipes.give(pipe);

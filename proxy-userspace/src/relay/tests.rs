@@ -63,3 +63,38 @@ fn the_size_of_a_waiting_relay_is_pinned() {
 
 /// 2,888 when this was written.
 const RELAY_BYTES_MAX: usize = 3 * 1024;
+
+const LIMIT: Duration = Duration::from_secs(2100);
+
+#[tokio::test(start_paused = true)]
+async fn a_session_in_which_nothing_moves_ends_after_the_idle_limit() {
+    let began = Instant::now();
+    let end = both(std::future::pending(), std::future::pending(), &Meter::default(), LIMIT).await;
+    assert!(matches!(end, End::Idle));
+    assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_octet_in_either_direction_begins_the_idle_limit_anew() {
+    let meter = Meter::default();
+    let began = Instant::now();
+    let pushes = async {
+        for direction in [Direction::ServerToClient, Direction::ClientToServer] {
+            sleep(LIMIT - Duration::from_secs(1)).await;
+            meter.add(direction, 1);
+        }
+        std::future::pending().await
+    };
+    let end = both(std::future::pending(), pushes, &meter, LIMIT).await;
+    assert!(matches!(end, End::Idle));
+    assert_eq!(began.elapsed().as_secs(), 3 * LIMIT.as_secs() - 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_answers_a_goodbye_is_not_waited_for_long() {
+    let began = Instant::now();
+    let meter = Meter::default();
+    let goodbye = std::future::ready(PumpEnd::Closed);
+    assert!(matches!(both(goodbye, std::future::pending(), &meter, LIMIT).await, End::Closed));
+    assert_eq!(began.elapsed().as_secs(), HALF_CLOSED.as_secs());
+}
