@@ -11,18 +11,32 @@ pub const IMAPS_PORT: u16 = 993;
 
 /// The `sk_lookup` program's name in the object.
 pub const STEER_PROGRAM: &str = "steer";
+/// The classifier's name for interfaces of the clients.
+pub const FROM_CLIENTS_PROGRAM: &str = "from_clients";
+/// The classifier's name for interfaces towards the servers.
+pub const FROM_SERVERS_PROGRAM: &str = "from_servers";
 
 /// Sockmap of listeners: [`listener_slot`] → socket.
 pub const LISTENERS_MAP: &str = "LISTENERS";
-/// Hash map of steered interfaces: ifindex → 1.
+/// Hash map of steered interfaces: ifindex → the ingress's number, its place in the configuration.
 pub const INGRESS_MAP: &str = "INGRESS";
-/// Per-CPU array of counters: [`Exit`] → packets.
+/// Array of what the daemon decides while it runs: [`Setting`] → value.
+pub const SETTINGS_MAP: &str = "SETTINGS";
+/// Per-CPU array of the `sk_lookup` program's counters: [`Exit`] → packets.
 pub const COUNTERS_MAP: &str = "COUNTERS";
+/// Per-CPU array of the classifier's counters: [`Class`] → packets.
+pub const CLASSES_MAP: &str = "CLASSES";
 
-/// Most workers (and so listeners per family) that the maps have room for.
+/// Most workers (and so listeners per ingress and family) that the maps have room for.
 pub const WORKERS_MAX: u32 = 64;
 /// Most ingress interfaces that the maps have room for.
 pub const INGRESS_MAX: u32 = 64;
+
+/// The bit of `skb->mark` that the classifier sets on packets for our sockets; a rule per interface makes them local.
+/// A high bit, because Kubernetes, Cilium and Tailscale use those below it, and one bit, because others keep theirs.
+pub const DELIVER_MARK: u32 = 0x1000_0000;
+/// The bit of `SO_MARK` on sockets to servers, by which a firewall's OUTPUT chain knows them.
+pub const UPSTREAM_MARK: u32 = 0x2000_0000;
 
 /// How many address families share [`LISTENERS_MAP`].
 pub const FAMILIES: u32 = 2;
@@ -37,10 +51,36 @@ pub enum Family {
     V6 = 1,
 }
 
-/// Where the listener of a worker and family stands in [`LISTENERS_MAP`].
+/// Where the listener of an ingress, family and worker stands in [`LISTENERS_MAP`].
 #[must_use]
-pub const fn listener_slot(family: Family, worker: u32) -> u32 {
-    family as u32 * WORKERS_MAX + worker
+pub const fn listener_slot(ingress: u32, family: Family, worker: u32) -> u32 {
+    (ingress * FAMILIES + family as u32) * WORKERS_MAX + worker
+}
+
+/// What the daemon decides while it runs, as slots of [`SETTINGS_MAP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Setting {
+    /// An [`Intake`].
+    Intake = 0,
+    /// 1: packets from servers are looked up, because sockets to them have clients' addresses (`source = "client"`).
+    Returning = 1,
+}
+
+/// How many settings there are.
+pub const SETTINGS: u32 = 2;
+
+/// What becomes of new connections; those that exist go on in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Intake {
+    /// They are steered.
+    #[default]
+    Take = 0,
+    /// They pass: port rules are gone, and the classifier marks the packets of connections that exist.
+    Pass = 1,
+    /// They are dropped.
+    Drop = 2,
 }
 
 /// Every way out of the steering program, each with a counter.
@@ -63,11 +103,13 @@ pub enum Exit {
     NoListener = 6,
     /// The kernel refused every listener: dropped, for the same reason.
     AssignFailed = 7,
+    /// The daemon has no room or is stopping, under `on_exit = "closed"`: dropped.
+    NoRoom = 8,
 }
 
 impl Exit {
     /// Every exit, in slot order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Steered4,
         Self::Steered6,
         Self::OtherProtocol,
@@ -76,12 +118,13 @@ impl Exit {
         Self::OtherFamily,
         Self::NoListener,
         Self::AssignFailed,
+        Self::NoRoom,
     ];
 
     /// Whether the packet ends here instead of going on to the sockets that the kernel would choose.
     #[must_use]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::NoListener | Self::AssignFailed)
+        matches!(self, Self::NoListener | Self::AssignFailed | Self::NoRoom)
     }
 
     /// The counter's name in `postern status`.
@@ -96,6 +139,110 @@ impl Exit {
             Self::OtherFamily => "left_other_family",
             Self::NoListener => "dropped_no_listener",
             Self::AssignFailed => "dropped_assign_failed",
+            Self::NoRoom => "dropped_no_room",
+        }
+    }
+}
+
+/// Every way out of the classifier, each with a counter. What is left alone goes where routing sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    /// Neither IPv4 nor IPv6 (ARP and such): left alone.
+    OtherFamily = 0,
+    /// Carries the tag of a VLAN, so it is another interface's: left alone.
+    OtherVlan = 1,
+    /// Neither TCP nor an ICMP error: left alone.
+    OtherProtocol = 2,
+    /// TCP to other ports, in fragments or not: left alone.
+    OtherPort = 3,
+    /// A fragment behind the TCP header: left alone, it is of no use without its first.
+    LaterFragment = 4,
+    /// Headers that end too early or contradict themselves: left to the kernel, which drops them or routes them to a
+    /// host that will.
+    Malformed = 5,
+    /// Whole TCP to a steered port from a client: left to the routing rules.
+    Mail = 6,
+    /// TCP from a server, or an ICMP error, for no socket of ours: left alone.
+    NotOurs = 7,
+    /// From a client, for a connection that exists, while new ones pass: marked.
+    MarkedClient = 8,
+    /// From a server, for a socket of ours that has a client's address: marked.
+    MarkedServer = 9,
+    /// An ICMP error that quotes a packet of a socket of ours: marked.
+    MarkedError = 10,
+    /// A first fragment of TCP to a steered port: dropped, because port rules never match fragments.
+    DroppedFragment = 11,
+    /// A first fragment of TCP too short to show its port: dropped.
+    DroppedTinyFragment = 12,
+    /// A fragment that begins inside the TCP header (RFC 1858 section 3.2.2): dropped.
+    DroppedHeaderFragment = 13,
+    /// More extension headers or VLAN tags than are walked: dropped, because rules see no port behind them either.
+    DroppedHeaderChain = 14,
+    /// A SYN of our own that came back from a client's side: dropped, or sessions would chase their tails.
+    DroppedLoop = 15,
+}
+
+impl Class {
+    /// Every exit, in slot order.
+    pub const ALL: [Self; 16] = [
+        Self::OtherFamily,
+        Self::OtherVlan,
+        Self::OtherProtocol,
+        Self::OtherPort,
+        Self::LaterFragment,
+        Self::Malformed,
+        Self::Mail,
+        Self::NotOurs,
+        Self::MarkedClient,
+        Self::MarkedServer,
+        Self::MarkedError,
+        Self::DroppedFragment,
+        Self::DroppedTinyFragment,
+        Self::DroppedHeaderFragment,
+        Self::DroppedHeaderChain,
+        Self::DroppedLoop,
+    ];
+
+    /// Whether the packet becomes local.
+    #[must_use]
+    pub const fn marks(self) -> bool {
+        matches!(self, Self::MarkedClient | Self::MarkedServer | Self::MarkedError)
+    }
+
+    /// Whether the packet ends here.
+    #[must_use]
+    pub const fn drops(self) -> bool {
+        matches!(
+            self,
+            Self::DroppedFragment
+                | Self::DroppedTinyFragment
+                | Self::DroppedHeaderFragment
+                | Self::DroppedHeaderChain
+                | Self::DroppedLoop
+        )
+    }
+
+    /// The counter's name in `postern status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OtherFamily => "left_other_family",
+            Self::OtherVlan => "left_other_vlan",
+            Self::OtherProtocol => "left_other_protocol",
+            Self::OtherPort => "left_other_port",
+            Self::LaterFragment => "left_later_fragment",
+            Self::Malformed => "left_malformed",
+            Self::Mail => "left_mail",
+            Self::NotOurs => "left_not_ours",
+            Self::MarkedClient => "marked_client",
+            Self::MarkedServer => "marked_server",
+            Self::MarkedError => "marked_error",
+            Self::DroppedFragment => "dropped_fragment",
+            Self::DroppedTinyFragment => "dropped_tiny_fragment",
+            Self::DroppedHeaderFragment => "dropped_header_fragment",
+            Self::DroppedHeaderChain => "dropped_header_chain",
+            Self::DroppedLoop => "dropped_loop",
         }
     }
 }

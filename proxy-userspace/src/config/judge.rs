@@ -12,8 +12,8 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, ServerCertificate,
-    Source, Steering, Tls, TlsVersion, Verdict, names,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, OnExit,
+    ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
@@ -58,11 +58,12 @@ fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<
         }
     }
     let source = word(report, "steering.source", file.source.as_ref(), Source::Gateway, names::source);
+    let on_exit = word(report, "steering.on_exit", file.on_exit.as_ref(), OnExit::Closed, names::on_exit);
     let workers = file.workers.as_ref().map(|workers| {
         let max = i64::from(proxy_ebpf::WORKERS_MAX);
         number(report, "steering.workers", Some(workers), 1, (1, max), "one listener per worker and family")
     });
-    Some(Steering { ingress: ingress?, egress: egress?, source, workers })
+    Some(Steering { ingress: ingress?, egress: egress?, source, on_exit, workers })
 }
 
 fn interfaces(

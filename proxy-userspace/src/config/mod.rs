@@ -46,6 +46,8 @@ pub struct Steering {
     pub egress: Vec<InterfaceName>,
     /// The address that servers see.
     pub source: Source,
+    /// What becomes of mail while no daemon runs.
+    pub on_exit: OnExit,
     /// How many worker threads; `None` means one per core.
     pub workers: Option<u16>,
 }
@@ -67,6 +69,39 @@ impl InterfaceName {
 pub enum Source {
     /// The gateway's own address, chosen by routing.
     Gateway,
+    /// The client's address with a port of Postern's own, for networks that are routed and not masqueraded.
+    Client,
+}
+
+impl Source {
+    /// The word in the file and in the status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What becomes of new connections while no daemon runs, or while it has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// They are dropped.
+    Closed,
+    /// They reach the server uninspected.
+    Open,
+}
+
+impl OnExit {
+    /// The word in the file and in the status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// `[tls]`: the TLS profile.

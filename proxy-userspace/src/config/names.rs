@@ -2,7 +2,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 use super::fault::Reason;
-use super::{InterfaceName, Source, TlsVersion, Verdict};
+use super::{InterfaceName, OnExit, Source, TlsVersion, Verdict};
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
 const INTERFACE_NAME_OCTETS_MAX: usize = 15;
@@ -94,11 +94,16 @@ pub(super) fn version(text: &str) -> Result<TlsVersion, Reason> {
 pub(super) fn source(text: &str) -> Result<Source, Reason> {
     match text {
         "gateway" => Ok(Source::Gateway),
-        "client" => Err(Reason::NotYet {
-            what: "source = \"client\" comes with a later release, servers now see the gateway's address",
-            remedy: "use \"gateway\"",
-        }),
-        _ => Err(Reason::UnknownWord { what: "source", known: &["gateway"] }),
+        "client" => Ok(Source::Client),
+        _ => Err(Reason::UnknownWord { what: "source", known: &["gateway", "client"] }),
+    }
+}
+
+pub(super) fn on_exit(text: &str) -> Result<OnExit, Reason> {
+    match text {
+        "closed" => Ok(OnExit::Closed),
+        "open" => Ok(OnExit::Open),
+        _ => Err(Reason::UnknownWord { what: "behaviour while no daemon runs", known: &["closed", "open"] }),
     }
 }
 
@@ -138,9 +143,6 @@ pub(super) fn inspect(text: &str) -> Result<(), Reason> {
 /// Keys that the design knows and this version does not, by their path.
 pub(super) fn later(path: &str) -> Option<Reason> {
     let (what, remedy) = match path {
-        "steering.on_exit" => {
-            ("a stop is open: while Postern is down, mail flows uninspected", "remove the line")
-        }
         "tls.offload" => {
             ("offload comes with kernel TLS; every record layer runs in user space", "remove the line")
         }

@@ -24,6 +24,7 @@ pub(super) struct Steering {
     pub(super) ingress: Option<List>,
     pub(super) egress: Option<List>,
     pub(super) source: Option<Text>,
+    pub(super) on_exit: Option<Text>,
     pub(super) workers: Option<Number>,
 }
 

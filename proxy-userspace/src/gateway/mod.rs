@@ -237,7 +237,7 @@ fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerSt
             })?;
             let address = listener.local_addr()?;
             *port = address.port();
-            program.add_listener(family, worker, &listener)?;
+            program.add_listener(0, family, worker, &listener)?;
             shown.push(ListenerStatus { family: name.to_owned(), address, worker });
             Ok(listener)
         };

@@ -57,20 +57,24 @@ impl Program {
         Ok(Self { link: None, bpf, id, listeners, ingress, counters })
     }
 
-    /// Give a listener to the program. The kernel takes it out of the map when the socket closes.
+    /// Give the listener of an ingress (by its number in [`Self::set_ingress`]) to the program. The kernel takes it out of the map when the socket closes.
     ///
     /// # Errors
     /// [`ProgramError::WorkerOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
     pub fn add_listener(
         &mut self,
+        ingress: u32,
         family: Family,
         worker: u32,
         listener: impl AsFd,
     ) -> Result<(), ProgramError> {
+        if ingress >= INGRESS_MAX {
+            return Err(ProgramError::TooManyInterfaces { count: ingress as usize + 1 });
+        }
         if worker >= WORKERS_MAX {
             return Err(ProgramError::WorkerOutOfRange { worker });
         }
-        self.listeners.set(listener_slot(family, worker), &listener.as_fd(), 0).map_err(|error| {
+        self.listeners.set(listener_slot(ingress, family, worker), &listener.as_fd(), 0).map_err(|error| {
             match at(Step::AddListener)(error) {
                 ProgramError::Refused { error, .. } => ProgramError::Listener { family, worker, error },
                 other => other,
