@@ -11,10 +11,10 @@ pub const IMAPS_PORT: u16 = 993;
 
 /// The `sk_lookup` program's name in the object.
 pub const STEER_PROGRAM: &str = "steer";
-/// The classifier's name for interfaces of the clients.
-pub const FROM_CLIENTS_PROGRAM: &str = "from_clients";
+/// The classifier's name for interfaces of the clients, as `tc filter` and `bpftool prog` show it (15 octets at most).
+pub const FROM_CLIENTS_PROGRAM: &str = "postern_clients";
 /// The classifier's name for interfaces towards the servers.
-pub const FROM_SERVERS_PROGRAM: &str = "from_servers";
+pub const FROM_SERVERS_PROGRAM: &str = "postern_servers";
 
 /// Sockmap of listeners: [`listener_slot`] → socket.
 pub const LISTENERS_MAP: &str = "LISTENERS";

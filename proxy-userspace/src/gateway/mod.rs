@@ -85,7 +85,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let mut program = Program::load()?;
     let (listeners, sockets) = open_listeners(&mut program, workers)?;
     let ingress = ingress(&steering.ingress)?;
-    program.set_ingress(&ingress.iter().map(|interface| interface.index).collect::<Vec<_>>())?;
+    program.set_ingress(&ingress.iter().map(|interface| (interface.index, 0)).collect::<Vec<_>>())?;
     let threads = start_workers(sockets, &shared, &steering.egress)?;
     program.attach()?;
     let installed = Routing::install(&steering.ingress)?;

@@ -2,6 +2,8 @@
 
 /// The BPF program: load, fill the maps, attach, count.
 pub mod program;
+/// The classifier on its interfaces.
+pub mod classifier;
 /// Rules and routes over netlink, and their removal.
 pub mod routing;
 /// The kernel settings that steering needs or advises.
