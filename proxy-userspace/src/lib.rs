@@ -28,3 +28,5 @@ pub mod gateway;
 pub mod admin;
 /// The command line.
 pub mod cli;
+/// The one unsafe call.
+mod sys;

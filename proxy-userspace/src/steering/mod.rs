@@ -4,8 +4,16 @@
 pub mod program;
 /// The classifier on its interfaces.
 pub mod classifier;
-/// Rules and routes over netlink, and their removal.
+/// The TUN device that the local route lies on.
+pub mod device;
+/// Rules and routes over netlink: what is wanted, what is there, what stays.
 pub mod routing;
+/// One rule or route, as the kernel's message and in the words of `ip`.
+mod entry;
+/// News of what others did to links, rules, routes and filters.
+pub mod watch;
+/// All of it together: installed, kept, and given back.
+pub mod upkeep;
 /// The kernel settings that steering needs or advises.
 pub mod sysctl;
 /// Requests to rtnetlink and their answers.
