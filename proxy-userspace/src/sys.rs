@@ -1,7 +1,10 @@
-//! The one system call that no crate makes safely: every `unsafe` of this crate is here.
-#![expect(unsafe_code, reason = "TUNSETIFF has no safe binding")]
+//! What no crate does safely: every `unsafe` of this crate is here.
+#![expect(unsafe_code, reason = "TUNSETIFF and tokio's registration have no safe binding")]
 
 use std::os::fd::AsFd;
+
+use netlink_sys::Socket;
+use tokio::io::unix::AsyncFd;
 
 use rustix::io::Result;
 use rustix::ioctl::{Updater, ioctl, opcode};
@@ -32,4 +35,14 @@ pub(crate) fn make_tun(device: impl AsFd, name: &str, flags: u16) -> Result<()> 
     // SAFETY: for TUNSETIFF the kernel reads a `struct ifreq` and writes one back (`__tun_chr_ioctl` in
     // drivers/net/tun.c); `Ifreq` has its size and layout, and lives until the call returns.
     unsafe { ioctl(device, Updater::<TUNSETIFF, Ifreq>::new(&mut request)) }
+}
+
+/// Have the runtime tell when the socket is readable.
+///
+/// # Errors
+/// The kernel's, to `epoll_ctl`.
+pub(crate) fn register(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
+    // SAFETY: `Socket` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
+    // returned value owns the socket.
+    unsafe { AsyncFd::register(socket) }.map_err(std::io::Error::from)
 }

@@ -85,7 +85,7 @@ impl Policy {
     pub fn text(&self, dir: &Path) -> String {
         let lines = |lines: &[String]| lines.join("\n");
         format!(
-            "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\nsource = \"gateway\"\n{}\n\
+            "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\nsource = \"gateway\"\non_exit = \"open\"\n{}\n\
              [tls]\nroots = [\"roots.pem\"]\n{}\n[tls.fault]\n{}\n\
              [certificates]\nauthority = {{ cert = \"ca/authority.pem\", key = \"ca/authority.key\" }}\n{}\n\
              [action]\n{}\n[limits]\n{}\n[admin]\nsocket = \"{}\"\n",

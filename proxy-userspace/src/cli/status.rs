@@ -114,7 +114,7 @@ fn readable(status: &Status) -> String {
         sessions.refused_egress,
         status.records_lost,
     );
-    table(&mut text, "workers", &["worker", "cpu", "sessions", "accepted", "state"], &workers(status));
+    table(&mut text, "workers", &["worker", "cpu", "sessions", "accepted", "restarts", "state"], &workers(status));
     table(&mut text, "listeners", &["family", "address", "worker"], &listeners(status));
     let SteeringStatus { program_id, hook, device, repairs, counters, classes, .. } = &status.steering;
     text.push_str(&format!(
@@ -135,6 +135,7 @@ fn workers(status: &Status) -> Vec<Vec<String>> {
             worker.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
             worker.sessions.to_string(),
             worker.accepted_total.to_string(),
+            worker.restarts.to_string(),
             if worker.alive { "alive" } else { "DEAD" }.to_owned(),
         ]
     };

@@ -15,6 +15,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::io::unix::AsyncFd;
 
 use super::routing::{PROTOCOL, TABLE};
+use crate::sys;
 
 /// `RTNLGRP_*` of linux/rtnetlink.h: links, filters and qdiscs, routes and rules of both families.
 const GROUPS: [u32; 6] = [1, 4, 7, 8, 11, 19];
@@ -53,7 +54,7 @@ impl Watch {
             socket.add_membership(group)?;
         }
         let buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-        Ok(Self { socket: AsyncFd::register(socket).map_err(io::Error::from)?, buffer })
+        Ok(Self { socket: sys::register(socket)?, buffer })
     }
 
     /// Wait until something happened that Postern may have to answer. Events that are here already are taken together.
