@@ -6,6 +6,10 @@
 pub mod wait;
 /// Network namespaces, removed when dropped.
 pub mod netns;
+/// Frames made octet by octet.
+pub mod frames;
+/// Raw frames on an interface.
+pub mod wire;
 /// Client – gateway – server, on veth pairs, with both address families.
 pub mod lab;
 /// Authorities and certificates, good and faulty.
@@ -30,4 +34,4 @@ pub mod scene;
 
 /// Debian packages that the lab tests run; `cargo xtask test` installs them.
 pub const PACKAGES: &[&str] =
-    &["iproute2", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];
+    &["iproute2", "nftables", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];

@@ -2,7 +2,7 @@
 //! its sockets inside and uses them from its own thread.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,9 +11,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::frames::Mac;
 use crate::wait::{self, PATIENCE};
+use crate::wire::Wire;
+
+/// How packets leave a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The interface.
+    pub interface: String,
+    /// The address that they carry.
+    pub from: IpAddr,
+    /// The interface's own Ethernet address.
+    pub near: Mac,
+    /// That of the next hop.
+    pub far: Mac,
+}
 
 /// One network namespace under `/run/netns`.
 #[derive(Debug)]
@@ -119,6 +135,69 @@ impl Namespace {
         })
     }
 
+    /// How packets to an address leave: interface, own address, and the Ethernet addresses of both ends.
+    ///
+    /// # Errors
+    /// When there is no route, or the next hop does not answer.
+    pub fn way(&self, to: IpAddr) -> Result<Way> {
+        let route: Value = serde_json::from_str(&self.ip(&["-j", "route", "get", &to.to_string()])?)?;
+        let text = |key: &str| route.pointer(&format!("/0/{key}")).and_then(Value::as_str);
+        let interface = text("dev").context("the route names no interface")?.to_owned();
+        let from = text("prefsrc").or_else(|| text("src")).context("the route names no source")?.parse()?;
+        let hop = text("gateway").unwrap_or(&to.to_string()).to_owned();
+        // The kernel finds out where its next hop is when it has something to send.
+        self.enter(|| {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            Ok(std::net::UdpSocket::bind(any)?.send_to(&[], SocketAddr::new(to, 9))?)
+        })?;
+        let far = wait::until(&format!("an answer of {hop}"), PATIENCE, || {
+            let neighbours = self.ip(&["-j", "neighbour", "show", "to", &hop, "dev", &interface])?;
+            let neighbours: Value = serde_json::from_str(&neighbours)?;
+            neighbours.pointer("/0/lladdr").and_then(Value::as_str).map(mac).transpose()
+        })?;
+        Ok(Way { near: self.mac(&interface)?, interface, from, far })
+    }
+
+    /// The Ethernet address of an interface.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn mac(&self, interface: &str) -> Result<Mac> {
+        let link: Value = serde_json::from_str(&self.ip(&["-j", "link", "show", "dev", interface])?)?;
+        mac(link.pointer("/0/address").and_then(Value::as_str).context("no Ethernet address")?)
+    }
+
+    /// Send one raw frame out of an interface; [`Wire`] is for more than one, and for answers.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses the frame.
+    pub fn inject(&self, interface: &str, frame: &[u8]) -> Result<()> {
+        Wire::open(self, interface)?.send(frame)
+    }
+
+    /// Load a ruleset.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn nft(&self, ruleset: &str) -> Result<()> {
+        self.run_nft(&["-f", "-"], ruleset).map(drop)
+    }
+
+    /// The ruleset in force, in the words of `nft list ruleset`.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn nft_list(&self) -> Result<String> {
+        self.run_nft(&["list", "ruleset"], "")
+    }
+
+    fn run_nft(&self, args: &[&str], input: &str) -> Result<String> {
+        let output = run(self.command("nft").args(args), input, PATIENCE)
+            .context("cannot run nft; install the Debian package nftables")?;
+        success(&format!("nft {} in {}", args.join(" "), self.name), &output)
+            .with_context(|| input.to_owned())
+    }
+
     /// What routing and links look like: equal before and after whatever cleans up behind itself.
     ///
     /// # Errors
@@ -197,6 +276,11 @@ pub fn all() -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn mac(text: &str) -> Result<Mac> {
+    let octets: Result<Vec<u8>, _> = text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
+    octets?.try_into().map_err(|_| anyhow!("no Ethernet address: {text}"))
 }
 
 fn ip(args: &[&str]) -> Result<String> {
