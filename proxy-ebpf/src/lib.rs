@@ -152,7 +152,7 @@ pub enum Class {
     OtherFamily = 0,
     /// Carries the tag of a VLAN, so it is another interface's: left alone.
     OtherVlan = 1,
-    /// Neither TCP nor an ICMP error: left alone.
+    /// Neither TCP nor an ICMP error, or from a server while our sockets have the gateway's address: left alone.
     OtherProtocol = 2,
     /// TCP to other ports, in fragments or not: left alone.
     OtherPort = 3,

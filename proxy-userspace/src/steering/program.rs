@@ -42,11 +42,19 @@ impl Program {
     /// [`ProgramError::NotPermitted`] without CAP_BPF and CAP_NET_ADMIN, [`ProgramError::Refused`] or
     /// [`ProgramError::Rejected`] on a kernel that cannot run it.
     pub fn load() -> Result<Self, ProgramError> {
-        Self::load_from(OBJECT, Hook::of_this_kernel())
+        Self::load_with(Hook::of_this_kernel())
     }
 
-    /// As [`Self::load`], from an object of the caller's, 8-aligned, and with a hook of the caller's: how a rebuilt
-    /// object is tested before it is committed, and clsact on a kernel that has tcx.
+    /// As [`Self::load`], with a hook of the caller's: clsact works on kernels that have tcx, too.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(hook: Hook) -> Result<Self, ProgramError> {
+        Self::load_from(OBJECT, hook)
+    }
+
+    /// As [`Self::load_with`], from an object of the caller's, 8-aligned: how a rebuilt object is tested before it is
+    /// committed.
     ///
     /// # Errors
     /// As [`Self::load`], and [`ProgramError::Object`] where the object is not Postern's.
