@@ -66,6 +66,8 @@ pub struct WorkerStatus {
     pub accepted_total: u64,
     /// Whether its thread runs.
     pub alive: bool,
+    /// How often it died and was started again.
+    pub restarts: u64,
 }
 
 /// One listener.

@@ -215,7 +215,14 @@ fn example() -> Status {
         started: "2026-01-02T03:04:05Z".to_owned(),
         config: "/etc/postern/postern.toml".into(),
         on_exit: "open".to_owned(),
-        workers: vec![WorkerStatus { index: 0, cpu: Some(3), sessions: 7, accepted_total: 99, alive: true }],
+        workers: vec![WorkerStatus {
+            index: 0,
+            cpu: Some(3),
+            sessions: 7,
+            accepted_total: 99,
+            alive: true,
+            restarts: 0,
+        }],
         listeners: vec![ListenerStatus {
             family: "ipv6".to_owned(),
             address: "[::1]:40001".parse().expect("address"),

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use postern::accept::egress::{EgressFault, EgressTable};
-use postern::config::InterfaceName;
+use postern::accept::egress::{Egress, EgressFault, EgressTable};
+use postern::config::{InterfaceName, Steering};
 use postern::steering::routing::{
     self, Cleared, Ipv6, PROTOCOL, RULE_PREFERENCE, Routing, RoutingError, TABLE,
 };
 use postern::steering::sysctl::{self, Sysctls};
-use postern::words::OriginalDst;
+use postern::words::{ClientAddr, OriginalDst};
 use rustix::thread::UnshareFlags;
 
 /// Runs a test in a fresh namespace with `lo` up and the ends of veth pairs `lan0`, `lan1`, `wan0`, `wan1`.
@@ -265,9 +265,27 @@ fn sysctls_are_given_back_unless_somebody_else_changed_them() {
     });
 }
 
+/// `[steering]` with `lan0` and `lan1` as ingress, this egress, and further lines.
+fn steering(egress: &str, further: &str) -> Steering {
+    let text = format!(
+        "[steering]\ningress = [\"lan0\", \"lan1\"]\negress = [\"{egress}\"]\n{further}\n\
+         [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
+    );
+    postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering
+}
+
+/// Asks for a client behind `lan0`, in the destination's family.
+fn route(table: &mut EgressTable, ingress: &str, destination: &str) -> Result<Egress, EgressFault> {
+    let destination = SocketAddr::new(destination.parse().unwrap(), 993);
+    let client = if destination.ip().to_canonical().is_ipv4() { "10.0.1.7" } else { "fd00:1::7" };
+    let client = ClientAddr(SocketAddr::new(client.parse().unwrap(), 40_000));
+    let name = interfaces(&[ingress]).remove(0);
+    table.route(&name, client, OriginalDst(destination))
+}
+
 /// The interface, or the fault's token.
-fn egress_of(table: &mut EgressTable, destination: &str) -> String {
-    match table.route(OriginalDst(SocketAddr::new(destination.parse().unwrap(), 993))) {
+fn egress_from(table: &mut EgressTable, ingress: &str, destination: &str) -> String {
+    match route(table, ingress, destination) {
         Ok(egress) => {
             assert_eq!(egress.index, routing::interface_index(&egress.interface).unwrap());
             egress.interface.as_str().to_owned()
@@ -276,49 +294,130 @@ fn egress_of(table: &mut EgressTable, destination: &str) -> String {
     }
 }
 
+fn egress_of(table: &mut EgressTable, destination: &str) -> String {
+    egress_from(table, "lan0", destination)
+}
+
+const SOURCES: [&str; 2] = ["source = \"gateway\"", "source = \"client\""];
+
+fn sysctl_of(file: &str, value: &str) {
+    std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
+}
+
 #[test]
 fn destinations_leave_by_a_configured_egress_or_are_refused_with_the_reason() {
-    in_namespace(|| {
-        for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
-            ip(&format!("route add {kind} 198.51.{network}.0/24"));
-            ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
+    // Forwarding and reverse-path filters decide about packets of others, never about the answer.
+    for (forward, filter) in [("1", "0"), ("1", "1"), ("0", "0")] {
+        for source in SOURCES {
+            in_namespace(move || {
+                sysctl_of("ipv4/ip_forward", forward);
+                sysctl_of("ipv6/conf/all/forwarding", forward);
+                sysctl_of("ipv4/conf/all/rp_filter", filter);
+                destinations(&mut EgressTable::new(&steering("wan0", source)).unwrap());
+            });
         }
-        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
-        for (destination, wanted) in [
-            ("10.0.3.7", "wan0"),
-            ("fd00:3::7", "wan0"),
-            ("::ffff:10.0.3.7", "wan0"),
-            ("10.0.4.7", "egress_not_configured"),
-            ("fd00:4::7", "egress_not_configured"),
-            ("10.0.1.7", "egress_not_configured"),
-            ("10.0.3.1", "egress_local"),
-            ("10.0.1.1", "egress_local"),
-            ("fd00:3::1", "egress_local"),
-            ("127.0.0.1", "egress_local"),
-            ("::1", "egress_local"),
-            ("10.0.3.255", "egress_local"),
-            ("192.0.2.1", "egress_no_route"),
-            ("2001:db8:9::1", "egress_no_route"),
-            ("198.51.1.1", "egress_blackhole"),
-            ("2001:db8:1::1", "egress_blackhole"),
-            ("198.51.2.1", "egress_unreachable"),
-            ("2001:db8:2::1", "egress_unreachable"),
-            ("198.51.3.1", "egress_prohibited"),
-            ("2001:db8:3::1", "egress_prohibited"),
-        ] {
-            assert_eq!(egress_of(&mut table, destination), wanted, "{destination}");
-        }
-    });
+    }
+}
+
+fn destinations(table: &mut EgressTable) {
+    for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
+        ip(&format!("route add {kind} 198.51.{network}.0/24"));
+        ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
+    }
+    for (destination, wanted) in [
+        ("10.0.3.7", "wan0"),
+        ("fd00:3::7", "wan0"),
+        ("::ffff:10.0.3.7", "wan0"),
+        ("10.0.4.7", "egress_not_configured"),
+        ("fd00:4::7", "egress_not_configured"),
+        ("10.0.1.7", "egress_not_configured"),
+        ("10.0.3.1", "egress_local"),
+        ("10.0.1.1", "egress_local"),
+        ("fd00:3::1", "egress_local"),
+        ("127.0.0.1", "egress_local"),
+        ("::1", "egress_local"),
+        ("10.0.3.255", "egress_local"),
+        ("192.0.2.1", "egress_no_route"),
+        ("2001:db8:9::1", "egress_no_route"),
+        ("198.51.1.1", "egress_blackhole"),
+        ("2001:db8:1::1", "egress_blackhole"),
+        ("198.51.2.1", "egress_unreachable"),
+        ("2001:db8:2::1", "egress_unreachable"),
+        ("198.51.3.1", "egress_prohibited"),
+        ("2001:db8:3::1", "egress_prohibited"),
+    ] {
+        assert_eq!(egress_of(table, destination), wanted, "{destination}");
+    }
 }
 
 #[test]
 fn a_refusal_names_destination_interface_and_remedy() {
     in_namespace(|| {
-        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
-        let fault = table.route(OriginalDst("10.0.4.7:143".parse().unwrap())).unwrap_err();
+        let mut table = EgressTable::new(&steering("wan0", "")).unwrap();
+        let fault = route(&mut table, "lan0", "10.0.4.7").unwrap_err();
         assert!(matches!(&fault, EgressFault::NotConfigured { interface, .. } if interface == "wan1"));
         let text = fault.to_string();
         assert!(text.contains("10.0.4.7") && text.contains("add \"wan1\" to steering.egress"), "{text}");
+        let hairpin = route(&mut table, "lan0", "10.0.2.7").unwrap_err().to_string();
+        assert!(hairpin.contains("\"lan1\"") && hairpin.contains("cannot be both"), "{hairpin}");
+        assert!(!hairpin.contains("add "), "{hairpin}");
+    });
+}
+
+#[test]
+fn an_ingress_reaches_what_its_entries_allow_and_an_unnamed_one_everything() {
+    in_namespace(|| {
+        let reach = "[[steering.reach]]\ningress = [\"lan1\"]\nnetworks = [\"10.0.3.0/24\", \"fd00:3::/64\"]\n\
+                     except = [\"10.0.3.128/25\"]\n";
+        let mut table = EgressTable::new(&steering("wan0", reach)).unwrap();
+        ip("route add default via 10.0.3.9 dev wan0");
+        for destination in ["10.0.3.7", "10.0.3.200", "192.0.2.1"] {
+            assert_eq!(egress_from(&mut table, "lan0", destination), "wan0", "{destination}");
+        }
+        for (destination, wanted) in [
+            ("10.0.3.7", "wan0"),
+            ("::ffff:10.0.3.7", "wan0"),
+            ("fd00:3::7", "wan0"),
+            ("10.0.3.200", "egress_not_allowed"),
+            ("::ffff:10.0.3.200", "egress_not_allowed"),
+            ("192.0.2.1", "egress_not_allowed"),
+            ("10.0.4.7", "egress_not_configured"),
+        ] {
+            assert_eq!(egress_from(&mut table, "lan1", destination), wanted, "{destination}");
+        }
+        let text = route(&mut table, "lan1", "192.0.2.1").unwrap_err().to_string();
+        for part in ["\"lan1\"", "192.0.2.1", "\"wan0\"", "[[steering.reach]]"] {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    });
+}
+
+#[test]
+fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_connection() {
+    in_namespace(|| {
+        for (family, next, client) in [("-4", "10.0.4.9", "10.0.1.0/24"), ("-6", "fd00:4::9", "fd00:1::/64")]
+        {
+            ip(&format!("{family} route add default via {next} dev wan1 table 500"));
+            ip(&format!("{family} rule add pref 500 from {client} lookup 500"));
+        }
+        ip("route add default via 10.0.3.9 dev wan0");
+        ip("-6 route add default via fd00:3::9 dev wan0");
+        sysctl_of("ipv4/ip_forward", "1");
+        let [gateway, client] = SOURCES.map(|source| steering("wan0", source));
+        for destination in ["192.0.2.1", "2001:db8::1"] {
+            let asked = |steering| egress_of(&mut EgressTable::new(steering).unwrap(), destination);
+            assert_eq!(asked(&gateway), "wan0", "{destination}");
+            assert_eq!(asked(&client), "egress_not_configured", "{destination}");
+            sysctl_of("ipv4/conf/all/rp_filter", "1");
+            assert_ne!(asked(&client), "wan0", "{destination}: unknown is refused");
+            sysctl_of("ipv4/conf/all/rp_filter", "0");
+        }
+        ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
+        ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
+        for destination in ["192.0.2.1", "2001:db8::1"] {
+            let asked = egress_of(&mut EgressTable::new(&gateway).unwrap(), destination);
+            assert_eq!(asked, "egress_not_configured", "{destination}");
+        }
     });
 }
 
@@ -327,7 +426,7 @@ fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
     in_namespace(|| {
         ip("rule add pref 500 ipproto tcp dport 993 lookup 500");
         ip("route add default dev wan1 table 500");
-        let mut table = EgressTable::new(&interfaces(&["wan1"])).unwrap();
+        let mut table = EgressTable::new(&steering("wan1", "")).unwrap();
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
         ip("link delete wan1");
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "egress_no_route");

@@ -68,7 +68,12 @@ fn readable(status: &Status) -> String {
         sessions.refused_egress,
         status.records_lost,
     );
-    table(&mut text, "workers", &["worker", "cpu", "sessions", "accepted", "state"], &workers(status));
+    table(
+        &mut text,
+        "workers",
+        &["worker", "cpu", "sessions", "accepted", "restarts", "state"],
+        &workers(status),
+    );
     table(&mut text, "listeners", &["family", "address", "worker"], &listeners(status));
     let state = if status.steering.attached { "attached" } else { "NOT ATTACHED" };
     text.push_str(&format!("\nsteering program {}, {state}\n", status.steering.program_id));
@@ -86,6 +91,7 @@ fn workers(status: &Status) -> Vec<Vec<String>> {
             worker.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
             worker.sessions.to_string(),
             worker.accepted_total.to_string(),
+            worker.restarts.to_string(),
             if worker.alive { "alive" } else { "DEAD" }.to_owned(),
         ]
     };

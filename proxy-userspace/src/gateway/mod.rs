@@ -2,11 +2,13 @@
 
 /// One connection.
 mod connection;
+/// All workers: their listeners, and a successor for one that died.
+mod crew;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
 mod worker;
 
+use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
@@ -15,18 +17,17 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use proxy_ebpf::{Exit, Family, WORKERS_MAX};
+use proxy_ebpf::Exit;
 use rustix::process::{Resource, getrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::worker::{Shared, Worker};
-use crate::accept::{Admission, listen, sessions_within};
-use crate::admin::{
-    AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask,
-    serve,
-};
+use self::crew::Crew;
+pub(crate) use self::crew::worker_count;
+use self::worker::Shared;
+use crate::accept::{Admission, descriptors_reserved, sessions_within};
+use crate::admin::{AdminSocket, InterfaceStatus, SessionsStatus, Status, SteeringStatus, ask, serve};
 use crate::config::{self, Config, InterfaceName};
 use crate::handshake::Trust;
 use crate::record::Records;
@@ -50,7 +51,10 @@ impl Policy {
     }
 
     fn sessions(&self) -> u64 {
-        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, sessions_within);
+        let steering = &self.config.steering;
+        let reserved = descriptors_reserved(steering, worker_count(steering.workers));
+        let within = |descriptors| sessions_within(descriptors, reserved);
+        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, within);
         self.config.limits.sessions.map_or(derived, u64::from)
     }
 }
@@ -83,10 +87,9 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     };
     let mut sysctls = Sysctls::apply()?;
     let mut program = Program::load()?;
-    let (listeners, sockets) = open_listeners(&mut program, workers)?;
     let ingress = ingress(&steering.ingress)?;
     program.set_ingress(&ingress.iter().map(|interface| interface.index).collect::<Vec<_>>())?;
-    let threads = start_workers(sockets, &shared, &steering.egress)?;
+    let crew = Crew::start(&mut program, &steering, workers, &shared)?;
     program.attach()?;
     let installed = Routing::install(&steering.ingress)?;
     tracing::info!(
@@ -97,15 +100,21 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
         names(&steering.egress)
     );
 
-    let state = State { started, path: path.to_owned(), listeners, ingress };
+    let state = State { started, path: path.to_owned(), ingress };
+    let program = RefCell::new(program);
     // Whatever ends this, what was installed is taken back below.
     let ended = {
-        let status = async || state.status(&program, &threads, &shared, &records);
+        let status = async || state.status(&program.borrow(), &crew, &shared, &records);
         let served = serve(socket, status);
         tokio::pin!(served);
         loop {
             tokio::select! {
                 ended = &mut served => break ended.context("the admin socket ended"),
+                index = crew.fallen() => {
+                    if let Err(error) = crew.replace(&mut program.borrow_mut(), index) {
+                        tracing::error!(worker = index, "{error:#}");
+                    }
+                }
                 asked = signals.next() => match asked {
                     Asked::Reload => reload(path, &shared),
                     Asked::Stop => break Ok(()),
@@ -119,9 +128,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     // The rules stay while sessions drain: without them their packets would no longer reach us.
     drop(program);
     drain(&mut signals, &shared).await;
-    for thread in threads {
-        thread.stop();
-    }
+    crew.stop();
     installed.remove()?;
     sysctls.restore()?;
     drop((shared, records));
@@ -146,15 +153,6 @@ fn ingress(names: &[InterfaceName]) -> Result<Vec<InterfaceStatus>> {
         .iter()
         .map(|name| Ok(InterfaceStatus { name: name.as_str().to_owned(), index: interface_index(name)? }));
     found.collect()
-}
-
-fn start_workers(
-    sockets: Vec<WorkerSockets>,
-    shared: &Shared,
-    egress: &[InterfaceName],
-) -> Result<Vec<Worker>> {
-    let numbered = (0u32..).zip(sockets);
-    numbered.map(|(index, (v4, v6))| Worker::start(index, [v4, v6], shared.clone(), egress)).collect()
 }
 
 /// Sessions go on until they end, the drain limit, or a second signal.
@@ -218,35 +216,6 @@ fn admin_socket(path: &Path) -> Result<AdminSocket> {
     Ok(AdminSocket::bind(path)?)
 }
 
-fn worker_count(wanted: Option<u16>) -> u32 {
-    let cores =
-        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    wanted.map_or(cores, u32::from).clamp(1, WORKERS_MAX)
-}
-
-type WorkerSockets = (TcpListener, TcpListener);
-
-/// One listener per worker and family, all of a family on one port, each in its slot of the socket map.
-fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerStatus>, Vec<WorkerSockets>)> {
-    let (mut shown, mut sockets) = (Vec::new(), Vec::new());
-    let mut ports = [0, 0];
-    for worker in 0..workers {
-        let mut open = |family, port: &mut u16, name: &str| -> Result<TcpListener> {
-            let listener = listen(family, *port).with_context(|| {
-                format!("opening the {name} listener of worker {worker} (needs CAP_NET_ADMIN)")
-            })?;
-            let address = listener.local_addr()?;
-            *port = address.port();
-            program.add_listener(0, family, worker, &listener)?;
-            shown.push(ListenerStatus { family: name.to_owned(), address, worker });
-            Ok(listener)
-        };
-        let [port4, port6] = &mut ports;
-        sockets.push((open(Family::V4, port4, "ipv4")?, open(Family::V6, port6, "ipv6")?));
-    }
-    Ok((shown, sockets))
-}
-
 fn names(interfaces: &[InterfaceName]) -> String {
     interfaces.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -255,12 +224,11 @@ fn names(interfaces: &[InterfaceName]) -> String {
 struct State {
     started: String,
     path: PathBuf,
-    listeners: Vec<ListenerStatus>,
     ingress: Vec<InterfaceStatus>,
 }
 
 impl State {
-    fn status(&self, program: &Program, threads: &[Worker], shared: &Shared, records: &Records) -> Status {
+    fn status(&self, program: &Program, crew: &Crew, shared: &Shared, records: &Records) -> Status {
         let counters = program.counters().unwrap_or_default();
         let installed = routing::installed().unwrap_or_default();
         let (rules, routes) = installed.into_iter().partition(|line| line.contains(" rule "));
@@ -271,8 +239,8 @@ impl State {
             started: self.started.clone(),
             config: self.path.clone(),
             on_exit: "open".to_owned(),
-            workers: threads.iter().map(Worker::status).collect::<Vec<WorkerStatus>>(),
-            listeners: self.listeners.clone(),
+            workers: crew.workers(),
+            listeners: crew.listeners(),
             steering: SteeringStatus {
                 program_id: program.id().unwrap_or_default(),
                 attached: true,
