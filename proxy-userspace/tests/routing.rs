@@ -409,9 +409,12 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
             assert_eq!(asked(&gateway), "wan0", "{destination}");
             assert_eq!(asked(&client), "egress_not_configured", "{destination}");
             sysctl_of("ipv4/conf/all/rp_filter", "1");
-            assert_ne!(asked(&client), "wan0", "{destination}: unknown is refused");
+            assert_ne!(asked(&client), "wan0", "{destination}: what cannot be told is refused");
             sysctl_of("ipv4/conf/all/rp_filter", "0");
         }
+        sysctl_of("ipv4/conf/all/rp_filter", "1");
+        let fault = route(&mut EgressTable::new(&client).unwrap(), "lan0", "192.0.2.1").unwrap_err();
+        assert!(fault.to_string().contains("net.ipv4.conf.all.rp_filter=2"), "{fault}");
         ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         for destination in ["192.0.2.1", "2001:db8::1"] {
