@@ -231,6 +231,7 @@ fn pull(ctx: &TcContext, bytes: u32) -> bool {
     let len = ctx.len();
     // SAFETY: the helper takes the context and a length; no pointer into the packet is held across it.
     bytes <= len
-        && unsafe { bpf_skb_pull_data(ctx.as_ptr().cast(), if len > PULL_BYTES_MAX { PULL_BYTES_MAX } else { len }) }
-            == 0
+        && unsafe {
+            bpf_skb_pull_data(ctx.as_ptr().cast(), if len > PULL_BYTES_MAX { PULL_BYTES_MAX } else { len })
+        } == 0
 }

@@ -256,7 +256,8 @@ fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
         for family in Family::ALL {
             let held = connection(&scene.lab, family, 143)?;
             let router = family.client();
-            let sent = |from, to| Packet::tcp(from, to, &Segment { flags: ACK, ..Segment::default() }).octets();
+            let sent =
+                |from, to| Packet::tcp(from, to, &Segment { flags: ACK, ..Segment::default() }).octets();
             let ours = sent(held.near, held.far);
             for complaint in [
                 Complaint::TooBig(1300),
@@ -268,7 +269,8 @@ fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
                 let error = Packet::complaint(router, held.near.ip(), complaint, &ours);
                 scene.packet(&format!("{complaint:?}"), &error, Class::MarkedError)?;
             }
-            let quote = |octets: &[u8]| Packet::complaint(router, held.near.ip(), Complaint::TooBig(1300), octets);
+            let quote =
+                |octets: &[u8]| Packet::complaint(router, held.near.ip(), Complaint::TooBig(1300), octets);
             let least = if family == Family::V6 { 44 } else { 24 };
             // RFC 792 promises 8 octets of TCP; the ports are in the first 4.
             scene.packet("8 octets", &quote(ours.get(..least + 4).context("cut")?), Class::MarkedError)?;
@@ -309,7 +311,11 @@ fn packets_from_servers_are_marked_for_our_sockets_only_and_only_when_asked_for(
             let smtp = SocketAddr::new(family.server(), 25);
             scene.packet("of another port", &Packet::tcp(smtp, client, &ack), Class::OtherPort)?;
             scene.packet("a fragment", &answer.fragment(8, 20), Class::LaterFragment)?;
-            scene.packet("nothing of a server's is dropped", &syn6_chain(server, client), Class::OtherProtocol)?;
+            scene.packet(
+                "nothing of a server's is dropped",
+                &syn6_chain(server, client),
+                Class::OtherProtocol,
+            )?;
         }
     }
     Ok(())
@@ -319,7 +325,9 @@ fn packets_from_servers_are_marked_for_our_sockets_only_and_only_when_asked_for(
 fn syn6_chain(from: SocketAddr, to: SocketAddr) -> Packet {
     match from {
         SocketAddr::V4(_) => Packet::udp(from, to, b""),
-        SocketAddr::V6(_) => Packet::tcp(from, to, &Segment::syn(1)).with_extensions(&[Extension::Destination(0); 9]),
+        SocketAddr::V6(_) => {
+            Packet::tcp(from, to, &Segment::syn(1)).with_extensions(&[Extension::Destination(0); 9])
+        }
     }
 }
 
@@ -370,7 +378,9 @@ fn every_prefix_of_every_packet_is_counted_once() -> Result<()> {
         let quoted = Packet::tcp(held.near, held.far, &Segment { flags: SYN, ..Segment::default() }).octets();
         let error = Packet::complaint(family.client(), held.near.ip(), Complaint::TooBig(1300), &quoted);
         let chain = [Extension::HopByHop, Extension::Destination(1)];
-        for packet in [syn(family, 143).with_extensions(&chain).fragment(0, 40), error.with_extensions(&chain)] {
+        for packet in
+            [syn(family, 143).with_extensions(&chain).fragment(0, 40), error.with_extensions(&chain)]
+        {
             let whole = packet.octets();
             for cut in 0..whole.len() {
                 let frame = ethernet(

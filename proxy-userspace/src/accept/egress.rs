@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::config::{InterfaceName, Source, Steering};
 use crate::steering::netlink::Netlink;
 use crate::steering::routing::{LOOPBACK_INDEX, RoutingError};
+use crate::steering::sysctl;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Where a connection leaves.
@@ -214,6 +215,9 @@ impl EgressTable {
             Err(_) if foreign && client.is_ipv4() && !self.rules_may_name_sources() => {
                 self.ask_once(destination, None)
             }
+            Err(_) if foreign && client.is_ipv4() && filters_are_strict() => {
+                Err(EgressFault::ReversePath { destination: destination.ip() })
+            }
             answered => answered,
         }
     }
@@ -239,6 +243,12 @@ impl EgressTable {
         let rules = self.netlink.dump(&RouteNetlinkMessage::GetRule(all));
         rules.map_or(true, |rules| rules.iter().any(names_source))
     }
+}
+
+/// The stricter of the two counts (Documentation/networking/ip-sysctl.rst).
+fn filters_are_strict() -> bool {
+    let filters = ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.rp_filter"].map(sysctl::read);
+    filters.into_iter().flatten().max().is_some_and(|filter| filter == "1")
 }
 
 fn question(destination: SocketAddr, source: Option<IpAddr>) -> RouteMessage {

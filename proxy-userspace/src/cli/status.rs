@@ -39,7 +39,11 @@ pub(super) fn status(config: &Path, options: &Options) -> ExitCode {
         }
         Err(error) => {
             eprintln!("postern: {error}");
-            if matches!(error, AdminError::NotRunning { .. }) { kernel(options.json) } else { ExitCode::FAILURE }
+            if matches!(error, AdminError::NotRunning { .. }) {
+                kernel(options.json)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -84,7 +88,11 @@ fn fate(held: &Held) -> &'static str {
 }
 
 fn print(status: &Status, json: bool) {
-    show(&if json { serde_json::to_string_pretty(status).unwrap_or_default() + "\n" } else { readable(status) });
+    show(&if json {
+        serde_json::to_string_pretty(status).unwrap_or_default() + "\n"
+    } else {
+        readable(status)
+    });
 }
 
 fn show(text: &str) {
@@ -103,7 +111,11 @@ fn readable(status: &Status) -> String {
         status.started,
         status.config.display(),
         status.on_exit,
-        if status.on_exit == "open" { "without a daemon mail flows uninspected" } else { "without a daemon mail is dropped" },
+        if status.on_exit == "open" {
+            "without a daemon mail flows uninspected"
+        } else {
+            "without a daemon mail is dropped"
+        },
         status.source,
         status.steering.intake,
         sessions.active,
@@ -114,7 +126,12 @@ fn readable(status: &Status) -> String {
         sessions.refused_egress,
         status.records_lost,
     );
-    table(&mut text, "workers", &["worker", "cpu", "sessions", "accepted", "restarts", "state"], &workers(status));
+    table(
+        &mut text,
+        "workers",
+        &["worker", "cpu", "sessions", "accepted", "restarts", "state"],
+        &workers(status),
+    );
     table(&mut text, "listeners", &["family", "address", "worker"], &listeners(status));
     let SteeringStatus { program_id, hook, device, repairs, counters, classes, .. } = &status.steering;
     text.push_str(&format!(

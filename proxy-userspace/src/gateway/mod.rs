@@ -37,10 +37,10 @@ use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
 use crate::record::Records;
 use crate::steering::program::Program;
+use crate::steering::routing;
 use crate::steering::sysctl::Sysctls;
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
-use crate::steering::routing;
 
 /// Sessions when no limit on descriptors is set.
 const SESSIONS_UNLIMITED: u64 = 100_000;
@@ -185,7 +185,9 @@ fn say_stopping(on_exit: OnExit) {
             "TERM: stopping; from now on new connections are dropped (on_exit = \"closed\"), `postern clear` lets them pass"
         ),
         OnExit::Open => {
-            tracing::info!("TERM: stopping; from now on new connections pass uninspected (on_exit = \"open\")");
+            tracing::info!(
+                "TERM: stopping; from now on new connections pass uninspected (on_exit = \"open\")"
+            );
         }
     }
 }

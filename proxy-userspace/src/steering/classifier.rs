@@ -162,9 +162,7 @@ impl Drop for Classifier {
 
 fn program(bpf: &mut Ebpf, side: Side) -> Result<&mut SchedClassifier, ProgramError> {
     let part = program_name(side);
-    bpf.program_mut(part)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(ProgramError::Object { part })
+    bpf.program_mut(part).and_then(|program| program.try_into().ok()).ok_or(ProgramError::Object { part })
 }
 
 const fn program_name(side: Side) -> &'static str {
@@ -176,9 +174,7 @@ const fn program_name(side: Side) -> &'static str {
 
 fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
     let name = place.name.as_str();
-    let failed = |error: AyaError| {
-        at(Step::Classify { interface: name.to_owned() })(error)
-    };
+    let failed = |error: AyaError| at(Step::Classify { interface: name.to_owned() })(error);
     let mut qdisc_is_ours = false;
     let options = match hook {
         Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
@@ -201,9 +197,10 @@ fn add_qdisc(name: &str) -> Result<bool, AyaError> {
         Ok(()) => Ok(true),
         Err(tc::TcError::AlreadyAttached) => Ok(false),
         Err(error) => {
-            let exists = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |e| e.source())
-                .filter_map(|error| error.downcast_ref::<std::io::Error>())
-                .any(|error| Errno::from_io_error(error) == Some(Errno::EXIST));
+            let exists =
+                std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |e| e.source())
+                    .filter_map(|error| error.downcast_ref::<std::io::Error>())
+                    .any(|error| Errno::from_io_error(error) == Some(Errno::EXIST));
             if exists { Ok(false) } else { Err(error.into()) }
         }
     }
@@ -213,9 +210,8 @@ fn add_qdisc(name: &str) -> Result<bool, AyaError> {
 pub(super) fn clear_leftovers(name: &str, index: u32) -> u32 {
     let mut cleared = 0;
     for side in [Side::Downstream, Side::Upstream] {
-        cleared += u32::from(
-            tc::qdisc_detach_program(name, TcAttachType::Ingress, program_name(side)).is_ok(),
-        );
+        cleared +=
+            u32::from(tc::qdisc_detach_program(name, TcAttachType::Ingress, program_name(side)).is_ok());
     }
     if cleared > 0 {
         remove_idle_qdisc(index);
@@ -261,12 +257,8 @@ fn filters(netlink: &mut Netlink, index: u32, minor: u16) -> std::io::Result<Vec
 }
 
 fn message(index: u32, handle: TcHandle, parent: TcHandle) -> TcMessage {
-    let header = TcHeader {
-        index: i32::try_from(index).unwrap_or_default(),
-        handle,
-        parent,
-        ..TcHeader::default()
-    };
+    let header =
+        TcHeader { index: i32::try_from(index).unwrap_or_default(), handle, parent, ..TcHeader::default() };
     let mut message = TcMessage::default();
     message.header = header;
     if handle == CLSACT_HANDLE {

@@ -112,7 +112,9 @@ impl Program {
         }
         let present: Vec<(u32, u32)> =
             self.ingress.iter().collect::<Result<_, _>>().map_err(at(Step::SetIngress))?;
-        for (gone, _) in present.iter().filter(|(index, _)| numbered.iter().all(|(wanted, _)| wanted != index)) {
+        for (gone, _) in
+            present.iter().filter(|(index, _)| numbered.iter().all(|(wanted, _)| wanted != index))
+        {
             self.ingress.remove(gone).map_err(at(Step::SetIngress))?;
         }
         for entry in numbered.iter().filter(|entry| !present.contains(entry)) {

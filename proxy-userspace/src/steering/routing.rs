@@ -152,12 +152,9 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
 /// The kernel's refusal.
 pub fn installed() -> Result<Held, RoutingError> {
     let entries = ours(&mut open()?)?;
-    let is_a = |kind| {
-        move |entry: &Entry| matches!(entry, Entry::Route(route) if route.header.kind == kind)
-    };
-    let lines = |rules: bool| {
-        entries.iter().filter(|entry| entry.is_rule() == rules).map(Entry::to_string).collect()
-    };
+    let is_a = |kind| move |entry: &Entry| matches!(entry, Entry::Route(route) if route.header.kind == kind);
+    let lines =
+        |rules: bool| entries.iter().filter(|entry| entry.is_rule() == rules).map(Entry::to_string).collect();
     Ok(Held {
         rules: lines(true),
         routes: lines(false),

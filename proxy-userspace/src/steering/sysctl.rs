@@ -106,7 +106,10 @@ impl Sysctls {
 /// What a killed daemon remembered: names and old values.
 fn recall(memory: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(memory).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once('=')).map(|(name, old)| (name.to_owned(), old.to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, old)| (name.to_owned(), old.to_owned()))
+        .collect()
 }
 
 impl Changed {

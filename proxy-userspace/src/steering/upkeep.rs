@@ -100,7 +100,9 @@ impl Steering {
         self.program.set_ingress(&numbered)?;
         let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
-        repair.put_back.extend(classified.iter().map(|place| format!("classifier on {}", place.name.as_str())));
+        repair
+            .put_back
+            .extend(classified.iter().map(|place| format!("classifier on {}", place.name.as_str())));
         if !self.device.is_there() {
             self.device = Device::open()?;
             repair.put_back.push(format!("device {DEVICE}"));

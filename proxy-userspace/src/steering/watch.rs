@@ -69,8 +69,8 @@ impl Watch {
                 self.buffer.clear();
                 match ready.get_inner().recv_from(&mut self.buffer, 0) {
                     Ok((_, sender)) => {
-                        concerned |= sender == SocketAddr::new(0, sender.multicast_groups())
-                            && concerns(&self.buffer);
+                        concerned |=
+                            sender == SocketAddr::new(0, sender.multicast_groups()) && concerns(&self.buffer);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         ready.clear_ready();
