@@ -22,7 +22,9 @@ pub const CUSTOMER_TAG: u16 = 0x8100;
 /// An 802.1ad tag, outside of the other.
 pub const SERVICE_TAG: u16 = 0x88A8;
 
-/// SYN (RFC 9293 section 3.1).
+/// FIN (RFC 9293 section 3.1).
+pub const FIN: u8 = 0x01;
+/// SYN.
 pub const SYN: u8 = 0x02;
 /// RST.
 pub const RST: u8 = 0x04;

@@ -10,7 +10,9 @@ pub mod netns;
 pub mod frames;
 /// Raw frames on an interface.
 pub mod wire;
-/// Client – gateway – server, on veth pairs, with both address families.
+/// A TCP client that sends its packets in IP fragments.
+pub mod frag;
+/// Client – gateway – server, on veth pairs, with both address families, and more around them.
 pub mod lab;
 /// Authorities and certificates, good and faulty.
 pub mod pki;

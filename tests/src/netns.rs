@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::{SchedClassifier, TcAttachType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,6 +18,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::frames::Mac;
 use crate::wait::{self, PATIENCE};
 use crate::wire::Wire;
+
+/// What Postern may set for as long as it runs, below `/proc/sys/net`.
+const SYSCTLS: [&str; 2] = ["ipv4/tcp_migrate_req", "ipv4/tcp_mtu_probing"];
 
 /// How packets leave a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +187,15 @@ impl Namespace {
         self.run_nft(&["-f", "-"], ruleset).map(drop)
     }
 
+    /// Load a table of both families with one chain: `hook` is such as `filter hook input priority 0; policy drop`,
+    /// and every line of `rules` is a rule.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn nft_chain(&self, table: &str, hook: &str, rules: &str) -> Result<()> {
+        self.nft(&format!("table inet {table} {{\nchain {table} {{\ntype {hook}\n{rules}\n}}\n}}\n"))
+    }
+
     /// The ruleset in force, in the words of `nft list ruleset`.
     ///
     /// # Errors
@@ -198,11 +211,12 @@ impl Namespace {
             .with_context(|| input.to_owned())
     }
 
-    /// What routing and links look like: equal before and after whatever cleans up behind itself.
+    /// What rules, routes, links, queueing disciplines, programs on interfaces and the sysctls that Postern may set
+    /// look like: equal before and after whatever cleans up behind itself.
     ///
     /// # Errors
-    /// What `ip` says.
-    pub fn routing(&self) -> Result<String> {
+    /// What `ip`, `tc` or the kernel says.
+    pub fn networking(&self) -> Result<String> {
         let mut seen = String::new();
         for args in [
             &["rule", "show"][..],
@@ -213,7 +227,35 @@ impl Namespace {
         ] {
             seen.push_str(&self.ip(args)?);
         }
+        let output = Command::new("tc").args(["-n", &self.name, "qdisc", "show"]).output();
+        seen.push_str(&success("tc qdisc show", &output.context("cannot start tc")?)?);
+        for (interface, side, program) in self.tcx()? {
+            seen.push_str(&format!("tcx {side} {interface}: {program}\n"));
+        }
+        for sysctl in SYSCTLS {
+            let value = self.enter(|| Ok(fs::read_to_string(Path::new("/proc/sys/net").join(sysctl))?))?;
+            seen.push_str(&format!("{sysctl} {}\n", value.trim()));
+        }
         Ok(seen)
+    }
+
+    /// BPF programs on interfaces: interface, side, name. None on kernels without tcx (before 6.6).
+    fn tcx(&self) -> Result<Vec<(String, &'static str, String)>> {
+        let links: Value = serde_json::from_str(&self.ip(&["-j", "link", "show"])?)?;
+        let names = links.as_array().into_iter().flatten().filter_map(|link| link.get("ifname")?.as_str());
+        self.enter(|| {
+            let mut seen = Vec::new();
+            for name in names {
+                for (side, place) in [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)] {
+                    let programs = SchedClassifier::query_tcx(name, place).map(|(_, programs)| programs);
+                    for program in programs.unwrap_or_default() {
+                        let program = program.name_as_str().unwrap_or("unnamed").to_owned();
+                        seen.push((name.to_owned(), side, program));
+                    }
+                }
+            }
+            Ok(seen)
+        })
     }
 
     fn etc(&self) -> PathBuf {

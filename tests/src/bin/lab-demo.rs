@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use postern_tests::client::Tls;
 use postern_tests::dovecot::Dovecot;
 use postern_tests::imap_server::{PASSWORD, USER};
-use postern_tests::lab::{self, Family, Lab};
+use postern_tests::lab::{self, Family, Lab, Shape};
 use postern_tests::netns;
 use postern_tests::pki::{Authority, Identity, Wanted};
 use postern_tests::postern::{Installation, Policy, Postern, Process};
@@ -19,8 +19,8 @@ use postern_tests::scene::MESSAGE;
 use postern_tests::wait::{self, PATIENCE};
 use serde_json::Value;
 
-/// Names of the demonstration's namespaces, easy to type.
-const NAMESPACES: [&str; 3] = ["postern-client", "postern-gateway", "postern-server"];
+/// What the names of the demonstration's namespaces begin with, easy to type.
+const STEM: &str = "postern";
 
 /// Set by Ctrl-C: the step in hand fails or ends, and everything is taken down.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -107,14 +107,13 @@ fn main() -> Result<()> {
 }
 
 fn demonstrate(args: &Args) -> Result<()> {
-    let [client, gateway, server] = NAMESPACES;
-    let taken = netns::all()?.into_iter().filter(|name| NAMESPACES.contains(&name.as_str()));
-    let taken: Vec<String> = taken.collect();
+    let ours = format!("{STEM}-");
+    let taken: Vec<String> = netns::all()?.into_iter().filter(|name| name.starts_with(&ours)).collect();
     if !taken.is_empty() {
         bail!("another demonstration is up: end it, or remove it with: {}", removal(&taken));
     }
     title("Three namespaces: client - gateway - server");
-    let lab = Lab::named(client, gateway, server)?;
+    let lab = Lab::named(STEM, Shape::default())?;
     for family in Family::ALL {
         println!("{:<34} {:<22} {}", family.client(), family.gateway_lan(), family.server());
     }
