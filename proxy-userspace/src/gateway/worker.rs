@@ -360,12 +360,23 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_not_over_with_the_next_accept_and_ends_with_its_worker() {
+    fn a_shortage_is_over_when_it_has_lasted_its_least_time_and_an_accept_succeeds() {
+        let mut want = want();
+        want.failed(&Errno::MFILE.into());
+        let since = |want: &mut Want, when| want.short.as_mut().unwrap().1 = when;
+        since(&mut want, Instant::now() + Duration::from_secs(3600));
+        want.relieved();
+        assert!(want.admission.is_full());
+        since(&mut want, Instant::now() - SHORTAGE_LEAST);
+        want.relieved();
+        assert!(!want.admission.is_full());
+    }
+
+    #[test]
+    fn a_shortage_ends_with_its_worker() {
         let mut want = want();
         let admission = Arc::clone(&want.admission);
         want.failed(&Errno::MFILE.into());
-        want.relieved();
-        assert!(admission.is_full(), "less than the least time has passed");
         drop(want);
         assert!(!admission.is_full());
     }
