@@ -39,12 +39,16 @@ pub(crate) fn strike(name: Option<&str>) {
 }
 
 /// Work that panics when [`strike`] says so on this thread.
-#[expect(clippy::panic, reason = "what this is for")]
 pub(crate) async fn until_struck<T>(work: impl Future<Output = T>) -> T {
     let struck = STRUCK.with(Rc::clone);
     LazyLock::force(&ARMED);
     tokio::select! {
         done = work => done,
-        () = struck.notified() => panic!("a client named {WORKER} while POSTERN_FAULT=1"),
+        () = struck.notified() => fall(),
     }
+}
+
+#[expect(clippy::panic, reason = "what this is for")]
+fn fall() -> ! {
+    panic!("a client named {WORKER} while POSTERN_FAULT=1")
 }

@@ -46,9 +46,10 @@ fn of_worker(postern: &Postern<'_>, index: usize, key: &str) -> Result<u64> {
 fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
     wait::until("a worker's successor", PATIENCE, || {
         let status = postern.status()?;
-        let workers = status["workers"].as_array().context("no workers")?;
-        let restarts: u64 = workers.iter().filter_map(|worker| worker["restarts"].as_u64()).sum();
-        let alive = workers.iter().all(|worker| worker["alive"] == true);
+        let workers = status.get("workers").and_then(Value::as_array).context("no workers")?;
+        let of_each = |key| workers.iter().filter_map(move |worker: &Value| worker.get(key));
+        let restarts: u64 = of_each("restarts").filter_map(Value::as_u64).sum();
+        let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
         Ok((alive && restarts == times).then_some(()))
     })
 }

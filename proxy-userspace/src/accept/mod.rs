@@ -19,12 +19,12 @@ use crate::config::Steering;
 
 /// Descriptors of a session: one socket to the client, one to the server.
 pub const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// Descriptors that every daemon has: maps, programs, netlink, the event queue of the control task, signals, the admin
-/// socket and who asks there, the log, the configuration while it is read again; twice what was counted.
+/// Descriptors that every daemon has: maps, programs, netlink, the control task's event queue, signals, the admin socket
+/// and who asks there, logs, certificates while they are read again. Some 20 were counted.
 const DESCRIPTORS_BASE: u64 = 64;
 /// Descriptors of an interface: the classifier's links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 2;
-/// Descriptors of a worker beside its listeners: its event queue and what wakes it, netlink; twice what was counted.
+/// Descriptors of a worker beside its listeners: its event queue and what wakes it, netlink. Five were counted.
 const DESCRIPTORS_PER_WORKER: u64 = 8;
 /// Connections that wait for a worker.
 const BACKLOG: i32 = 4096;

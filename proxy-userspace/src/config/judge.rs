@@ -64,7 +64,14 @@ fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<
     let on_exit = word(report, "steering.on_exit", file.on_exit.as_ref(), OnExit::Closed, names::on_exit);
     let workers = file.workers.as_ref().map(|workers| {
         let max = i64::from(proxy_ebpf::WORKERS_MAX);
-        number(report, "steering.workers", Some(workers), 1, (1, max), "one listener per worker and family")
+        number(
+            report,
+            "steering.workers",
+            Some(workers),
+            1,
+            (1, max),
+            "one listener per worker, ingress and family",
+        )
     });
     let reach = reach(report, file);
     Some(Steering { ingress: ingress?, egress: egress?, source, on_exit, workers, reach })

@@ -191,7 +191,7 @@ async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>
     let _last_words = LastWords(&counts);
     let doors = seat.doors.into_iter().map(OpenDoor::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
-    let mut want = Want { admission: Arc::clone(&local.shared.admission), short: None };
+    let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };
     loop {
         let (ingress, accepted) = tokio::select! {
             next = next(&doors, &mut turn) => next,
@@ -200,7 +200,7 @@ async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>
         };
         match accepted {
             Ok((socket, client)) => {
-                want.accepted();
+                want.relieved();
                 admit(socket, ClientAddr(client), ingress, &local, &counts);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -229,15 +229,17 @@ async fn next(doors: &[OpenDoor], turn: &mut usize) -> (Rc<InterfaceName>, Accep
     .await
 }
 
-/// Whether the worker wants descriptors or memory, told to everybody once when it begins and once when it ends.
+/// What the worker lacks: said in the log, and of descriptors and memory to the control task too, once when it begins
+/// and once when it ends, however long it lasts.
 struct Want {
     admission: Arc<Admission>,
+    failing: bool,
     short: Option<(Shortage, Instant)>,
 }
 
 impl Want {
     fn failed(&mut self, error: &io::Error) {
-        if self.short.is_none() {
+        if !std::mem::replace(&mut self.failing, true) {
             tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
         }
         if is_shortage(error) {
@@ -246,9 +248,12 @@ impl Want {
         }
     }
 
-    fn accepted(&mut self) {
-        if self.short.as_ref().is_some_and(|(_, since)| since.elapsed() >= SHORTAGE_LEAST) {
-            self.short = None;
+    fn relieved(&mut self) {
+        if self.short.as_ref().is_some_and(|(_, since)| since.elapsed() < SHORTAGE_LEAST) {
+            return;
+        }
+        self.short = None;
+        if std::mem::take(&mut self.failing) {
             tracing::info!("accepting again");
         }
     }
@@ -260,7 +265,7 @@ impl Want {
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
         if descriptors_to_be_had() {
-            self.accepted();
+            self.relieved();
         }
     }
 }
@@ -326,4 +331,53 @@ fn refuse(mut socket: TcpStream, destination: OriginalDst) {
     tokio::task::spawn_local(async move {
         let _ = socket.write_all(b"* BYE Too many sessions; try again later.\r\n").await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn want() -> Want {
+        Want { admission: Admission::new(10, 10), failing: false, short: None }
+    }
+
+    #[test]
+    fn only_a_lack_of_descriptors_or_memory_is_fullness() {
+        for (errno, full) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::PERM, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let mut want = want();
+            want.failed(&errno.into());
+            assert_eq!(want.admission.is_full(), full, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_shortage_is_over_when_it_has_lasted_its_least_time_and_an_accept_succeeds() {
+        let mut want = want();
+        want.failed(&Errno::MFILE.into());
+        let since = |want: &mut Want, when| want.short.as_mut().unwrap().1 = when;
+        since(&mut want, Instant::now() + Duration::from_secs(3600));
+        want.relieved();
+        assert!(want.admission.is_full());
+        since(&mut want, Instant::now() - SHORTAGE_LEAST);
+        want.relieved();
+        assert!(!want.admission.is_full());
+    }
+
+    #[test]
+    fn a_shortage_ends_with_its_worker() {
+        let mut want = want();
+        let admission = Arc::clone(&want.admission);
+        want.failed(&Errno::MFILE.into());
+        drop(want);
+        assert!(!admission.is_full());
+    }
 }
