@@ -8,3 +8,5 @@ pub mod routing;
 pub mod sysctl;
 /// Requests to rtnetlink and their answers.
 pub(crate) mod netlink;
+/// The machine's nftables rules: do they let steered mail pass, and do they masquerade it?
+pub(crate) mod firewall;
