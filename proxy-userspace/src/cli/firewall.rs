@@ -98,3 +98,36 @@ fn source(source: Source, ruleset: &Ruleset, egress: &InterfaceName) -> Item {
     let remedy = format!("set steering.source = \"gateway\", or exempt Postern's connections:{commands}");
     if found.is_certain { Item::fail(thing, value, remedy) } else { Item::warn(thing, value, remedy) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn said(ruleset: Result<Ruleset, FirewallError>, legacy: &[&str]) -> Vec<String> {
+        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[certificates]\n\
+                    authority = { cert = \"a.pem\", key = \"a.key\" }\n";
+        let config = crate::config::parse(text, Path::new("postern.toml")).expect("config");
+        let legacy: Vec<_> = legacy.iter().map(ToString::to_string).collect();
+        items(&config, ruleset, &legacy).iter().map(Item::to_string).collect()
+    }
+
+    #[test]
+    fn rules_that_cannot_be_read_are_a_warning_with_a_remedy() {
+        let said = said(Err(FirewallError::NoNft), &[]);
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].starts_with("warn  firewall: not read: nft is not installed — install nftables"),
+            "{said:?}"
+        );
+        assert!(said[0].contains("README"), "{said:?}");
+    }
+
+    #[test]
+    fn rules_that_nft_does_not_show_are_not_taken_for_none() {
+        let said = said(Ruleset::parse(b"{\"nftables\": []}"), &["iptables-legacy filter"]);
+        assert!(said[0].starts_with("ok    firewall: no rules in the way"), "{said:?}");
+        assert!(said.iter().any(|line| line.starts_with("warn  firewall: rules of iptables-legacy filter")));
+    }
+}

@@ -211,6 +211,10 @@ fn equals_one(field: &Field, constant: &Value) -> Tri {
         Field::Address if holds_no_mail(constant) => Tri::No,
         Field::Address if holds_all(constant) => Tri::Yes,
         Field::Address => Tri::Maybe,
+        Field::OtherPort => {
+            let highest = range(constant).map(|(_, high)| high).or_else(|| number(constant));
+            if highest.is_some_and(|port| port < PORT_CONNECTING_MIN) { Tri::No } else { Tri::Maybe }
+        }
         Field::Interface(name) => {
             constant.as_str().map_or(Tri::Maybe, |pattern| Tri::of(is_named(name, pattern)))
         }

@@ -120,7 +120,7 @@ pub(super) fn obstacle(
             _ => false,
         };
         if !is_implied {
-            words.push(format!("{} {}", who(*flow, spread), what(ruleset, cause)));
+            words.push(format!("{} {}", who(*flow, spread), what(ruleset, *flow, cause)));
         }
     }
     let is_owned = ruleset.is_owned(&chain.table);
@@ -158,16 +158,18 @@ fn who(flow: Flow, spread: &Spread) -> String {
     words + &families + ")"
 }
 
-fn what(ruleset: &Ruleset, cause: &Cause) -> String {
+fn what(ruleset: &Ruleset, flow: Flow, cause: &Cause) -> String {
     let by = |at| place(ruleset, at);
+    let (is, pass) = match flow {
+        Flow::FromClient | Flow::FromClientMore | Flow::ToServerMore => ("is", "passes"),
+        Flow::FromServer | Flow::IcmpError | Flow::ToServer | Flow::ToClient => ("are", "pass"),
+    };
     match (&cause.drop, &cause.doubt) {
-        (Some(drop), None) => format!("is dropped by {}", by(*drop)),
+        (Some(drop), None) => format!("{is} dropped by {}", by(*drop)),
         (Some(drop), Some((rule, subject))) => {
-            format!("is dropped by {} unless {} ({subject}) lets it pass", by(*drop), by(*rule))
+            format!("{is} dropped by {} unless accepted by {} ({subject})", by(*drop), by(*rule))
         }
-        (None, Some((rule, subject))) => {
-            format!("passes unless {} ({subject}) stops it", by(*rule))
-        }
-        (None, None) => "passes".to_owned(),
+        (None, Some((rule, subject))) => format!("{pass} unless stopped by {} ({subject})", by(*rule)),
+        (None, None) => pass.to_owned(),
     }
 }

@@ -73,7 +73,7 @@ fn a_set_of_interfaces_admits_only_its_own() {
 #[test]
 fn an_output_chain_that_rejects_stops_both_sides() {
     let ruleset = ruleset!("output-drop");
-    let handle = "is dropped by inet filter output handle 4";
+    let handle = "are dropped by inet filter output handle 4";
     assert_eq!(
         said(&ruleset),
         [
@@ -111,7 +111,10 @@ fn every_table_that_drops_is_named_and_ipv4_apart_where_only_it_is_dropped() {
     let commands = commands(&ruleset);
     let untracked =
         r#"nft insert rule inet filter prerouting iifname { "wan0" } tcp sport { 143, 993 } accept"#;
-    assert!(commands.contains(&untracked), "no state is known before conntrack: {commands:?}");
+    assert!(
+        commands.iter().any(|command| command == untracked),
+        "no state is known before conntrack: {commands:?}"
+    );
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn what_iptables_leaves_in_its_own_words_is_a_doubt_and_never_an_all_clear() {
         ),
         "{said:?}"
     );
-    assert!(said[0].1.contains("(xt conntrack) lets it pass"), "{said:?}");
+    assert!(said[0].1.contains("(xt conntrack)"), "{said:?}");
     assert_eq!(
         commands(&ruleset),
         [
@@ -245,8 +248,8 @@ fn rates_and_lists_of_addresses_are_doubts_and_loopback_addresses_are_not() {
         [(
             Certainty::PassesUnless,
             format!(
-                "{words}IPv4) passes unless inet filter input handle 4 (ip saddr) stops it; \
-                 {words}IPv6) passes unless inet filter input handle 7 (limit) stops it"
+                "{words}IPv4) passes unless stopped by inet filter input handle 4 (ip saddr); \
+                 {words}IPv6) passes unless stopped by inet filter input handle 7 (limit)"
             )
         )]
     );
@@ -261,7 +264,7 @@ fn rates_and_lists_of_addresses_are_doubts_and_loopback_addresses_are_not() {
 fn packets_that_are_not_tracked_are_not_established() {
     let said = said(&ruleset!("untracked"));
     let words =
-        "answers of servers on wan0 (ports 143, 993, IPv4 and IPv6) is dropped by inet filter input handle";
+        "answers of servers on wan0 (ports 143, 993, IPv4 and IPv6) are dropped by inet filter input handle";
     assert_eq!(said.len(), 1, "{said:?}");
     assert_eq!(said[0].0, Certainty::Dropped);
     assert!(said[0].1.starts_with(words), "{said:?}");
@@ -274,4 +277,107 @@ fn an_answer_that_is_no_ruleset_is_an_error() {
     }
     let deep = format!("{{\"nftables\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(Ruleset::parse(deep.as_bytes()).is_err());
+}
+
+/// Everything that is asked of a ruleset.
+fn judge(ruleset: &Ruleset) -> usize {
+    let (ingress, egress) = (names(&["lan0"]), names(&["wan0"]));
+    obstacles(ruleset, &ingress, &egress).len()
+        + masquerades(ruleset, &egress[0]).len()
+        + mark_wipers(ruleset, &ingress, &egress).len()
+}
+
+fn table_of(chains: &[(String, Vec<String>)]) -> Ruleset {
+    let mut objects = vec![r#"{"table": {"family": "inet", "name": "t"}}"#.to_owned()];
+    for (place, (name, targets)) in chains.iter().enumerate() {
+        let hook = if place == 0 {
+            r#", "type": "filter", "hook": "input", "prio": 0, "policy": "accept""#
+        } else {
+            ""
+        };
+        objects.push(format!(r#"{{"chain": {{"family": "inet", "table": "t", "name": "{name}"{hook}}}}}"#));
+        for target in targets {
+            objects.push(format!(
+                r#"{{"rule": {{"family": "inet", "table": "t", "chain": "{name}", "handle": 7, "expr": [{{"jump": {{"target": "{target}"}}}}]}}}}"#
+            ));
+        }
+    }
+    Ruleset::parse(format!(r#"{{"nftables": [{}]}}"#, objects.join(",")).as_bytes()).expect("JSON")
+}
+
+#[test]
+fn jumps_in_circles_and_too_deep_are_doubts() {
+    let circle = table_of(&[("a".to_owned(), vec!["b".to_owned()]), ("b".to_owned(), vec!["a".to_owned()])]);
+    let nowhere = table_of(&[("a".to_owned(), vec!["b".to_owned()])]);
+    let deep: Vec<_> = (0..40).map(|at| (format!("c{at}"), vec![format!("c{}", at + 1)])).collect();
+    for ruleset in [circle, nowhere, table_of(&deep)] {
+        let found = found(&ruleset);
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|obstacle| obstacle.certainty == Certainty::PassesUnless), "{found:?}");
+    }
+}
+
+#[test]
+fn chains_that_jump_to_each_other_many_times_are_walked_once() {
+    let wide: Vec<_> = (0..15).map(|at| (format!("c{at}"), vec![format!("c{}", at + 1); 40])).collect();
+    let wide = [wide, vec![("c15".to_owned(), Vec::new())]].concat();
+    assert_eq!(found(&table_of(&wide)), []);
+}
+
+/// The value at a place among all the values of a document, counted in the order of a walk.
+fn value_at<'a>(value: &'a mut serde_json::Value, place: &mut usize) -> Option<&'a mut serde_json::Value> {
+    if *place == 0 {
+        return Some(value);
+    }
+    *place -= 1;
+    match value {
+        serde_json::Value::Array(list) => list.iter_mut().find_map(|value| value_at(value, place)),
+        serde_json::Value::Object(map) => map.values_mut().find_map(|value| value_at(value, place)),
+        _ => None,
+    }
+}
+
+const TEXTS: [&str; 6] = [
+    include_str!("rulesets/both-drop.json"),
+    include_str!("rulesets/verdict-maps.json"),
+    include_str!("rulesets/firewalld.json"),
+    include_str!("rulesets/marks.json"),
+    include_str!("rulesets/masquerade.json"),
+    include_str!("rulesets/ufw.json"),
+];
+
+proptest::proptest! {
+    #[test]
+    fn half_an_answer_is_an_error(which in 0..TEXTS.len(), cut in proptest::prelude::any::<proptest::sample::Index>()) {
+        let text = TEXTS[which].trim_end();
+        let cut = cut.index(text.len());
+        proptest::prop_assert!(Ruleset::parse(&text.as_bytes()[..cut]).is_err());
+    }
+
+    #[test]
+    fn values_in_places_where_nobody_expects_them_do_no_harm(
+        which in 0..TEXTS.len(),
+        changes in proptest::collection::vec((0..1500_usize, 0..12_usize, 0..1500_usize), 1..6),
+    ) {
+        let mut document: serde_json::Value = serde_json::from_str(TEXTS[which]).expect("JSON");
+        let original = document.clone();
+        for (mut place, kind, mut from) in changes {
+            let copied = value_at(&mut original.clone(), &mut from).cloned();
+            let Some(value) = value_at(&mut document, &mut place) else { continue };
+            *value = match kind {
+                0 => serde_json::Value::Null,
+                1 => serde_json::json!(u64::MAX),
+                2 => serde_json::json!(-1),
+                3 => serde_json::json!("*"),
+                4 => serde_json::json!("@zones"),
+                5 => serde_json::json!([]),
+                6 => serde_json::json!({}),
+                7 => serde_json::json!({"brand new": {"since": 2030}}),
+                _ => copied.unwrap_or_default(),
+            };
+        }
+        if let Ok(ruleset) = Ruleset::parse(document.to_string().as_bytes()) {
+            judge(&ruleset);
+        }
+    }
 }

@@ -214,12 +214,16 @@ impl<'a> Walk<'a> {
     fn call(&mut self, place: Place, from: &Chain, name: &str, depth: usize) -> Fate {
         let target = self.ruleset.chain(&from.table, name);
         let Some((at, chain)) = target.and_then(|at| Some((at, self.ruleset.chains.get(at)?))) else {
-            return Fate::unknown(place, "a chain that is not there");
+            return self.nowhere(place, "a chain that is not there");
         };
         if depth >= JUMPS_MAX {
-            return Fate::unknown(place, "too many jumps");
+            return self.nowhere(place, "too many jumps");
         }
         self.chain(at, chain, depth + 1)
+    }
+
+    fn nowhere(&self, place: Place, subject: &str) -> Fate {
+        Fate { leave: true, ..self.unless_dismissed(place, subject) }
     }
 
     const fn scope(&self, chain: &'a Chain) -> Scope<'a> {
