@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE};
+use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
 use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
+use crate::steering::firewall::{read_legacy, read_ruleset};
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -39,15 +40,23 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn ok(thing: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn ok(thing: impl Into<String>, value: impl Into<String>) -> Self {
         Self { level: Level::Ok, thing: thing.into(), value: value.into(), remedy: String::new() }
     }
 
-    fn warn(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn warn(
+        thing: impl Into<String>,
+        value: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Warn, thing: thing.into(), value: value.into(), remedy: remedy.into() }
     }
 
-    fn fail(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn fail(
+        thing: impl Into<String>,
+        value: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Fail, thing: thing.into(), value: value.into(), remedy: remedy.into() }
     }
 
@@ -78,7 +87,8 @@ pub(super) fn check(path: &Path) -> ExitCode {
     };
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
-    let machine = Machine::here().examine(&config);
+    let mut machine = Machine::here().examine(&config);
+    machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");
     }

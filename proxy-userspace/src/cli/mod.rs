@@ -2,6 +2,8 @@
 
 /// `postern check`: the file, the files it names, the machine.
 mod check;
+/// Its part about the firewall: what stops steered mail, and the rules that are missing.
+mod firewall;
 /// `postern ca init`: the re-signing authority.
 mod ca;
 /// `postern status`: what the running daemon says, for people.

@@ -18,3 +18,5 @@ pub mod upkeep;
 pub mod sysctl;
 /// Requests to rtnetlink and their answers.
 pub(crate) mod netlink;
+/// The machine's nftables rules: do they let steered mail pass, and do they masquerade it?
+pub(crate) mod firewall;
