@@ -192,24 +192,15 @@ impl fmt::Display for Entry {
     }
 }
 
+/// In the order of `ip rule`, whatever order the kernel tells it in.
 fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
-    write!(f, "ip {} rule", option(rule.header.family))?;
-    let mask = rule.attributes.iter().find_map(|attribute| match attribute {
-        RuleAttribute::FwMask(mask) => Some(*mask),
-        _ => None,
-    });
-    for attribute in &rule.attributes {
-        match attribute {
-            RuleAttribute::Priority(preference) => write!(f, " pref {preference}")?,
-            RuleAttribute::Iifname(name) => write!(f, " iif {name}")?,
-            RuleAttribute::FwMark(mark) => write!(f, " fwmark {mark:#x}/{:#x}", mask.unwrap_or(u32::MAX))?,
-            RuleAttribute::IpProtocol(IpProtocol::Tcp) => f.write_str(" ipproto tcp")?,
-            RuleAttribute::DestinationPortRange(range) if range.start == range.end => {
-                write!(f, " dport {}", range.start)?;
-            }
-            RuleAttribute::DestinationPortRange(range) => write!(f, " dport {}-{}", range.start, range.end)?,
-            _ => {}
-        }
+    let Key::Rule { preference, interface, mark, port, .. } = rule_key(rule) else { return Ok(()) };
+    write!(f, "ip {} rule pref {preference} iif {interface}", option(rule.header.family))?;
+    if mark != 0 {
+        write!(f, " fwmark {mark:#x}/{DELIVER_MARK:#x}")?;
+    }
+    if port != 0 {
+        write!(f, " ipproto tcp dport {port}")?;
     }
     write!(f, " lookup {TABLE} protocol {PROTOCOL}")?;
     // The interface is away; the kernel attaches the rule again when one of that name appears.
