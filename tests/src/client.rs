@@ -327,6 +327,28 @@ impl Session {
         self.answer(&tag)?.ok().map(drop)
     }
 
+    /// Upload a message and fetch the newest one, which must be the same.
+    ///
+    /// # Errors
+    /// When either is refused, or an octet differs.
+    pub fn there_and_back(&mut self, message: &[u8]) -> Result<()> {
+        self.append(message)?;
+        // The answer to NOOP tells of the message at the latest, so that `*` means it.
+        self.noop()?;
+        let answer = self.command("FETCH * BODY.PEEK[]")?.ok()?;
+        let back = answer.literals.first().context("FETCH brought no literal")?;
+        ensure!(back == message, "sent {} octets, got {} or others back", message.len(), back.len());
+        Ok(())
+    }
+
+    /// That the session is alive in both directions.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn noop(&mut self) -> Result<()> {
+        self.command("NOOP")?.ok().map(drop)
+    }
+
     /// LOGOUT, and read to the end; says whether it came with `close_notify`.
     ///
     /// # Errors

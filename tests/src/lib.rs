@@ -22,6 +22,8 @@ pub mod postern;
 pub mod record;
 /// A blocking IMAP client over clear text or TLS.
 pub mod client;
+/// Many sessions at once.
+pub mod crowd;
 /// A peer that does exactly what a test says.
 pub mod scripted;
 /// A small IMAP4rev1 server that needs nothing installed.

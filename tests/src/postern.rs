@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,21 +21,80 @@ use crate::wait::{self, PATIENCE};
 const READY: &str = "steering IMAP";
 
 /// A configuration to be written, in the words of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
+    ingress: Vec<String>,
+    egress: Vec<String>,
+    source: String,
+    on_exit: String,
     steering: Vec<String>,
     tls: Vec<String>,
     fault: Vec<String>,
     certificates: Vec<String>,
     action: Vec<String>,
     limits: Vec<String>,
+    tables: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let (owned, none) = (str::to_owned, Vec::new);
+        Self {
+            ingress: vec![owned(INGRESS)],
+            egress: vec![owned(EGRESS)],
+            source: owned("gateway"),
+            on_exit: owned("open"),
+            steering: none(),
+            tls: none(),
+            fault: none(),
+            certificates: none(),
+            action: none(),
+            limits: none(),
+            tables: none(),
+        }
+    }
 }
 
 impl Policy {
-    /// The defaults, for the lab's interfaces.
+    /// The defaults, for the lab's interfaces; but `on_exit = "open"`, so that nothing is left after a stop.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Other interfaces of the clients.
+    #[must_use]
+    pub fn ingress(mut self, interfaces: &[&str]) -> Self {
+        self.ingress = interfaces.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// Other interfaces towards the servers.
+    #[must_use]
+    pub fn egress(mut self, interfaces: &[&str]) -> Self {
+        self.egress = interfaces.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// Whose address servers see: `gateway` or `client`.
+    #[must_use]
+    pub fn source(mut self, word: &str) -> Self {
+        word.clone_into(&mut self.source);
+        self
+    }
+
+    /// What becomes of mail while no daemon runs: `open` or `closed`.
+    #[must_use]
+    pub fn on_exit(mut self, word: &str) -> Self {
+        word.clone_into(&mut self.on_exit);
+        self
+    }
+
+    /// Further text at the end of the file: tables with their headers, such as `[[steering.reach]]`.
+    #[must_use]
+    pub fn table(mut self, text: &str) -> Self {
+        self.tables.push(text.to_owned());
+        self
     }
 
     /// A further line of `[steering]`.
@@ -85,10 +144,14 @@ impl Policy {
     pub fn text(&self, dir: &Path) -> String {
         let lines = |lines: &[String]| lines.join("\n");
         format!(
-            "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\nsource = \"gateway\"\n{}\n\
+            "[steering]\ningress = {:?}\negress = {:?}\nsource = {:?}\non_exit = {:?}\n{}\n\
              [tls]\nroots = [\"roots.pem\"]\n{}\n[tls.fault]\n{}\n\
              [certificates]\nauthority = {{ cert = \"ca/authority.pem\", key = \"ca/authority.key\" }}\n{}\n\
-             [action]\n{}\n[limits]\n{}\n[admin]\nsocket = \"{}\"\n",
+             [action]\n{}\n[limits]\n{}\n[admin]\nsocket = \"{}\"\n{}\n",
+            self.ingress,
+            self.egress,
+            self.source,
+            self.on_exit,
             lines(&self.steering),
             lines(&self.tls),
             lines(&self.fault),
@@ -96,6 +159,7 @@ impl Policy {
             lines(&self.action),
             lines(&self.limits),
             dir.join("admin.sock").display(),
+            lines(&self.tables),
         )
     }
 }
@@ -156,7 +220,23 @@ impl Installation {
         self.dir().join("ca/authority.pem")
     }
 
-    /// Start the daemon and wait until it steers.
+    /// Run `postern` with this configuration and these arguments to its end, such as `check`, `status` or `clear`.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end; any exit code is fine.
+    pub fn command(&self, namespace: &Namespace, args: &[&str]) -> Result<Said> {
+        let mut command = namespace.command(binary()?);
+        command.arg("--config").arg(self.config()).args(args);
+        let output = netns::run(&mut command, "", PATIENCE)?;
+        Ok(Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Start the daemon and wait until it steers. After a stop or a kill it can be started again; the log and the
+    /// records begin anew then.
     ///
     /// # Errors
     /// Shows what it said when it did not come up.
@@ -195,6 +275,17 @@ impl Installation {
         let child = command.spawn().context("cannot start postern")?;
         Ok(Postern { installation: self, namespace, child })
     }
+}
+
+/// What a command said, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The exit code; none after a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
 }
 
 /// A running daemon, killed when dropped; its log is shown when a test is failing.
@@ -261,10 +352,9 @@ impl Postern<'_> {
     /// # Errors
     /// When the daemon does not answer.
     pub fn status(&self) -> Result<Value> {
-        let mut command = self.namespace.command(binary()?);
-        command.arg("--config").arg(self.installation.config()).args(["status", "--json"]);
-        let output = netns::run(&mut command, "", PATIENCE)?;
-        Ok(serde_json::from_str(&netns::success("postern status", &output)?)?)
+        let said = self.installation.command(self.namespace, &["status", "--json"])?;
+        ensure!(said.code == Some(0), "postern status: {said:?}");
+        Ok(serde_json::from_str(&said.stdout)?)
     }
 
     /// A steering counter by name.

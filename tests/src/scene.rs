@@ -7,8 +7,9 @@ use anyhow::Result;
 use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use crate::client::{self, Session};
+use crate::crowd::Crowd;
 use crate::imap_server::ImapServer;
-use crate::lab::{Family, Lab};
+use crate::lab::{Family, Lab, Shape};
 use crate::pki::{self, Authority, Identity, Wanted};
 use crate::postern::{Installation, Policy, Postern};
 
@@ -33,7 +34,15 @@ impl Scene {
     /// # Errors
     /// Without root, packages or the binary.
     pub fn new(policy: &Policy) -> Result<Self> {
-        let lab = Lab::new()?;
+        Self::shaped(policy, Shape::default())
+    }
+
+    /// Put it up in a lab with more around it.
+    ///
+    /// # Errors
+    /// Without root, packages or the binary.
+    pub fn shaped(policy: &Policy, shape: Shape) -> Result<Self> {
+        let lab = Lab::shaped(shape)?;
         let roots = Authority::new("Lab Root")?;
         let identity = roots.issue(&Wanted::server())?;
         let installation = Installation::new(policy, &roots)?;
@@ -94,6 +103,21 @@ impl Scene {
     /// What the network, TLS or the server says.
     pub fn session(&self, family: Family, port: u16) -> Result<Session> {
         Session::open(&self.lab.client, self.server(family, port), family.name(), &self.client()?)
+    }
+
+    /// So many sessions of that client, logged in, in both families and on both ports by turns.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn sessions(&self, count: usize) -> Result<Crowd> {
+        let config = self.client()?;
+        Crowd::open(count, |number| {
+            let family = if number & 1 == 0 { Family::V4 } else { Family::V6 };
+            let to = self.server(family, if number & 2 == 0 { 143 } else { 993 });
+            let mut session = Session::open(&self.lab.client, to, family.name(), &config)?;
+            session.enter()?;
+            Ok(session)
+        })
     }
 
     /// The server's socket address.
