@@ -11,10 +11,10 @@ pub const IMAPS_PORT: u16 = 993;
 
 /// The `sk_lookup` program's name in the object.
 pub const STEER_PROGRAM: &str = "steer";
-/// The classifier's name for interfaces of the clients.
-pub const FROM_CLIENTS_PROGRAM: &str = "from_clients";
+/// The classifier's name for interfaces of the clients, as `tc filter` and `bpftool prog` show it (15 octets at most).
+pub const FROM_CLIENTS_PROGRAM: &str = "postern_clients";
 /// The classifier's name for interfaces towards the servers.
-pub const FROM_SERVERS_PROGRAM: &str = "from_servers";
+pub const FROM_SERVERS_PROGRAM: &str = "postern_servers";
 
 /// Sockmap of listeners: [`listener_slot`] → socket.
 pub const LISTENERS_MAP: &str = "LISTENERS";
@@ -152,7 +152,7 @@ pub enum Class {
     OtherFamily = 0,
     /// Carries the tag of a VLAN, so it is another interface's: left alone.
     OtherVlan = 1,
-    /// Neither TCP nor an ICMP error: left alone.
+    /// Neither TCP nor an ICMP error, or from a server while our sockets have the gateway's address: left alone.
     OtherProtocol = 2,
     /// TCP to other ports, in fragments or not: left alone.
     OtherPort = 3,

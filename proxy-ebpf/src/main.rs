@@ -2,6 +2,12 @@
 #![no_std]
 #![no_main]
 
+/// Maps that the programs share.
+mod maps;
+/// Headers, as far as they stand inside the packet.
+mod packet;
+/// tc: fragments, ICMP errors and packets of our own sockets.
+mod classify;
 /// `sk_lookup`: which connections Postern takes.
 mod steer;
 

@@ -2,7 +2,7 @@
 //!
 //! The kernel asks this program for every local TCP or UDP delivery that no connected socket claims, so the tests
 //! that let ordinary traffic leave come first and cost one comparison each.
-#![expect(unsafe_code, reason = "the context and a per-CPU counter are reached through raw pointers")]
+#![expect(unsafe_code, reason = "the context is reached through a raw pointer")]
 
 use aya_ebpf::{
     bindings::{BPF_SK_LOOKUP_F_REPLACE, sk_action},
@@ -10,7 +10,11 @@ use aya_ebpf::{
     maps::{HashMap, PerCpuArray, SockMap},
     programs::SkLookupContext,
 };
-use proxy_ebpf::{Exit, Family, IMAP_PORT, IMAPS_PORT, INGRESS_MAX, WORKERS_MAX, listener_slot};
+use proxy_ebpf::{
+    Exit, FAMILIES, Family, IMAP_PORT, IMAPS_PORT, INGRESS_MAX, Intake, Setting, WORKERS_MAX, listener_slot,
+};
+
+use crate::maps::{asking, count, setting};
 
 /// `IPPROTO_TCP`.
 const TCP: u32 = 6;
@@ -22,7 +26,7 @@ const INET6: u32 = 10;
 const NO_ENTRY: i32 = -2;
 
 #[map]
-static LISTENERS: SockMap = SockMap::with_max_entries(proxy_ebpf::FAMILIES * WORKERS_MAX, 0);
+static LISTENERS: SockMap = SockMap::with_max_entries(INGRESS_MAX * FAMILIES * WORKERS_MAX, 0);
 #[map]
 static INGRESS: HashMap<u32, u32> = HashMap::with_max_entries(INGRESS_MAX, 0);
 #[map]
@@ -32,8 +36,12 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::ALL.len(
 #[sk_lookup]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry point hands the context over by value")]
 fn steer(ctx: SkLookupContext) -> u32 {
+    // The classifier asks for connected sockets only: no listener, and nothing to count.
+    if asking() {
+        return sk_action::SK_DROP;
+    }
     let exit = decide(&ctx);
-    count(exit);
+    count(&COUNTERS, exit as u32);
     if exit.drops() { sk_action::SK_DROP } else { sk_action::SK_PASS }
 }
 
@@ -50,35 +58,38 @@ fn decide(ctx: &SkLookupContext) -> Exit {
     if port != IMAP_PORT as u32 && port != IMAPS_PORT as u32 {
         return Exit::OtherPort;
     }
-    if INGRESS.get_ptr(interface).is_none() {
+    let Some(ingress) = INGRESS.get_ptr(interface) else {
+        return Exit::OtherInterface;
+    };
+    // SAFETY: entries of a preallocated hash map stay readable while the program runs; a torn value cannot be, it is
+    // one aligned word.
+    let ingress = unsafe { *ingress };
+    // The verifier must see the bound that the daemon keeps.
+    if ingress >= INGRESS_MAX {
         return Exit::OtherInterface;
     }
+    if setting(Setting::Intake) == Intake::Drop as u32 {
+        return Exit::NoRoom;
+    }
     match family {
-        INET => assign(ctx, Family::V4, Exit::Steered4),
-        INET6 => assign(ctx, Family::V6, Exit::Steered6),
+        INET => assign(ctx, ingress, Family::V4, Exit::Steered4),
+        INET6 => assign(ctx, ingress, Family::V6, Exit::Steered6),
         _ => Exit::OtherFamily,
     }
 }
 
 /// The first member that lives: the kernel then spreads over its reuseport group by the packet's hash, which also
 /// keeps the last packet of a SYN-cookie handshake with the listener that answered the first.
-fn assign(ctx: &SkLookupContext, family: Family, steered: Exit) -> Exit {
+fn assign(ctx: &SkLookupContext, ingress: u32, family: Family, steered: Exit) -> Exit {
     let mut exit = Exit::NoListener;
     for worker in 0..WORKERS_MAX {
+        let slot = listener_slot(ingress, family, worker);
         // A program that ran before may have chosen a socket: without this flag it would keep the connection.
-        match LISTENERS.redirect_sk_lookup(ctx, listener_slot(family, worker), BPF_SK_LOOKUP_F_REPLACE as u64)
-        {
+        match LISTENERS.redirect_sk_lookup(ctx, slot, BPF_SK_LOOKUP_F_REPLACE as u64) {
             Ok(()) => return steered,
             Err(NO_ENTRY) => {}
             Err(_) => exit = Exit::AssignFailed,
         }
     }
     exit
-}
-
-fn count(exit: Exit) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(exit as u32) {
-        // SAFETY: the pointer is this CPU's own value, aligned to 8, and lookups run in softirq, which does not nest.
-        unsafe { *counter += 1 };
-    }
 }

@@ -35,8 +35,10 @@ pub struct Status {
     pub started: String,
     /// The configuration file.
     pub config: PathBuf,
-    /// What a stop means for mail: `open`, it flows uninspected.
+    /// What becomes of mail while no daemon runs: `closed`, it is dropped; `open`, it flows uninspected.
     pub on_exit: String,
+    /// The address that servers see: `gateway` or `client`.
+    pub source: String,
     /// One per worker thread.
     pub workers: Vec<WorkerStatus>,
     /// One per worker and family.
@@ -66,6 +68,8 @@ pub struct WorkerStatus {
     pub accepted_total: u64,
     /// Whether its thread runs.
     pub alive: bool,
+    /// How often it died and was started again.
+    pub restarts: u64,
 }
 
 /// One listener.
@@ -79,26 +83,36 @@ pub struct ListenerStatus {
     pub worker: u32,
 }
 
-/// The steering program.
+/// The kernel's side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SteeringStatus {
     /// The kernel's number for it, as in `bpftool prog`.
     pub program_id: u32,
-    /// Whether it is attached to the network namespace.
-    pub attached: bool,
-    /// Steered interfaces.
-    pub ingress: Vec<InterfaceStatus>,
-    /// Packets by the way they left the program.
+    /// How the classifier is attached: `tcx` or `clsact`.
+    pub hook: String,
+    /// The device that the local route lies on.
+    pub device: String,
+    /// What becomes of new connections: `steered`, `dropped` or `pass uninspected`.
+    pub intake: String,
+    /// Configured interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Packets by the way they left the steering program.
     pub counters: BTreeMap<String, u64>,
+    /// Packets by the way they left the classifier.
+    pub classes: BTreeMap<String, u64>,
+    /// Rules, routes, links and programs that others took away and that were put back.
+    pub repairs: u64,
 }
 
-/// A steered interface.
+/// A configured interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// Its index in the kernel.
-    pub index: u32,
+    /// Who is behind it: `downstream`, the clients; `upstream`, the servers.
+    pub side: String,
+    /// Its index in the kernel; none while it is not there.
+    pub index: Option<u32>,
 }
 
 /// Sessions of all workers together.

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 use crate::accept::egress::EgressFault;
+use crate::config::Source;
 use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFault};
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
@@ -29,6 +31,19 @@ pub enum Cause {
     /// Connect: the server cannot be reached.
     #[error("connecting to the server: {0}")]
     Connect(io::Error),
+    /// Connect: every port towards the server is taken, beside the gateway's address or the client's.
+    #[error("connecting to the server: no local port is left; {}", port_remedy(*.0))]
+    NoPortsLeft(Source),
+    /// Connect: the server would see an address that means nothing beyond the client's link (RFC 4291 section 2.5.6,
+    /// RFC 3927 section 2.7).
+    #[error(
+        "the client's address {address} is link-local and no server beyond its link can answer it: give the client a \
+         routed address, or set steering.source = \"gateway\""
+    )]
+    ClientLinkLocal {
+        /// The client's address.
+        address: IpAddr,
+    },
     /// A peer was silent for longer than the stage's bound.
     #[error("no answer within {0} s")]
     Silent(u64),
@@ -79,6 +94,15 @@ pub enum Cause {
     Refused(Refusal),
 }
 
+const fn port_remedy(source: Source) -> &'static str {
+    match source {
+        Source::Gateway => "widen net.ipv4.ip_local_port_range",
+        Source::Client => {
+            "this client's address has too many sessions with this server: lower limits.sessions_per_client"
+        }
+    }
+}
+
 fn lost(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the connection ended in the middle of the handshake".to_owned(),
@@ -104,7 +128,7 @@ impl Failure {
     pub const fn stage(&self) -> &'static str {
         match self.cause {
             Cause::Egress(_) => "accept",
-            Cause::Connect(_) => "connect",
+            Cause::Connect(_) | Cause::NoPortsLeft(_) | Cause::ClientLinkLocal { .. } => "connect",
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {
                 "starttls"
             }
@@ -128,12 +152,13 @@ impl Failure {
             Cause::Egress(fault) => fault.reason(),
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_refused",
-                io::ErrorKind::AddrNotAvailable => "no_ports_left",
                 io::ErrorKind::TimedOut
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::NetworkUnreachable => "upstream_unreachable",
                 _ => "upstream_connect_failed",
             },
+            Cause::NoPortsLeft(_) => "no_ports_left",
+            Cause::ClientLinkLocal { .. } => "client_address_link_local",
             Cause::Silent(_) => "silent",
             Cause::Socket(_) => "connection_lost",
             Cause::ClearClient(fault) => fault.reason(),

@@ -24,7 +24,12 @@ pub mod relay;
 pub mod record;
 /// The spine: one connection from accept to record; the workers that run it.
 pub mod gateway;
+/// Faults on demand, for tests of what a panic takes with it. Not in release builds.
+#[cfg(debug_assertions)]
+mod fault;
 /// The admin socket: what `postern status` asks of a running daemon.
 pub mod admin;
 /// The command line.
 pub mod cli;
+/// The two unsafe calls.
+mod sys;

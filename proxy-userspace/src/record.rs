@@ -102,6 +102,11 @@ impl Record {
         self.mode = Mode::Bypass;
     }
 
+    /// The interface that the client came in on.
+    pub fn ingress(&mut self, interface: &str) {
+        self.set("observer.ingress.interface.name", interface);
+    }
+
     /// The interface towards the server.
     pub fn egress(&mut self, interface: &str) {
         self.set("observer.egress.interface.name", interface);

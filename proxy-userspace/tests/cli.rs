@@ -197,15 +197,17 @@ fn ca_init_refuses_a_name_that_no_certificate_holds() {
 }
 
 #[test]
-fn status_without_a_daemon_exits_1_and_says_which_socket() {
+fn status_without_a_daemon_exits_3_says_which_socket_and_what_becomes_of_mail() {
     let directory = tempfile::tempdir().expect("directory");
     let output = postern(&["status", "--config", &installed(directory.path())]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let words = text(&output.stderr);
     assert!(
         words.contains("admin.sock: no daemon answers") && words.contains("systemctl start postern"),
         "{words}"
     );
+    let shown = text(&output.stdout);
+    assert!(shown.contains("nothing is installed: mail flows uninspected"), "{shown}");
 }
 
 fn example() -> Status {
@@ -215,7 +217,15 @@ fn example() -> Status {
         started: "2026-01-02T03:04:05Z".to_owned(),
         config: "/etc/postern/postern.toml".into(),
         on_exit: "open".to_owned(),
-        workers: vec![WorkerStatus { index: 0, cpu: Some(3), sessions: 7, accepted_total: 99, alive: true }],
+        source: "gateway".to_owned(),
+        workers: vec![WorkerStatus {
+            index: 0,
+            cpu: Some(3),
+            sessions: 7,
+            accepted_total: 99,
+            alive: true,
+            restarts: 0,
+        }],
         listeners: vec![ListenerStatus {
             family: "ipv6".to_owned(),
             address: "[::1]:40001".parse().expect("address"),
@@ -223,9 +233,19 @@ fn example() -> Status {
         }],
         steering: SteeringStatus {
             program_id: 17,
-            attached: true,
-            ingress: vec![InterfaceStatus { name: "lan0".to_owned(), index: 5 }],
+            hook: "tcx".to_owned(),
+            device: "postern0".to_owned(),
+            intake: "steered".to_owned(),
+            interfaces: [("lan0", "downstream", Some(5)), ("vpn0", "downstream", None)]
+                .map(|(name, side, index)| InterfaceStatus {
+                    name: name.to_owned(),
+                    side: side.to_owned(),
+                    index,
+                })
+                .into(),
             counters: [("steered_ipv4".to_owned(), 12_345)].into(),
+            classes: [("dropped_fragment".to_owned(), 678)].into(),
+            repairs: 3,
         },
         rules: vec!["100: from all iif lan0 ipproto tcp dport 143 lookup 143".to_owned()],
         routes: vec!["local default dev lo table 143".to_owned()],
@@ -277,7 +297,10 @@ fn status_shows_what_the_daemon_says() {
             "iif lan0",
             "7 of 9000",
             "2 client limit",
-            "open",
+            "without a daemon mail flows uninspected",
+            "dropped_fragment  678",
+            "vpn0       downstream  ABSENT",
+            "3 repairs",
         ] {
             assert!(shown.contains(part), "{part} is not in {shown}");
         }

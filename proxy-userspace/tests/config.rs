@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use postern::config::{Config, ConfigError, Fault, Reason, Source, TlsVersion, Verdict, load, parse};
+use postern::config::{
+    Config, ConfigError, Fault, OnExit, Reason, Source, Steering, TlsVersion, Verdict, load, parse,
+};
 
 const FILE: &str = "/etc/postern/postern.toml";
 
@@ -60,7 +62,9 @@ fn every_example_is_accepted() {
 fn the_minimal_file_has_the_documented_defaults() {
     let config = good(MINIMAL);
     assert_eq!(config.steering.source, Source::Gateway);
+    assert_eq!(config.steering.on_exit, OnExit::Closed);
     assert_eq!(config.steering.workers, None);
+    assert!(config.steering.reach.is_empty());
     assert!(config.tls.system_roots && config.tls.root_files.is_empty());
     assert_eq!(config.tls.min_version, TlsVersion::Tls12);
     let faults = config.tls.faults;
@@ -82,7 +86,9 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     let complete = load(&examples.join("postern.toml")).expect("complete");
     let minimal = load(&examples.join("minimal.toml")).expect("minimal");
     assert_eq!(complete.limits, minimal.limits);
-    assert_eq!(complete.steering, minimal.steering);
+    let reach = &complete.steering.reach;
+    assert!(reach.len() == 1 && reach[0].ingress == minimal.steering.ingress, "{reach:?}");
+    assert_eq!(Steering { reach: Vec::new(), ..complete.steering }, minimal.steering);
     assert_eq!(complete.tls.faults, minimal.tls.faults);
     assert_eq!(complete.tls.min_version, minimal.tls.min_version);
     assert_eq!(complete.admin, minimal.admin);
@@ -195,25 +201,117 @@ fn what_comes_later_is_said_to_come_later() {
     assert_message("[action]\ninspect = \"full\"", &["without being judged", "later release", "\"none\""]);
     assert_message("[[policy]]\nfrom = \"any\"", &["policy: not in this version", "one implicit policy"]);
     assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
-    let steering = |line: &str| {
-        let text = MINIMAL.replace("egress = [\"wan0\"]", &format!("egress = [\"wan0\"]\n{line}"));
-        parse(&text, Path::new(FILE)).expect_err(line).to_string()
-    };
-    let on_exit = steering("on_exit = \"closed\"");
-    assert!(
-        on_exit.contains(":5:1: steering.on_exit = \"closed\"") && on_exit.contains("a stop is open"),
-        "{on_exit}"
-    );
-    let client = steering("source = \"client\"");
-    assert!(
-        client.contains(":5:10:") && client.contains("later release") && client.contains("\"gateway\""),
-        "{client}"
-    );
 }
 
 #[test]
 fn the_values_of_this_version_are_accepted() {
     good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"none\"\n"));
+    for (source, meant) in [("gateway", Source::Gateway), ("client", Source::Client)] {
+        assert_eq!(steered(&format!("source = \"{source}\"")).steering.source, meant);
+    }
+    for (on_exit, meant) in [("closed", OnExit::Closed), ("open", OnExit::Open)] {
+        assert_eq!(steered(&format!("on_exit = \"{on_exit}\"")).steering.on_exit, meant);
+    }
+}
+
+/// The minimal file with further lines in `[steering]`.
+fn steered(lines: &str) -> Config {
+    good(&with_steering(lines))
+}
+
+fn with_steering(lines: &str) -> String {
+    MINIMAL.replace("egress = [\"wan0\"]", &format!("egress = [\"wan0\"]\n{lines}"))
+}
+
+#[test]
+fn wrong_words_in_steering_are_told_with_those_that_exist() {
+    for (line, known) in [
+        ("source = \"clients\"", "\"gateway\" or \"client\""),
+        ("on_exit = \"close\"", "\"closed\" or \"open\""),
+    ] {
+        let told = faults(&with_steering(line));
+        assert!(told.len() == 1 && told[0].to_string().contains(known), "{told:?}");
+    }
+}
+
+#[test]
+fn an_ingress_reaches_what_its_entries_allow_and_an_unnamed_one_everything() {
+    let config = good(
+        &MINIMAL
+            .replace("[\"lan0\"]", "[\"lan0\", \"guest0\", \"lab0\"]")
+            .replace("[\"wan0\"]", "[\"wan0\", \"dmz0\"]")
+            .replace(
+                "[certificates]",
+                "[[steering.reach]]\ningress = [\"guest0\", \"lab0\"]\negress = [\"wan0\"]\n\
+             except = [\"10.0.0.0/8\", \"fd00::/8\"]\n\
+             [[steering.reach]]\ningress = [\"lab0\"]\nnetworks = [\"10.1.0.0/16\"]\n[certificates]",
+            ),
+    );
+    let names = |list: &[postern::config::InterfaceName], name: &str| {
+        list.iter().find(|known| known.as_str() == name).cloned().expect("a known interface")
+    };
+    let may = |ingress: &str, egress: &str, destination: &str| {
+        let steering = &config.steering;
+        let (ingress, egress) = (names(&steering.ingress, ingress), names(&steering.egress, egress));
+        steering.may_reach(&ingress, &egress, destination.parse().expect("address"))
+    };
+    for destination in ["10.1.2.3", "203.0.113.1", "fd00::1"] {
+        assert!(may("lan0", "wan0", destination) && may("lan0", "dmz0", destination));
+    }
+    assert!(may("guest0", "wan0", "203.0.113.1") && may("guest0", "wan0", "2001:db8::1"));
+    for (egress, destination) in [("dmz0", "203.0.113.1"), ("wan0", "10.1.2.3"), ("wan0", "fd00::1")] {
+        assert!(!may("guest0", egress, destination), "{egress} {destination}");
+    }
+    assert!(may("lab0", "dmz0", "10.1.2.3") && may("lab0", "wan0", "203.0.113.1"));
+    assert!(!may("lab0", "dmz0", "203.0.113.1") && !may("lab0", "wan0", "10.2.0.1"));
+}
+
+#[test]
+fn entries_of_reach_are_told_what_is_wrong_with_them() {
+    let only = |entry: &str| {
+        let told = faults(&with_steering(&format!("[[steering.reach]]\n{entry}")));
+        assert_eq!(told.len(), 1, "{told:?}");
+        format!("{}: {}", told[0].place.map_or(0, |place| place.line), told[0])
+    };
+    for (entry, parts) in [
+        ("egress = [\"wan0\"]", ["5: steering.reach[0].ingress: missing", "list the ingress"]),
+        (
+            "ingress = [\"guest0\"]",
+            [
+                "6: steering.reach[0].ingress = \"guest0\": not among steering.ingress",
+                "add it to steering.ingress",
+            ],
+        ),
+        (
+            "ingress = [\"lan0\"]\negress = [\"lan0\"]",
+            ["7: steering.reach[0].egress = \"lan0\": not among steering.egress", "correct the name"],
+        ),
+        ("ingress = []", ["steering.reach[0].ingress = []: empty", "list at least one interface"]),
+        ("ingress = [\"lan0\"]\negress = []", ["steering.reach[0].egress = []: empty", "list at least one"]),
+        (
+            "ingress = [\"lan0\"]\nnetworks = []",
+            ["steering.reach[0].networks = []: empty", "remove the line for any destination"],
+        ),
+        ("ingress = [\"lan0\", \"lan0\"]", ["already given on line 6", "remove one"]),
+        (
+            "ingress = [\"lan0\"]\nexcept = [\"10.0.0.1/8\"]",
+            ["7: steering.reach[0].except = \"10.0.0.1/8\": has address bits", "\"10.0.0.0/8\""],
+        ),
+        (
+            "ingress = [\"lan0\"]\nnetwork = []",
+            ["steering.reach[0].network = []: unknown key", "\"networks\"?"],
+        ),
+        ("ingress = \"lan0\"", ["steering.reach[0].ingress = \"lan0\": wrong type", "postern.toml"]),
+    ] {
+        let told = only(entry);
+        assert!(parts.iter().all(|part| told.contains(part)), "{told:?} lacks one of {parts:?}");
+    }
+    let many = "[[steering.reach]]\ningress = [\"lan0\"]\n".repeat(257);
+    assert_eq!(faults(&with_steering(&many))[0].reason, Reason::TooMany { count: 257, max: 256 });
+    let networks: Vec<String> =
+        (0..4097).map(|host| format!("\"10.0.{}.{}\"", host / 256, host % 256)).collect();
+    let entry = format!("ingress = [\"lan0\"]\nexcept = [{}]", networks.join(","));
+    assert!(only(&entry).contains("4097 entries, room for 4096"));
 }
 
 #[test]

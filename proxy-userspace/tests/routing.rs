@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use postern::accept::egress::{EgressFault, EgressTable};
-use postern::config::InterfaceName;
-use postern::steering::routing::{
-    self, Cleared, Ipv6, PROTOCOL, RULE_PREFERENCE, Routing, RoutingError, TABLE,
-};
+use postern::accept::egress::{Egress, EgressFault, EgressTable};
+use postern::config::Steering;
+use postern::steering::device::{Device, DeviceError};
+use postern::steering::routing::{self, Changes, PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, Wanted};
 use postern::steering::sysctl::{self, Sysctls};
-use postern::words::OriginalDst;
+use postern::words::{ClientAddr, OriginalDst};
 use rustix::thread::UnshareFlags;
 
 /// Runs a test in a fresh namespace with `lo` up and the ends of veth pairs `lan0`, `lan1`, `wan0`, `wan1`.
@@ -49,13 +48,19 @@ fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn interfaces(names: &[&str]) -> Vec<InterfaceName> {
-    let list = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
+/// Settings with these ingresses, `wan0` as egress, and this `on_exit`.
+fn settings(ingress: &[&str], on_exit: &str) -> Steering {
+    let list = ingress.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
     let text = format!(
-        "[steering]\ningress = [{list}]\negress = [\"unused0\"]\n\
+        "[steering]\ningress = [{list}]\negress = [\"wan0\"]\non_exit = \"{on_exit}\"\n\
          [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
     );
-    postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering.ingress
+    postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering
+}
+
+/// What a daemon does with its routing while it lives.
+fn reconcile(settings: &Steering, device: Option<&Device>) -> Result<Changes, RoutingError> {
+    routing::reconcile(&Wanted { settings, device: device.map(Device::index), ports: true })
 }
 
 /// All rules and the table's routes of both families, one a line.
@@ -83,28 +88,42 @@ fn rule(family: &str, interface: &str, port: u16) -> String {
     )
 }
 
+fn mark_rule(family: &str, interface: &str) -> String {
+    format!(
+        "{family} {RULE_PREFERENCE}: from all fwmark 0x10000000/0x10000000 iif {interface} lookup {TABLE} proto {PROTOCOL}"
+    )
+}
+
 #[test]
-fn install_adds_a_rule_per_ingress_port_and_family_and_remove_leaves_nothing() {
+fn what_is_wanted_is_added_once_and_clearing_leaves_nothing() {
     in_namespace(|| {
         let before = kernel_state();
-        let routing = Routing::install(&interfaces(&["lan0", "lan1"])).unwrap();
-        assert_eq!(routing.ipv6, Ipv6::Steered);
+        let device = Device::open().unwrap();
+        let settings = settings(&["lan0", "lan1"], "open");
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (16, 0), "{changes:?}");
         let mut added = kernel_state();
         added.retain(|line| !before.contains(line));
         let mut wanted = vec![
-            format!("-4 route local default dev lo proto {PROTOCOL} scope host"),
-            format!("-6 route local default dev lo proto {PROTOCOL} metric 1024 pref medium"),
+            format!("-4 route local default dev postern0 proto {PROTOCOL} scope host metric 1"),
+            format!("-6 route local default dev postern0 proto {PROTOCOL} metric 1 pref medium"),
         ];
         for family in ["-4", "-6"] {
             for interface in ["lan0", "lan1"] {
                 wanted.extend([143, 993].map(|port| rule(family, interface, port)));
             }
+            wanted.extend(["lan0", "lan1", "wan0"].map(|interface| mark_rule(family, interface)));
         }
         wanted.sort();
         assert_eq!(added, wanted);
-        routing.remove().unwrap();
+        assert_eq!(
+            reconcile(&settings, Some(&device)).unwrap(),
+            Changes::default(),
+            "nothing is added twice"
+        );
+        assert_eq!(routing::clear().unwrap().len(), 16);
         assert_eq!(kernel_state(), before);
-        routing.remove().expect("what is gone already is fine");
+        assert!(routing::clear().unwrap().is_empty(), "what is gone already is fine");
     });
 }
 
@@ -116,7 +135,8 @@ fn only_mail_from_the_ingress_is_made_local() {
         for file in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             std::fs::write(Path::new("/proc/sys").join(file), "1").unwrap();
         }
-        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        let device = Device::open().unwrap();
+        reconcile(&settings(&["lan0"], "open"), Some(&device)).unwrap();
         let lookup = |from: &str, interface: &str, to: &str, port: u16| {
             ip(&format!("route get {to} from {from} iif {interface} ipproto tcp sport 40000 dport {port}"))
         };
@@ -127,13 +147,45 @@ fn only_mail_from_the_ingress_is_made_local() {
         }
         assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", 443).contains("dev wan0"));
         assert!(lookup("fd00:1::2", "lan0", "2001:db8::1", 443).contains("dev wan0"));
-        routing.remove().unwrap();
+        routing::clear().unwrap();
         assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", 143).contains("dev wan0"));
     });
 }
 
 #[test]
-fn leftovers_of_a_killed_daemon_are_cleared_and_entries_of_others_stay() {
+fn the_kernel_withdraws_the_route_with_the_device_and_closed_has_a_blackhole_behind_it() {
+    for (on_exit, local) in [("open", "wan0"), ("closed", "blackhole")] {
+        in_namespace(move || {
+            ip("route add default via 10.0.3.9 dev wan0");
+            ip("-6 route add default via fd00:3::9 dev wan0");
+            sysctl_of("ipv4/ip_forward", "1");
+            sysctl_of("ipv6/conf/all/forwarding", "1");
+            let device = Device::open().unwrap();
+            reconcile(&settings(&["lan0"], on_exit), Some(&device)).unwrap();
+            assert!(routing::installed().unwrap().local);
+            drop(device);
+            let held = routing::installed().unwrap();
+            assert_eq!((held.local, held.blackhole), (false, on_exit == "closed"), "{held:?}");
+            for (from, to) in [("10.0.1.2", "192.0.2.1"), ("fd00:1::2", "2001:db8::1")] {
+                let arguments =
+                    format!("route get {to} from {from} iif lan0 ipproto tcp sport 40000 dport 143");
+                let asked = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+                let said = [asked.stdout, asked.stderr].concat();
+                let said = String::from_utf8(said).unwrap();
+                // A blackhole answers EINVAL.
+                let wanted = if local == "wan0" { "dev wan0" } else { "Invalid argument" };
+                assert!(said.contains(wanted), "{on_exit}: {said}");
+            }
+            // What a start does: the route is back before anything else changes.
+            let device = Device::open().unwrap();
+            let changes = reconcile(&settings(&["lan0"], on_exit), Some(&device)).unwrap();
+            assert_eq!((changes.added.len(), changes.removed.len()), (2, 0), "{changes:?}");
+        });
+    }
+}
+
+#[test]
+fn what_is_of_others_stays_and_what_a_predecessor_wanted_otherwise_goes() {
     in_namespace(|| {
         ip(&format!(
             "rule add pref {RULE_PREFERENCE} iif lan1 ipproto tcp dport 143 lookup {TABLE} protocol static"
@@ -142,105 +194,77 @@ fn leftovers_of_a_killed_daemon_are_cleared_and_entries_of_others_stay() {
         ip(&format!("rule add pref 900 iif lan1 lookup main protocol {PROTOCOL}"));
         ip(&format!("route add blackhole 192.0.2.0/24 table {TABLE} proto static"));
         let before = kernel_state();
-        std::mem::forget(Routing::install(&interfaces(&["lan0"])).unwrap());
-        assert_eq!(routing::clear_leftovers().unwrap(), Cleared { rules: 4, routes: 2 });
+        reconcile(&settings(&["lan0"], "closed"), None).unwrap();
+        let changes = reconcile(&settings(&["wan1"], "open"), None).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (6, 8), "{changes:?}");
+        routing::clear().unwrap();
         assert_eq!(kernel_state(), before);
-        assert_eq!(routing::clear_leftovers().unwrap(), Cleared::default());
     });
 }
 
 #[test]
-fn a_failure_half_way_takes_back_what_was_added() {
+fn what_stands_in_the_way_is_named() {
     in_namespace(|| {
-        ip(&format!(
-            "-6 rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol {PROTOCOL}"
-        ));
-        let before = kernel_state();
-        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
+        ip(&format!("route add local default dev lo metric 1 table {TABLE} proto static"));
+        let device = Device::open().unwrap();
+        let error = reconcile(&settings(&["lan0"], "open"), Some(&device)).unwrap_err();
         assert!(matches!(&error, RoutingError::Occupied { .. }), "{error}");
-        assert!(error.to_string().contains("ip -6 rule pref 143 iif lan0 ipproto tcp dport 993"), "{error}");
-        assert_eq!(kernel_state(), before);
+        let said = error.to_string();
+        assert!(said.contains("ip -4 route local default dev postern0 metric 1"), "{said}");
     });
 }
 
 #[test]
-fn a_rule_of_others_that_differs_by_protocol_alone_outlives_ours() {
+fn a_device_of_that_name_that_others_hold_is_refused_with_the_remedy() {
     in_namespace(|| {
-        ip(&format!(
-            "rule add pref {RULE_PREFERENCE} iif lan0 ipproto tcp dport 993 lookup {TABLE} protocol static"
-        ));
-        let before = kernel_state();
-        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
-        routing.remove().unwrap();
-        assert_eq!(kernel_state(), before);
+        ip("link add postern0 type veth peer name other");
+        let error = Device::open().unwrap_err();
+        assert!(matches!(error, DeviceError::Taken), "{error}");
+        assert!(error.to_string().contains("ip link delete postern0"), "{error}");
+        ip("link delete postern0");
+        let _first = Device::open().unwrap();
+        let error = Device::open().unwrap_err();
+        assert!(matches!(error, DeviceError::Taken), "{error}");
     });
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_leaves_the_first_alone() {
+fn mail_is_made_local_whatever_became_of_loopback_and_of_ipv6_by_default() {
     in_namespace(|| {
-        let first = Routing::install(&interfaces(&["lan0"])).unwrap();
-        let before = kernel_state();
-        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
-        assert!(error.to_string().contains("another Postern"), "{error}");
-        assert_eq!(kernel_state(), before);
-        first.remove().unwrap();
-    });
-}
-
-#[test]
-fn errors_name_the_interface_and_the_remedy_and_change_nothing() {
-    in_namespace(|| {
-        let before = kernel_state();
-        let error = Routing::install(&interfaces(&["lan0", "lan9"])).unwrap_err();
-        assert!(
-            error.to_string().contains("\"lan9\"") && error.to_string().contains("ip -br link"),
-            "{error}"
-        );
-        std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap();
-        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
-        assert!(error.to_string().contains("net.ipv6.conf.lo.disable_ipv6=0"), "{error}");
-        std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0").unwrap();
+        sysctl_of("ipv6/conf/default/disable_ipv6", "1");
+        sysctl_of("ipv6/conf/lo/disable_ipv6", "1");
         ip("link set lo down");
-        let error = Routing::install(&interfaces(&["lan0"])).unwrap_err();
-        assert!(error.to_string().contains("ip link set lo up"), "{error}");
-        assert_eq!(kernel_state(), before);
-    });
-}
-
-#[test]
-fn without_ipv6_on_lo_and_ingress_only_ipv4_is_steered_and_that_is_said() {
-    in_namespace(|| {
-        for interface in ["lo", "lan0"] {
-            std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1").unwrap();
-        }
-        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
-        assert_eq!(routing.ipv6, Ipv6::OffOnIngress);
-        assert_eq!(routing::installed().unwrap().len(), 3);
-        routing.remove().unwrap();
+        let device = Device::open().unwrap();
+        reconcile(&settings(&["lan0"], "open"), Some(&device)).unwrap();
+        let held = routing::installed().unwrap();
+        assert_eq!(held.routes.len(), 2, "{held:?}");
     });
 }
 
 #[test]
 fn status_shows_what_the_kernel_holds_and_a_rule_survives_its_interface() {
     in_namespace(|| {
-        let ingress = interfaces(&["lan0"]);
-        let routing = Routing::install(&ingress).unwrap();
-        let lines = routing::installed().unwrap();
-        assert_eq!(lines.len(), 6, "{lines:?}");
-        assert!(
-            lines.contains(&"ip -4 route local default dev lo table 143993 protocol 143".to_owned()),
-            "{lines:?}"
-        );
-        let old = routing::interface_index(&ingress[0]).unwrap();
+        let settings = settings(&["lan0"], "closed");
+        let device = Device::open().unwrap();
+        reconcile(&settings, Some(&device)).unwrap();
+        let held = routing::installed().unwrap();
+        assert_eq!((held.rules.len(), held.routes.len()), (8, 4), "{held:?}");
+        for line in [
+            "ip -4 route local default dev postern0 metric 1 table 143993 protocol 143",
+            "ip -6 route blackhole default metric 2147483647 table 143993 protocol 143",
+        ] {
+            assert!(held.routes.iter().any(|shown| shown == line), "{held:?}");
+        }
+        let old = routing::interface_index(&settings.ingress[0]).unwrap();
         ip("link delete lan0");
-        let lines = routing::installed().unwrap();
-        assert_eq!(lines.iter().filter(|line| line.ends_with("[detached]")).count(), 4, "{lines:?}");
+        assert_eq!(routing::interface_index(&settings.ingress[0]).unwrap(), None);
+        let held = routing::installed().unwrap();
+        assert_eq!(held.rules.iter().filter(|line| line.ends_with("[detached]")).count(), 6, "{held:?}");
         ip("link add lan0 type veth peer name lan0-far");
-        assert_ne!(routing::interface_index(&ingress[0]).unwrap(), old);
-        assert!(!routing::installed().unwrap().concat().contains("[detached]"));
-        routing.remove().unwrap();
-        assert!(routing::installed().unwrap().is_empty());
+        assert_ne!(routing::interface_index(&settings.ingress[0]).unwrap(), old);
+        let held = routing::installed().unwrap();
+        assert!(!held.rules.concat().contains("[detached]"), "{held:?}");
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap(), Changes::default());
     });
 }
 
@@ -249,76 +273,185 @@ fn sysctls_are_given_back_unless_somebody_else_changed_them() {
     in_namespace(|| {
         const MIGRATE: &str = "net.ipv4.tcp_migrate_req";
         let file = "/proc/sys/net/ipv4/tcp_migrate_req";
+        let directory = tempfile::tempdir().unwrap();
+        let memory = directory.path().join("sysctls");
         std::fs::write(file, "0").unwrap();
-        drop(Sysctls::apply().unwrap());
+        drop(Sysctls::apply(&memory).unwrap());
         assert_eq!(sysctl::read(MIGRATE).unwrap(), "0");
-        let mut sysctls = Sysctls::apply().unwrap();
+        let mut sysctls = Sysctls::apply(&memory).unwrap();
         assert_eq!(sysctl::read(MIGRATE).unwrap(), "1");
-        assert!(sysctl::advice().iter().any(|advice| advice.name == MIGRATE && advice.is_met()));
         sysctls.restore().unwrap();
         std::fs::write(file, "1").unwrap();
         drop(sysctls);
         assert_eq!(sysctl::read(MIGRATE).unwrap(), "1", "restored once only");
-        drop(Sysctls::apply().unwrap());
+        drop(Sysctls::apply(&memory).unwrap());
         assert_eq!(sysctl::read(MIGRATE).unwrap(), "1", "it was not Postern that set it");
+        std::fs::write(file, "0").unwrap();
+        std::mem::forget(Sysctls::apply(&memory).unwrap());
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "1", "killed");
+        drop(Sysctls::apply(&memory).unwrap());
+        assert_eq!(sysctl::read(MIGRATE).unwrap(), "0", "its successor gives back what it found");
+        assert!(!memory.exists());
         assert!(sysctl::read("net.ipv4.no_such").unwrap_err().to_string().contains("net.ipv4.no_such"));
     });
 }
 
+/// `[steering]` with `lan0` and `lan1` as ingress, this egress, and further lines.
+fn steering(egress: &str, further: &str) -> Steering {
+    let text = format!(
+        "[steering]\ningress = [\"lan0\", \"lan1\"]\negress = [\"{egress}\"]\n{further}\n\
+         [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
+    );
+    postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering
+}
+
+/// Asks for a client behind `lan0`, in the destination's family.
+fn route(table: &mut EgressTable, ingress: &str, destination: &str) -> Result<Egress, EgressFault> {
+    let destination = SocketAddr::new(destination.parse().unwrap(), 993);
+    let client = if destination.ip().to_canonical().is_ipv4() { "10.0.1.7" } else { "fd00:1::7" };
+    let client = ClientAddr(SocketAddr::new(client.parse().unwrap(), 40_000));
+    let name = settings(&[ingress], "open").ingress.remove(0);
+    table.route(&name, client, OriginalDst(destination))
+}
+
 /// The interface, or the fault's token.
-fn egress_of(table: &mut EgressTable, destination: &str) -> String {
-    match table.route(OriginalDst(SocketAddr::new(destination.parse().unwrap(), 993))) {
+fn egress_from(table: &mut EgressTable, ingress: &str, destination: &str) -> String {
+    match route(table, ingress, destination) {
         Ok(egress) => {
-            assert_eq!(egress.index, routing::interface_index(&egress.interface).unwrap());
+            assert_eq!(Some(egress.index), routing::interface_index(&egress.interface).unwrap());
             egress.interface.as_str().to_owned()
         }
         Err(fault) => fault.reason().to_owned(),
     }
 }
 
+fn egress_of(table: &mut EgressTable, destination: &str) -> String {
+    egress_from(table, "lan0", destination)
+}
+
+const SOURCES: [&str; 2] = ["source = \"gateway\"", "source = \"client\""];
+
+fn sysctl_of(file: &str, value: &str) {
+    std::fs::write(Path::new("/proc/sys/net").join(file), value).unwrap();
+}
+
 #[test]
 fn destinations_leave_by_a_configured_egress_or_are_refused_with_the_reason() {
-    in_namespace(|| {
-        for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
-            ip(&format!("route add {kind} 198.51.{network}.0/24"));
-            ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
+    // Forwarding and reverse-path filters decide about packets of others, never about the answer.
+    for (forward, filter) in [("1", "0"), ("1", "1"), ("0", "0")] {
+        for source in SOURCES {
+            in_namespace(move || {
+                sysctl_of("ipv4/ip_forward", forward);
+                sysctl_of("ipv6/conf/all/forwarding", forward);
+                sysctl_of("ipv4/conf/all/rp_filter", filter);
+                destinations(&mut EgressTable::new(&steering("wan0", source)).unwrap());
+            });
         }
-        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
-        for (destination, wanted) in [
-            ("10.0.3.7", "wan0"),
-            ("fd00:3::7", "wan0"),
-            ("::ffff:10.0.3.7", "wan0"),
-            ("10.0.4.7", "egress_not_configured"),
-            ("fd00:4::7", "egress_not_configured"),
-            ("10.0.1.7", "egress_not_configured"),
-            ("10.0.3.1", "egress_local"),
-            ("10.0.1.1", "egress_local"),
-            ("fd00:3::1", "egress_local"),
-            ("127.0.0.1", "egress_local"),
-            ("::1", "egress_local"),
-            ("10.0.3.255", "egress_local"),
-            ("192.0.2.1", "egress_no_route"),
-            ("2001:db8:9::1", "egress_no_route"),
-            ("198.51.1.1", "egress_blackhole"),
-            ("2001:db8:1::1", "egress_blackhole"),
-            ("198.51.2.1", "egress_unreachable"),
-            ("2001:db8:2::1", "egress_unreachable"),
-            ("198.51.3.1", "egress_prohibited"),
-            ("2001:db8:3::1", "egress_prohibited"),
-        ] {
-            assert_eq!(egress_of(&mut table, destination), wanted, "{destination}");
-        }
-    });
+    }
+}
+
+fn destinations(table: &mut EgressTable) {
+    for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
+        ip(&format!("route add {kind} 198.51.{network}.0/24"));
+        ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
+    }
+    for (destination, wanted) in [
+        ("10.0.3.7", "wan0"),
+        ("fd00:3::7", "wan0"),
+        ("::ffff:10.0.3.7", "wan0"),
+        ("10.0.4.7", "egress_not_configured"),
+        ("fd00:4::7", "egress_not_configured"),
+        ("10.0.1.7", "egress_not_configured"),
+        ("10.0.3.1", "egress_local"),
+        ("10.0.1.1", "egress_local"),
+        ("fd00:3::1", "egress_local"),
+        ("127.0.0.1", "egress_local"),
+        ("::1", "egress_local"),
+        ("10.0.3.255", "egress_local"),
+        ("192.0.2.1", "egress_no_route"),
+        ("2001:db8:9::1", "egress_no_route"),
+        ("198.51.1.1", "egress_blackhole"),
+        ("2001:db8:1::1", "egress_blackhole"),
+        ("198.51.2.1", "egress_unreachable"),
+        ("2001:db8:2::1", "egress_unreachable"),
+        ("198.51.3.1", "egress_prohibited"),
+        ("2001:db8:3::1", "egress_prohibited"),
+    ] {
+        assert_eq!(egress_of(table, destination), wanted, "{destination}");
+    }
 }
 
 #[test]
 fn a_refusal_names_destination_interface_and_remedy() {
     in_namespace(|| {
-        let mut table = EgressTable::new(&interfaces(&["wan0"])).unwrap();
-        let fault = table.route(OriginalDst("10.0.4.7:143".parse().unwrap())).unwrap_err();
+        let mut table = EgressTable::new(&steering("wan0", "")).unwrap();
+        let fault = route(&mut table, "lan0", "10.0.4.7").unwrap_err();
         assert!(matches!(&fault, EgressFault::NotConfigured { interface, .. } if interface == "wan1"));
         let text = fault.to_string();
         assert!(text.contains("10.0.4.7") && text.contains("add \"wan1\" to steering.egress"), "{text}");
+        let hairpin = route(&mut table, "lan0", "10.0.2.7").unwrap_err().to_string();
+        assert!(hairpin.contains("\"lan1\"") && hairpin.contains("cannot be both"), "{hairpin}");
+        assert!(!hairpin.contains("add "), "{hairpin}");
+    });
+}
+
+#[test]
+fn an_ingress_reaches_what_its_entries_allow_and_an_unnamed_one_everything() {
+    in_namespace(|| {
+        let reach = "[[steering.reach]]\ningress = [\"lan1\"]\nnetworks = [\"10.0.3.0/24\", \"fd00:3::/64\"]\n\
+                     except = [\"10.0.3.128/25\"]\n";
+        let mut table = EgressTable::new(&steering("wan0", reach)).unwrap();
+        ip("route add default via 10.0.3.9 dev wan0");
+        for destination in ["10.0.3.7", "10.0.3.200", "192.0.2.1"] {
+            assert_eq!(egress_from(&mut table, "lan0", destination), "wan0", "{destination}");
+        }
+        for (destination, wanted) in [
+            ("10.0.3.7", "wan0"),
+            ("::ffff:10.0.3.7", "wan0"),
+            ("fd00:3::7", "wan0"),
+            ("10.0.3.200", "egress_not_allowed"),
+            ("::ffff:10.0.3.200", "egress_not_allowed"),
+            ("192.0.2.1", "egress_not_allowed"),
+            ("10.0.4.7", "egress_not_configured"),
+        ] {
+            assert_eq!(egress_from(&mut table, "lan1", destination), wanted, "{destination}");
+        }
+        let text = route(&mut table, "lan1", "192.0.2.1").unwrap_err().to_string();
+        for part in ["\"lan1\"", "192.0.2.1", "\"wan0\"", "[[steering.reach]]"] {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    });
+}
+
+#[test]
+fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_connection() {
+    in_namespace(|| {
+        for (family, next, client) in [("-4", "10.0.4.9", "10.0.1.0/24"), ("-6", "fd00:4::9", "fd00:1::/64")]
+        {
+            ip(&format!("{family} route add default via {next} dev wan1 table 500"));
+            ip(&format!("{family} rule add pref 500 from {client} lookup 500"));
+        }
+        ip("route add default via 10.0.3.9 dev wan0");
+        ip("-6 route add default via fd00:3::9 dev wan0");
+        sysctl_of("ipv4/ip_forward", "1");
+        let [gateway, client] = SOURCES.map(|source| steering("wan0", source));
+        for destination in ["192.0.2.1", "2001:db8::1"] {
+            let asked = |steering| egress_of(&mut EgressTable::new(steering).unwrap(), destination);
+            assert_eq!(asked(&gateway), "wan0", "{destination}");
+            assert_eq!(asked(&client), "egress_not_configured", "{destination}");
+            sysctl_of("ipv4/conf/all/rp_filter", "1");
+            assert_ne!(asked(&client), "wan0", "{destination}: what cannot be told is refused");
+            sysctl_of("ipv4/conf/all/rp_filter", "0");
+        }
+        sysctl_of("ipv4/conf/all/rp_filter", "1");
+        let fault = route(&mut EgressTable::new(&client).unwrap(), "lan0", "192.0.2.1").unwrap_err();
+        assert!(fault.to_string().contains("net.ipv4.conf.all.rp_filter=2"), "{fault}");
+        ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
+        ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
+        for destination in ["192.0.2.1", "2001:db8::1"] {
+            let asked = egress_of(&mut EgressTable::new(&gateway).unwrap(), destination);
+            assert_eq!(asked, "egress_not_configured", "{destination}");
+        }
     });
 }
 
@@ -327,7 +460,7 @@ fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
     in_namespace(|| {
         ip("rule add pref 500 ipproto tcp dport 993 lookup 500");
         ip("route add default dev wan1 table 500");
-        let mut table = EgressTable::new(&interfaces(&["wan1"])).unwrap();
+        let mut table = EgressTable::new(&steering("wan1", "")).unwrap();
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
         ip("link delete wan1");
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "egress_no_route");
@@ -335,12 +468,12 @@ fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
         ip("link set wan1 up");
         ip("route add default dev wan1 table 500");
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
-        let routing = Routing::install(&interfaces(&["lan0"])).unwrap();
+        let device = Device::open().unwrap();
+        reconcile(&settings(&["lan0"], "open"), Some(&device)).unwrap();
         assert_eq!(
             egress_of(&mut table, "192.0.2.1"),
             "wan1",
             "Postern's own rules do not apply to its own traffic"
         );
-        routing.remove().unwrap();
     });
 }

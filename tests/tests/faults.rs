@@ -456,18 +456,6 @@ fn a_wrong_configuration_ends_with_64_before_anything_is_touched() -> Result<()>
 }
 
 #[test]
-fn an_ingress_that_does_not_exist_is_named() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let text = fs::read_to_string(scene.installation.config())?.replace(lab::INGRESS, "nosuch0");
-    fs::write(scene.installation.config(), text)?;
-    let mut postern = scene.installation.spawn(&scene.lab.gateway, &[])?;
-    assert!(!postern.wait(PATIENCE)?.success());
-    assert!(postern.log().contains("nosuch0"), "{}", postern.log());
-    drop(postern);
-    scene.finish()
-}
-
-#[test]
 fn a_slow_client_holds_its_server_back_and_nobody_else() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;

@@ -1,20 +1,24 @@
 //! Which interface a destination leaves by, asked of the kernel.
 //!
 //! Steered mail leaves the FORWARD chain, so Postern itself enforces that clients reach servers by a configured
-//! egress only. The question has the words of the later connect (TCP, port, no source address), so that policy
-//! rules of the administrator answer both alike. Equal-cost routes are answered with one of their next hops.
+//! egress only, and from each ingress only what `steering.reach` allows. The question has the words of the later
+//! connect (TCP, port, mark, and the client's address where it is the source), so that policy rules of the
+//! administrator answer both alike. Equal-cost routes are answered with one of their next hops.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
+use proxy_ebpf::UPSTREAM_MARK;
 use rustix::io::Errno;
 
-use crate::config::InterfaceName;
+use crate::config::{InterfaceName, Source, Steering};
 use crate::steering::netlink::Netlink;
 use crate::steering::routing::{LOOPBACK_INDEX, RoutingError};
-use crate::words::OriginalDst;
+use crate::steering::sysctl;
+use crate::words::{ClientAddr, OriginalDst};
 
 /// Where a connection leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,30 @@ pub enum EgressFault {
         "{destination} is routed out of \"{interface}\": if servers are reached there, add \"{interface}\" to steering.egress"
     )]
     NotConfigured {
+        /// What the client meant to reach.
+        destination: IpAddr,
+        /// The kernel's choice.
+        interface: String,
+    },
+    /// Routed back out of an interface of clients.
+    #[error(
+        "{destination} is routed out of \"{interface}\", which is an ingress: an interface cannot be both, or Postern's \
+         own connections would be steered again; let servers and clients stand behind different interfaces (a VLAN is one)"
+    )]
+    Hairpin {
+        /// What the client meant to reach.
+        destination: IpAddr,
+        /// The kernel's choice.
+        interface: String,
+    },
+    /// `steering.reach` does not allow it.
+    #[error(
+        "clients of \"{ingress}\" may not reach {destination} through \"{interface}\": if they should, add a \
+         [[steering.reach]] entry with ingress = [\"{ingress}\"] that covers it"
+    )]
+    NotAllowed {
+        /// Where the client is.
+        ingress: String,
         /// What the client meant to reach.
         destination: IpAddr,
         /// The kernel's choice.
@@ -77,6 +105,16 @@ pub enum EgressFault {
         /// What the client meant to reach.
         destination: IpAddr,
     },
+    /// Strict reverse-path filters hide what rules that name sources would say.
+    #[error(
+        "the route to {destination} from the client's address cannot be told: `ip rule` names sources, and strict \
+         reverse-path filters forbid the question; set net.ipv4.conf.all.rp_filter=2 and net.ipv4.conf.lo.rp_filter=2, or \
+         steering.source = \"gateway\""
+    )]
+    ReversePath {
+        /// What the client meant to reach.
+        destination: IpAddr,
+    },
     /// The kernel could not be asked.
     #[error(
         "the route to {destination} could not be looked up: {call}: {source}; see `ip route get {destination}`"
@@ -97,21 +135,22 @@ impl EgressFault {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Local { .. } => "egress_local",
-            Self::NotConfigured { .. } => "egress_not_configured",
+            Self::NotConfigured { .. } | Self::Hairpin { .. } => "egress_not_configured",
+            Self::NotAllowed { .. } => "egress_not_allowed",
             Self::NoRoute { .. } => "egress_no_route",
             Self::Unreachable { .. } => "egress_unreachable",
             Self::Blackhole { .. } => "egress_blackhole",
             Self::Prohibited { .. } => "egress_prohibited",
-            Self::Netlink { .. } => "egress_lookup_failed",
+            Self::ReversePath { .. } | Self::Netlink { .. } => "egress_lookup_failed",
         }
     }
 }
 
-/// The configured egress interfaces and a socket to ask the kernel with: one per worker, no lock.
+/// Who may reach what, and a socket to ask the kernel with: one per worker, no lock.
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,
-    egress: Vec<InterfaceName>,
+    steering: Steering,
 }
 
 impl EgressTable {
@@ -119,44 +158,120 @@ impl EgressTable {
     ///
     /// # Errors
     /// No netlink socket.
-    pub fn new(egress: &[InterfaceName]) -> Result<Self, RoutingError> {
+    pub fn new(steering: &Steering) -> Result<Self, RoutingError> {
         let netlink = Netlink::open()
             .map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "ip route get", source))?;
-        Ok(Self { netlink, egress: egress.to_vec() })
+        Ok(Self { netlink, steering: steering.clone() })
     }
 
-    /// The egress that the kernel would use for a connection to this destination.
+    /// The egress that the kernel would use for a connection to this destination on behalf of this client.
     ///
     /// # Errors
-    /// The destination does not leave by a configured egress, or the kernel could not be asked.
-    pub fn route(&mut self, destination: OriginalDst) -> Result<Egress, EgressFault> {
+    /// The destination does not leave by a configured egress, the client's ingress may not reach it, or the kernel
+    /// could not be asked.
+    pub fn route(
+        &mut self,
+        ingress: &InterfaceName,
+        client: ClientAddr,
+        destination: OriginalDst,
+    ) -> Result<Egress, EgressFault> {
         let address = destination.ip().to_canonical();
-        let answer = self
-            .netlink
-            .ask(RouteNetlinkMessage::GetRoute(question(SocketAddr::new(address, destination.0.port()))))
-            .map_err(|source| refused(address, source))?;
+        let answer = self.ask(client.ip(), SocketAddr::new(address, destination.0.port()))?;
         let index = next_hop(address, &answer)?;
         let name = rustix::net::netdevice::index_to_name(&self.netlink, index).map_err(|errno| {
             EgressFault::Netlink { destination: address, call: "SIOCGIFNAME", source: errno.into() }
         })?;
-        match self.egress.iter().find(|egress| egress.as_str() == name) {
-            Some(interface) => Ok(Egress { interface: interface.clone(), index }),
-            None => Err(EgressFault::NotConfigured { destination: address, interface: name }),
+        self.allowed(ingress, address, name).map(|interface| Egress { interface, index })
+    }
+
+    fn allowed(
+        &self,
+        ingress: &InterfaceName,
+        destination: IpAddr,
+        interface: String,
+    ) -> Result<InterfaceName, EgressFault> {
+        let named = |list: &[InterfaceName]| list.iter().find(|name| name.as_str() == interface).cloned();
+        let Some(egress) = named(&self.steering.egress) else {
+            return Err(match named(&self.steering.ingress) {
+                Some(_) => EgressFault::Hairpin { destination, interface },
+                None => EgressFault::NotConfigured { destination, interface },
+            });
+        };
+        if self.steering.may_reach(ingress, &egress, destination) {
+            Ok(egress)
+        } else {
+            Err(EgressFault::NotAllowed { ingress: ingress.as_str().to_owned(), destination, interface })
         }
+    }
+
+    /// A foreign source address can be asked about in IPv6. In IPv4 it can only as a packet that comes in, and as one
+    /// from `lo`, where rules for packets of our own look too (`inet_rtm_getroute` in net/ipv4/route.c); that question
+    /// fails where no packet of ours would: under strict `rp_filter`, and where forwarding is off. Then the question
+    /// without the address has the same answer, unless a rule names sources.
+    fn ask(&mut self, client: IpAddr, destination: SocketAddr) -> Result<RouteNetlinkMessage, EgressFault> {
+        let client = client.to_canonical();
+        let foreign = self.steering.source == Source::Client && client.is_ipv4() == destination.is_ipv4();
+        match self.ask_once(destination, foreign.then_some(client)) {
+            Err(_) if foreign && client.is_ipv4() && !self.rules_may_name_sources() => {
+                self.ask_once(destination, None)
+            }
+            Err(_) if foreign && client.is_ipv4() && filters_are_strict() => {
+                Err(EgressFault::ReversePath { destination: destination.ip() })
+            }
+            answered => answered,
+        }
+    }
+
+    fn ask_once(
+        &mut self,
+        destination: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> Result<RouteNetlinkMessage, EgressFault> {
+        self.netlink
+            .ask(RouteNetlinkMessage::GetRoute(question(destination, source)))
+            .map_err(|error| refused(destination.ip(), error))
+    }
+
+    /// Also where the rules cannot be read: the first answer then stays.
+    fn rules_may_name_sources(&mut self) -> bool {
+        let mut all = RuleMessage::default();
+        all.header.family = AddressFamily::Inet;
+        let names_source = |rule: &RouteNetlinkMessage| match rule {
+            RouteNetlinkMessage::NewRule(rule) => rule.header.src_len > 0,
+            _ => false,
+        };
+        let rules = self.netlink.dump(&RouteNetlinkMessage::GetRule(all));
+        rules.map_or(true, |rules| rules.iter().any(names_source))
     }
 }
 
-fn question(destination: SocketAddr) -> RouteMessage {
+/// The stricter of the two counts (Documentation/networking/ip-sysctl.rst).
+fn filters_are_strict() -> bool {
+    let filters = ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.rp_filter"].map(sysctl::read);
+    filters.into_iter().flatten().max().is_some_and(|filter| filter == "1")
+}
+
+fn question(destination: SocketAddr, source: Option<IpAddr>) -> RouteMessage {
     let mut route = RouteMessage::default();
-    (route.header.address_family, route.header.destination_prefix_length) = match destination {
+    let (family, bits) = match destination {
         SocketAddr::V4(_) => (AddressFamily::Inet, 32),
         SocketAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
+    route.header.address_family = family;
+    route.header.destination_prefix_length = bits;
     route.attributes = vec![
         RouteAttribute::Destination(destination.ip().into()),
         RouteAttribute::IpProto(u8::from(IpProtocol::Tcp)),
         RouteAttribute::Dport(destination.port()),
+        RouteAttribute::Mark(UPSTREAM_MARK),
     ];
+    if let Some(source) = source {
+        route.header.source_prefix_length = bits;
+        route.attributes.push(RouteAttribute::Source(source.into()));
+        if source.is_ipv4() {
+            route.attributes.push(RouteAttribute::Iif(LOOPBACK_INDEX));
+        }
+    }
     route
 }
 
@@ -168,6 +283,7 @@ fn refused(destination: IpAddr, source: io::Error) -> EgressFault {
         Some(Errno::HOSTUNREACH) => EgressFault::Unreachable { destination },
         Some(Errno::ACCESS) => EgressFault::Prohibited { destination },
         Some(Errno::INVAL) => EgressFault::Blackhole { destination },
+        Some(Errno::XDEV) => EgressFault::ReversePath { destination },
         _ => EgressFault::Netlink { destination, call: "RTM_GETROUTE", source },
     }
 }

@@ -8,10 +8,12 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE};
-use crate::accept::{DESCRIPTORS_PER_SESSION, DESCRIPTORS_RESERVED, sessions_within};
+use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
+use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName};
+use crate::gateway::worker_count;
 use crate::handshake::Trust;
+use crate::steering::firewall::{read_legacy, read_ruleset};
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -38,15 +40,23 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn ok(thing: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn ok(thing: impl Into<String>, value: impl Into<String>) -> Self {
         Self { level: Level::Ok, thing: thing.into(), value: value.into(), remedy: String::new() }
     }
 
-    fn warn(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn warn(
+        thing: impl Into<String>,
+        value: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Warn, thing: thing.into(), value: value.into(), remedy: remedy.into() }
     }
 
-    fn fail(thing: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn fail(
+        thing: impl Into<String>,
+        value: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Fail, thing: thing.into(), value: value.into(), remedy: remedy.into() }
     }
 
@@ -77,7 +87,8 @@ pub(super) fn check(path: &Path) -> ExitCode {
     };
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
-    let machine = Machine::here().examine(&config);
+    let mut machine = Machine::here().examine(&config);
+    machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");
     }
@@ -207,7 +218,7 @@ impl Machine {
         items.push(self.forwarding("net/ipv4/ip_forward"));
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
-        items.push(self.descriptor_limit(config.limits.sessions));
+        items.push(self.descriptor_limit(config));
         items
     }
 
@@ -278,16 +289,17 @@ impl Machine {
         }
     }
 
-    fn descriptor_limit(&self, wanted: Option<u32>) -> Item {
+    fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
-        let sessions = sessions_within(limit);
+        let reserved = descriptors_reserved(&config.steering, worker_count(config.steering.workers));
+        let sessions = sessions_within(limit, reserved);
         let value = format!("{limit}, enough for {sessions} sessions");
-        let wanted = wanted.map_or(SESSIONS_FEW, u64::from);
+        let wanted = config.limits.sessions.map_or(SESSIONS_FEW, u64::from);
         if sessions >= wanted {
             return Item::ok(THING, value);
         }
-        let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(DESCRIPTORS_RESERVED);
+        let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(reserved);
         Item::warn(THING, value, format!("for {wanted} sessions set LimitNOFILE={needed} in the unit"))
     }
 }
@@ -296,7 +308,7 @@ impl Machine {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[certificates]\n\
+    const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nworkers = 4\n[certificates]\n\
                         authority = { cert = \"a.pem\", key = \"a.key\" }\n[limits]\nsessions = 5000\n";
 
     fn write(root: &Path, name: &str, text: &str) {
@@ -354,7 +366,7 @@ mod tests {
             ["warn  egress wan0: down", "ip link set wan0 up"],
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
-            ["warn  open descriptors: 1024, enough for 384 sessions", "LimitNOFILE=10256"],
+            ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }

@@ -2,6 +2,8 @@
 
 /// `postern check`: the file, the files it names, the machine.
 mod check;
+/// Its part about the firewall: what stops steered mail, and the rules that are missing.
+mod firewall;
 /// `postern ca init`: the re-signing authority.
 mod ca;
 /// `postern status`: what the running daemon says, for people.
@@ -18,6 +20,8 @@ use crate::config::{self, Config};
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
+/// No daemon answers (as systemctl(1) has it for its status).
+const EXIT_NOT_RUNNING: u8 = 3;
 /// The machine lacks something (`EX_UNAVAILABLE` of sysexits.h).
 const EXIT_MACHINE: u8 = 69;
 
@@ -38,8 +42,10 @@ enum Command {
     Run,
     /// Judge the configuration and look at the machine; changes nothing.
     Check,
-    /// Show the running daemon: listeners, rules, sessions, counters.
+    /// Show the running daemon: listeners, rules, sessions, counters. Without one: what the kernel holds (exit code 3).
     Status(status::Options),
+    /// Remove what a daemon that is gone left in the kernel; mail then flows uninspected.
+    Clear,
     /// The re-signing authority.
     Ca(CaArgs),
 }
@@ -57,13 +63,14 @@ enum CaCommand {
 }
 
 /// Run the command that the arguments name. Wrong arguments exit 2, a wrong configuration 64, a machine that lacks
-/// something 69 (`check` only), any other failure 1.
+/// something 69 (`check` only), a status without a daemon 3, any other failure 1.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Run => run(&cli.config),
         Command::Check => check::check(&cli.config),
+        Command::Clear => clear(),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
     }
@@ -79,9 +86,24 @@ fn run(path: &Path) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     raise_descriptor_limit();
-    tracing::warn!("a stop is open in this version: while Postern is down, mail flows uninspected");
     match crate::gateway::run(config, path) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn clear() -> ExitCode {
+    match crate::gateway::clear() {
+        Ok(cleared) => {
+            for line in &cleared {
+                println!("removed {line}");
+            }
+            println!("{} removed; mail flows uninspected until Postern runs again", cleared.len());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("postern: {error:#}");
             ExitCode::FAILURE

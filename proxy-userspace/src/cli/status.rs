@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::EXIT_CONFIG;
-use crate::admin::{self, Status};
+use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
+use crate::admin::{self, AdminError, Status, SteeringStatus};
+use crate::steering::routing::{self, Held};
 
 /// Arguments of `postern status`.
 #[derive(Debug, Args)]
@@ -37,14 +39,63 @@ pub(super) fn status(config: &Path, options: &Options) -> ExitCode {
         }
         Err(error) => {
             eprintln!("postern: {error}");
+            if matches!(error, AdminError::NotRunning { .. }) {
+                kernel(options.json)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// No daemon answers: what the kernel holds decides about mail, so it is asked.
+fn kernel(json: bool) -> ExitCode {
+    match routing::installed() {
+        Ok(held) => {
+            let mail = fate(&held);
+            if json {
+                let document = serde_json::json!({
+                    "pid": null, "mail": mail, "rules": held.rules, "routes": held.routes,
+                });
+                show(&format!("{document:#}\n"));
+            } else {
+                let mut text = format!("no daemon; {mail}\n");
+                lines(&mut text, "rules", &held.rules);
+                lines(&mut text, "routes", &held.routes);
+                show(&text);
+            }
+            ExitCode::from(EXIT_NOT_RUNNING)
+        }
+        Err(error) => {
+            eprintln!("postern: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// What becomes of mail by what the kernel holds.
+fn fate(held: &Held) -> &'static str {
+    match (held.rules.is_empty(), held.local, held.blackhole) {
+        (true, ..) => "nothing is installed: mail flows uninspected",
+        (false, true, _) => "mail is delivered to a daemon that does not answer at this socket",
+        (false, false, true) => {
+            "mail is dropped (on_exit = \"closed\"): start Postern, or let it flow uninspected with `postern clear`"
+        }
+        (false, false, false) => {
+            "mail flows uninspected (on_exit = \"open\"); `postern clear` removes the rules that are left"
+        }
+    }
+}
+
 fn print(status: &Status, json: bool) {
-    let text =
-        if json { serde_json::to_string_pretty(status).unwrap_or_default() + "\n" } else { readable(status) };
+    show(&if json {
+        serde_json::to_string_pretty(status).unwrap_or_default() + "\n"
+    } else {
+        readable(status)
+    });
+}
+
+fn show(text: &str) {
     // A reader such as `head` may have gone.
     drop(std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()));
 }
@@ -52,7 +103,7 @@ fn print(status: &Status, json: bool) {
 fn readable(status: &Status) -> String {
     let sessions = status.sessions;
     let mut text = format!(
-        "postern {}, process {}, since {}\nconfig    {}\non exit   {}\n\
+        "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\n\
          sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
          records   {} lost\n",
         status.version,
@@ -60,6 +111,13 @@ fn readable(status: &Status) -> String {
         status.started,
         status.config.display(),
         status.on_exit,
+        if status.on_exit == "open" {
+            "without a daemon mail flows uninspected"
+        } else {
+            "without a daemon mail is dropped"
+        },
+        status.source,
+        status.steering.intake,
         sessions.active,
         sessions.limit,
         sessions.accepted_total,
@@ -68,12 +126,20 @@ fn readable(status: &Status) -> String {
         sessions.refused_egress,
         status.records_lost,
     );
-    table(&mut text, "workers", &["worker", "cpu", "sessions", "accepted", "state"], &workers(status));
+    table(
+        &mut text,
+        "workers",
+        &["worker", "cpu", "sessions", "accepted", "restarts", "state"],
+        &workers(status),
+    );
     table(&mut text, "listeners", &["family", "address", "worker"], &listeners(status));
-    let state = if status.steering.attached { "attached" } else { "NOT ATTACHED" };
-    text.push_str(&format!("\nsteering program {}, {state}\n", status.steering.program_id));
-    table(&mut text, "ingress", &["interface", "index"], &ingress(status));
-    table(&mut text, "counters", &["exit", "packets"], &counters(status));
+    let SteeringStatus { program_id, hook, device, repairs, counters, classes, .. } = &status.steering;
+    text.push_str(&format!(
+        "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
+    ));
+    table(&mut text, "interfaces", &["interface", "side", "index"], &interfaces(status));
+    table(&mut text, "steering counters", &["exit", "packets"], &counted(counters));
+    table(&mut text, "classifier counters", &["exit", "packets"], &counted(classes));
     lines(&mut text, "rules", &status.rules);
     lines(&mut text, "routes", &status.routes);
     text
@@ -86,6 +152,7 @@ fn workers(status: &Status) -> Vec<Vec<String>> {
             worker.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
             worker.sessions.to_string(),
             worker.accepted_total.to_string(),
+            worker.restarts.to_string(),
             if worker.alive { "alive" } else { "DEAD" }.to_owned(),
         ]
     };
@@ -99,17 +166,16 @@ fn listeners(status: &Status) -> Vec<Vec<String>> {
     status.listeners.iter().map(row).collect()
 }
 
-fn ingress(status: &Status) -> Vec<Vec<String>> {
-    status
-        .steering
-        .ingress
-        .iter()
-        .map(|interface| vec![interface.name.clone(), interface.index.to_string()])
-        .collect()
+fn interfaces(status: &Status) -> Vec<Vec<String>> {
+    let row = |interface: &admin::InterfaceStatus| {
+        let index = interface.index.map_or_else(|| "ABSENT".to_owned(), |index| index.to_string());
+        vec![interface.name.clone(), interface.side.clone(), index]
+    };
+    status.steering.interfaces.iter().map(row).collect()
 }
 
-fn counters(status: &Status) -> Vec<Vec<String>> {
-    status.steering.counters.iter().map(|(exit, packets)| vec![exit.clone(), packets.to_string()]).collect()
+fn counted(counters: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
+    counters.iter().map(|(exit, packets)| vec![exit.clone(), packets.to_string()]).collect()
 }
 
 fn lines(text: &mut String, title: &str, lines: &[String]) {

@@ -201,6 +201,12 @@ pub enum Reason {
         /// The line in `ingress`.
         first: usize,
     },
+    /// An interface that the list it is meant from does not have.
+    #[error("not among {list}")]
+    NotListed {
+        /// The key of that list.
+        list: &'static str,
+    },
     /// More entries than there is room for.
     #[error("{count} entries, room for {max}")]
     TooMany {
@@ -254,6 +260,7 @@ impl Reason {
             Self::OutOfRange { min, max, .. } => format!("use {min} to {max}"),
             Self::Duplicate { .. } => "remove one of them".to_owned(),
             Self::BothSides { .. } => "list it on one side only".to_owned(),
+            Self::NotListed { list } => format!("add it to {list} or correct the name"),
             Self::TooMany { max, .. } => format!("list at most {max}"),
             Self::NotAnInterface => {
                 "use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space".to_owned()

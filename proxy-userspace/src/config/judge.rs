@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -12,7 +13,7 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, OnExit,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, OnExit, Reach,
     ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
@@ -24,7 +25,9 @@ const SESSIONS_PER_CLIENT_DEFAULT: u32 = 1024;
 /// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
 const SESSIONS_MAX: i64 = 524_288;
 /// Networks are looked through one by one for each connection.
-const BYPASS_ENTRIES_MAX: usize = 4096;
+const NETWORKS_MAX: usize = 4096;
+/// Entries are looked through one by one for each connection; four for each possible ingress.
+const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Each is parsed at start and on reload.
 const SERVER_CERTIFICATES_MAX: usize = 4096;
 /// Interfaces that the steering program's map has room for; the same bound serves egress.
@@ -61,9 +64,81 @@ fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<
     let on_exit = word(report, "steering.on_exit", file.on_exit.as_ref(), OnExit::Closed, names::on_exit);
     let workers = file.workers.as_ref().map(|workers| {
         let max = i64::from(proxy_ebpf::WORKERS_MAX);
-        number(report, "steering.workers", Some(workers), 1, (1, max), "one listener per worker and family")
+        number(
+            report,
+            "steering.workers",
+            Some(workers),
+            1,
+            (1, max),
+            "one listener per worker, ingress and family",
+        )
     });
-    Some(Steering { ingress: ingress?, egress: egress?, source, on_exit, workers })
+    let reach = reach(report, file);
+    Some(Steering { ingress: ingress?, egress: egress?, source, on_exit, workers, reach })
+}
+
+fn reach(report: &mut Report<'_>, file: &shape::Steering) -> Vec<Reach> {
+    if let Some(beyond) = file.reach.get(REACH_ENTRIES_MAX) {
+        let reason = Reason::TooMany { count: file.reach.len(), max: REACH_ENTRIES_MAX };
+        report.add("steering.reach", beyond.span().start..beyond.span().start, reason);
+    }
+    let entries = file.reach.iter().enumerate().take(REACH_ENTRIES_MAX);
+    entries.filter_map(|(index, entry)| reach_entry(report, index, entry, file)).collect()
+}
+
+fn reach_entry(
+    report: &mut Report<'_>,
+    index: usize,
+    entry: &Spanned<shape::Reach>,
+    file: &shape::Steering,
+) -> Option<Reach> {
+    let key = |name: &str| format!("steering.reach[{index}].{name}");
+    let shape = entry.get_ref();
+    let Some(list) = &shape.ingress else {
+        let remedy = "list the ingress interfaces whose clients this entry speaks of";
+        report.missing(&key("ingress"), Some(entry.span()), remedy);
+        return None;
+    };
+    let ingress = listed(report, &key("ingress"), list, "steering.ingress", file.ingress.as_ref());
+    let egress = shape
+        .egress
+        .as_ref()
+        .map(|list| listed(report, &key("egress"), list, "steering.egress", file.egress.as_ref()));
+    let nets = shape.networks.as_ref().map(|list| {
+        let remedy = "list networks, or remove the line for any destination";
+        filled(report, &key("networks"), list, remedy);
+        networks(report, &key("networks"), list)
+    });
+    let except = shape.except.as_ref().map(|list| networks(report, &key("except"), list));
+    Some(Reach { ingress, egress, networks: nets, except: except.unwrap_or_default() })
+}
+
+/// Interfaces that another list of the file has; where that list is missing, its own fault is enough.
+fn listed(
+    report: &mut Report<'_>,
+    key: &str,
+    list: &List,
+    whole: &'static str,
+    known: Option<&List>,
+) -> Vec<InterfaceName> {
+    filled(report, key, list, "list at least one interface");
+    room(report, key, list, INTERFACES_MAX);
+    let mut seen = BTreeMap::new();
+    all(report, list, |report, text| {
+        let name = report.kept(key, text, names::interface)?;
+        let known = known.is_none_or(|known| known.get_ref().iter().any(|k| k.get_ref() == text.get_ref()));
+        if !known {
+            report.add(key, text.span(), Reason::NotListed { list: whole });
+        }
+        unique(report, key, text, text.get_ref().clone(), &mut seen).then_some(name)
+    })
+}
+
+/// An empty list is most likely a mistake, and would mean something else than no list.
+fn filled(report: &mut Report<'_>, key: &str, list: &List, remedy: &'static str) {
+    if list.get_ref().is_empty() {
+        report.add(key, list.span(), Reason::Empty { remedy });
+    }
 }
 
 fn interfaces(
@@ -224,13 +299,16 @@ fn action(report: &mut Report<'_>, file: &shape::Action) -> Action {
     word(report, "action.cleartext", file.cleartext.as_ref(), (), names::cleartext);
     word(report, "action.inspect", file.inspect.as_ref(), (), names::inspect);
     let Some(list) = &file.bypass else { return Action { bypass: Vec::new() } };
-    room(report, BYPASS, list, BYPASS_ENTRIES_MAX);
+    Action { bypass: networks(report, BYPASS, list) }
+}
+
+fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {
+    room(report, key, list, NETWORKS_MAX);
     let mut seen = BTreeMap::new();
-    let bypass = all(report, list, |report, text| {
-        let net = report.kept(BYPASS, text, names::network)?;
-        unique(report, BYPASS, text, net.to_string(), &mut seen).then_some(net)
-    });
-    Action { bypass }
+    all(report, list, |report, text| {
+        let net = report.kept(key, text, names::network)?;
+        unique(report, key, text, net.to_string(), &mut seen).then_some(net)
+    })
 }
 
 fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {

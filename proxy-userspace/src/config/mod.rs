@@ -50,6 +50,40 @@ pub struct Steering {
     pub on_exit: OnExit,
     /// How many worker threads; `None` means one per core.
     pub workers: Option<u16>,
+    /// Who may reach what.
+    pub reach: Vec<Reach>,
+}
+
+impl Steering {
+    /// Whether clients of this ingress may reach this destination through this egress. An ingress that no entry names
+    /// may reach everything.
+    #[must_use]
+    pub fn may_reach(&self, ingress: &InterfaceName, egress: &InterfaceName, destination: IpAddr) -> bool {
+        let mut named = self.reach.iter().filter(|reach| reach.ingress.contains(ingress)).peekable();
+        named.peek().is_none() || named.any(|reach| reach.allows(egress, destination))
+    }
+}
+
+/// One entry of `steering.reach`: what clients of some ingress interfaces may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Whose clients. Never empty.
+    pub ingress: Vec<InterfaceName>,
+    /// Through which interfaces; `None` means all of `steering.egress`.
+    pub egress: Option<Vec<InterfaceName>>,
+    /// Which destinations; `None` means any.
+    pub networks: Option<Vec<IpNet>>,
+    /// Which of these not.
+    pub except: Vec<IpNet>,
+}
+
+impl Reach {
+    fn allows(&self, egress: &InterfaceName, destination: IpAddr) -> bool {
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&destination));
+        self.egress.as_ref().is_none_or(|list| list.contains(egress))
+            && self.networks.as_deref().is_none_or(within)
+            && !within(&self.except)
+    }
 }
 
 /// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`).

@@ -26,6 +26,16 @@ pub(super) struct Steering {
     pub(super) source: Option<Text>,
     pub(super) on_exit: Option<Text>,
     pub(super) workers: Option<Number>,
+    pub(super) reach: Vec<Spanned<Reach>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reach {
+    pub(super) ingress: Option<List>,
+    pub(super) egress: Option<List>,
+    pub(super) networks: Option<List>,
+    pub(super) except: Option<List>,
 }
 
 #[derive(Debug, Default, Deserialize)]

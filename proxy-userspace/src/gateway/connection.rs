@@ -1,49 +1,60 @@
 //! One connection, from accept to record.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use tokio::net::TcpStream;
 
 use super::worker::Local;
 use crate::accept::egress::{Egress, EgressFault};
-use crate::accept::keep_alive;
+use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, Terms, handshake};
+use crate::handshake::{Finished, Terms, connect_upstream, handshake};
 use crate::inspect::FirstOctets;
 use crate::layer::split;
 use crate::record::Record;
 use crate::relay::{self, End, splice};
 use crate::words::{ClientAddr, OriginalDst, Side};
 
+/// Where a connection came from and where it meant to go.
+#[derive(Clone)]
+pub(super) struct Arrival {
+    pub(super) ingress: Rc<InterfaceName>,
+    pub(super) client: ClientAddr,
+    pub(super) destination: OriginalDst,
+}
+
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(super) async fn serve(socket: TcpStream, client: ClientAddr, destination: OriginalDst, local: &Local) {
-    let mut record = local.shared.records.open(client, destination);
-    let result = carry(socket, destination, local, &mut record).await;
+pub(super) async fn serve(socket: TcpStream, arrival: Arrival, local: &Local) {
+    let mut record = local.shared.records.open(arrival.client, arrival.destination);
+    record.ingress(arrival.ingress.as_str());
+    let result = carry(socket, &arrival, local, &mut record).await;
     record.close(result);
 }
 
 async fn carry(
-    client: TcpStream,
-    destination: OriginalDst,
+    socket: TcpStream,
+    arrival: &Arrival,
     local: &Local,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
-    let egress = local.egress.borrow_mut().route(destination);
+    let (client, destination) = (arrival.client, arrival.destination);
+    let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
     match &egress {
         Ok(egress) => record.egress(egress.interface.as_str()),
         Err(_) => {
             local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let limits = &policy.config.limits;
+    let (limits, source) = (&policy.config.limits, policy.config.steering.source);
     if policy.config.action.bypasses(destination.ip()) {
         record.bypass();
-        return bypass(client, egress, destination, local, record, limits.connect, limits.idle).await;
+        return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
     }
-    let terms = Terms { destination, trust: &policy.trust, limits, pool: &local.pool };
+    let terms = Terms { client, destination, source, trust: &policy.trust, limits, pool: &local.pool };
     // Boxed: a handshake's state is large and gone before the session idles.
-    let (downstream, upstream) = Box::pin(handshake(client, egress, &terms, record)).await?;
+    let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let downstream = records(downstream, local, Side::Downstream)?;
     let upstream = records(upstream, local, Side::Upstream)?;
     let inspect = (FirstOctets::default(), FirstOctets::default());
@@ -60,18 +71,18 @@ fn records(
 }
 
 async fn bypass(
-    client: TcpStream,
+    socket: TcpStream,
     egress: Result<Egress, EgressFault>,
-    destination: OriginalDst,
+    arrival: &Arrival,
     local: &Local,
     record: &Record,
-    connect: std::time::Duration,
-    idle: std::time::Duration,
+    (source, limits): (Source, Limits),
 ) -> Result<(), Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let server = crate::handshake::connect_upstream(destination, connect).await.map_err(Failure::upstream)?;
-    keep_alive(&server);
-    ended(splice::relay(&client, &server, &local.pipes, &record.meter(), idle).await)
+    let server = connect_upstream(arrival.destination, arrival.client, source, limits.connect)
+        .await
+        .map_err(Failure::upstream)?;
+    ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await)
 }
 
 fn ended(end: End) -> Result<(), Failure> {
@@ -89,7 +100,7 @@ fn ended(end: End) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn future_bytes<F>(_: fn(TcpStream, ClientAddr, OriginalDst, &'static Local) -> F) -> usize {
+    fn future_bytes<F>(_: fn(TcpStream, Arrival, &'static Local) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -2,37 +2,45 @@
 
 /// One connection.
 mod connection;
+/// All workers: their listeners, and a successor for one that died.
+mod crew;
+/// Steering kept as installed, and new connections turned away while there is no room.
+mod keep;
+/// What `postern status` is told.
+mod report;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
 mod worker;
 
+use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use proxy_ebpf::{Exit, Family, WORKERS_MAX};
 use rustix::process::{Resource, getrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::worker::{Shared, Worker};
-use crate::accept::{Admission, listen, sessions_within};
-use crate::admin::{
-    AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus, WorkerStatus, ask,
-    serve,
-};
-use crate::config::{self, Config, InterfaceName};
+use self::crew::Crew;
+pub(crate) use self::crew::worker_count;
+use self::keep::{keep, make_room};
+use self::report::Origin;
+use self::worker::Shared;
+use crate::accept::{Admission, descriptors_reserved, sessions_within};
+use crate::admin::{AdminSocket, ask, serve};
+use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
 use crate::record::Records;
 use crate::steering::program::Program;
-use crate::steering::routing::{self, Routing, interface_index};
+use crate::steering::routing;
 use crate::steering::sysctl::Sysctls;
+use crate::steering::upkeep::{Repair, Steering};
+use crate::steering::watch::Watch;
 
 /// Sessions when no limit on descriptors is set.
 const SESSIONS_UNLIMITED: u64 = 100_000;
@@ -50,111 +58,138 @@ impl Policy {
     }
 
     fn sessions(&self) -> u64 {
-        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, sessions_within);
+        let steering = &self.config.steering;
+        let reserved = descriptors_reserved(steering, worker_count(steering.workers));
+        let within = |descriptors| sessions_within(descriptors, reserved);
+        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, within);
         self.config.limits.sessions.map_or(derived, u64::from)
     }
 }
 
-/// Run until TERM or INT; everything that was installed is gone afterwards.
+/// Run until TERM or INT; what stays behind is what `on_exit` says.
 ///
 /// # Errors
-/// What could not be installed, in an operator's words. Nothing is left behind then.
+/// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon(config, path))
 }
 
+/// Remove what a daemon that is gone left in this network namespace, in the words of `ip`.
+///
+/// # Errors
+/// A daemon runs here, or the kernel refuses.
+pub fn clear() -> Result<Vec<String>> {
+    let _sole = sole_in_namespace()?;
+    Ok(routing::clear()?)
+}
+
 async fn daemon(config: Config, path: &Path) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
+    let origin = Origin { started, path: path.to_owned() };
     let policy = Policy::load(config)?;
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
-    clear_leftovers()?;
     let (records, writer) = Records::to_stdout()?;
-    let steering = policy.config.steering.clone();
-    let workers = worker_count(steering.workers);
+    let settings = policy.config.steering.clone();
+    let workers = worker_count(settings.workers);
     let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+    let mut sysctls = Sysctls::apply(&policy.config.admin.socket.with_extension("sysctls"))?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
         records: records.clone(),
         egress_refused: Arc::default(),
     };
-    let mut sysctls = Sysctls::apply()?;
+    // Subscribed before anything is installed: whatever is undone from then on is seen.
+    let watch = Watch::open().context("subscribing to the kernel's events")?;
     let mut program = Program::load()?;
-    let (listeners, sockets) = open_listeners(&mut program, workers)?;
-    let ingress = ingress(&steering.ingress)?;
-    program.set_ingress(&ingress.iter().map(|interface| interface.index).collect::<Vec<_>>())?;
-    let threads = start_workers(sockets, &shared, &steering.egress)?;
-    program.attach()?;
-    let installed = Routing::install(&steering.ingress)?;
-    tracing::info!(
-        workers,
-        ipv6 = %installed.ipv6,
-        "steering IMAP (ports 143 and 993) from {} to {}",
-        names(&steering.ingress),
-        names(&steering.egress)
-    );
+    let crew = Crew::start(&mut program, &settings, workers, &shared)?;
+    let (steering, began) = install(&settings, program)?;
+    say_started(&settings, workers);
 
-    let state = State { started, path: path.to_owned(), listeners, ingress };
+    let steering = RefCell::new(steering);
+    let kept = keep(&steering, watch, began);
     // Whatever ends this, what was installed is taken back below.
     let ended = {
-        let status = async || state.status(&program, &threads, &shared, &records);
+        let status = async || report::status(&origin, &steering.borrow(), &crew, &shared, &records);
         let served = serve(socket, status);
-        tokio::pin!(served);
-        loop {
+        tokio::pin!(served, kept);
+        let ended = loop {
             tokio::select! {
                 ended = &mut served => break ended.context("the admin socket ended"),
+                never = &mut kept => never,
+                full = shared.admission.fullness() => make_room(&steering, full),
+                index = crew.fallen() => {
+                    if let Err(error) = crew.replace(steering.borrow_mut().program_mut(), index) {
+                        tracing::error!(worker = index, "{error:#}");
+                    }
+                }
                 asked = signals.next() => match asked {
                     Asked::Reload => reload(path, &shared),
                     Asked::Stop => break Ok(()),
                 },
             }
+        };
+        say_stopping(settings.on_exit);
+        if let Err(error) = steering.borrow_mut().refuse() {
+            tracing::error!("new connections are still taken while sessions drain: {error}");
         }
+        tokio::select! {
+            () = drain(&mut signals, &shared) => {}
+            never = &mut kept => never,
+        }
+        ended
     };
-    tracing::info!(
-        "TERM: stopping; new connections are refused while sessions drain, then mail flows uninspected"
-    );
-    // The rules stay while sessions drain: without them their packets would no longer reach us.
-    drop(program);
-    drain(&mut signals, &shared).await;
-    for thread in threads {
-        thread.stop();
-    }
-    installed.remove()?;
+    crew.stop();
+    steering.into_inner().release()?;
     sysctls.restore()?;
     drop((shared, records));
     let _ = writer.join();
     ended
 }
 
-fn clear_leftovers() -> Result<()> {
-    let cleared = routing::clear_leftovers()?;
-    if cleared.rules + cleared.routes > 0 {
-        tracing::warn!(
-            rules = cleared.rules,
-            routes = cleared.routes,
-            "removed what a killed predecessor left"
-        );
+/// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
+fn install(settings: &Settings, program: Program) -> Result<(Steering, Repair)> {
+    let installed = Steering::install(settings.clone(), program);
+    if installed.is_err()
+        && settings.on_exit == OnExit::Open
+        && let Err(error) = routing::clear()
+    {
+        tracing::error!("what was installed could not be taken back: {error}");
     }
-    Ok(())
+    let (steering, began) = installed?;
+    if !began.removed.is_empty() {
+        tracing::warn!("removed what a killed predecessor left: {}", began.removed.join("; "));
+    }
+    Ok((steering, began))
 }
 
-fn ingress(names: &[InterfaceName]) -> Result<Vec<InterfaceStatus>> {
-    let found = names
-        .iter()
-        .map(|name| Ok(InterfaceStatus { name: name.as_str().to_owned(), index: interface_index(name)? }));
-    found.collect()
+fn say_started(settings: &Settings, workers: u32) {
+    let ipv6 = if routing::kernel_has_ipv6() { "steered" } else { "absent from this kernel" };
+    tracing::info!(
+        workers,
+        ipv6,
+        source = settings.source.as_str(),
+        on_exit = settings.on_exit.as_str(),
+        "steering IMAP (ports 143 and 993) from {} to {}",
+        names(&settings.ingress),
+        names(&settings.egress)
+    );
 }
 
-fn start_workers(
-    sockets: Vec<WorkerSockets>,
-    shared: &Shared,
-    egress: &[InterfaceName],
-) -> Result<Vec<Worker>> {
-    let numbered = (0u32..).zip(sockets);
-    numbered.map(|(index, (v4, v6))| Worker::start(index, [v4, v6], shared.clone(), egress)).collect()
+fn say_stopping(on_exit: OnExit) {
+    match on_exit {
+        OnExit::Closed => tracing::info!(
+            "TERM: stopping; from now on new connections are dropped (on_exit = \"closed\"), `postern clear` lets them pass"
+        ),
+        OnExit::Open => {
+            tracing::info!(
+                "TERM: stopping; from now on new connections pass uninspected (on_exit = \"open\")"
+            );
+        }
+    }
 }
 
 /// Sessions go on until they end, the drain limit, or a second signal.
@@ -218,80 +253,8 @@ fn admin_socket(path: &Path) -> Result<AdminSocket> {
     Ok(AdminSocket::bind(path)?)
 }
 
-fn worker_count(wanted: Option<u16>) -> u32 {
-    let cores =
-        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    wanted.map_or(cores, u32::from).clamp(1, WORKERS_MAX)
-}
-
-type WorkerSockets = (TcpListener, TcpListener);
-
-/// One listener per worker and family, all of a family on one port, each in its slot of the socket map.
-fn open_listeners(program: &mut Program, workers: u32) -> Result<(Vec<ListenerStatus>, Vec<WorkerSockets>)> {
-    let (mut shown, mut sockets) = (Vec::new(), Vec::new());
-    let mut ports = [0, 0];
-    for worker in 0..workers {
-        let mut open = |family, port: &mut u16, name: &str| -> Result<TcpListener> {
-            let listener = listen(family, *port).with_context(|| {
-                format!("opening the {name} listener of worker {worker} (needs CAP_NET_ADMIN)")
-            })?;
-            let address = listener.local_addr()?;
-            *port = address.port();
-            program.add_listener(0, family, worker, &listener)?;
-            shown.push(ListenerStatus { family: name.to_owned(), address, worker });
-            Ok(listener)
-        };
-        let [port4, port6] = &mut ports;
-        sockets.push((open(Family::V4, port4, "ipv4")?, open(Family::V6, port6, "ipv6")?));
-    }
-    Ok((shown, sockets))
-}
-
 fn names(interfaces: &[InterfaceName]) -> String {
     interfaces.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// What does not change while the daemon runs.
-struct State {
-    started: String,
-    path: PathBuf,
-    listeners: Vec<ListenerStatus>,
-    ingress: Vec<InterfaceStatus>,
-}
-
-impl State {
-    fn status(&self, program: &Program, threads: &[Worker], shared: &Shared, records: &Records) -> Status {
-        let counters = program.counters().unwrap_or_default();
-        let installed = routing::installed().unwrap_or_default();
-        let (rules, routes) = installed.into_iter().partition(|line| line.contains(" rule "));
-        let numbers = shared.admission.numbers();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            started: self.started.clone(),
-            config: self.path.clone(),
-            on_exit: "open".to_owned(),
-            workers: threads.iter().map(Worker::status).collect::<Vec<WorkerStatus>>(),
-            listeners: self.listeners.clone(),
-            steering: SteeringStatus {
-                program_id: program.id().unwrap_or_default(),
-                attached: true,
-                ingress: self.ingress.clone(),
-                counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(counters).collect(),
-            },
-            rules,
-            routes,
-            sessions: SessionsStatus {
-                active: numbers.active,
-                limit: numbers.limit,
-                accepted_total: numbers.accepted,
-                refused_total: numbers.refused_total,
-                refused_client: numbers.refused_client,
-                refused_egress: shared.egress_refused.load(std::sync::atomic::Ordering::Relaxed),
-            },
-            records_lost: records.lost(),
-        }
-    }
 }
 
 struct Signals {

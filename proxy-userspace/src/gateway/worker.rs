@@ -1,13 +1,15 @@
 //! One worker: a thread pinned to a core, its own runtime, its own listeners; connections never leave it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::thread::{JoinHandle, available_parallelism};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -15,15 +17,14 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use super::Policy;
-use super::connection::serve;
+use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
-use crate::accept::{Admission, keep_alive};
-use crate::admin::WorkerStatus;
-use crate::config::InterfaceName;
+use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
+use crate::config::{InterfaceName, Steering};
 use crate::layer::Pool;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
@@ -31,6 +32,9 @@ use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A shortage lasts at least this long: what the control task does about it costs more than one refused client, and
+/// descriptors come and go one by one.
+const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -49,74 +53,115 @@ pub(super) struct Local {
     pub(super) egress: RefCell<EgressTable>,
 }
 
+/// What a worker's successor goes on counting.
 #[derive(Default)]
-struct Counts {
-    active: AtomicU64,
-    accepted: AtomicU64,
+pub(super) struct Counts {
+    pub(super) active: AtomicU64,
+    pub(super) accepted: AtomicU64,
+    /// Sessions at the moment when the worker ended.
+    cut: AtomicU64,
+    /// The worker has ended and drops its sessions.
+    ending: AtomicBool,
+}
+
+/// A listener and the interface whose connections it gets.
+pub(super) struct Door {
+    pub(super) ingress: InterfaceName,
+    pub(super) listener: TcpListener,
+}
+
+/// Everything that a worker is started with.
+pub(super) struct Seat {
+    pub(super) index: u32,
+    pub(super) doors: Vec<Door>,
+    pub(super) counts: Arc<Counts>,
+    /// Told when the thread has ended, however it ended.
+    pub(super) ended: Arc<Notify>,
 }
 
 /// A handle on a running worker.
 pub(super) struct Worker {
-    index: u32,
     cpu: Option<u32>,
     counts: Arc<Counts>,
+    over: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 impl Worker {
-    pub(super) fn start(
-        index: u32,
-        listeners: [TcpListener; 2],
-        shared: Shared,
-        egress: &[InterfaceName],
-    ) -> Result<Self> {
-        let egress = EgressTable::new(egress)?;
-        let counts = Arc::new(Counts::default());
-        let (stop, stopped) = oneshot::channel();
+    pub(super) fn start(seat: Seat, shared: Shared, steering: &Steering) -> Result<Self> {
+        let egress = EgressTable::new(steering)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let counted = Arc::clone(&counts);
+        let (stop, stopped) = oneshot::channel();
+        let (index, counts) = (seat.index, Arc::clone(&seat.counts));
+        counts.ending.store(false, Ordering::Relaxed);
         let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
         let core = index % cores;
         let cpu = (cores > 1).then_some(core);
+        let over = Arc::new(AtomicBool::new(false));
+        let obituary = Obituary { over: Arc::clone(&over), ended: Arc::clone(&seat.ended) };
         let work = move || {
+            // Dropped last: who hears of the end finds listeners closed and sessions gone.
+            let _obituary = obituary;
             if let Some(core) = cpu {
                 pin(core);
             }
-            let local = Local {
-                shared,
-                pool: Pool::default(),
-                pipes: Pipes::default(),
-                egress: RefCell::new(egress),
-            };
+            let (pool, pipes) = (Pool::default(), Pipes::default());
+            let local = Local { shared, pool, pipes, egress: RefCell::new(egress) };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
-            let accepting = sessions.run_until(accept(listeners, Rc::new(local), counted, stopped));
-            if let Err(error) = runtime.block_on(accepting) {
-                tracing::error!(worker = index, %error, "the worker cannot accept");
-            }
+            let accepting = accept(seat, Rc::new(local), stopped);
+            #[cfg(debug_assertions)]
+            let accepting = crate::fault::until_struck(accepting);
+            runtime.block_on(sessions.run_until(accepting))
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(work)
             .context("starting a worker thread")?;
-        Ok(Self { index, cpu, counts, stop, thread })
+        Ok(Self { cpu, counts, over, stop, thread })
     }
 
-    pub(super) fn status(&self) -> WorkerStatus {
-        WorkerStatus {
-            index: self.index,
-            cpu: self.cpu,
-            sessions: self.counts.active.load(Ordering::Relaxed),
-            accepted_total: self.counts.accepted.load(Ordering::Relaxed),
-            alive: !self.thread.is_finished(),
-        }
+    pub(super) const fn cpu(&self) -> Option<u32> {
+        self.cpu
+    }
+
+    /// Whether its thread has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// Cut what is left and wait for the thread.
     pub(super) fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
+    }
+
+    /// Why the thread ended without being told to, and how many sessions it cut.
+    pub(super) fn post_mortem(self) -> (String, u64) {
+        let why = match self.thread.join() {
+            Ok(Ok(())) => "it ended without a reason".to_owned(),
+            Ok(Err(error)) => format!("it cannot accept: {error}"),
+            Err(panic) => format!("a fault in Postern, please report it: {}", words(&*panic)),
+        };
+        (why, self.counts.cut.load(Ordering::Relaxed))
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
+}
+
+struct Obituary {
+    over: Arc<AtomicBool>,
+    ended: Arc<Notify>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        self.ended.notify_one();
     }
 }
 
@@ -128,63 +173,152 @@ fn pin(core: u32) {
     }
 }
 
-async fn accept(
-    listeners: [TcpListener; 2],
-    local: Rc<Local>,
-    counts: Arc<Counts>,
-    mut stopped: oneshot::Receiver<()>,
-) -> io::Result<()> {
-    let [v4, v6] = listeners;
-    let v4 = tokio::net::TcpListener::from_std(v4)?;
-    let v6 = tokio::net::TcpListener::from_std(v6)?;
-    // One line when a shortage begins and one when it ends, however long it lasts.
-    let mut short = false;
+/// [`Door`] in the worker's runtime.
+struct OpenDoor {
+    ingress: Rc<InterfaceName>,
+    listener: tokio::net::TcpListener,
+}
+
+impl OpenDoor {
+    fn new(door: Door) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::from_std(door.listener)?;
+        Ok(Self { ingress: Rc::new(door.ingress), listener })
+    }
+}
+
+async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
+    let counts = seat.counts;
+    let _last_words = LastWords(&counts);
+    let doors = seat.doors.into_iter().map(OpenDoor::new).collect::<io::Result<Vec<_>>>()?;
+    let mut turn = 0;
+    let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };
     loop {
-        let accepted = tokio::select! {
-            accepted = v4.accept() => accepted,
-            accepted = v6.accept() => accepted,
+        let (ingress, accepted) = tokio::select! {
+            next = next(&doors, &mut turn) => next,
+            () = want.pause() => continue,
             _ = &mut stopped => return Ok(()),
         };
         match accepted {
             Ok((socket, client)) => {
-                if std::mem::take(&mut short) {
-                    tracing::info!("accepting again");
-                }
-                admit(socket, ClientAddr(client), &local, &counts);
+                want.relieved();
+                admit(socket, ClientAddr(client), ingress, &local, &counts);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !std::mem::replace(&mut short, true) {
-                    tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
-                }
+                want.failed(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn admit(socket: TcpStream, client: ClientAddr, local: &Rc<Local>, counts: &Arc<Counts>) {
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+/// The next connection, or what the kernel says instead; each listener in its turn, so that none starves another.
+async fn next(doors: &[OpenDoor], turn: &mut usize) -> (Rc<InterfaceName>, Accepted) {
+    poll_fn(|cx| {
+        let (passed, ahead) = doors.split_at(*turn % doors.len().max(1));
+        for (step, door) in (1..).zip(ahead.iter().chain(passed)) {
+            if let Poll::Ready(accepted) = door.listener.poll_accept(cx) {
+                *turn = turn.wrapping_add(step);
+                return Poll::Ready((Rc::clone(&door.ingress), accepted));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// What the worker lacks: said in the log, and of descriptors and memory to the control task too, once when it begins
+/// and once when it ends, however long it lasts.
+struct Want {
+    admission: Arc<Admission>,
+    failing: bool,
+    short: Option<(Shortage, Instant)>,
+}
+
+impl Want {
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
+        }
+        if is_shortage(error) {
+            let admission = &self.admission;
+            self.short.get_or_insert_with(|| (admission.short(), Instant::now()));
+        }
+    }
+
+    fn relieved(&mut self) {
+        if self.short.as_ref().is_some_and(|(_, since)| since.elapsed() < SHORTAGE_LEAST) {
+            return;
+        }
+        self.short = None;
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("accepting again");
+        }
+    }
+
+    /// While nobody comes, because intake was switched off, no accept can succeed: see for ourselves.
+    async fn pause(&mut self) {
+        if self.short.is_none() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        if descriptors_to_be_had() {
+            self.relieved();
+        }
+    }
+}
+
+fn admit(
+    socket: TcpStream,
+    client: ClientAddr,
+    ingress: Rc<InterfaceName>,
+    local: &Rc<Local>,
+    counts: &Arc<Counts>,
+) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     keep_alive(&socket);
     let Some(permit) = local.shared.admission.admit(client.ip()) else {
         refuse(socket, destination);
         return;
     };
-    let (local, counts) = (Rc::clone(local), Arc::clone(counts));
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted(counts);
+    let session = Session { _permit: permit, counts: Arc::clone(counts), client, destination };
+    let local = Rc::clone(local);
+    // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
     tokio::task::spawn_local(async move {
-        let _held = (permit, counted);
-        serve(socket, client, destination, &local).await;
+        let _session = session;
+        serve(socket, Arrival { ingress, client, destination }, &local).await;
     });
 }
 
-struct Counted(Arc<Counts>);
+/// A session is counted while this exists.
+struct Session {
+    _permit: Permit,
+    counts: Arc<Counts>,
+    client: ClientAddr,
+    destination: OriginalDst,
+}
 
-impl Drop for Counted {
+impl Drop for Session {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.counts.active.fetch_sub(1, Ordering::Relaxed);
+        if std::thread::panicking() && !self.counts.ending.load(Ordering::Relaxed) {
+            let (client, destination) = (self.client, self.destination);
+            tracing::error!(%client, %destination, "a fault in Postern ended this connection; please report it");
+        }
+    }
+}
+
+/// Dropped before the sessions are, by a stop, an error or a panic.
+struct LastWords<'a>(&'a Counts);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        self.0.cut.store(self.0.active.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.ending.store(true, Ordering::Relaxed);
     }
 }
 
@@ -197,4 +331,53 @@ fn refuse(mut socket: TcpStream, destination: OriginalDst) {
     tokio::task::spawn_local(async move {
         let _ = socket.write_all(b"* BYE Too many sessions; try again later.\r\n").await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn want() -> Want {
+        Want { admission: Admission::new(10, 10), failing: false, short: None }
+    }
+
+    #[test]
+    fn only_a_lack_of_descriptors_or_memory_is_fullness() {
+        for (errno, full) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::PERM, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let mut want = want();
+            want.failed(&errno.into());
+            assert_eq!(want.admission.is_full(), full, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_shortage_is_over_when_it_has_lasted_its_least_time_and_an_accept_succeeds() {
+        let mut want = want();
+        want.failed(&Errno::MFILE.into());
+        let since = |want: &mut Want, when| want.short.as_mut().unwrap().1 = when;
+        since(&mut want, Instant::now() + Duration::from_secs(3600));
+        want.relieved();
+        assert!(want.admission.is_full());
+        since(&mut want, Instant::now() - SHORTAGE_LEAST);
+        want.relieved();
+        assert!(!want.admission.is_full());
+    }
+
+    #[test]
+    fn a_shortage_ends_with_its_worker() {
+        let mut want = want();
+        let admission = Arc::clone(&want.admission);
+        want.failed(&Errno::MFILE.into());
+        drop(want);
+        assert!(!admission.is_full());
+    }
 }

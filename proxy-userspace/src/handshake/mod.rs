@@ -9,7 +9,9 @@ pub mod clear;
 mod starttls;
 /// The ClientHello, read without answering it.
 mod hello;
-/// The server: socket, TLS, proof.
+/// The socket to the server.
+mod connect;
+/// The server: TLS, proof.
 mod upstream;
 /// Judging the server's certificate: every fault, one verdict.
 pub mod verify;
@@ -28,17 +30,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::clear::bye;
+pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
 use self::mint::{Class, Request, Shown};
 use self::upstream::Proven;
-pub(crate) use self::upstream::connect as connect_upstream;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault};
-use crate::config::Limits;
+use crate::config::{Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
-use crate::words::{OriginalDst, Side};
+use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// After `* BYE` a client may take this long to leave: a reset would destroy the words.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -55,8 +57,12 @@ pub struct Finished {
 
 /// What a handshake needs to know.
 pub struct Terms<'a> {
+    /// Who asked.
+    pub client: ClientAddr,
     /// Where the client meant to go.
     pub destination: OriginalDst,
+    /// The address that the server sees.
+    pub source: Source,
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
     /// Bounds.
@@ -86,6 +92,8 @@ pub async fn handshake(
         record.sni(hello.sni.as_deref());
         (hello, Ok(server))
     };
+    #[cfg(debug_assertions)]
+    crate::fault::strike(hello.sni.as_deref());
     let mut proven = match server {
         Ok(server) => within(bound, Side::Upstream, prove(server, &hello, terms, record)).await,
         Err(failure) => Err(failure),
@@ -121,7 +129,9 @@ async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
 
 async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    upstream::connect(terms.destination, terms.limits.connect).await.map_err(Failure::upstream)
+    connect_upstream(terms.destination, terms.client, terms.source, terms.limits.connect)
+        .await
+        .map_err(Failure::upstream)
 }
 
 /// Port 143 until both sides have agreed on STARTTLS; a server that is not there is told to the client in clear text.

@@ -1,21 +1,17 @@
-//! The server: its socket, its TLS, its proof.
+//! The server: its TLS, its proof.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, crypto};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::Finished;
 use super::drive::{Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
-use crate::accept::keep_alive;
 use crate::config::{Config, Verdict};
 use crate::failure::Cause;
 use crate::record::Record;
@@ -125,13 +121,4 @@ fn class(faults: &Faults, verdict: Verdict) -> Class {
         Verdict::Mirror => Class::Mirrored,
         Verdict::Block => Class::Blocked,
     }
-}
-
-/// A socket to the server, from the gateway's own address.
-pub(crate) async fn connect(destination: OriginalDst, bound: Duration) -> Result<TcpStream, Cause> {
-    let connecting = timeout(bound, TcpStream::connect(destination.0)).await;
-    let socket = connecting.map_err(|_| io::ErrorKind::TimedOut.into()).and_then(|connected| connected);
-    let socket = socket.map_err(Cause::Connect)?;
-    keep_alive(&socket);
-    Ok(socket)
 }

@@ -2,9 +2,21 @@
 
 /// The BPF program: load, fill the maps, attach, count.
 pub mod program;
-/// Rules and routes over netlink, and their removal.
+/// The classifier on its interfaces.
+pub mod classifier;
+/// The TUN device that the local route lies on.
+pub mod device;
+/// Rules and routes over netlink: what is wanted, what is there, what stays.
 pub mod routing;
+/// One rule or route, as the kernel's message and in the words of `ip`.
+mod entry;
+/// News of what others did to links, rules, routes and filters.
+pub mod watch;
+/// All of it together: installed, kept, and given back.
+pub mod upkeep;
 /// The kernel settings that steering needs or advises.
 pub mod sysctl;
 /// Requests to rtnetlink and their answers.
 pub(crate) mod netlink;
+/// The machine's nftables rules: do they let steered mail pass, and do they masquerade it?
+pub(crate) mod firewall;

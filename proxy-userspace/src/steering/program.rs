@@ -1,17 +1,19 @@
-//! The loader of the `sk_lookup` program: it fills the maps that `proxy-ebpf` names, attaches, and reads counters.
+//! The loader of the BPF object: it fills the maps that `proxy-ebpf` names, attaches, and reads counters.
 
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 
-use aya::maps::{self, MapData, MapError, PerCpuArray, SockMap};
+use aya::maps::{self, Array, MapData, MapError, PerCpuArray, SockMap};
 use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use proxy_ebpf::{
-    COUNTERS_MAP, Exit, Family, INGRESS_MAP, INGRESS_MAX, LISTENERS_MAP, STEER_PROGRAM, WORKERS_MAX,
-    listener_slot,
+    CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAP, INGRESS_MAX, Intake, LISTENERS_MAP,
+    SETTINGS_MAP, STEER_PROGRAM, Setting, WORKERS_MAX, listener_slot,
 };
 use rustix::io::Errno;
+
+use super::classifier::{Classifier, Hook, Place};
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -19,15 +21,18 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
 /// The network namespace of this thread, which is the daemon's own.
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
-/// The steering program in the kernel. Dropping it detaches it: the kernel then delivers as if it had never been.
+/// The programs in the kernel. Dropping this detaches them: the kernel then delivers as if they had never been.
 pub struct Program {
     /// Declared first, so that steering ends before the maps go away.
     link: Option<SkLookupLink>,
+    classifier: Classifier,
     bpf: Ebpf,
     id: Option<u32>,
     listeners: SockMap<MapData>,
     ingress: maps::HashMap<MapData, u32, u32>,
+    settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
+    classes: PerCpuArray<MapData, u64>,
 }
 
 impl Program {
@@ -37,24 +42,36 @@ impl Program {
     /// [`ProgramError::NotPermitted`] without CAP_BPF and CAP_NET_ADMIN, [`ProgramError::Refused`] or
     /// [`ProgramError::Rejected`] on a kernel that cannot run it.
     pub fn load() -> Result<Self, ProgramError> {
-        Self::load_from(OBJECT)
+        Self::load_with(Hook::of_this_kernel())
     }
 
-    /// As [`Self::load`], from an object of the caller's, 8-aligned: how a rebuilt object is tested before it is
+    /// As [`Self::load`], with a hook of the caller's: clsact works on kernels that have tcx, too.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(hook: Hook) -> Result<Self, ProgramError> {
+        Self::load_from(OBJECT, hook)
+    }
+
+    /// As [`Self::load_with`], from an object of the caller's, 8-aligned: how a rebuilt object is tested before it is
     /// committed.
     ///
     /// # Errors
     /// As [`Self::load`], and [`ProgramError::Object`] where the object is not Postern's.
-    pub fn load_from(object: &[u8]) -> Result<Self, ProgramError> {
+    pub fn load_from(object: &[u8], hook: Hook) -> Result<Self, ProgramError> {
         // No kernel BTF: the programs read no kernel structure, and parsing it costs megabytes.
         let mut bpf = EbpfLoader::new().btf(None).load(object).map_err(at(Step::CreateMaps))?;
         let listeners = take(&mut bpf, LISTENERS_MAP)?;
         let ingress = take(&mut bpf, INGRESS_MAP)?;
+        let settings = take(&mut bpf, SETTINGS_MAP)?;
         let counters = take(&mut bpf, COUNTERS_MAP)?;
+        let classes = take(&mut bpf, CLASSES_MAP)?;
         let steer = steer(&mut bpf)?;
         steer.load().map_err(at(Step::LoadProgram))?;
         let id = steer.info().ok().map(|info| info.id());
-        Ok(Self { link: None, bpf, id, listeners, ingress, counters })
+        Classifier::load(&mut bpf)?;
+        let classifier = Classifier::new(hook);
+        Ok(Self { link: None, classifier, bpf, id, listeners, ingress, settings, counters, classes })
     }
 
     /// Give the listener of an ingress (by its number in [`Self::set_ingress`]) to the program. The kernel takes it out of the map when the socket closes.
@@ -82,25 +99,63 @@ impl Program {
         })
     }
 
-    /// Steer what arrives on these interfaces (ifindex) and on no other.
+    /// Steer what arrives on these interfaces and on no other: ifindex, and the ingress's number, by which
+    /// [`Self::add_listener`] knows it.
     ///
     /// Interfaces that stay are not touched, so their traffic sees no gap.
     ///
     /// # Errors
     /// [`ProgramError::TooManyInterfaces`], or what the kernel says to a map update.
-    pub fn set_ingress(&mut self, indexes: &[u32]) -> Result<(), ProgramError> {
-        if u32::try_from(indexes.len()).is_ok_and(|count| count > INGRESS_MAX) {
-            return Err(ProgramError::TooManyInterfaces { count: indexes.len() });
+    pub fn set_ingress(&mut self, numbered: &[(u32, u32)]) -> Result<(), ProgramError> {
+        if u32::try_from(numbered.len()).is_ok_and(|count| count > INGRESS_MAX) {
+            return Err(ProgramError::TooManyInterfaces { count: numbered.len() });
         }
-        let present: Vec<u32> =
-            self.ingress.keys().collect::<Result<_, _>>().map_err(at(Step::SetIngress))?;
-        for gone in present.iter().filter(|index| !indexes.contains(index)) {
+        let present: Vec<(u32, u32)> =
+            self.ingress.iter().collect::<Result<_, _>>().map_err(at(Step::SetIngress))?;
+        for (gone, _) in
+            present.iter().filter(|(index, _)| numbered.iter().all(|(wanted, _)| wanted != index))
+        {
             self.ingress.remove(gone).map_err(at(Step::SetIngress))?;
         }
-        for index in indexes {
-            self.ingress.insert(index, 1, 0).map_err(at(Step::SetIngress))?;
+        for entry in numbered.iter().filter(|entry| !present.contains(entry)) {
+            self.ingress.insert(entry.0, entry.1, 0).map_err(at(Step::SetIngress))?;
         }
         Ok(())
+    }
+
+    /// Have the classifier at these interfaces and at no other; says where it was attached anew. Acts in the calling
+    /// thread's network namespace.
+    ///
+    /// # Errors
+    /// What the kernel says to the first interface that refuses; the others are still served.
+    pub fn classify(&mut self, places: &[Place]) -> Result<Vec<Place>, ProgramError> {
+        self.classifier.stand_at(&mut self.bpf, places)
+    }
+
+    /// How the classifier is attached.
+    #[must_use]
+    pub const fn hook(&self) -> Hook {
+        self.classifier.hook()
+    }
+
+    /// What becomes of new connections.
+    ///
+    /// # Errors
+    /// What the kernel says to a map update.
+    pub fn set_intake(&mut self, intake: Intake) -> Result<(), ProgramError> {
+        self.set(Setting::Intake, intake as u32)
+    }
+
+    /// Whether packets from servers are looked up (`source = "client"`).
+    ///
+    /// # Errors
+    /// What the kernel says to a map update.
+    pub fn set_returning(&mut self, returning: bool) -> Result<(), ProgramError> {
+        self.set(Setting::Returning, u32::from(returning))
+    }
+
+    fn set(&mut self, setting: Setting, value: u32) -> Result<(), ProgramError> {
+        self.settings.set(setting as u32, value, 0).map_err(at(Step::Set))
     }
 
     /// Begin to steer in the calling thread's network namespace, after the programs that are attached already.
@@ -115,17 +170,20 @@ impl Program {
         Ok(())
     }
 
-    /// How many packets left the program by each exit since it was loaded, in the order of [`Exit::ALL`].
+    /// How many packets left the steering program by each exit since it was loaded, in the order of [`Exit::ALL`].
     ///
     /// # Errors
     /// What the kernel says to reading the map.
     pub fn counters(&self) -> Result<[u64; Exit::ALL.len()], ProgramError> {
-        let mut sums = [0; Exit::ALL.len()];
-        for (sum, exit) in sums.iter_mut().zip(Exit::ALL) {
-            let per_cpu = self.counters.get(&(exit as u32), 0).map_err(at(Step::ReadCounters))?;
-            *sum = per_cpu.iter().fold(0, |total: u64, value| total.wrapping_add(*value));
-        }
-        Ok(sums)
+        sums(&self.counters)
+    }
+
+    /// How many packets left the classifier by each exit since it was loaded, in the order of [`Class::ALL`].
+    ///
+    /// # Errors
+    /// What the kernel says to reading the map.
+    pub fn classes(&self) -> Result<[u64; Class::ALL.len()], ProgramError> {
+        sums(&self.classes)
     }
 
     /// The program's number in the kernel, as `bpftool prog` shows it; `None` where the kernel does not tell.
@@ -144,6 +202,15 @@ impl fmt::Debug for Program {
     }
 }
 
+fn sums<const N: usize>(counters: &PerCpuArray<MapData, u64>) -> Result<[u64; N], ProgramError> {
+    let mut sums = [0; N];
+    for (slot, sum) in (0..).zip(&mut sums) {
+        let per_cpu = counters.get(&slot, 0).map_err(at(Step::ReadCounters))?;
+        *sum = per_cpu.iter().fold(0, |total: u64, value| total.wrapping_add(*value));
+    }
+    Ok(sums)
+}
+
 fn steer(bpf: &mut Ebpf) -> Result<&mut SkLookup, ProgramError> {
     bpf.program_mut(STEER_PROGRAM)
         .and_then(|program| program.try_into().ok())
@@ -155,7 +222,7 @@ fn take<M: TryFrom<maps::Map>>(bpf: &mut Ebpf, part: &'static str) -> Result<M, 
 }
 
 /// What the daemon was doing when the kernel refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `BPF_MAP_CREATE`.
     CreateMaps,
@@ -165,8 +232,15 @@ pub enum Step {
     AddListener,
     /// `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM` on the ingress map.
     SetIngress,
+    /// `BPF_MAP_UPDATE_ELEM` on the settings.
+    Set,
     /// `BPF_LINK_CREATE` on the network namespace.
     Attach,
+    /// `BPF_LINK_CREATE` on an interface, or `RTM_NEWQDISC` and `RTM_NEWTFILTER`.
+    Classify {
+        /// Its name.
+        interface: String,
+    },
     /// `BPF_MAP_LOOKUP_ELEM` on the counters.
     ReadCounters,
 }
@@ -174,6 +248,10 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Classify { interface } => {
+                return write!(f, "attach the classifier to {interface} (BPF_LINK_CREATE, RTM_NEWTFILTER)");
+            }
+            Self::Set => "change a setting of the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::CreateMaps => "create the steering maps (BPF_MAP_CREATE)",
             Self::LoadProgram => "load the steering program (BPF_PROG_LOAD)",
             Self::AddListener => "give a listener to the steering program (BPF_MAP_UPDATE_ELEM)",
@@ -268,7 +346,7 @@ pub enum ProgramError {
 }
 
 /// Sort what aya reports by what an operator can do about it.
-fn at<E: Into<EbpfError>>(step: Step) -> impl FnOnce(E) -> ProgramError {
+pub(super) fn at<E: Into<EbpfError>>(step: Step) -> impl FnOnce(E) -> ProgramError {
     move |error| {
         let error = error.into();
         let Some(code) = os_error(&error) else { return ProgramError::Unreadable(Box::new(error)) };

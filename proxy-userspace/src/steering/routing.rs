@@ -1,24 +1,22 @@
-//! The routing that makes transit mail local: a rule per ingress, port and family, and a local route per family.
+//! The routing that makes transit mail local: rules per interface, and a table of Postern's own.
 //!
 //! A rule matches by interface *name*, so it survives an interface that is deleted and made again. Matching a port
 //! needs Linux 4.17. Everything here acts on the network namespace of the calling thread.
 
-use std::fmt;
 use std::io;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
-use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::rule::RuleMessage;
 use proxy_ebpf::Family;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily as SocketFamily, SocketType};
 
+use super::classifier;
+use super::entry::{Entry, Key, address_family};
 use super::netlink::Netlink;
-use super::sysctl;
-use crate::config::InterfaceName;
+use crate::config::{InterfaceName, OnExit, Steering};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// Where Postern's rules stand: after the kernel's own (0), before those that others install for all traffic
@@ -33,68 +31,14 @@ pub const PROTOCOL: u8 = 143;
 /// The loopback device's index in every namespace (`LOOPBACK_IFINDEX` in net/flow.h).
 pub(crate) const LOOPBACK_INDEX: u32 = 1;
 
-/// What Postern does about IPv6 in this namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ipv6 {
-    /// Steered like IPv4.
-    Steered,
-    /// The kernel has no IPv6 (`ipv6.disable=1` or built without): no such packet can be forwarded either.
-    AbsentFromKernel,
-    /// `disable_ipv6` is set on `lo` and on every ingress: nothing to steer arrives. If it is cleared later,
-    /// Postern must be restarted, or IPv6 mail passes uninspected.
-    OffOnIngress,
-}
-
-impl fmt::Display for Ipv6 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Steered => "steered",
-            Self::AbsentFromKernel => "not steered: this kernel has no IPv6",
-            Self::OffOnIngress => {
-                "not steered: disable_ipv6 is set on lo and on every ingress; restart Postern after clearing it"
-            }
-        })
-    }
-}
-
-/// What [`clear_leftovers`] removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cleared {
-    /// Policy rules.
-    pub rules: u32,
-    /// Routes.
-    pub routes: u32,
-}
-
 /// Why the routing could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingError {
-    /// The config names an interface that is not there.
-    #[error(
-        "no interface \"{name}\" in this network namespace: `ip -br link` lists those that exist; create it or \
-         correct [steering] in the config"
-    )]
-    NoInterface {
-        /// As configured.
-        name: String,
-    },
-    /// The local routes lie on `lo`.
-    #[error("the loopback interface is down, and the route of steered mail lies on it: `ip link set lo up`")]
-    LoopbackDown,
-    /// IPv6 mail would be forwarded, but could not be made local.
-    #[error(
-        "IPv6 is disabled on lo but enabled on ingress \"{interface}\", so IPv6 mail would pass uninspected: set \
-         net.ipv6.conf.lo.disable_ipv6=0, or net/ipv6/conf/{interface}/disable_ipv6=1"
-    )]
-    Ipv6OffOnLoopback {
-        /// The ingress.
-        interface: String,
-    },
     /// Somebody else's entry stands where ours belongs.
     #[error(
-        "`{entry}` cannot be added, because one like it exists: another Postern runs in this network namespace, or \
-         something else uses rule preference {RULE_PREFERENCE} or table {TABLE}; look with `ip rule` and \
-         `ip route show table {TABLE}` (and `ip -6`)"
+        "`{entry}` cannot be added, because one like it exists that is not Postern's: something else uses rule \
+         preference {RULE_PREFERENCE} or table {TABLE}; look with `ip rule` and `ip route show table {TABLE}` (and \
+         `ip -6`)"
     )]
     Occupied {
         /// In the words of `ip`.
@@ -108,9 +52,6 @@ pub enum RoutingError {
         /// The netlink request.
         call: &'static str,
     },
-    /// A setting under /proc/sys could not be read.
-    #[error(transparent)]
-    Sysctl(#[from] sysctl::SysctlError),
     /// Anything else that the kernel answers.
     #[error(
         "{call} for `{entry}` failed: {source}; the kernel needs CONFIG_IP_MULTIPLE_TABLES and \
@@ -131,210 +72,176 @@ impl RoutingError {
         match Errno::from_io_error(&source) {
             Some(Errno::PERM) => Self::NotPermitted { call },
             Some(Errno::EXIST) => Self::Occupied { entry: entry.into() },
-            Some(Errno::NETDOWN) => Self::LoopbackDown,
             _ => Self::Netlink { call, entry: entry.into(), source },
         }
     }
 }
 
-/// The rules and routes that one daemon installed.
-#[derive(Debug)]
-pub struct Routing {
-    entries: Vec<Entry>,
-    /// Whether IPv6 is steered, and if not, why that is no hole.
-    pub ipv6: Ipv6,
+/// What the table and the rules shall be.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Interfaces, and what stays when the daemon goes.
+    pub settings: &'a Steering,
+    /// The device of the local route, while a daemon holds one.
+    pub device: Option<u32>,
+    /// Whether whole ports are made local: not while new connections pass.
+    pub ports: bool,
 }
 
-impl Routing {
-    /// Installs the routes, then the rules that lead to them. All or nothing: on an error, what was added is removed.
-    ///
-    /// # Errors
-    /// A missing ingress, `lo` down, entries of others in the way (a second daemon too), or the kernel's refusal.
-    pub fn install(ingress: &[InterfaceName]) -> Result<Self, RoutingError> {
-        for name in ingress {
-            interface_index(name)?;
-        }
-        let ipv6 = ipv6_state(ingress)?;
-        let families: &[Family] =
-            if ipv6 == Ipv6::Steered { &[Family::V4, Family::V6] } else { &[Family::V4] };
-        let mut netlink = open()?;
-        let mut installed = Self { entries: Vec::new(), ipv6 };
-        for entry in entries(ingress, families) {
-            if let Err(error) = entry.add(&mut netlink) {
-                // The first error is the one that the operator must see.
-                if let Err(left) = installed.remove() {
-                    tracing::error!(%left, "routing could not be taken back");
-                }
-                return Err(error);
-            }
-            installed.entries.push(entry);
-        }
-        Ok(installed)
-    }
-
-    /// Removes what [`Routing::install`] added; entries that are gone already are fine. Every entry is tried.
-    ///
-    /// # Errors
-    /// The first refusal.
-    pub fn remove(&self) -> Result<(), RoutingError> {
-        let mut netlink = open()?;
-        // Rules first: a rule without its route would let mail fall through to the next table.
-        let results: Vec<_> = self.entries.iter().rev().map(|entry| entry.delete(&mut netlink)).collect();
-        results.into_iter().try_for_each(|result| result.map(drop))
-    }
+/// What was done to have the routing as wanted, in the words of `ip`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Was missing.
+    pub added: Vec<String>,
+    /// Was Postern's and not wanted.
+    pub removed: Vec<String>,
 }
 
-/// Removes every rule and route with Postern's table and protocol: what a killed daemon left.
+/// Have exactly the wanted entries. What is missing is added before anything is removed, so that mail finds no gap;
+/// what is there already is not touched.
 ///
 /// # Errors
-/// The first refusal of the kernel.
-pub fn clear_leftovers() -> Result<Cleared, RoutingError> {
+/// The kernel's refusal, or somebody else's entry in the way.
+pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
     let mut netlink = open()?;
-    let mut cleared = Cleared::default();
-    for entry in ours(&mut netlink)? {
-        let removed = u32::from(entry.delete(&mut netlink)?);
-        match entry {
-            Entry::Rule(_) => cleared.rules += removed,
-            Entry::Route(_) => cleared.routes += removed,
+    let present = ours(&mut netlink)?;
+    let keys: Vec<Key> = present.iter().map(Entry::key).collect();
+    let mut changes = Changes::default();
+    let wanted = entries(wanted);
+    for entry in &wanted {
+        if !keys.contains(&entry.key()) {
+            entry.add(&mut netlink)?;
+            changes.added.push(entry.to_string());
         }
     }
-    Ok(cleared)
+    let wanted: Vec<Key> = wanted.iter().map(Entry::key).collect();
+    for entry in present.iter().filter(|entry| !wanted.contains(&entry.key())) {
+        if entry.delete(&mut netlink)? {
+            changes.removed.push(entry.to_string());
+        }
+    }
+    Ok(changes)
+}
+
+/// Remove every rule and route of Postern's, and the classifier's filters that a killed daemon left under clsact.
+///
+/// # Errors
+/// The first refusal; the others are still tried.
+pub fn clear() -> Result<Vec<String>, RoutingError> {
+    let mut netlink = open()?;
+    let mut cleared = Vec::new();
+    let mut refused = Ok(());
+    for entry in ours(&mut netlink)? {
+        match entry.delete(&mut netlink) {
+            Ok(true) => cleared.push(entry.to_string()),
+            Ok(false) => {}
+            Err(error) => refused = refused.and(Err(error)),
+        }
+    }
+    for (name, index) in interfaces(&mut netlink)? {
+        if classifier::clear_leftovers(&name, index) > 0 {
+            cleared.push(format!("tc filter dev {name} ingress protocol all (postern)"));
+        }
+    }
+    refused.map(|()| cleared)
 }
 
 /// The rules and routes of Postern that the kernel holds now, in the words of `ip`.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn installed() -> Result<Vec<String>, RoutingError> {
-    Ok(ours(&mut open()?)?.iter().map(Entry::to_string).collect())
-}
-
-/// The interface's index now; another after it was deleted and made again.
-///
-/// # Errors
-/// [`RoutingError::NoInterface`], or no socket to ask with.
-pub fn interface_index(name: &InterfaceName) -> Result<u32, RoutingError> {
-    let failed = |call, errno: Errno| RoutingError::netlink(call, name.as_str(), errno.into());
-    let socket = rustix::net::socket(SocketFamily::UNIX, SocketType::DGRAM, None)
-        .map_err(|errno| failed("socket", errno))?;
-    rustix::net::netdevice::name_to_index(&socket, name.as_str()).map_err(|errno| match errno {
-        Errno::NODEV => RoutingError::NoInterface { name: name.as_str().to_owned() },
-        errno => failed("SIOCGIFINDEX", errno),
+pub fn installed() -> Result<Held, RoutingError> {
+    let entries = ours(&mut open()?)?;
+    let is_a = |kind| move |entry: &Entry| matches!(entry, Entry::Route(route) if route.header.kind == kind);
+    let lines =
+        |rules: bool| entries.iter().filter(|entry| entry.is_rule() == rules).map(Entry::to_string).collect();
+    Ok(Held {
+        rules: lines(true),
+        routes: lines(false),
+        local: entries.iter().any(is_a(RouteType::Local)),
+        blackhole: entries.iter().any(is_a(RouteType::BlackHole)),
     })
 }
 
-fn open() -> Result<Netlink, RoutingError> {
-    Netlink::open().map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "routing", source))
+/// What the kernel holds of Postern's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Rules.
+    pub rules: Vec<String>,
+    /// Routes.
+    pub routes: Vec<String>,
+    /// Mail is delivered here.
+    pub local: bool,
+    /// Mail that is not delivered here is dropped.
+    pub blackhole: bool,
 }
 
-fn ipv6_state(ingress: &[InterfaceName]) -> Result<Ipv6, RoutingError> {
-    if !kernel_has_ipv6() {
-        return Ok(Ipv6::AbsentFromKernel);
+/// The interface's index now, another after it was deleted and made again; `None` while there is none of that name.
+///
+/// # Errors
+/// No socket to ask with.
+pub fn interface_index(name: &InterfaceName) -> Result<Option<u32>, RoutingError> {
+    match index_of(name.as_str()) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(errno) => Err(RoutingError::netlink("SIOCGIFINDEX", name.as_str(), errno.into())),
     }
-    let disabled = |interface: &str| -> Result<bool, RoutingError> {
-        Ok(sysctl::read(&format!("net/ipv6/conf/{interface}/disable_ipv6"))? == "1")
-    };
-    if !disabled("lo")? {
-        return Ok(Ipv6::Steered);
-    }
-    for name in ingress {
-        if !disabled(name.as_str())? {
-            return Err(RoutingError::Ipv6OffOnLoopback { interface: name.as_str().to_owned() });
-        }
-    }
-    Ok(Ipv6::OffOnIngress)
+}
+
+pub(super) fn index_of(name: &str) -> Result<u32, Errno> {
+    let socket = rustix::net::socket(SocketFamily::UNIX, SocketType::DGRAM, None)?;
+    rustix::net::netdevice::name_to_index(&socket, name)
+}
+
+pub(super) fn name_of(index: u32) -> Option<String> {
+    let socket = rustix::net::socket(SocketFamily::UNIX, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::index_to_name(&socket, index).ok()
 }
 
 pub(crate) fn kernel_has_ipv6() -> bool {
     rustix::net::socket(SocketFamily::INET6, SocketType::DGRAM, None).err() != Some(Errno::AFNOSUPPORT)
 }
 
-/// One thing to install, as the kernel's own message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
-    Rule(RuleMessage),
-    Route(RouteMessage),
+/// The families that this kernel has: where it lacks IPv6, no such packet can be forwarded either.
+pub(crate) fn families() -> &'static [Family] {
+    if kernel_has_ipv6() { &[Family::V4, Family::V6] } else { &[Family::V4] }
 }
 
-impl Entry {
-    fn add(&self, netlink: &mut Netlink) -> Result<(), RoutingError> {
-        let (call, message) = match self {
-            Self::Rule(rule) => ("RTM_NEWRULE", RouteNetlinkMessage::NewRule(rule.clone())),
-            Self::Route(route) => ("RTM_NEWROUTE", RouteNetlinkMessage::NewRoute(route.clone())),
-        };
-        netlink
-            .change(message, NLM_F_CREATE | NLM_F_EXCL)
-            .map_err(|source| RoutingError::netlink(call, self.to_string(), source))
-    }
-
-    /// Whether it was there.
-    fn delete(&self, netlink: &mut Netlink) -> Result<bool, RoutingError> {
-        let (call, message) = match self {
-            Self::Rule(rule) => ("RTM_DELRULE", RouteNetlinkMessage::DelRule(rule.clone())),
-            Self::Route(route) => ("RTM_DELROUTE", RouteNetlinkMessage::DelRoute(route.clone())),
-        };
-        match netlink.change(message, 0) {
-            Ok(()) => Ok(true),
-            // Rules answer ENOENT, routes ESRCH, and a table that lost its last route may be gone altogether.
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => {
-                Ok(false)
-            }
-            Err(source) => Err(RoutingError::netlink(call, self.to_string(), source)),
-        }
-    }
+fn open() -> Result<Netlink, RoutingError> {
+    Netlink::open().map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "routing", source))
 }
 
 /// Routes before rules: a rule that leads nowhere would let mail pass.
-fn entries(ingress: &[InterfaceName], families: &[Family]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = families.iter().map(|family| Entry::Route(local_route(*family))).collect();
-    for family in families {
-        for name in ingress {
-            for port in [IMAP_PORT, IMAPS_PORT] {
-                entries.push(Entry::Rule(port_rule(*family, name, port)));
-            }
+fn entries(wanted: &Wanted<'_>) -> Vec<Entry> {
+    let Steering { ingress, egress, on_exit, .. } = wanted.settings;
+    let mut entries = Vec::new();
+    for &family in families() {
+        entries.extend(wanted.device.map(|device| Entry::local_route(family, device)));
+        if *on_exit == OnExit::Closed {
+            entries.push(Entry::blackhole(family));
+        }
+    }
+    for &family in families() {
+        for name in ingress.iter().chain(egress).map(InterfaceName::as_str) {
+            entries.push(Entry::mark_rule(family, name));
+        }
+        for name in ingress.iter().map(InterfaceName::as_str).filter(|_| wanted.ports) {
+            entries.extend([IMAP_PORT, IMAPS_PORT].map(|port| Entry::port_rule(family, name, port)));
         }
     }
     entries
 }
 
-fn local_route(family: Family) -> RouteMessage {
-    let mut route = RouteMessage::default();
-    route.header.address_family = address_family(family);
-    route.header.protocol = RouteProtocol::Other(PROTOCOL);
-    route.header.scope = match family {
-        Family::V4 => RouteScope::Host,
-        Family::V6 => RouteScope::Universe,
-    };
-    route.header.kind = RouteType::Local;
-    route.attributes = vec![RouteAttribute::Table(TABLE), RouteAttribute::Oif(LOOPBACK_INDEX)];
-    route
-}
-
-fn port_rule(family: Family, ingress: &InterfaceName, port: u16) -> RuleMessage {
-    let mut rule = RuleMessage::default();
-    rule.header.family = address_family(family);
-    rule.header.action = RuleAction::ToTable;
-    rule.attributes = vec![
-        RuleAttribute::Priority(RULE_PREFERENCE),
-        RuleAttribute::Table(TABLE),
-        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
-        RuleAttribute::Iifname(ingress.as_str().to_owned()),
-        RuleAttribute::IpProtocol(IpProtocol::Tcp),
-        RuleAttribute::DestinationPortRange(RulePortRange { start: port, end: port }),
-    ];
-    rule
-}
-
 /// Rules first, so that removing in this order never leaves a rule without its route.
 fn ours(netlink: &mut Netlink) -> Result<Vec<Entry>, RoutingError> {
-    let families: &[Family] = if kernel_has_ipv6() { &[Family::V4, Family::V6] } else { &[Family::V4] };
     let mut entries = Vec::new();
-    for family in families {
-        entries.extend(rules_of(netlink, *family)?.into_iter().filter(rule_is_ours).map(Entry::Rule));
+    for &family in families() {
+        entries.extend(rules_of(netlink, family)?.into_iter().map(Entry::Rule));
     }
-    for family in families {
-        entries.extend(routes_of(netlink, *family)?.into_iter().filter(route_is_ours).map(Entry::Route));
+    for &family in families() {
+        entries.extend(routes_of(netlink, family)?.into_iter().map(Entry::Route));
     }
+    entries.retain(Entry::is_ours);
     Ok(entries)
 }
 
@@ -352,7 +259,6 @@ fn rules_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RuleMessage>, R
         })
         .collect())
 }
-
 fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>, RoutingError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = address_family(family);
@@ -379,59 +285,19 @@ fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>,
         .collect())
 }
 
-fn rule_is_ours(rule: &RuleMessage) -> bool {
-    rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-        && rule.attributes.contains(&RuleAttribute::Table(TABLE))
-}
-
-fn route_is_ours(route: &RouteMessage) -> bool {
-    route.header.protocol == RouteProtocol::Other(PROTOCOL)
-        && route.attributes.contains(&RouteAttribute::Table(TABLE))
-}
-
-fn address_family(family: Family) -> AddressFamily {
-    match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rule(rule) => write_rule(f, rule),
-            Self::Route(route) => write_route(f, &route.header),
-        }
-    }
-}
-
-fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
-    write!(f, "ip {} rule", option(rule.header.family))?;
-    for attribute in &rule.attributes {
-        match attribute {
-            RuleAttribute::Priority(preference) => write!(f, " pref {preference}")?,
-            RuleAttribute::Iifname(name) => write!(f, " iif {name}")?,
-            RuleAttribute::IpProtocol(IpProtocol::Tcp) => f.write_str(" ipproto tcp")?,
-            RuleAttribute::DestinationPortRange(range) if range.start == range.end => {
-                write!(f, " dport {}", range.start)?;
-            }
-            RuleAttribute::DestinationPortRange(range) => write!(f, " dport {}-{}", range.start, range.end)?,
-            _ => {}
-        }
-    }
-    write!(f, " lookup {TABLE} protocol {PROTOCOL}")?;
-    // The interface is away; the kernel attaches the rule again when one of that name appears.
-    if rule.header.flags.contains(RuleFlags::IifDetached) { f.write_str(" [detached]") } else { Ok(()) }
-}
-
-fn write_route(f: &mut fmt::Formatter<'_>, header: &RouteHeader) -> fmt::Result {
-    write!(
-        f,
-        "ip {} route local default dev lo table {TABLE} protocol {PROTOCOL}",
-        option(header.address_family)
-    )
-}
-
-fn option(family: AddressFamily) -> &'static str {
-    if family == AddressFamily::Inet6 { "-6" } else { "-4" }
+fn interfaces(netlink: &mut Netlink) -> Result<Vec<(String, u32)>, RoutingError> {
+    let found = netlink
+        .dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .map_err(|source| RoutingError::netlink("RTM_GETLINK", "ip link", source))?;
+    Ok(found
+        .into_iter()
+        .filter_map(|message| {
+            let RouteNetlinkMessage::NewLink(link) = message else { return None };
+            let name = link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            });
+            Some((name?, link.header.index))
+        })
+        .collect())
 }

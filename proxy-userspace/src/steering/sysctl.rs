@@ -1,17 +1,18 @@
-//! Kernel settings: what `run` sets and gives back, and what `check` advises.
+//! Kernel settings: what `run` sets and gives back.
 //!
 //! `/proc/sys/net` shows the network namespace of the calling thread.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
-
-use super::routing;
 
 /// Listening sockets hand their half-open connections to the group when they close.
 const MIGRATE: &str = "net.ipv4.tcp_migrate_req";
+/// A path that swallows large packets without an ICMP error is noticed after some lost ones (RFC 4821). Firewalls
+/// that drop all ICMP stand beside many gateways, and here both halves of a connection end in our sockets.
+const PROBE: &str = "net.ipv4.tcp_mtu_probing";
 
-/// What `run` sets: name and value.
-const SET: [(&str, &str); 1] = [(MIGRATE, "1")];
+/// What `run` sets: name, value, and whether other values than 0 are better left.
+const SET: [(&str, &str, bool); 2] = [(MIGRATE, "1", false), (PROBE, "1", true)];
 
 /// Why a setting could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum SysctlError {
     )]
     Write {
         /// As given.
-        name: &'static str,
+        name: String,
         /// What was to be written.
         value: String,
         /// The kernel's answer.
@@ -42,9 +43,12 @@ pub enum SysctlError {
 }
 
 /// The settings that this process changed; given back by [`Sysctls::restore`] or when dropped.
+///
+/// What they were is remembered in a file, so that the successor of a killed daemon knows it.
 #[derive(Debug)]
 pub struct Sysctls {
     changed: Vec<Changed>,
+    memory: PathBuf,
 }
 
 #[derive(Debug)]
@@ -55,20 +59,37 @@ struct Changed {
 }
 
 impl Sysctls {
-    /// Sets what Postern needs in this thread's network namespace.
+    /// Sets what Postern needs in this thread's network namespace. `memory` is where old values are remembered.
     ///
     /// # Errors
     /// A setting that cannot be read or written; those changed before are given back.
-    pub fn apply() -> Result<Self, SysctlError> {
-        let mut sysctls = Self { changed: Vec::new() };
-        for (name, new) in SET {
-            let old = read(name)?;
-            if old != new {
-                write(name, new)?;
-                sysctls.changed.push(Changed { name, old, new });
+    pub fn apply(memory: &Path) -> Result<Self, SysctlError> {
+        let left = recall(memory);
+        let mut sysctls = Self { changed: Vec::new(), memory: memory.to_owned() };
+        for (name, new, only_if_off) in SET {
+            let now = read(name)?;
+            let old = left.iter().find(|(left, _)| left == name).map(|(_, old)| old.clone());
+            match old {
+                // A killed predecessor set it.
+                Some(old) if now == new => sysctls.changed.push(Changed { name, old, new }),
+                _ if now == new || (only_if_off && now != "0") => {}
+                _ => {
+                    sysctls.changed.push(Changed { name, old: now, new });
+                    sysctls.remember();
+                    write(name, new)?;
+                }
             }
         }
         Ok(sysctls)
+    }
+
+    /// Without the file only a kill is harder to clean up after.
+    fn remember(&self) {
+        let lines: String =
+            self.changed.iter().map(|changed| format!("{}={}\n", changed.name, changed.old)).collect();
+        if let Err(error) = fs::write(&self.memory, lines) {
+            tracing::warn!("{}: old kernel settings are not remembered: {error}", self.memory.display());
+        }
     }
 
     /// Gives the old values back, except where somebody else has changed them since. A second call does nothing.
@@ -77,8 +98,18 @@ impl Sysctls {
     /// The first setting that cannot be read or written; the others are still tried.
     pub fn restore(&mut self) -> Result<(), SysctlError> {
         let results: Vec<_> = self.changed.drain(..).map(|changed| changed.restore()).collect();
+        let _absent = fs::remove_file(&self.memory);
         results.into_iter().collect()
     }
+}
+
+/// What a killed daemon remembered: names and old values.
+fn recall(memory: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(memory).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, old)| (name.to_owned(), old.to_owned()))
+        .collect()
 }
 
 impl Changed {
@@ -95,44 +126,6 @@ impl Drop for Sysctls {
     }
 }
 
-/// One setting, as `postern check` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advice {
-    /// In dotted form.
-    pub name: &'static str,
-    /// What it is now; `None` if it cannot be read.
-    pub value: Option<String>,
-    /// What it should be.
-    pub wanted: &'static str,
-    /// What goes wrong otherwise, and who sets it.
-    pub why: &'static str,
-}
-
-impl Advice {
-    /// Whether nothing needs doing.
-    #[must_use]
-    pub fn is_met(&self) -> bool {
-        self.value.as_deref() == Some(self.wanted)
-    }
-}
-
-/// The settings that matter to a gateway, good ones too. Nothing is changed.
-#[must_use]
-pub fn advice() -> Vec<Advice> {
-    let mut all = vec![
-        (
-            MIGRATE,
-            "1",
-            "a closing listener hands its half-open connections on; `postern run` sets and restores it",
-        ),
-        ("net.ipv4.ip_forward", "1", "a gateway forwards IPv4; set it in /etc/sysctl.d"),
-    ];
-    if routing::kernel_has_ipv6() {
-        all.push(("net.ipv6.conf.all.forwarding", "1", "a gateway forwards IPv6; set it in /etc/sysctl.d"));
-    }
-    all.into_iter().map(|(name, wanted, why)| Advice { name, value: read(name).ok(), wanted, why }).collect()
-}
-
 /// A setting's value without white space around it. As with sysctl(8), dots separate unless the name holds a slash
 /// (`net/ipv6/conf/eth0.10/disable_ipv6`).
 ///
@@ -144,12 +137,17 @@ pub fn read(name: &str) -> Result<String, SysctlError> {
         .map_err(|source| SysctlError::Read { name: name.to_owned(), source })
 }
 
-fn write(name: &'static str, value: &str) -> Result<(), SysctlError> {
+fn write(name: &str, value: &str) -> Result<(), SysctlError> {
     fs::write(path(name), value).map_err(|source| SysctlError::Write {
-        name,
+        name: name.to_owned(),
         value: value.to_owned(),
         source,
     })
+}
+
+/// Write a setting of a device of ours, unless it has the value.
+pub(super) fn set(name: &str, value: &str) -> Result<(), SysctlError> {
+    if read(name)? == value { Ok(()) } else { write(name, value) }
 }
 
 fn path(name: &str) -> PathBuf {

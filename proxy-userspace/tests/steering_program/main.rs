@@ -12,6 +12,7 @@ mod lab;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use postern::steering::classifier::Hook;
 use postern::steering::program::{Program, ProgramError};
 use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
@@ -23,7 +24,7 @@ const PORTS: [u16; 2] = [143, 993];
 
 fn load() -> Program {
     match std::env::var_os("POSTERN_BPF_OBJECT") {
-        Some(path) => Program::load_from(&std::fs::read(path).unwrap()),
+        Some(path) => Program::load_from(&std::fs::read(path).unwrap(), Hook::of_this_kernel()),
         None => Program::load(),
     }
     .unwrap()
@@ -32,7 +33,7 @@ fn load() -> Program {
 /// Attached on the gateway, with `lan0` as ingress and no listener.
 fn program(lab: &Lab) -> Program {
     let mut program = load();
-    program.set_ingress(&[lab.index("lan0")]).unwrap();
+    program.set_ingress(&[(lab.index("lan0"), 0)]).unwrap();
     lab.gateway.run(|| program.attach()).unwrap();
     program
 }
@@ -42,7 +43,7 @@ fn steering(lab: &Lab) -> (Program, [Socket; 2]) {
     let mut program = program(lab);
     let listeners = FAMILIES.map(|family| lab.gateway.transparent(family, 0));
     for (family, listener) in FAMILIES.into_iter().zip(&listeners) {
-        program.add_listener(family, 0, listener).unwrap();
+        program.add_listener(0, family, 0, listener).unwrap();
     }
     (program, listeners)
 }
@@ -138,13 +139,13 @@ fn a_listener_that_the_kernel_refuses_drops_the_packet_until_another_takes_it() 
     let mut program = program(&lab);
     let server = lab.server.serve(SERVER[1], 143);
     let wrong = lab.gateway.transparent(Family::V4, 0);
-    program.add_listener(Family::V6, 0, &wrong).unwrap();
+    program.add_listener(0, Family::V6, 0, &wrong).unwrap();
     assert!(lab.client.is_refused(SERVER[1], 143));
     assert_eq!((waiting(&wrong), waiting(&server)), (0, 0));
     assert_counted(&program, &[(Exit::AssignFailed, 1)]);
 
     let right = lab.gateway.transparent(Family::V6, 0);
-    program.add_listener(Family::V6, WORKERS_MAX - 1, &right).unwrap();
+    program.add_listener(0, Family::V6, WORKERS_MAX - 1, &right).unwrap();
     assert_talks(&mut lab.client.connect(SERVER[1], 143).unwrap(), &right);
     assert_counted(&program, &[(Exit::Steered6, 1), (Exit::AssignFailed, 1)]);
 }
@@ -155,7 +156,7 @@ fn a_closed_listener_gives_way_to_the_next_slot_and_the_last_one_to_nobody() {
     let (mut program, [first, _v6]) = steering(&lab);
     // Another port is another reuseport group, so that the kernel cannot spread over both.
     let second = lab.gateway.transparent(Family::V4, 0);
-    program.add_listener(Family::V4, 5, &second).unwrap();
+    program.add_listener(0, Family::V4, 5, &second).unwrap();
     assert_talks(&mut lab.client.connect(SERVER[0], 993).unwrap(), &first);
     assert_eq!(waiting(&second), 0);
     drop(first);
@@ -172,8 +173,8 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
     let mut program = program(&lab);
     let first = lab.gateway.transparent(Family::V4, 0);
     let second = lab.gateway.transparent(Family::V4, port(&first));
-    program.add_listener(Family::V4, 0, &first).unwrap();
-    program.add_listener(Family::V4, 1, &second).unwrap();
+    program.add_listener(0, Family::V4, 0, &first).unwrap();
+    program.add_listener(0, Family::V4, 1, &second).unwrap();
     let connect = || {
         let connected: Vec<_> =
             (0..CONNECTIONS).map(|_| lab.client.connect(SERVER[0], 143).unwrap()).collect();
@@ -195,11 +196,11 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
 fn new_interfaces_replace_old_ones() {
     let lab = Lab::new();
     let (mut program, [v4, _v6]) = steering(&lab);
-    program.set_ingress(&[lab.index("wan0")]).unwrap();
+    program.set_ingress(&[(lab.index("wan0"), 0)]).unwrap();
     let local = lab.gateway.serve(GATEWAY_LAN[0], 143);
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &local);
     assert_talks(&mut lab.server.connect(GATEWAY_WAN[0], 143).unwrap(), &v4);
-    program.set_ingress(&[lab.index("lan0"), lab.index("wan0")]).unwrap();
+    program.set_ingress(&[(lab.index("lan0"), 0), (lab.index("wan0"), 0)]).unwrap();
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &v4);
     program.set_ingress(&[]).unwrap();
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &local);
@@ -228,22 +229,22 @@ fn what_the_maps_cannot_hold_is_named_with_its_remedy() {
     require_root();
     let mut program = load();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = program.add_listener(Family::V4, WORKERS_MAX, &listener).unwrap_err();
+    let error = program.add_listener(0, Family::V4, WORKERS_MAX, &listener).unwrap_err();
     assert!(error.to_string().contains("steering.workers"), "{error}");
-    let many: Vec<u32> = (1..=INGRESS_MAX + 1).collect();
+    let many: Vec<(u32, u32)> = (0..=INGRESS_MAX).map(|number| (number + 1, number)).collect();
     let error = program.set_ingress(&many).unwrap_err();
     assert!(error.to_string().contains("steering.ingress"), "{error}");
     program.set_ingress(&many[1..]).unwrap();
     program.set_ingress(&many[..INGRESS_MAX as usize]).unwrap();
     let deaf = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let error = program.add_listener(Family::V4, 3, &deaf).unwrap_err();
+    let error = program.add_listener(0, Family::V4, 3, &deaf).unwrap_err();
     assert!(error.to_string().contains("must be a TCP socket that listens"), "{error}");
     assert!(error.to_string().contains("worker 3"), "{error}");
 }
 
 #[test]
 fn an_object_that_is_not_ours_is_refused() {
-    let error = Program::load_from(b"not an object").unwrap_err();
+    let error = Program::load_from(b"not an object", Hook::Tcx).unwrap_err();
     assert!(matches!(error, ProgramError::Unreadable(_)), "{error}");
     assert!(error.to_string().contains("cargo xtask ebpf"), "{error}");
 }

@@ -1,0 +1,89 @@
+//! Steering is kept as installed: what others take away is put back at once, and said aloud.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use proxy_ebpf::Intake;
+use tokio::time::{sleep, timeout};
+
+use crate::steering::upkeep::{Repair, Steering};
+use crate::steering::watch::Watch;
+
+/// While something cannot be put back, it is tried again this often; otherwise only events lead to a look.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Answer the kernel's news until the future is dropped.
+pub(super) async fn keep(steering: &RefCell<Steering>, mut watch: Watch, began: Repair) -> ! {
+    let mut absent = Vec::new();
+    tell_absent(&mut absent, began.absent);
+    let mut amiss: Option<String> = None;
+    loop {
+        let news = match amiss {
+            Some(_) => timeout(RETRY, watch.news()).await.unwrap_or(Ok(())),
+            None => watch.news().await,
+        };
+        if let Err(error) = news {
+            tracing::error!(%error, "the kernel's events cannot be read; subscribing again");
+            sleep(RETRY).await;
+            if let Ok(again) = Watch::open() {
+                watch = again;
+            }
+        }
+        let mut steering = steering.borrow_mut();
+        match steering.repair() {
+            Ok(repair) => {
+                if amiss.take().is_some() {
+                    tracing::info!("steering is whole again");
+                }
+                if !repair.put_back.is_empty() {
+                    tracing::error!(
+                        repairs = steering.repairs(),
+                        "steering was disturbed from outside; put back: {}",
+                        repair.put_back.join("; ")
+                    );
+                }
+                tell_absent(&mut absent, repair.absent);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                // Once per fault, however long it lasts.
+                if amiss.as_ref() != Some(&error) {
+                    tracing::error!(
+                        "steering was disturbed and cannot be put back, mail may be refused or pass: {error}; trying \
+                         again every {} s",
+                        RETRY.as_secs()
+                    );
+                }
+                amiss = Some(error);
+            }
+        }
+    }
+}
+
+fn tell_absent(told: &mut Vec<String>, absent: Vec<String>) {
+    for name in absent.iter().filter(|name| !told.contains(name)) {
+        tracing::warn!("interface {name} is not there: it is served as soon as it appears");
+    }
+    for name in told.iter().filter(|name| !absent.contains(name)) {
+        tracing::info!("interface {name} is there and served");
+    }
+    *told = absent;
+}
+
+/// There is no room for new connections, or there is again.
+pub(super) fn make_room(steering: &RefCell<Steering>, full: bool) {
+    let mut steering = steering.borrow_mut();
+    let changed = if full { steering.refuse() } else { steering.set_intake(Intake::Take) };
+    match (changed, steering.intake()) {
+        (Err(error), _) => tracing::error!("new connections are treated as before: {error}"),
+        (Ok(()), Intake::Take) => tracing::info!("there is room again: new connections are taken"),
+        (Ok(()), Intake::Drop) => {
+            tracing::error!("no room: new connections are dropped (on_exit = \"closed\") until sessions end");
+        }
+        (Ok(()), Intake::Pass) => {
+            tracing::error!(
+                "no room: new connections pass UNINSPECTED (on_exit = \"open\") until sessions end"
+            );
+        }
+    }
+}

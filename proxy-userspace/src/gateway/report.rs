@@ -1,0 +1,84 @@
+//! What `postern status` is told.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use proxy_ebpf::{Class, Exit, Intake};
+
+use super::crew::Crew;
+use super::worker::Shared;
+use crate::admin::{InterfaceStatus, SessionsStatus, Status, SteeringStatus};
+use crate::record::Records;
+use crate::steering::device::DEVICE;
+use crate::steering::routing;
+use crate::steering::upkeep::Steering;
+
+/// What does not change while the daemon runs.
+pub(super) struct Origin {
+    pub(super) started: String,
+    pub(super) path: PathBuf,
+}
+
+/// All of it, as it is now.
+pub(super) fn status(
+    origin: &Origin,
+    steering: &Steering,
+    crew: &Crew,
+    shared: &Shared,
+    records: &Records,
+) -> Status {
+    let held = routing::installed().unwrap_or_default();
+    let numbers = shared.admission.numbers();
+    let settings = &shared.policy.load().config.steering;
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started: origin.started.clone(),
+        config: origin.path.clone(),
+        on_exit: settings.on_exit.as_str().to_owned(),
+        source: settings.source.as_str().to_owned(),
+        workers: crew.workers(),
+        listeners: crew.listeners(),
+        steering: steering_status(steering),
+        rules: held.rules,
+        routes: held.routes,
+        sessions: SessionsStatus {
+            active: numbers.active,
+            limit: numbers.limit,
+            accepted_total: numbers.accepted,
+            refused_total: numbers.refused_total,
+            refused_client: numbers.refused_client,
+            refused_egress: shared.egress_refused.load(Ordering::Relaxed),
+        },
+        records_lost: records.lost(),
+    }
+}
+
+fn steering_status(steering: &Steering) -> SteeringStatus {
+    let program = steering.program();
+    let exits = program.counters().unwrap_or_default();
+    let classes = program.classes().unwrap_or_default();
+    let interfaces = steering.interfaces().unwrap_or_default();
+    SteeringStatus {
+        program_id: program.id().unwrap_or_default(),
+        hook: program.hook().as_str().to_owned(),
+        device: DEVICE.to_owned(),
+        intake: match steering.intake() {
+            Intake::Take => "steered",
+            Intake::Pass => "pass uninspected",
+            Intake::Drop => "dropped",
+        }
+        .to_owned(),
+        interfaces: interfaces
+            .iter()
+            .map(|interface| InterfaceStatus {
+                name: interface.name.as_str().to_owned(),
+                side: interface.side.as_str().to_owned(),
+                index: interface.index,
+            })
+            .collect(),
+        counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(exits).collect(),
+        classes: Class::ALL.iter().map(|class| class.name().to_owned()).zip(classes).collect(),
+        repairs: steering.repairs(),
+    }
+}

@@ -1,0 +1,134 @@
+//! The socket to the server, from the address that `steering.source` says.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use proxy_ebpf::UPSTREAM_MARK;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::accept::keep_alive;
+use crate::config::Source;
+use crate::failure::Cause;
+use crate::words::{ClientAddr, OriginalDst};
+
+/// Ports beside a client's address. Never the client's own, and from where systems choose none for their clients
+/// (Linux from 32768, IANA and most others from 49152): a client's own connection to the server with the same port
+/// would be one entry of conntrack with ours. Above the ports that services listen on by habit.
+const OWN_PORTS: RangeInclusive<u16> = 10_000..=32_767;
+/// With half of the ports towards a server taken, all of these fail once in four billion connections.
+const PORT_ATTEMPTS_MAX: u32 = 32;
+
+/// Connect to the server, within `bound`.
+///
+/// # Errors
+/// What the kernel or the network says, no port left, or a client's address that means nothing beyond its link.
+pub async fn connect(
+    destination: OriginalDst,
+    client: ClientAddr,
+    source: Source,
+    bound: Duration,
+) -> Result<TcpStream, Cause> {
+    let connecting = async {
+        match source {
+            Source::Gateway => from_gateway(destination.0).await,
+            Source::Client => from_client(destination.0, client).await,
+        }
+    };
+    let connected = timeout(bound, connecting).await;
+    let socket = connected.unwrap_or_else(|_| Err(Cause::Connect(io::ErrorKind::TimedOut.into())))?;
+    keep_alive(&socket);
+    Ok(socket)
+}
+
+async fn from_gateway(destination: SocketAddr) -> Result<TcpStream, Cause> {
+    let socket = marked(destination).map_err(Cause::Connect)?;
+    connected(socket, destination).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Cause::NoPortsLeft(Source::Gateway),
+        _ => Cause::Connect(error),
+    })
+}
+
+async fn from_client(destination: SocketAddr, client: ClientAddr) -> Result<TcpStream, Cause> {
+    let address = client.ip().to_canonical();
+    if is_link_local(address) {
+        return Err(Cause::ClientLinkLocal { address });
+    }
+    for _ in 0..PORT_ATTEMPTS_MAX {
+        let port = own_port(client.0.port()).map_err(Cause::Connect)?;
+        let socket = marked(destination).map_err(Cause::Connect)?;
+        let attempt = match bind(&socket, SocketAddr::new(address, port)) {
+            Ok(()) => connected(socket, destination).await,
+            Err(error) => Err(error),
+        };
+        match attempt {
+            Ok(stream) => return Ok(stream),
+            // A listener of this machine has the port, or a session of ours has it towards this server.
+            Err(error) if is_taken(&error) => {}
+            Err(error) => return Err(Cause::Connect(error)),
+        }
+    }
+    Err(Cause::NoPortsLeft(Source::Client))
+}
+
+/// The mark is there before the first packet.
+fn marked(destination: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_mark(UPSTREAM_MARK)?;
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    // Otherwise a session would keep services of this machine from listening on its port on all addresses.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+async fn connected(socket: Socket, destination: SocketAddr) -> io::Result<TcpStream> {
+    TcpSocket::from_std_stream(StdStream::from(socket)).connect(destination).await
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// At random (RFC 6056), and never the client's.
+fn own_port(client: u16) -> io::Result<u16> {
+    let span = OWN_PORTS.end().abs_diff(*OWN_PORTS.start());
+    let mut octets = [0; 4];
+    aws_lc_rs::rand::fill(&mut octets).map_err(|_| io::Error::other("no randomness for a port"))?;
+    // The client's own port, where it lies in the range, is passed over by counting on from it.
+    let offset = u32::from_be_bytes(octets) % u32::from(span);
+    let port = OWN_PORTS.start().saturating_add(u16::try_from(offset).unwrap_or(0));
+    Ok(if OWN_PORTS.contains(&client) && port >= client { port.saturating_add(1) } else { port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_in_the_range_and_never_the_clients() {
+        for client in [1, 9_999, 10_000, 10_001, 20_000, 32_767, 32_768, 65_535] {
+            for _ in 0..100_000 {
+                let port = own_port(client).unwrap();
+                assert!(OWN_PORTS.contains(&port) && port != client, "{port} for {client}");
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One rule or route: the kernel's message for it, its identity, and its words in the language of `ip`.
+
+use std::fmt;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
+use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
+use proxy_ebpf::{DELIVER_MARK, Family};
+use rustix::io::Errno;
+
+use super::device::DEVICE;
+use super::netlink::Netlink;
+use super::routing::{PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, name_of};
+
+/// What routes to nowhere weigh: more than the local route, whatever its family's default is.
+const BLACKHOLE_METRIC: u32 = 0x7fff_ffff;
+/// What the local route weighs; IPv6 has no 0.
+const LOCAL_METRIC: u32 = 1;
+
+/// One thing to install, as the kernel's own message.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    Rule(RuleMessage),
+    Route(RouteMessage),
+}
+
+/// What makes an entry this one and no other, among Postern's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Rule { family: AddressFamily, preference: u32, interface: String, mark: u32, port: u16 },
+    Route { family: AddressFamily, kind: RouteType, device: u32, metric: u32 },
+}
+
+impl Entry {
+    /// What a whole port's mail from an ingress follows.
+    pub(super) fn port_rule(family: Family, ingress: &str, port: u16) -> Self {
+        Self::rule(
+            family,
+            ingress,
+            [
+                RuleAttribute::IpProtocol(IpProtocol::Tcp),
+                RuleAttribute::DestinationPortRange(RulePortRange { start: port, end: port }),
+            ],
+        )
+    }
+
+    /// What the classifier's mark leads to. It names the interface: a reverse-path check that carries the mark asks
+    /// as if from loopback, and must not find this rule (`nft_fib6_flowi_init` in net/ipv6/netfilter/nft_fib_ipv6.c).
+    pub(super) fn mark_rule(family: Family, interface: &str) -> Self {
+        Self::rule(
+            family,
+            interface,
+            [RuleAttribute::FwMark(DELIVER_MARK), RuleAttribute::FwMask(DELIVER_MARK)],
+        )
+    }
+
+    fn rule(family: Family, interface: &str, selector: [RuleAttribute; 2]) -> Self {
+        let mut rule = RuleMessage::default();
+        rule.header.family = address_family(family);
+        rule.header.action = RuleAction::ToTable;
+        rule.attributes = vec![
+            RuleAttribute::Priority(RULE_PREFERENCE),
+            RuleAttribute::Table(TABLE),
+            RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+            RuleAttribute::Iifname(interface.to_owned()),
+        ];
+        rule.attributes.extend(selector);
+        Self::Rule(rule)
+    }
+
+    /// Everything is delivered here, as long as the device lives.
+    pub(super) fn local_route(family: Family, device: u32) -> Self {
+        let mut route = route(family, RouteType::Local, LOCAL_METRIC);
+        route.attributes.push(RouteAttribute::Oif(device));
+        Self::Route(route)
+    }
+
+    /// Where mail ends when the local route is gone and policy says that it may not pass.
+    pub(super) fn blackhole(family: Family) -> Self {
+        Self::Route(route(family, RouteType::BlackHole, BLACKHOLE_METRIC))
+    }
+
+    pub(super) const fn is_rule(&self) -> bool {
+        matches!(self, Self::Rule(_))
+    }
+
+    /// Whether Postern installed it.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Rule(rule) => {
+                rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
+                    && rule.attributes.contains(&RuleAttribute::Table(TABLE))
+            }
+            Self::Route(route) => {
+                route.header.protocol == RouteProtocol::Other(PROTOCOL)
+                    && route.attributes.contains(&RouteAttribute::Table(TABLE))
+            }
+        }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Rule(rule) => rule_key(rule),
+            Self::Route(route) => route_key(route),
+        }
+    }
+
+    pub(super) fn add(&self, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        let (call, message) = match self {
+            Self::Rule(rule) => ("RTM_NEWRULE", RouteNetlinkMessage::NewRule(rule.clone())),
+            Self::Route(route) => ("RTM_NEWROUTE", RouteNetlinkMessage::NewRoute(route.clone())),
+        };
+        netlink
+            .change(message, NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(|source| RoutingError::netlink(call, self.to_string(), source))
+    }
+
+    /// Whether it was there.
+    pub(super) fn delete(&self, netlink: &mut Netlink) -> Result<bool, RoutingError> {
+        let (call, message) = match self {
+            Self::Rule(rule) => ("RTM_DELRULE", RouteNetlinkMessage::DelRule(rule.clone())),
+            Self::Route(route) => ("RTM_DELROUTE", RouteNetlinkMessage::DelRoute(route.clone())),
+        };
+        match netlink.change(message, 0) {
+            Ok(()) => Ok(true),
+            // Rules answer ENOENT, routes ESRCH, and a table that lost its last route may be gone altogether.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => {
+                Ok(false)
+            }
+            Err(source) => Err(RoutingError::netlink(call, self.to_string(), source)),
+        }
+    }
+}
+
+fn route(family: Family, kind: RouteType, metric: u32) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = address_family(family);
+    route.header.protocol = RouteProtocol::Other(PROTOCOL);
+    route.header.scope = match (family, kind) {
+        (Family::V4, RouteType::Local) => RouteScope::Host,
+        _ => RouteScope::Universe,
+    };
+    route.header.kind = kind;
+    route.attributes = vec![RouteAttribute::Table(TABLE), RouteAttribute::Priority(metric)];
+    route
+}
+
+fn rule_key(rule: &RuleMessage) -> Key {
+    let (mut preference, mut interface, mut mark, mut port) = (0, String::new(), 0, 0);
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Priority(value) => preference = *value,
+            RuleAttribute::Iifname(name) => interface.clone_from(name),
+            RuleAttribute::FwMark(value) => mark = *value,
+            RuleAttribute::DestinationPortRange(range) => port = range.start,
+            _ => {}
+        }
+    }
+    Key::Rule { family: rule.header.family, preference, interface, mark, port }
+}
+
+fn route_key(route: &RouteMessage) -> Key {
+    let (mut device, mut metric) = (0, 0);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => device = *index,
+            RouteAttribute::Priority(value) => metric = *value,
+            _ => {}
+        }
+    }
+    // IPv6 shows a blackhole on loopback.
+    if route.header.kind == RouteType::BlackHole {
+        device = 0;
+    }
+    Key::Route { family: route.header.address_family, kind: route.header.kind, device, metric }
+}
+
+pub(super) const fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => write_rule(f, rule),
+            Self::Route(route) => write_route(f, route),
+        }
+    }
+}
+
+fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
+    write!(f, "ip {} rule", option(rule.header.family))?;
+    let mask = rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::FwMask(mask) => Some(*mask),
+        _ => None,
+    });
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Priority(preference) => write!(f, " pref {preference}")?,
+            RuleAttribute::Iifname(name) => write!(f, " iif {name}")?,
+            RuleAttribute::FwMark(mark) => write!(f, " fwmark {mark:#x}/{:#x}", mask.unwrap_or(u32::MAX))?,
+            RuleAttribute::IpProtocol(IpProtocol::Tcp) => f.write_str(" ipproto tcp")?,
+            RuleAttribute::DestinationPortRange(range) if range.start == range.end => {
+                write!(f, " dport {}", range.start)?;
+            }
+            RuleAttribute::DestinationPortRange(range) => write!(f, " dport {}-{}", range.start, range.end)?,
+            _ => {}
+        }
+    }
+    write!(f, " lookup {TABLE} protocol {PROTOCOL}")?;
+    // The interface is away; the kernel attaches the rule again when one of that name appears.
+    if rule.header.flags.contains(RuleFlags::IifDetached) { f.write_str(" [detached]") } else { Ok(()) }
+}
+
+fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteMessage) -> fmt::Result {
+    write!(f, "ip {} route", option(route.header.address_family))?;
+    let Key::Route { kind, device, metric, .. } = route_key(route) else { return Ok(()) };
+    match kind {
+        RouteType::Local => {
+            let name = name_of(device).unwrap_or_else(|| DEVICE.to_owned());
+            write!(f, " local default dev {name}")?;
+        }
+        RouteType::BlackHole => f.write_str(" blackhole default")?,
+        other => write!(f, " {other:?} default")?,
+    }
+    write!(f, " metric {metric} table {TABLE} protocol {PROTOCOL}")
+}
+
+fn option(family: AddressFamily) -> &'static str {
+    if family == AddressFamily::Inet6 { "-6" } else { "-4" }
+}

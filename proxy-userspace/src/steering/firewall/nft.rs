@@ -1,0 +1,103 @@
+//! Running `nft -j list ruleset` in the network namespace of the calling thread, within bounds.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{FirewallError, Ruleset};
+
+/// nft answers in milliseconds, and in a second for lists of a hundred thousand addresses.
+pub(super) const RUN_SECONDS_MAX: u64 = 5;
+/// A hundred thousand addresses take some 4 MiB.
+pub(super) const JSON_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// An error of nft is a line or two.
+const STDERR_OCTETS_MAX: usize = 4096;
+/// How often an nft that closed its output is looked at until it has ended.
+const END_POLL: Duration = Duration::from_millis(5);
+/// Services often run without the administrator's directories in PATH.
+const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
+
+/// The rules of this thread's network namespace.
+///
+/// # Errors
+/// There is no nft, it may not look (it needs `CAP_NET_ADMIN`), or it does not answer as expected.
+pub(crate) fn read_ruleset() -> Result<Ruleset, FirewallError> {
+    let mut nft = start()?;
+    let answer = answer(&mut nft);
+    if answer.is_err() {
+        // It may be ending by itself: then there is nothing to kill.
+        let _ = nft.kill();
+        let _ = nft.wait();
+    }
+    Ruleset::parse(&answer?)
+}
+
+/// The tables of iptables-legacy in this thread's network namespace, which nft does not show.
+pub(crate) fn read_legacy() -> Vec<String> {
+    let read = |file| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    let named = |program: &str, file| -> Vec<String> {
+        read(file).split_whitespace().map(|table| format!("{program} {table}")).collect()
+    };
+    let mut tables = named("iptables-legacy", "ip_tables_names");
+    tables.extend(named("ip6tables-legacy", "ip6_tables_names"));
+    tables
+}
+
+fn start() -> Result<Child, FirewallError> {
+    for program in PROGRAMS {
+        let mut command = Command::new(program);
+        command.args(["-j", "list", "ruleset"]).env("LC_ALL", "C");
+        match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            started => return started.map_err(|source| FirewallError::Run { source }),
+        }
+    }
+    Err(FirewallError::NoNft)
+}
+
+fn answer(nft: &mut Child) -> Result<Vec<u8>, FirewallError> {
+    let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS_MAX);
+    let said = reader(nft.stderr.take(), STDERR_OCTETS_MAX);
+    let json = received(&reader(nft.stdout.take(), JSON_OCTETS_MAX + 1), deadline)?;
+    if json.len() > JSON_OCTETS_MAX {
+        return Err(FirewallError::TooLong);
+    }
+    let status = ended(nft, deadline)?;
+    if status.success() {
+        return Ok(json);
+    }
+    let said = received(&said, deadline).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).lines().next().unwrap_or("nothing on stderr").to_owned();
+    Err(FirewallError::Refused { status, said })
+}
+
+/// Both outputs are read at once, or nft could block on the one while we wait for the other.
+fn reader(output: Option<impl Read + Send + 'static>, octets: usize) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut read = Vec::new();
+        let limit = u64::try_from(octets).unwrap_or(u64::MAX);
+        let result = output.map_or(Ok(0), |output| output.take(limit).read_to_end(&mut read));
+        // The receiver is gone when nft took too long.
+        let _ = sender.send(result.map(|_| read));
+    });
+    receiver
+}
+
+fn received(from: &mpsc::Receiver<io::Result<Vec<u8>>>, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let result = from.recv_timeout(left).map_err(|_| FirewallError::TimedOut)?;
+    result.map_err(|source| FirewallError::Run { source })
+}
+
+fn ended(nft: &mut Child, deadline: Instant) -> Result<ExitStatus, FirewallError> {
+    loop {
+        match nft.try_wait().map_err(|source| FirewallError::Run { source })? {
+            Some(status) => return Ok(status),
+            None if Instant::now() >= deadline => return Err(FirewallError::TimedOut),
+            None => thread::sleep(END_POLL),
+        }
+    }
+}

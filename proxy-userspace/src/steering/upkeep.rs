@@ -1,0 +1,220 @@
+//! Everything that Postern holds in the kernel: installed in order, put back when others take it away, and given back
+//! as `on_exit` says.
+
+use proxy_ebpf::{INGRESS_MAX, Intake};
+
+use super::classifier::Place;
+use super::device::{DEVICE, Device, DeviceError};
+use super::program::{Program, ProgramError};
+use super::routing::{self, Changes, RoutingError, Wanted, interface_index};
+use crate::config::{InterfaceName, OnExit, Source, Steering as Settings};
+use crate::words::Side;
+
+/// Why steering could not be installed or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum SteeringError {
+    /// The programs.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The TUN device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Rules and routes.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+}
+
+/// What was not as it should be, and is again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// In words: entries as `ip` writes them, interfaces by name.
+    pub put_back: Vec<String>,
+    /// Was Postern's and not wanted: what a predecessor with another configuration left.
+    pub removed: Vec<String>,
+    /// Configured interfaces that are not there.
+    pub absent: Vec<String>,
+}
+
+/// A configured interface, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// As configured.
+    pub name: InterfaceName,
+    /// Downstream for an ingress, upstream for an egress.
+    pub side: Side,
+    /// Its index now, if it is there.
+    pub index: Option<u32>,
+}
+
+/// Steering at work. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
+pub struct Steering {
+    settings: Settings,
+    /// Dropped before the program: while the route is there, packets must meet it.
+    device: Device,
+    program: Program,
+    intake: Intake,
+    repairs: u64,
+}
+
+impl Steering {
+    /// Attach the programs and make mail local, in this order, so that no packet is made local before somebody takes
+    /// it. Leftovers of a killed predecessor are taken over where they fit and removed where they do not. The
+    /// listeners are in the program already.
+    ///
+    /// # Errors
+    /// What the kernel refuses. What was installed before it is what a kill would leave.
+    pub fn install(settings: Settings, mut program: Program) -> Result<(Self, Repair), SteeringError> {
+        let interfaces = interfaces(&settings)?;
+        for interface in interfaces.iter().filter_map(Interface::place) {
+            super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
+        }
+        program.set_returning(settings.source == Source::Client)?;
+        program.attach()?;
+        let device = Device::open()?;
+        let mut steering = Self { settings, device, program, intake: Intake::Take, repairs: 0 };
+        let repair = steering.look()?;
+        Ok((steering, repair))
+    }
+
+    /// Look at all of it, and put back what is missing. Counts every thing that it puts back.
+    ///
+    /// # Errors
+    /// The kernel's refusal; what came before it is done.
+    pub fn repair(&mut self) -> Result<Repair, SteeringError> {
+        let repair = self.look()?;
+        self.repairs += u64::try_from(repair.put_back.len()).unwrap_or(u64::MAX);
+        Ok(repair)
+    }
+
+    fn look(&mut self) -> Result<Repair, SteeringError> {
+        let interfaces = interfaces(&self.settings)?;
+        let mut repair = Repair::default();
+        let missing = interfaces.iter().filter(|interface| interface.index.is_none());
+        repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
+        let numbered: Vec<(u32, u32)> = interfaces
+            .iter()
+            .filter(|interface| interface.side == Side::Downstream)
+            .zip(0..INGRESS_MAX)
+            .filter_map(|(interface, number)| Some((interface.index?, number)))
+            .collect();
+        self.program.set_ingress(&numbered)?;
+        let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
+        let classified = self.program.classify(&places)?;
+        repair
+            .put_back
+            .extend(classified.iter().map(|place| format!("classifier on {}", place.name.as_str())));
+        if !self.device.is_there() {
+            self.device = Device::open()?;
+            repair.put_back.push(format!("device {DEVICE}"));
+        }
+        self.device.raise()?;
+        let changes = self.route()?;
+        repair.put_back.extend(changes.added);
+        repair.removed = changes.removed;
+        Ok(repair)
+    }
+
+    fn route(&self) -> Result<Changes, RoutingError> {
+        let device = Some(self.device.index());
+        let ports = self.intake != Intake::Pass;
+        routing::reconcile(&Wanted { settings: &self.settings, device, ports })
+    }
+
+    /// What becomes of new connections; those that exist go on.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set_intake(&mut self, intake: Intake) -> Result<(), SteeringError> {
+        let before = std::mem::replace(&mut self.intake, intake);
+        if intake == Intake::Pass {
+            // First the marks, then the ports: connections that exist must always be led here by one of them.
+            self.program.set_intake(intake)?;
+            self.route()?;
+        } else {
+            if before == Intake::Pass {
+                self.route()?;
+            }
+            self.program.set_intake(intake)?;
+        }
+        Ok(())
+    }
+
+    /// What policy says about new connections that cannot be served: while there is no room, while sessions drain.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn refuse(&mut self) -> Result<(), SteeringError> {
+        self.set_intake(match self.settings.on_exit {
+            OnExit::Closed => Intake::Drop,
+            OnExit::Open => Intake::Pass,
+        })
+    }
+
+    /// Give back: everything under `open`; under `closed` all but the rules and the routes to nowhere.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the rest is given back.
+    pub fn release(self) -> Result<(), SteeringError> {
+        let Self { settings, device, program, .. } = self;
+        let routing = match settings.on_exit {
+            // Rules last in the kernel's own order: the route goes with the device, and the blackhole is behind it.
+            OnExit::Closed => {
+                drop(device);
+                routing::reconcile(&Wanted { settings: &settings, device: None, ports: true }).map(drop)
+            }
+            OnExit::Open => {
+                let cleared = routing::clear().map(drop);
+                drop(device);
+                cleared
+            }
+        };
+        drop(program);
+        Ok(routing?)
+    }
+
+    /// The programs, for their listeners and counters.
+    #[must_use]
+    pub const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The programs, to give them other listeners.
+    pub const fn program_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    /// What becomes of new connections now.
+    #[must_use]
+    pub const fn intake(&self) -> Intake {
+        self.intake
+    }
+
+    /// How many things were put back since the start.
+    #[must_use]
+    pub const fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
+    /// The configured interfaces, as they stand.
+    ///
+    /// # Errors
+    /// No socket to ask with.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, RoutingError> {
+        interfaces(&self.settings)
+    }
+}
+
+impl Interface {
+    fn place(&self) -> Option<Place> {
+        Some(Place { name: self.name.clone(), index: self.index?, side: self.side })
+    }
+}
+
+fn interfaces(settings: &Settings) -> Result<Vec<Interface>, RoutingError> {
+    let downstream = settings.ingress.iter().map(|name| (name, Side::Downstream));
+    let upstream = settings.egress.iter().map(|name| (name, Side::Upstream));
+    downstream
+        .chain(upstream)
+        .map(|(name, side)| Ok(Interface { name: name.clone(), side, index: interface_index(name)? }))
+        .collect()
+}

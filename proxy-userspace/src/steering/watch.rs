@@ -1,0 +1,126 @@
+//! News from rtnetlink: what others did to rules, routes, links and filters that Postern stands on.
+//!
+//! An event only says that something may be amiss; what is put back is decided by looking at the kernel again. So a
+//! lost event costs a look, and an event that Postern caused itself finds nothing to do.
+
+use std::io;
+
+use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteAttribute;
+use netlink_packet_route::rule::RuleAttribute;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use tokio::io::unix::AsyncFd;
+
+use super::routing::{PROTOCOL, TABLE};
+use crate::sys;
+
+/// `RTNLGRP_*` of linux/rtnetlink.h: links, filters and qdiscs, routes and rules of both families.
+const GROUPS: [u32; 6] = [1, 4, 7, 8, 11, 19];
+/// Room for a burst: a full table of a router is flushed in fewer octets of events than this, and what does not fit
+/// is reported as lost.
+const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// The kernel's largest datagram (`NLMSG_GOODSIZE` is less).
+const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
+/// Messages start at multiples of this (`NLMSG_ALIGNTO` in linux/netlink.h).
+const ALIGNMENT_BYTES: usize = 4;
+/// `RTM_NEWROUTE` and `RTM_DELROUTE`.
+const ROUTE_EVENTS: [u16; 2] = [24, 25];
+/// Where `rtm_table` stands behind the 16 octets of a netlink header.
+const ROUTE_TABLE_AT: usize = 20;
+/// `RT_TABLE_COMPAT`: the table's number is over 255 and stands in an attribute.
+const TABLE_OVER_255: u8 = 252;
+
+/// A subscription in the network namespace of the thread that opened it.
+pub struct Watch {
+    socket: AsyncFd<Socket>,
+    buffer: Vec<u8>,
+}
+
+impl Watch {
+    /// Subscribe to all that touches links, Postern's rules and its table.
+    ///
+    /// # Errors
+    /// No netlink socket, or no runtime.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        // Best effort: beyond net.core.rmem_max events are reported as lost, and lead to a look all the same.
+        let _smaller = set_socket_recv_buffer_size(&socket, QUEUE_BYTES);
+        socket.bind_auto()?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        let buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        Ok(Self { socket: sys::register(socket)?, buffer })
+    }
+
+    /// Wait until something happened that Postern may have to answer. Events that are here already are taken together.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn news(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let mut concerned = false;
+            loop {
+                self.buffer.clear();
+                match ready.get_inner().recv_from(&mut self.buffer, 0) {
+                    Ok((_, sender)) => {
+                        concerned |=
+                            sender == SocketAddr::new(0, sender.multicast_groups()) && concerns(&self.buffer);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    // Events were lost, so anything may have happened.
+                    Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => concerned = true,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if concerned {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Whether any message of a datagram is about what Postern stands on. What cannot be read might be.
+fn concerns(mut datagram: &[u8]) -> bool {
+    while !datagram.is_empty() {
+        let Ok(header) = NetlinkBuffer::new_checked(datagram) else { return true };
+        let Ok(length) = usize::try_from(header.length()) else { return true };
+        // Routers learn routes by the thousand: those of other tables are not even parsed.
+        let foreign = ROUTE_EVENTS.contains(&header.message_type())
+            && datagram.get(ROUTE_TABLE_AT).is_some_and(|table| *table != TABLE_OVER_255);
+        if !foreign && message_concerns(datagram) {
+            return true;
+        }
+        datagram = datagram.get(length.next_multiple_of(ALIGNMENT_BYTES)..).unwrap_or_default();
+    }
+    false
+}
+
+fn message_concerns(message: &[u8]) -> bool {
+    let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) else { return true };
+    let NetlinkPayload::InnerMessage(message) = message.payload else { return false };
+    match message {
+        RouteNetlinkMessage::DelRule(rule) => {
+            rule.attributes.contains(&RuleAttribute::Table(TABLE))
+                || rule.attributes.iter().any(|attribute| {
+                    matches!(attribute, RuleAttribute::Protocol(protocol) if u8::from(*protocol) == PROTOCOL)
+                })
+        }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.attributes.contains(&RouteAttribute::Table(TABLE))
+        }
+        // Every link's: one that was renamed is told by its new name only.
+        RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => true,
+        RouteNetlinkMessage::DelQueueDiscipline(_) | RouteNetlinkMessage::DelTrafficFilter(_) => true,
+        _ => false,
+    }
+}

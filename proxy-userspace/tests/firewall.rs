@@ -1,0 +1,204 @@
+//! `postern check` against the real nft, each test in a network namespace of its own. Needs root and nftables.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::thread::UnshareFlags;
+
+/// The rules that both sides of a session need, in each family and hook, refused.
+const CLOSED: &str = "
+table inet filter {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iif lo accept
+    ct state invalid drop
+    jump zones
+  }
+  chain zones { iifname vmap { \"lan0\" : jump lan, \"wan0\" : goto wan }; }
+  chain lan { tcp dport 22 accept; }
+  chain wan { meta l4proto { icmp, ipv6-icmp } limit rate 10/second accept; reject with icmpx admin-prohibited; }
+  chain forward { type filter hook forward priority filter; policy drop; }
+  chain output { type filter hook output priority filter; policy drop; oifname lo accept; udp dport 53 accept; }
+}
+table ip mangle {
+  chain prerouting { type filter hook prerouting priority mangle; policy drop; }
+  chain postrouting { type filter hook postrouting priority mangle; policy drop; }
+}
+table ip6 raw {
+  chain prerouting { type filter hook prerouting priority raw; policy drop; }
+  chain output { type filter hook output priority raw; policy drop; }
+}
+";
+
+/// Runs a test in a fresh namespace that has a configuration for `lan0`, `lan1`, `uplink` and `wan0`.
+fn in_namespace(source: &'static str, test: impl FnOnce(&str) + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
+    let thread = std::thread::spawn(move || {
+        enter_new_namespace();
+        let directory = tempfile::tempdir().expect("directory");
+        test(&configured(directory.path(), source));
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe because of CLONE_FILES; CLONE_NEWNET alone changes only this thread"
+)]
+fn enter_new_namespace() {
+    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a new network namespace");
+    run("ip link set lo up");
+}
+
+fn configured(directory: &Path, source: &str) -> String {
+    let config = directory.join("postern.toml");
+    let lines = format!(
+        "[steering]\ningress = [\"lan0\", \"lan1\"]\negress = [\"wan0\", \"uplink\"]\nsource = \"{source}\"\n\
+         [certificates]\nauthority = {{ cert = \"authority.pem\", key = \"authority.key\" }}\n"
+    );
+    std::fs::write(&config, lines).expect("config");
+    let config = config.to_string_lossy().into_owned();
+    assert!(postern(&["ca", "init", "--config", &config]).status.success());
+    config
+}
+
+fn postern(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_postern")).args(arguments).output().expect("postern")
+}
+
+/// A line of a shell, as an operator would paste it.
+fn run(line: &str) {
+    let output = Command::new("sh").args(["-c", line]).output().expect("a shell");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn load(rules: &str) {
+    let mut nft =
+        Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nftables is installed");
+    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "{rules}");
+}
+
+/// What `check` says about the firewall: the lines, and the commands that follow them.
+fn check(config: &str) -> (Vec<String>, Vec<String>) {
+    let output = postern(&["check", "--config", config]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines =
+        said.lines().filter(|line| line.contains("  firewall: ") || line.contains("  source address"));
+    let commands = said.lines().filter(|line| line.starts_with("  nft insert rule "));
+    (lines.map(str::to_owned).collect(), commands.map(|line| line.trim().to_owned()).collect())
+}
+
+#[test]
+fn the_printed_commands_open_a_closed_firewall_and_nothing_is_missing_after() {
+    in_namespace("gateway", |config| {
+        load(CLOSED);
+        let (lines, commands) = check(config);
+        let told = |part: &str| lines.iter().any(|line| line.starts_with("fail") && line.contains(part));
+        for part in [
+            "mail from clients on lan0, lan1 (ports 143, 993, IPv4 and IPv6) is dropped by the policy of inet filter input",
+            "answers of servers on wan0 (ports 143, 993, IPv4 and IPv6) are dropped by inet filter wan handle ",
+            "connections to servers on uplink, wan0 (ports 143, 993, IPv4) are dropped by the policy of ip mangle postrouting",
+            "answers to clients on lan0, lan1 (ports 143, 993, IPv6) are dropped by the policy of ip6 raw output",
+        ] {
+            assert!(told(part), "{part}: {lines:#?}");
+        }
+        commands.iter().for_each(|command| run(command));
+        let (lines, commands) = check(config);
+        assert_eq!(commands, [""; 0]);
+        assert_eq!(lines[0], "ok    firewall: steered mail passes", "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_gateway_without_rules_has_none_in_the_way() {
+    in_namespace("client", |config| {
+        let (lines, _) = check(config);
+        let wanted = [
+            "ok    firewall: no rules in the way",
+            "ok    source address on wan0: not masqueraded",
+            "ok    source address on uplink: not masqueraded",
+        ];
+        assert_eq!(lines, wanted);
+    });
+}
+
+const MASQUERADED: &str = "
+table ip nat { chain postrouting { type nat hook postrouting priority srcnat; oifname wan0 counter masquerade; }
+}
+";
+
+#[test]
+fn masquerading_fails_a_configuration_that_shows_servers_the_client_until_it_is_exempt() {
+    in_namespace("client", |config| {
+        load(MASQUERADED);
+        let (lines, commands) = check(config);
+        assert!(
+            lines.iter().any(|line| line
+                .starts_with("fail  source address on wan0: masqueraded by ip nat postrouting handle ")
+                && line.contains("steering.source = \"gateway\"")),
+            "{lines:#?}"
+        );
+        assert!(lines.iter().any(|line| line == "ok    source address on uplink: not masqueraded"));
+        commands.iter().for_each(|command| run(command));
+        let (lines, _) = check(config);
+        assert!(lines.iter().all(|line| line.starts_with("ok")), "{lines:#?}");
+    });
+}
+
+#[test]
+fn masquerading_suits_a_configuration_that_shows_servers_the_gateway() {
+    in_namespace("gateway", |config| {
+        load(MASQUERADED);
+        let (lines, _) = check(config);
+        assert!(lines.iter().all(|line| line.starts_with("ok")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("masqueraded by ip nat postrouting")), "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_rule_that_wipes_the_mark_is_warned_of_until_it_spares_marked_packets() {
+    in_namespace("gateway", |config| {
+        let rules = |guard: &str| {
+            format!(
+                "table inet marks {{ chain prerouting {{ type filter hook prerouting priority mangle; \
+                 {guard} meta mark set ct mark; }}\n}}"
+            )
+        };
+        load(&rules(""));
+        let (lines, _) = check(config);
+        let warned = lines.iter().find(|line| line.starts_with("warn")).expect("a warning");
+        let (_, remedy) = warned.split_once("put `").expect("a remedy");
+        let (guard, _) = remedy.split_once('`').expect("a remedy");
+        run("nft flush ruleset");
+        load(&rules(guard));
+        let (lines, _) = check(config);
+        assert!(lines.iter().all(|line| line.starts_with("ok")), "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_user_who_may_not_read_the_rules_is_told_what_to_do() {
+    in_namespace("gateway", |config| {
+        let program = env!("CARGO_BIN_EXE_postern");
+        let output = Command::new("setpriv")
+            .args([
+                "--bounding-set=-net_admin",
+                "--inh-caps=-net_admin",
+                program,
+                "check",
+                "--config",
+                config,
+            ])
+            .output()
+            .expect("util-linux is installed");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let line = said.lines().find(|line| line.contains("  firewall: ")).expect("a line");
+        assert!(line.starts_with("warn  firewall: not read: nft -j list ruleset ended with"), "{said}");
+        assert!(line.contains("run as root") && line.contains("README"), "{said}");
+    });
+}

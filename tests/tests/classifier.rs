@@ -1,0 +1,430 @@
+//! The classifier in a real kernel, with frames that no socket would send: what it drops, marks and leaves alone, by
+//! tcx and by clsact.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use postern::steering::classifier::{Hook, Place};
+use postern::steering::program::Program;
+use postern::words::Side;
+use postern_tests::frames::{
+    ACK, CUSTOMER_TAG, Complaint, Extension, Packet, SERVICE_TAG, SYN, Segment, ethernet,
+};
+use postern_tests::lab::{EGRESS, Family, INGRESS, Lab};
+use postern_tests::netns::{Namespace, Way};
+use postern_tests::wait::{self, PATIENCE};
+use postern_tests::wire::Wire;
+use proxy_ebpf::{Class, Intake};
+use socket2::{Domain, Socket, Type};
+
+/// No service uses it here.
+const PORT: u16 = 40_000;
+
+/// The classifier on the gateway, and hands on the far end of one of its interfaces.
+struct Scene {
+    lab: Lab,
+    program: Program,
+    wire: Wire,
+    way: Way,
+}
+
+impl Scene {
+    fn downstream(hook: Hook) -> Result<Self> {
+        let lab = Lab::new()?;
+        let wire = Wire::open(&lab.client, "eth0")?;
+        let way = lab.client.way(Family::V4.server())?;
+        let program = program(&lab, hook)?;
+        Ok(Self { lab, program, wire, way })
+    }
+
+    fn upstream(hook: Hook) -> Result<Self> {
+        let lab = Lab::new()?;
+        let wire = Wire::open(&lab.server, "eth0")?;
+        let way = lab.server.way(Family::V4.client())?;
+        let program = program(&lab, hook)?;
+        Ok(Self { lab, program, wire, way })
+    }
+
+    fn count(&self, class: Class) -> Result<u64> {
+        let counts = self.program.classes()?;
+        Class::ALL.into_iter().zip(counts).find(|(c, _)| *c == class).map(|(_, n)| n).context("no such class")
+    }
+
+    /// A frame is counted as this, and once.
+    fn expect(&mut self, what: &str, frame: &[u8], class: Class) -> Result<()> {
+        let before = self.program.classes()?;
+        let count = self.count(class)?;
+        self.wire.send(frame)?;
+        wait::until(&format!("{what} to be {class:?}"), PATIENCE, || {
+            Ok((self.count(class)? > count).then_some(()))
+        })
+        .with_context(|| {
+            let now = self.program.classes().unwrap_or_default();
+            let differs = before.iter().zip(now).zip(Class::ALL).filter(|((b, n), _)| **b != *n);
+            format!("counted instead: {:?}", differs.map(|(_, class)| class).collect::<Vec<_>>())
+        })
+    }
+
+    fn packet(&mut self, what: &str, packet: &Packet, class: Class) -> Result<()> {
+        let frame = packet.frame(self.way.far, self.way.near, &[]);
+        self.expect(what, &frame, class)
+    }
+
+    fn octets(&mut self, what: &str, v6: bool, octets: &[u8], class: Class) -> Result<()> {
+        let frame = ethernet(self.way.far, self.way.near, &[], v6, octets);
+        self.expect(what, &frame, class)
+    }
+}
+
+fn program(lab: &Lab, hook: Hook) -> Result<Program> {
+    let mut program = match std::env::var_os("POSTERN_BPF_OBJECT") {
+        Some(path) => Program::load_from(&std::fs::read(path)?, hook)?,
+        None => Program::load_with(hook)?,
+    };
+    stand(lab, &mut program)?;
+    Ok(program)
+}
+
+fn stand(lab: &Lab, program: &mut Program) -> Result<Vec<Place>> {
+    let settings = postern::config::parse(
+        &format!(
+            "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\n[certificates]\n\
+             authority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
+        ),
+        std::path::Path::new("postern.toml"),
+    )?
+    .steering;
+    let places: Vec<Place> = [(&settings.ingress, Side::Downstream), (&settings.egress, Side::Upstream)]
+        .into_iter()
+        .flat_map(|(names, side)| names.iter().map(move |name| (name.clone(), side)))
+        .map(|(name, side)| {
+            let index = index(&lab.gateway, name.as_str())?;
+            Ok(Place { name, index, side })
+        })
+        .collect::<Result<_>>()?;
+    lab.gateway.enter(|| Ok(program.classify(&places)?))
+}
+
+fn index(namespace: &Namespace, interface: &str) -> Result<u32> {
+    let shown = namespace.ip(&["-o", "link", "show", interface])?;
+    Ok(shown.split(':').next().context("ip shows nothing")?.trim().parse()?)
+}
+
+/// From the lab's client to its server.
+fn ends(family: Family, port: u16) -> (SocketAddr, SocketAddr) {
+    (SocketAddr::new(family.client(), PORT), SocketAddr::new(family.server(), port))
+}
+
+fn syn(family: Family, port: u16) -> Packet {
+    let (from, to) = ends(family, port);
+    Packet::tcp(from, to, &Segment { options: vec![1; 20], ..Segment::syn(1) })
+}
+
+const HOOKS: [Hook; 2] = [Hook::Tcx, Hook::Clsact];
+
+#[test]
+fn whole_packets_are_left_alone_whatever_headers_they_carry() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            for port in [143, 993] {
+                scene.packet("mail", &syn(family, port), Class::Mail)?;
+            }
+            scene.packet("SMTP", &syn(family, 25), Class::OtherPort)?;
+            let (from, to) = ends(family, 143);
+            scene.packet("UDP", &Packet::udp(from, to, b"hello"), Class::OtherProtocol)?;
+        }
+        let options = syn(Family::V4, 143).with_options(&[1; 40]);
+        scene.packet("40 octets of IPv4 options", &options, Class::Mail)?;
+        let chain =
+            [Extension::HopByHop, Extension::Routing, Extension::Destination(0), Extension::Destination(3)];
+        scene.packet("a chain", &syn(Family::V6, 993).with_extensions(&chain), Class::Mail)?;
+        scene.packet(
+            "the longest chain that is walked",
+            &syn(Family::V6, 143).with_extensions(&[Extension::Destination(0); 8]),
+            Class::Mail,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        let server = Wire::open(&scene.lab.server, "eth0")?;
+        for family in Family::ALL {
+            for port in [143, 993] {
+                scene.packet("first", &syn(family, port).fragment(0, 24), Class::DroppedFragment)?;
+                scene.packet("tiny first", &syn(family, port).fragment(0, 8), Class::DroppedFragment)?;
+            }
+            for octets in [0, 1, 3] {
+                let portless = syn(family, 143).fragment(0, octets);
+                scene.packet("a first without a port", &portless, Class::DroppedTinyFragment)?;
+            }
+            for offset in [8, 16] {
+                let inside = syn(family, 25).fragment(offset, 40);
+                scene.packet("inside TCP's header", &inside, Class::DroppedHeaderFragment)?;
+            }
+            ensure!(server.packets().iter().all(|packet| packet.place.is_none()), "a fragment passed");
+            scene.packet("of another port", &syn(family, 25).fragment(0, 24), Class::OtherPort)?;
+            scene.packet("behind the header", &syn(family, 143).fragment(24, 32), Class::LaterFragment)?;
+            let arrived = server.packet(PATIENCE, |packet| {
+                packet.place.is_some_and(|place| place.offset == 24) && packet.from == family.client()
+            })?;
+            ensure!(arrived.is_some(), "{family:?}: a fragment that is left alone must arrive");
+        }
+        let options = syn(Family::V4, 143).with_options(&[1; 40]).fragment(0, 24);
+        scene.packet("with IPv4 options", &options, Class::DroppedFragment)?;
+        let mut atomic = syn(Family::V6, 143);
+        atomic.place = Some(postern_tests::frames::Place { offset: 0, more: false });
+        scene.packet("atomic (RFC 6946)", &atomic, Class::DroppedFragment)?;
+        let chain = [Extension::HopByHop, Extension::Destination(2)];
+        let chained = syn(Family::V6, 993).with_extensions(&chain).fragment(0, 24);
+        scene.packet("behind extension headers", &chained, Class::DroppedFragment)?;
+        let long = syn(Family::V6, 143).with_extensions(&[Extension::Destination(0); 9]);
+        scene.packet("behind too many", &long, Class::DroppedHeaderChain)?;
+        ensure!(server.packets().iter().all(|packet| packet.to != atomic.to), "a hidden port passed");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_priority_tag_hides_nothing_and_a_vlan_is_another_interfaces() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            let fragment = syn(family, 143).fragment(0, 24);
+            let (to, from) = (scene.way.far, scene.way.near);
+            for (what, tags, class) in [
+                ("priority", vec![(CUSTOMER_TAG, 0xe000)], Class::DroppedFragment),
+                ("two priorities", vec![(SERVICE_TAG, 0), (CUSTOMER_TAG, 0)], Class::DroppedFragment),
+                ("four priorities", vec![(CUSTOMER_TAG, 0); 4], Class::DroppedHeaderChain),
+                ("a VLAN", vec![(CUSTOMER_TAG, 10)], Class::OtherVlan),
+                ("a VLAN in a priority", vec![(CUSTOMER_TAG, 0), (CUSTOMER_TAG, 10)], Class::OtherVlan),
+            ] {
+                scene.expect(what, &fragment.frame(to, from, &tags), class)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_cut_or_contradicts_itself_is_counted_and_never_misread() -> Result<()> {
+    let mut scene = Scene::downstream(Hook::Tcx)?;
+    for family in Family::ALL {
+        let v6 = family == Family::V6;
+        let whole = syn(family, 143).octets();
+        let header = if v6 { 40 } else { 20 };
+        // Cut in the IP header, in the ports, before the flags.
+        for cut in (0..header).chain(header..header + 14) {
+            let octets = whole.get(..cut).context("cut")?;
+            scene.octets(&format!("{family:?} cut at {cut}"), v6, octets, Class::Malformed)?;
+        }
+        for (what, first) in [("version", 0x75), ("a header of 16 octets", 0x44), ("nothing", 0x00)] {
+            let mut octets = whole.clone();
+            if let Some(octet) = octets.first_mut() {
+                *octet = if v6 { first & 0x50 } else { first };
+            }
+            scene.octets(what, v6, &octets, Class::Malformed)?;
+        }
+    }
+    let arp = [&scene.way.far[..], &scene.way.near[..], &[0x08, 0x06], &[0; 28]].concat();
+    scene.expect("ARP", &arp, Class::OtherFamily)
+}
+
+/// A connection of the gateway's own: its end there, and the far end. Held as long as the sockets.
+struct Connection {
+    near: SocketAddr,
+    far: SocketAddr,
+    _held: (std::net::TcpStream, std::net::TcpStream),
+}
+
+fn connection(lab: &Lab, family: Family, port: u16) -> Result<Connection> {
+    let near = SocketAddr::new(family.gateway_lan(), port);
+    let listener = lab.gateway.listen(near)?;
+    let client = lab.client.connect(near)?;
+    let (accepted, far) = listener.accept()?;
+    Ok(Connection { near, far, _held: (client, accepted) })
+}
+
+#[test]
+fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            let held = connection(&scene.lab, family, 143)?;
+            let router = family.client();
+            let sent =
+                |from, to| Packet::tcp(from, to, &Segment { flags: ACK, ..Segment::default() }).octets();
+            let ours = sent(held.near, held.far);
+            for complaint in [
+                Complaint::TooBig(1300),
+                Complaint::PortUnreachable,
+                Complaint::HostUnreachable,
+                Complaint::Prohibited,
+                Complaint::TimeExceeded,
+            ] {
+                let error = Packet::complaint(router, held.near.ip(), complaint, &ours);
+                scene.packet(&format!("{complaint:?}"), &error, Class::MarkedError)?;
+            }
+            let quote =
+                |octets: &[u8]| Packet::complaint(router, held.near.ip(), Complaint::TooBig(1300), octets);
+            let least = if family == Family::V6 { 44 } else { 24 };
+            // RFC 792 promises 8 octets of TCP; the ports are in the first 4.
+            scene.packet("8 octets", &quote(ours.get(..least + 4).context("cut")?), Class::MarkedError)?;
+            for cut in 0..least {
+                let short = quote(ours.get(..cut).context("cut")?);
+                scene.packet(&format!("{family:?} quoting {cut} octets"), &short, Class::NotOurs)?;
+            }
+            let stranger = SocketAddr::new(held.far.ip(), held.far.port() ^ 1);
+            scene.packet("another port", &quote(&sent(held.near, stranger)), Class::NotOurs)?;
+            scene.packet("the wrong way", &quote(&sent(held.far, held.near)), Class::NotOurs)?;
+            let udp = Packet::udp(held.near, held.far, b"").octets();
+            scene.packet("UDP of the same ports", &quote(&udp), Class::NotOurs)?;
+            let _listens = scene.lab.gateway.listen(SocketAddr::new(family.gateway_lan(), 993))?;
+            let listener = SocketAddr::new(family.gateway_lan(), 993);
+            scene.packet("a listener's", &quote(&sent(listener, held.far)), Class::NotOurs)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn packets_from_servers_are_marked_for_our_sockets_only_and_only_when_asked_for() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::upstream(hook)?;
+        for family in Family::ALL {
+            let server = SocketAddr::new(family.server(), 143);
+            let listener = scene.lab.server.listen(server)?;
+            let held = scene.lab.gateway.connect(server)?;
+            let _accepted = listener.accept()?;
+            let ack = Segment { flags: ACK, ..Segment::default() };
+            let answer = Packet::tcp(server, held.local_addr()?, &ack);
+            scene.program.set_returning(false)?;
+            scene.packet("not asked for", &answer, Class::OtherProtocol)?;
+            scene.program.set_returning(true)?;
+            scene.packet("ours", &answer, Class::MarkedServer)?;
+            let client = SocketAddr::new(family.client(), 50_000);
+            scene.packet("of a forwarded client", &Packet::tcp(server, client, &ack), Class::NotOurs)?;
+            let smtp = SocketAddr::new(family.server(), 25);
+            scene.packet("of another port", &Packet::tcp(smtp, client, &ack), Class::OtherPort)?;
+            scene.packet("a fragment", &answer.fragment(8, 20), Class::LaterFragment)?;
+            scene.packet(
+                "nothing of a server's is dropped",
+                &syn6_chain(server, client),
+                Class::OtherProtocol,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// More extension headers than are walked, or, in IPv4, no TCP.
+fn syn6_chain(from: SocketAddr, to: SocketAddr) -> Packet {
+    match from {
+        SocketAddr::V4(_) => Packet::udp(from, to, b""),
+        SocketAddr::V6(_) => {
+            Packet::tcp(from, to, &Segment::syn(1)).with_extensions(&[Extension::Destination(0); 9])
+        }
+    }
+}
+
+#[test]
+fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            let held = connection(&scene.lab, family, 993)?;
+            let data = Packet::tcp(held.far, held.near, &Segment { flags: ACK, ..Segment::default() });
+            scene.program.set_intake(Intake::Take)?;
+            scene.packet("in ordinary times", &data, Class::Mail)?;
+            scene.program.set_intake(Intake::Pass)?;
+            scene.packet("it exists", &data, Class::MarkedClient)?;
+            scene.packet("it is new", &syn(family, 993), Class::Mail)?;
+            scene.program.set_intake(Intake::Take)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_syn_of_our_own_that_comes_back_is_dropped() -> Result<()> {
+    for hook in HOOKS {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            let to = SocketAddr::new(family.silent(), 143);
+            let socket = scene.lab.gateway.enter(|| {
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+                socket.set_nonblocking(true)?;
+                let _in_progress = socket.connect(&to.into());
+                Ok(socket)
+            })?;
+            let from = socket.local_addr()?.as_socket().context("no address")?;
+            scene.packet("ours", &Packet::tcp(from, to, &Segment::syn(7)), Class::DroppedLoop)?;
+            let other = SocketAddr::new(from.ip(), from.port() ^ 1);
+            scene.packet("not ours", &Packet::tcp(other, to, &Segment::syn(7)), Class::Mail)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_prefix_of_every_packet_is_counted_once() -> Result<()> {
+    let mut scene = Scene::downstream(Hook::Tcx)?;
+    for family in Family::ALL {
+        let held = connection(&scene.lab, family, 143)?;
+        let quoted = Packet::tcp(held.near, held.far, &Segment { flags: SYN, ..Segment::default() }).octets();
+        let error = Packet::complaint(family.client(), held.near.ip(), Complaint::TooBig(1300), &quoted);
+        let chain = [Extension::HopByHop, Extension::Destination(1)];
+        for packet in
+            [syn(family, 143).with_extensions(&chain).fragment(0, 40), error.with_extensions(&chain)]
+        {
+            let whole = packet.octets();
+            for cut in 0..whole.len() {
+                let frame = ethernet(
+                    scene.way.far,
+                    scene.way.near,
+                    &[],
+                    family == Family::V6,
+                    whole.get(..cut).context("cut")?,
+                );
+                let before: u64 = scene.program.classes()?.iter().sum();
+                scene.wire.send(&frame)?;
+                // Neighbours talk meanwhile, so more may be counted; nothing may be lost.
+                wait::until(&format!("{family:?}, {cut} octets, to be counted"), PATIENCE, || {
+                    Ok((scene.program.classes()?.iter().sum::<u64>() > before).then_some(()))
+                })?;
+            }
+        }
+        ensure!(scene.count(Class::MarkedError)? > 0 || family == Family::V4, "no prefix showed the ports");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Result<()> {
+    let mut scene = Scene::downstream(Hook::Clsact)?;
+    let tc = |arguments: &[&str]| -> Result<String> {
+        let mut command = scene.lab.gateway.command("tc");
+        let output = postern_tests::netns::run(command.args(arguments), "", PATIENCE)?;
+        postern_tests::netns::success("tc", &output)
+    };
+    let shown = tc(&["filter", "show", "dev", INGRESS, "ingress"])?;
+    ensure!(shown.contains("postern_clients"), "{shown}");
+    tc(&["qdisc", "delete", "dev", INGRESS, "clsact"])?;
+    let again = stand(&scene.lab, &mut scene.program)?;
+    ensure!(again.iter().map(|place| place.name.as_str()).eq([INGRESS]), "attached anew: {again:?}");
+    ensure!(stand(&scene.lab, &mut scene.program)?.is_empty(), "what is there is not attached twice");
+    scene.packet("a fragment", &syn(Family::V4, 143).fragment(0, 24), Class::DroppedFragment)?;
+    let Scene { lab, program, .. } = scene;
+    lab.gateway.enter(|| {
+        drop(program);
+        Ok(())
+    })?;
+    let left = postern_tests::netns::run(lab.gateway.command("tc").args(["qdisc", "show"]), "", PATIENCE)?;
+    let left = postern_tests::netns::success("tc", &left)?;
+    ensure!(!left.contains("clsact"), "{left}");
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What others delete, flush or make anew is put back at once, while a hundred sessions run, and nobody notices but
+//! the log and a counter.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use postern_tests::crowd::Crowd;
+use postern_tests::lab::{EGRESS, Family, GUEST, INGRESS, Lab, Shape};
+use postern_tests::postern::{Policy, Postern};
+use postern_tests::scene::Scene;
+use postern_tests::wait::{self, PATIENCE};
+
+const SESSIONS: usize = 100;
+
+/// What somebody does to the gateway, given as arguments of `ip`.
+type Vandalism = &'static [&'static [&'static str]];
+
+fn repairs(postern: &Postern<'_>) -> Result<u64> {
+    postern.status()?["steering"]["repairs"].as_u64().context("no repairs in the status")
+}
+
+fn routing(lab: &Lab) -> Result<String> {
+    let mut all = String::new();
+    for family in ["-4", "-6"] {
+        all.push_str(&lab.gateway.ip(&[family, "rule", "show"])?);
+        all.push_str(&lab.gateway.ip(&[family, "route", "show", "table", "143993"])?);
+    }
+    Ok(all)
+}
+
+/// Rules and routes are again as they were, and that was counted and said.
+fn healed(scene: &Scene, postern: &Postern<'_>, before: &str, counted: u64) -> Result<()> {
+    let whole = || Ok((routing(&scene.lab)? == before && repairs(postern)? > counted).then_some(()));
+    wait::until("repairs", PATIENCE, whole)
+        .with_context(|| format!("before:\n{before}\nnow:\n{}\n{}", routing(&scene.lab).unwrap_or_default(), postern.log()))?;
+    ensure!(postern.log().contains("disturbed from outside; put back"), "no alarm:\n{}", postern.log());
+    Ok(())
+}
+
+#[test]
+fn rules_tables_and_the_device_are_put_back_while_a_hundred_sessions_run() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(SESSIONS)?;
+    let before = routing(&scene.lab)?;
+    let deeds: [(&str, Vandalism); 6] = [
+        // The rules of the kernel itself, too: who flushes has to put those back.
+        ("rules flushed", &[&["rule", "flush"], &["rule", "add", "pref", "32766", "lookup", "main"],
+            &["rule", "add", "pref", "32767", "lookup", "default"]]),
+        ("IPv6 rules flushed", &[&["-6", "rule", "flush"], &["-6", "rule", "add", "pref", "32766", "lookup", "main"]]),
+        ("table emptied", &[&["route", "flush", "table", "143993"]]),
+        ("IPv6 table emptied", &[&["-6", "route", "flush", "table", "143993"]]),
+        ("device down", &[&["link", "set", "postern0", "down"]]),
+        ("device deleted", &[&["link", "delete", "postern0"]]),
+    ];
+    for (deed, commands) in deeds {
+        let counted = repairs(&postern)?;
+        for command in commands {
+            scene.lab.gateway.ip(command).with_context(|| deed.to_owned())?;
+        }
+        healed(&scene, &postern, &before, counted).with_context(|| deed.to_owned())?;
+        crowd.prove().with_context(|| format!("{deed}: sessions go on"))?;
+        scene.sessions(4)?.prove().with_context(|| format!("{deed}: new sessions are taken"))?;
+    }
+    drop(crowd);
+    postern.stop()?;
+    drop(server);
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_loses_nobody() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(SESSIONS)?;
+    for link in [INGRESS, EGRESS] {
+        scene.lab.gateway.ip(&["link", "set", link, "down"])?;
+        scene.lab.gateway.ip(&["link", "set", link, "up"])?;
+        restore(&scene.lab, link)?;
+        crowd.prove().with_context(|| format!("{link} went down and up"))?;
+    }
+    scene.sessions(4)?.prove()?;
+    drop(crowd);
+    postern.stop()?;
+    drop(server);
+    Ok(())
+}
+
+/// IPv6 loses the addresses and both families the static routes of a link that goes down: an administrator's network
+/// manager gives them back.
+fn restore(lab: &Lab, link: &str) -> Result<()> {
+    let (v4, v6, bits) = match link {
+        INGRESS => (Family::V4.gateway_lan(), Family::V6.gateway_lan(), 64),
+        GUEST => (Family::V4.gateway_guest(), Family::V6.gateway_guest(), 64),
+        _ => (Family::V4.gateway_wan(), Family::V6.gateway_wan(), 64),
+    };
+    lab.gateway.ip(&["address", "replace", &format!("{v4}/24"), "dev", link])?;
+    lab.gateway.ip(&["address", "replace", &format!("{v6}/{bits}"), "dev", link, "nodad"]).map(drop)
+}
+
+fn sessions_of_the_guest(scene: &Scene, count: usize) -> Result<Crowd> {
+    let config = scene.client()?;
+    Crowd::open(count, |number| {
+        let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
+        let to = SocketAddr::new(family.server(), 993);
+        let mut session =
+            postern_tests::client::Session::open(scene.lab.guest()?, to, family.name(), &config)?;
+        session.enter()?;
+        Ok(session)
+    })
+}
+
+#[test]
+fn an_interface_that_vanishes_and_comes_back_is_served_again_and_others_never_noticed() -> Result<()> {
+    let shape = Shape { guest: true, ..Shape::default() };
+    let scene = Scene::shaped(&Policy::new().ingress(&[INGRESS, GUEST]), shape)?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(SESSIONS)?;
+    sessions_of_the_guest(&scene, 4)?.prove()?;
+    let index = |postern: &Postern<'_>| -> Result<Option<u64>> {
+        let status = postern.status()?;
+        let interfaces = status["steering"]["interfaces"].as_array().context("no interfaces")?;
+        let guest = interfaces.iter().find(|interface| interface["name"] == GUEST).context("no guest0")?;
+        Ok(guest["index"].as_u64())
+    };
+    let old = index(&postern)?.context("guest0 is there")?;
+    scene.lab.gateway.ip(&["link", "delete", GUEST])?;
+    wait::until("guest0 to be missed", PATIENCE, || {
+        Ok((index(&postern)?.is_none() && postern.log().contains("interface guest0 is not there")).then_some(()))
+    })?;
+    crowd.prove().context("guest0 is away")?;
+    let guest = scene.lab.guest()?;
+    scene.lab.gateway.ip(&[
+        "link", "add", GUEST, "type", "veth", "peer", "name", "eth0", "netns", guest.name(),
+    ])?;
+    scene.lab.gateway.ip(&["link", "set", GUEST, "up"])?;
+    restore(&scene.lab, GUEST)?;
+    guest.ip(&["link", "set", "eth0", "up"])?;
+    for (family, bits) in [(Family::V4, 24), (Family::V6, 64)] {
+        guest.ip(&["address", "replace", &format!("{}/{bits}", family.guest()), "dev", "eth0"])?;
+        guest.ip(&["route", "replace", "default", "via", &family.gateway_guest().to_string()])?;
+    }
+    wait::until("guest0 to be served", PATIENCE, || {
+        Ok(index(&postern)?.is_some_and(|new| new != old).then_some(()))
+    })?;
+    // IPv6 waits for its neighbours, so the first session may need a second try.
+    let mut again = wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
+    again.prove()?;
+    ensure!(postern.log().contains("classifier on guest0"), "{}", postern.log());
+    crowd.prove().context("guest0 is back")?;
+    drop((crowd, again));
+    postern.stop()?;
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_not_there_at_the_start_is_served_when_it_appears() -> Result<()> {
+    let shape = Shape { guest: true, ..Shape::default() };
+    let scene = Scene::shaped(&Policy::new().ingress(&["vlan7", INGRESS]), shape)?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    ensure!(postern.log().contains("interface vlan7 is not there"), "{}", postern.log());
+    scene.sessions(4)?.prove().context("the others are served")?;
+    scene.lab.gateway.ip(&["link", "set", GUEST, "down"])?;
+    scene.lab.gateway.ip(&["link", "set", GUEST, "name", "vlan7"])?;
+    scene.lab.gateway.ip(&["link", "set", "vlan7", "up"])?;
+    for (family, bits) in [(Family::V4, 24), (Family::V6, 64)] {
+        let address = format!("{}/{bits}", family.gateway_guest());
+        scene.lab.gateway.ip(&["address", "replace", &address, "dev", "vlan7"])?;
+    }
+    let mut guests = wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
+    guests.prove()?;
+    let record = {
+        drop(guests);
+        postern.wait_record("a guest's session", |record| {
+            record.text("observer.ingress.interface.name") == "vlan7"
+        })?
+    };
+    ensure!(record.text("network.protocol") == "imap", "{record:?}");
+    postern.stop()?;
+    drop(server);
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! What becomes of mail without a daemon, or when it has no room: held by the kernel, whatever ended the daemon.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use postern_tests::lab::{Family, Lab};
+use postern_tests::postern::{Installation, Policy};
+use postern_tests::scene::Scene;
+use postern_tests::wait::{self, PATIENCE};
+use serde_json::Value;
+
+/// Less than the second after which TCP sends its SYN again: what is dropped is not there after it.
+const ONE_SYN: Duration = Duration::from_millis(700);
+/// How often a daemon is killed.
+const KILLS: u32 = 20;
+
+/// Servers on both ports and families that only look at who comes.
+struct Lookouts(Vec<(Family, TcpListener)>);
+
+impl Lookouts {
+    fn new(lab: &Lab) -> Result<Self> {
+        let mut listeners = Vec::new();
+        for family in Family::ALL {
+            for port in [143, 993] {
+                let listener = lab.server.listen(SocketAddr::new(family.server(), port))?;
+                listener.set_nonblocking(true)?;
+                listeners.push((family, listener));
+            }
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Whether anybody came with a client's own address since this was asked last.
+    fn saw_a_client(&self) -> bool {
+        let peers = self.0.iter().flat_map(|(family, listener)| {
+            std::iter::from_fn(move || listener.accept().ok().map(|(_, peer)| peer.ip() == family.client()))
+        });
+        // All of them are taken, so that the next question begins anew.
+        peers.fold(false, |seen, client| seen | client)
+    }
+}
+
+fn knock(lab: &Lab, to: SocketAddr) -> std::io::Result<TcpStream> {
+    lab.client.enter(|| Ok(TcpStream::connect_timeout(&to, ONE_SYN))).unwrap_or_else(|error| {
+        Err(std::io::Error::other(error.to_string()))
+    })
+}
+
+fn each_port(mut look: impl FnMut(SocketAddr) -> Result<()>) -> Result<()> {
+    for family in Family::ALL {
+        for port in [143, 993] {
+            look(SocketAddr::new(family.server(), port)).with_context(|| format!("{family:?}, port {port}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn passes(lab: &Lab, lookouts: &Lookouts) -> Result<()> {
+    each_port(|to| {
+        lookouts.saw_a_client();
+        // A neighbour may have been forgotten meanwhile, and its first packet waits for it.
+        let _open = wait::until("the server itself", PATIENCE, || Ok(knock(lab, to).ok()))?;
+        wait::until("the client at the server", PATIENCE, || Ok(lookouts.saw_a_client().then_some(())))
+    })
+}
+
+fn is_dropped(lab: &Lab, lookouts: &Lookouts) -> Result<()> {
+    each_port(|to| {
+        ensure!(knock(lab, to).is_err(), "somebody answers");
+        ensure!(!lookouts.saw_a_client(), "the client reached the server");
+        Ok(())
+    })
+}
+
+/// Clients that connect all the time until this is dropped.
+struct Rush<'a> {
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Rush<'a> {
+    fn start<'s>(scope: &'s thread::Scope<'s, 'a>, lab: &'a Lab, stop: &'a AtomicBool, tried: &'a AtomicU32) -> Self {
+        for family in Family::ALL {
+            scope.spawn(move || {
+                let ports = [143, 993].into_iter().cycle();
+                lab.client.enter(|| {
+                    for port in ports.take_while(|_| !stop.load(Ordering::Relaxed)) {
+                        let to = SocketAddr::new(family.server(), port);
+                        let _whatever = TcpStream::connect_timeout(&to, ONE_SYN);
+                        tried.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            });
+        }
+        Self { stop }
+    }
+}
+
+impl Drop for Rush<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Kill the daemon again and again while clients connect; look at what is promised after each kill.
+fn killed_again_and_again(
+    on_exit: &str,
+    promised: impl Fn(&Lab, &Lookouts) -> Result<()>,
+    always: impl Fn(&Lookouts) -> Result<()>,
+) -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
+    let lookouts = Lookouts::new(&scene.lab)?;
+    let (stop, tried) = (AtomicBool::new(false), AtomicU32::new(0));
+    // The first start has no predecessor that could have left anything.
+    let mut postern = scene.start()?;
+    thread::scope(|scope| {
+        let _rush = Rush::start(scope, &scene.lab, &stop, &tried);
+        for kill in 1..=KILLS {
+            let before = tried.load(Ordering::Relaxed);
+            wait::until("clients", PATIENCE, || Ok((tried.load(Ordering::Relaxed) > before).then_some(())))?;
+            postern.kill()?;
+            promised(&scene.lab, &lookouts).with_context(|| format!("after kill {kill}"))?;
+            postern = scene.start()?;
+            always(&lookouts).with_context(|| format!("until start {kill}"))?;
+        }
+        anyhow::Ok(())
+    })?;
+    lookouts.saw_a_client();
+    each_port(|to| {
+        let _taken = knock(&scene.lab, to)?;
+        ensure!(!lookouts.saw_a_client(), "after its start the daemon takes everything");
+        Ok(())
+    })?;
+    postern.stop()?;
+    promised(&scene.lab, &lookouts).context("after a stop")?;
+    let cleared = scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    ensure!(cleared.code == Some(0), "{cleared:?}");
+    passes(&scene.lab, &lookouts).context("after `postern clear`")?;
+    scene.finish()
+}
+
+#[test]
+fn closed_drops_mail_after_every_kill_and_no_client_ever_passes_the_daemon() -> Result<()> {
+    killed_again_and_again("closed", is_dropped, |lookouts| {
+        ensure!(!lookouts.saw_a_client(), "a client passed between kill and start");
+        Ok(())
+    })
+}
+
+#[test]
+fn open_lets_mail_pass_after_every_kill_and_the_next_start_takes_it_again() -> Result<()> {
+    killed_again_and_again("open", passes, |_| Ok(()))
+}
+
+#[test]
+fn status_reads_the_kernel_where_no_daemon_answers() -> Result<()> {
+    for (on_exit, words) in [("closed", "mail is dropped"), ("open", "mail flows uninspected")] {
+        let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
+        let ask = |installation: &Installation| installation.command(&scene.lab.gateway, &["status"]);
+        let postern = scene.start()?;
+        let said = ask(&scene.installation)?;
+        ensure!(said.code == Some(0) && said.stdout.contains(&format!("on exit   {on_exit}")), "{said:?}");
+        postern.kill()?;
+        let said = ask(&scene.installation)?;
+        ensure!(said.code == Some(3), "{said:?}");
+        ensure!(said.stdout.contains(words) && said.stdout.contains("postern clear"), "{said:?}");
+        ensure!(said.stdout.contains("ip -6 rule pref 143 iif lan0"), "{said:?}");
+        let said = scene.installation.command(&scene.lab.gateway, &["status", "--json"])?;
+        let document: Value = serde_json::from_str(&said.stdout)?;
+        ensure!(document["mail"].as_str().is_some_and(|mail| mail.contains(words)), "{document:#}");
+        let said = scene.installation.command(&scene.lab.gateway, &["clear"])?;
+        ensure!(said.code == Some(0) && said.stdout.contains("removed ip -4 rule"), "{said:?}");
+        let said = ask(&scene.installation)?;
+        ensure!(said.stdout.contains("nothing is installed"), "{said:?}");
+        // What a kill leaves besides is the daemon's memory of sysctls, which the next start and stop give back.
+        scene.start()?.stop()?;
+        scene.installation.command(&scene.lab.gateway, &["clear"])?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_cleared_under_a_daemon_that_runs() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let said = scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    ensure!(said.code == Some(1) && said.stderr.contains("stop it first"), "{said:?}");
+    let server = scene.serve()?;
+    scene.session(Family::V4, 993)?.logout()?;
+    postern.wait_record("a session", |record| record.text("event.outcome") == "success")?;
+    postern.stop()?;
+    drop(server);
+    scene.finish()
+}
+
+/// One session more than there is room for, and what becomes of it; those that exist go on, and after they end new
+/// ones are taken again.
+fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<()> {
+    const ROOM: usize = 8;
+    let scene = Scene::new(&Policy::new().on_exit(on_exit).limits(&format!("sessions = {ROOM}")))?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(ROOM)?;
+    wait::until("the kernel to be told", PATIENCE, || {
+        Ok((postern.status()?["steering"]["intake"] != "steered").then_some(()))
+    })?;
+    beyond(&scene)?;
+    crowd.prove().context("sessions that exist go on")?;
+    drop(crowd);
+    wait::until("room", PATIENCE, || {
+        Ok((postern.status()?["steering"]["intake"] == "steered").then_some(()))
+    })?;
+    scene.sessions(ROOM)?.prove()?;
+    let log = postern.log();
+    ensure!(log.contains("no room") && log.contains("there is room again"), "{log}");
+    postern.stop()?;
+    drop(server);
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+fn answers_as(scene: &Scene, wanted: Option<IpAddr>) -> Result<()> {
+    // Not a mail server's port is looked at but who comes to it: a second address of the server, where nobody serves.
+    for family in Family::ALL {
+        let to = SocketAddr::new(family.elsewhere(), 143);
+        let listener = scene.lab.server.listen(to)?;
+        listener.set_nonblocking(true)?;
+        let knocked = knock(&scene.lab, to);
+        ensure!(knocked.is_ok() == wanted.is_some(), "{family:?}: {knocked:?}");
+        if wanted.is_some() {
+            let peer = wait::until("the client", PATIENCE, || Ok(listener.accept().ok()))?.1.ip();
+            ensure!(peer == family.client(), "{peer} came instead of the client");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_room_closed_drops_and_counts_new_connections() -> Result<()> {
+    without_room("closed", |scene| answers_as(scene, None))
+}
+
+#[test]
+fn without_room_open_lets_new_connections_pass_and_those_that_exist_go_on() -> Result<()> {
+    without_room("open", |scene| answers_as(scene, Some(Family::V4.client())))
+}
+
+#[test]
+fn while_sessions_drain_new_connections_are_treated_as_after_the_stop() -> Result<()> {
+    for (on_exit, wanted) in [("closed", None), ("open", Some(Family::V4.client()))] {
+        let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
+        let server = scene.serve()?;
+        let mut postern = scene.start()?;
+        let mut crowd = scene.sessions(8)?;
+        postern.signal(rustix::process::Signal::TERM)?;
+        wait::until("draining", PATIENCE, || Ok(postern.log().contains("draining").then_some(())))?;
+        answers_as(&scene, wanted).context(on_exit)?;
+        crowd.prove().with_context(|| format!("{on_exit}: sessions go on while they drain"))?;
+        drop(crowd);
+        ensure!(postern.wait(PATIENCE)?.success(), "{}", postern.log());
+        answers_as(&scene, wanted).context(on_exit)?;
+        drop((postern, server));
+        scene.installation.command(&scene.lab.gateway, &["clear"])?;
+        scene.finish()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What a fault of Postern's own takes with it: a connection's task, or a worker. Debug builds cause both on demand.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use postern_tests::client::Session;
+use postern_tests::lab::{Family, INGRESS};
+use postern_tests::postern::{Policy, Postern};
+use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::wait::{self, PATIENCE};
+use serde_json::Value;
+
+const ON_DEMAND: [&str; 2] = ["env", "POSTERN_FAULT=1"];
+/// Ends its connection's task.
+const CONNECTION: &str = "panic.connection.invalid";
+/// Ends its worker.
+const WORKER: &str = "panic.worker.invalid";
+
+fn start(scene: &Scene) -> Result<Postern<'_>> {
+    scene.installation.start_with(&scene.lab.gateway, &ON_DEMAND)
+}
+
+/// A client whose SNI is this name; its session cannot come about.
+fn name(scene: &Scene, name: &str, family: Family, port: u16) -> Result<()> {
+    let opened = Session::open(&scene.lab.client, scene.server(family, port), name, &scene.client()?);
+    ensure!(opened.is_err(), "{name} was served");
+    Ok(())
+}
+
+fn works(session: &mut Session) -> Result<()> {
+    ensure!(session.fetch(1)? == MESSAGE, "another message came");
+    Ok(())
+}
+
+fn new_session(scene: &Scene, family: Family) -> Result<Session> {
+    let mut session = scene.session(family, 993)?;
+    session.enter()?;
+    Ok(session)
+}
+
+/// A number of a worker, from the status.
+fn of_worker(postern: &Postern<'_>, index: usize, key: &str) -> Result<u64> {
+    let status = postern.status()?;
+    let found = status.pointer(&format!("/workers/{index}/{key}")).and_then(Value::as_u64);
+    found.with_context(|| format!("no {key} of worker {index} in {status:#}"))
+}
+
+fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
+    wait::until("a worker's successor", PATIENCE, || {
+        let status = postern.status()?;
+        let workers = status.get("workers").and_then(Value::as_array).context("no workers")?;
+        let of_each = |key| workers.iter().filter_map(move |worker: &Value| worker.get(key));
+        let restarts: u64 = of_each("restarts").filter_map(Value::as_u64).sum();
+        let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
+        Ok((alive && restarts == times).then_some(()))
+    })
+}
+
+#[test]
+fn a_panic_in_one_connection_ends_that_connection_alone() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let postern = start(&scene)?;
+    let server = scene.serve()?;
+    let mut held = Vec::new();
+    for family in Family::ALL {
+        for port in [143, 993] {
+            let mut session = scene.session(family, port)?;
+            session.enter()?;
+            held.push(session);
+        }
+    }
+    for (count, port) in (1..).zip([143, 993]) {
+        name(&scene, CONNECTION, Family::V4, port)?;
+        let records = postern.wait_records(count)?;
+        let record = records.last().context("no record")?;
+        assert_eq!(record.text("event.reason"), "internal_panic", "{record:#?}");
+        assert_eq!(record.text("observer.ingress.interface.name"), INGRESS);
+    }
+    held.iter_mut().try_for_each(works)?;
+    held.into_iter().try_for_each(Session::logout)?;
+    let records = postern.wait_records(6)?;
+    assert_eq!(records.iter().filter(|record| record.succeeded()).count(), 4, "{records:#?}");
+    assert_eq!(postern.log().matches("a fault in Postern ended this connection").count(), 2);
+    assert_eq!((of_worker(&postern, 0, "restarts")?, of_worker(&postern, 0, "sessions")?), (0, 0));
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 2"))?;
+    let postern = start(&scene)?;
+    let server = scene.serve()?;
+    for round in 1..=3 {
+        let mut held = Vec::new();
+        for family in Family::ALL.into_iter().cycle().take(24) {
+            held.push(new_session(&scene, family)?);
+        }
+        let before = [of_worker(&postern, 0, "sessions")?, of_worker(&postern, 1, "sessions")?];
+        ensure!(before.iter().sum::<u64>() == 24 && !before.contains(&0), "spread as {before:?}");
+        name(&scene, WORKER, Family::V4, 993)?;
+        // Nobody is turned away while the successor is not there yet.
+        for family in Family::ALL.into_iter().cycle().take(8) {
+            new_session(&scene, family)?.logout()?;
+        }
+        let alive = held.iter_mut().map(works).filter(Result::is_ok).count() as u64;
+        ensure!(before.contains(&alive), "{alive} of {before:?} survived\n{}", postern.log());
+        restarted(&postern, round)?;
+        drop(held);
+        wait::until("the end of all sessions", PATIENCE, || {
+            let active = of_worker(&postern, 0, "sessions")? + of_worker(&postern, 1, "sessions")?;
+            Ok((active == 0).then_some(()))
+        })?;
+    }
+    assert_eq!(postern.log().matches("a worker died: a fault in Postern").count(), 3, "{}", postern.log());
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn the_only_worker_is_replaced_too_and_while_it_is_dead_nobody_passes_uninspected() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let postern = start(&scene)?;
+    let server = scene.serve()?;
+    name(&scene, WORKER, Family::V6, 143)?;
+    let records = postern.wait_records(1)?;
+    let [record] = records.as_slice() else { bail!("{records:#?}") };
+    assert_eq!(record.text("event.reason"), "internal_panic", "{record:#?}");
+    // The SYN is dropped until somebody listens, and the client's retransmission is answered.
+    for family in Family::ALL {
+        let mut session = new_session(&scene, family)?;
+        works(&mut session)?;
+        session.logout()?;
+    }
+    restarted(&postern, 1)?;
+    assert_eq!(postern.wait_records(3)?.len(), 3);
+    assert_eq!(of_worker(&postern, 0, "accepted_total")?, 3, "the successor goes on counting");
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
