@@ -31,8 +31,9 @@ fn routing(lab: &Lab) -> Result<String> {
 /// Rules and routes are again as they were, and that was counted and said.
 fn healed(scene: &Scene, postern: &Postern<'_>, before: &str, counted: u64) -> Result<()> {
     let whole = || Ok((routing(&scene.lab)? == before && repairs(postern)? > counted).then_some(()));
-    wait::until("repairs", PATIENCE, whole)
-        .with_context(|| format!("before:\n{before}\nnow:\n{}\n{}", routing(&scene.lab).unwrap_or_default(), postern.log()))?;
+    wait::until("repairs", PATIENCE, whole).with_context(|| {
+        format!("before:\n{before}\nnow:\n{}\n{}", routing(&scene.lab).unwrap_or_default(), postern.log())
+    })?;
     ensure!(postern.log().contains("disturbed from outside; put back"), "no alarm:\n{}", postern.log());
     Ok(())
 }
@@ -46,9 +47,18 @@ fn rules_tables_and_the_device_are_put_back_while_a_hundred_sessions_run() -> Re
     let before = routing(&scene.lab)?;
     let deeds: [(&str, Vandalism); 6] = [
         // The rules of the kernel itself, too: who flushes has to put those back.
-        ("rules flushed", &[&["rule", "flush"], &["rule", "add", "pref", "32766", "lookup", "main"],
-            &["rule", "add", "pref", "32767", "lookup", "default"]]),
-        ("IPv6 rules flushed", &[&["-6", "rule", "flush"], &["-6", "rule", "add", "pref", "32766", "lookup", "main"]]),
+        (
+            "rules flushed",
+            &[
+                &["rule", "flush"],
+                &["rule", "add", "pref", "32766", "lookup", "main"],
+                &["rule", "add", "pref", "32767", "lookup", "default"],
+            ],
+        ),
+        (
+            "IPv6 rules flushed",
+            &[&["-6", "rule", "flush"], &["-6", "rule", "add", "pref", "32766", "lookup", "main"]],
+        ),
         ("table emptied", &[&["route", "flush", "table", "143993"]]),
         ("IPv6 table emptied", &[&["-6", "route", "flush", "table", "143993"]]),
         ("device down", &[&["link", "set", "postern0", "down"]]),
@@ -130,12 +140,22 @@ fn an_interface_that_vanishes_and_comes_back_is_served_again_and_others_never_no
     let old = index(&postern)?.context("guest0 is there")?;
     scene.lab.gateway.ip(&["link", "delete", GUEST])?;
     wait::until("guest0 to be missed", PATIENCE, || {
-        Ok((index(&postern)?.is_none() && postern.log().contains("interface guest0 is not there")).then_some(()))
+        Ok((index(&postern)?.is_none() && postern.log().contains("interface guest0 is not there"))
+            .then_some(()))
     })?;
     crowd.prove().context("guest0 is away")?;
     let guest = scene.lab.guest()?;
     scene.lab.gateway.ip(&[
-        "link", "add", GUEST, "type", "veth", "peer", "name", "eth0", "netns", guest.name(),
+        "link",
+        "add",
+        GUEST,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "netns",
+        guest.name(),
     ])?;
     scene.lab.gateway.ip(&["link", "set", GUEST, "up"])?;
     restore(&scene.lab, GUEST)?;
@@ -148,7 +168,8 @@ fn an_interface_that_vanishes_and_comes_back_is_served_again_and_others_never_no
         Ok(index(&postern)?.is_some_and(|new| new != old).then_some(()))
     })?;
     // IPv6 waits for its neighbours, so the first session may need a second try.
-    let mut again = wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
+    let mut again =
+        wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
     again.prove()?;
     ensure!(postern.log().contains("classifier on guest0"), "{}", postern.log());
     crowd.prove().context("guest0 is back")?;
@@ -173,7 +194,8 @@ fn an_interface_that_is_not_there_at_the_start_is_served_when_it_appears() -> Re
         let address = format!("{}/{bits}", family.gateway_guest());
         scene.lab.gateway.ip(&["address", "replace", &address, "dev", "vlan7"])?;
     }
-    let mut guests = wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
+    let mut guests =
+        wait::until("sessions of the guest", PATIENCE, || Ok(sessions_of_the_guest(&scene, 4).ok()))?;
     guests.prove()?;
     let record = {
         drop(guests);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use postern_tests::client::{self, Session, Tls};
+use postern_tests::crowd::Crowd;
 use postern_tests::dovecot::Dovecot;
 use postern_tests::imap_server::{self, ImapServer, PASSWORD};
 use postern_tests::lab::{Family, Lab};
@@ -77,5 +78,25 @@ fn the_lab_server_serves_sessions_that_fetch_append_and_idle() -> Result<()> {
     assert!(log.contains("SNI mail4.lab.test"), "{log}");
     assert!(!log.contains(PASSWORD), "{log}");
     drop(server);
+    lab.finish()
+}
+
+#[test]
+fn a_crowd_knows_which_of_its_sessions_are_broken() -> Result<()> {
+    let lab = Lab::new()?;
+    let authority = Authority::new("Lab Root")?;
+    let identity = authority.issue(&Wanted::server())?;
+    let tls = identity.server_config(rustls::ALL_VERSIONS)?;
+    let server = ImapServer::start(listeners(&lab)?, tls, vec![MESSAGE.to_vec()], false)?;
+    let config = Arc::new(client::config(pki::trust(authority.pem())?, rustls::ALL_VERSIONS));
+    let to = SocketAddr::new(Family::V4.server(), 993);
+    let mut crowd = Crowd::open(40, |_| Session::open(&lab.client, to, Family::V4.name(), &config))?;
+    assert_eq!(crowd.len(), 40);
+    crowd.prove()?;
+    let mut session = Session::open(&lab.client, to, Family::V4.name(), &config)?;
+    session.enter()?;
+    session.there_and_back(&imap_server::large_message(10_000_000))?;
+    drop(server);
+    assert_eq!(crowd.broken()?.len(), 40);
     lab.finish()
 }

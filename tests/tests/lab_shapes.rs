@@ -124,6 +124,10 @@ fn the_server_sees_the_gateway_when_it_masquerades() -> Result<()> {
             assert_eq!(peer.ip(), lab.gateway_wan(family));
             transfer(&client, &server)?;
             transfer(&server, &client)?;
+            if shape.far_mtu.is_some() {
+                let route = lab.server.ip(&["route", "get", &peer.ip().to_string()])?;
+                assert!(route.contains("mtu 1300 "), "{route}");
+            }
         }
         assert!(lab.gateway.nft_list()?.contains("masquerade"));
         lab.finish()?;

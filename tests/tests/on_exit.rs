@@ -44,15 +44,16 @@ impl Lookouts {
 }
 
 fn knock(lab: &Lab, to: SocketAddr) -> std::io::Result<TcpStream> {
-    lab.client.enter(|| Ok(TcpStream::connect_timeout(&to, ONE_SYN))).unwrap_or_else(|error| {
-        Err(std::io::Error::other(error.to_string()))
-    })
+    lab.client
+        .enter(|| Ok(TcpStream::connect_timeout(&to, ONE_SYN)))
+        .unwrap_or_else(|error| Err(std::io::Error::other(error.to_string())))
 }
 
 fn each_port(mut look: impl FnMut(SocketAddr) -> Result<()>) -> Result<()> {
     for family in Family::ALL {
         for port in [143, 993] {
-            look(SocketAddr::new(family.server(), port)).with_context(|| format!("{family:?}, port {port}"))?;
+            look(SocketAddr::new(family.server(), port))
+                .with_context(|| format!("{family:?}, port {port}"))?;
         }
     }
     Ok(())
@@ -89,7 +90,12 @@ struct Rush<'a> {
 }
 
 impl<'a> Rush<'a> {
-    fn start<'s>(scope: &'s thread::Scope<'s, 'a>, lab: &'a Lab, stop: &'a AtomicBool, tried: &'a AtomicU32) -> Self {
+    fn start<'s>(
+        scope: &'s thread::Scope<'s, 'a>,
+        lab: &'a Lab,
+        stop: &'a AtomicBool,
+        tried: &'a AtomicU32,
+    ) -> Self {
         for family in Family::ALL {
             scope.spawn(move || {
                 let ports = [143, 993].into_iter().cycle();

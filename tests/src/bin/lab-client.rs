@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use postern_tests::client::{self, Session};
+use postern_tests::imap_server::large_message;
 use postern_tests::pki;
 
 /// Fetch the first message of INBOX over STARTTLS (port 143) or implicit TLS (port 993).
@@ -20,6 +21,9 @@ struct Args {
     /// The only authority that is trusted, PEM.
     #[arg(long)]
     authority: PathBuf,
+    /// Also upload a message of so many octets and fetch it back.
+    #[arg(long)]
+    large: Option<usize>,
 }
 
 fn main() -> Result<()> {
@@ -37,6 +41,11 @@ fn main() -> Result<()> {
     println!("fingerprint {}", shown.fingerprint);
     session.enter()?;
     let message = session.fetch(1)?;
+    if let Some(octets) = args.large {
+        let large = large_message(octets);
+        session.there_and_back(&large)?;
+        println!("large       {} octets uploaded, fetched and compared", large.len());
+    }
     session.logout()?;
     for line in String::from_utf8_lossy(&message).lines() {
         println!("message     {line}");

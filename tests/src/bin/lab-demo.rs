@@ -1,7 +1,7 @@
 //! The demonstration: a client, Postern and a mail server in three namespaces. `cargo xtask demo` builds and runs it.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,17 +10,27 @@ use clap::{Parser, ValueEnum};
 use postern_tests::client::Tls;
 use postern_tests::dovecot::Dovecot;
 use postern_tests::imap_server::{PASSWORD, USER};
-use postern_tests::lab::{self, Family, Lab, Shape};
-use postern_tests::netns;
+use postern_tests::lab::{self, EGRESS, Family, INGRESS, Lab, Shape};
+use postern_tests::netns::{self, Namespace};
 use postern_tests::pki::{Authority, Identity, Wanted};
 use postern_tests::postern::{Installation, Policy, Postern, Process};
 use postern_tests::record::Record;
 use postern_tests::scene::MESSAGE;
-use postern_tests::wait::{self, PATIENCE};
+use postern_tests::wait::{self, BULK_PATIENCE, PATIENCE};
 use serde_json::Value;
 
 /// What the names of the demonstration's namespaces begin with, easy to type.
 const STEM: &str = "postern";
+
+/// Octets of the message that goes through a narrow hop in both directions.
+const LARGE_OCTETS: usize = 10 * 1000 * 1000;
+
+/// A gateway's firewall as administrators write it, before they hear of Postern.
+const FIREWALL: &str = "ct state invalid drop
+ct state established,related accept
+meta l4proto { icmp, icmpv6 } accept
+iifname lo accept
+oifname lo accept";
 
 /// Set by Ctrl-C: the step in hand fails or ends, and everything is taken down.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -34,6 +44,12 @@ struct Args {
     /// The mail server.
     #[arg(long, value_enum, default_value_t = Server::Lab)]
     server: Server,
+    /// The gateway masquerades, and its firewall drops what no rule lets pass.
+    #[arg(long)]
+    masquerade: bool,
+    /// Hidden hops on both sides through which only packets of so many octets pass.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1280..=1500))]
+    mtu: Option<u16>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,27 +123,27 @@ fn main() -> Result<()> {
 }
 
 fn demonstrate(args: &Args) -> Result<()> {
-    let ours = format!("{STEM}-");
-    let taken: Vec<String> = netns::all()?.into_iter().filter(|name| name.starts_with(&ours)).collect();
+    let ours = lab::PARTS.map(|part| format!("{STEM}-{part}"));
+    let taken: Vec<String> = netns::all()?.into_iter().filter(|name| ours.contains(name)).collect();
     if !taken.is_empty() {
         bail!("another demonstration is up: end it, or remove it with: {}", removal(&taken));
     }
-    title("Three namespaces: client - gateway - server");
-    let lab = Lab::named(STEM, Shape::default())?;
-    for family in Family::ALL {
-        println!("{:<34} {:<22} {}", family.client(), family.gateway_lan(), family.server());
-    }
+    let lab = lay(args)?;
     let roots = Authority::new("Demo Root, trusted by Postern only")?;
     let identity = roots.issue(&Wanted::server())?;
     let installation = Installation::new(&Policy::new(), &roots)?;
     let running = Running::start(args.server, &lab, &identity, installation.dir())?;
+    if args.masquerade {
+        firewall(&lab, &installation)?;
+    }
     let postern = installation.start(&lab.gateway)?;
     println!("\nserver's own certificate: issued by \"Demo Root, trusted by Postern only\"");
     println!("client trusts:            only {}", installation.authority_file().display());
 
-    for (done, (family, port)) in [(4, 143), (4, 993), (6, 143), (6, 993)].into_iter().enumerate() {
-        let family = if family == 4 { Family::V4 } else { Family::V6 };
-        fetch(&lab, &installation, family, port)?;
+    for (done, (family, port)) in
+        [(Family::V4, 143), (Family::V4, 993), (Family::V6, 143), (Family::V6, 993)].into_iter().enumerate()
+    {
+        fetch(&lab, &installation, family, port, args.mtu)?;
         postern.wait_records(done + 1)?;
     }
     report(&running, &postern)?;
@@ -141,7 +157,54 @@ fn demonstrate(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16) -> Result<()> {
+/// The namespaces, with what stands around the gateway.
+fn lay(args: &Args) -> Result<Lab> {
+    let lab = Lab::named(STEM, Shape { near_mtu: args.mtu, far_mtu: args.mtu, ..Shape::default() })?;
+    match args.mtu {
+        None => title("Three namespaces: client - gateway - server"),
+        Some(mtu) => {
+            title("Five namespaces: client - router - gateway - router - server");
+            println!(
+                "every link has an MTU of 1500; the routers take packets of {mtu} octets and say so by ICMP only"
+            );
+        }
+    }
+    for family in Family::ALL {
+        println!("{:<34} {:<22} {}", family.client(), lab.gateway_lan(family), family.server());
+    }
+    Ok(lab)
+}
+
+/// A firewall that knows nothing of Postern, and the rules that `postern check` asks for.
+fn firewall(lab: &Lab, installation: &Installation) -> Result<()> {
+    title("The gateway masquerades, and its firewall drops what no rule lets pass");
+    lab.masquerade()?;
+    for hook in ["input", "forward", "output"] {
+        let clients = if hook == "forward" {
+            format!("\niifname {INGRESS} oifname {EGRESS} accept")
+        } else {
+            String::new()
+        };
+        let kind = format!("filter hook {hook} priority filter; policy drop");
+        lab.gateway.nft_chain(hook, &kind, &format!("{FIREWALL}{clients}"))?;
+    }
+    let said = installation.command(&lab.gateway, &["check"])?;
+    ensure!(said.code != Some(0), "`postern check` finds nothing in the way:\n{}", said.stdout);
+    let commands: Vec<&str> =
+        said.stdout.lines().map(str::trim).filter(|line| line.starts_with("nft ")).collect();
+    println!("`postern check` says what is missing for steered mail:");
+    for command in &commands {
+        println!("    {command}");
+        let output = netns::run(lab.gateway.command("sh").args(["-c", command]), "", PATIENCE)?;
+        netns::success(command, &output)?;
+    }
+    let said = installation.command(&lab.gateway, &["check"])?;
+    ensure!(said.code == Some(0), "with these rules `postern check` still says:\n{}", said.stdout);
+    println!("with these rules in force it says: {}", said.stdout.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16, mtu: Option<u16>) -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     let to = SocketAddr::new(family.server(), port);
     title(&format!("Client to {to}, {}", if port == 143 { "STARTTLS" } else { "implicit TLS" }));
@@ -150,8 +213,25 @@ fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16) -> R
         .arg(to.to_string())
         .args(["--name", family.name(), "--authority"])
         .arg(installation.authority_file());
-    let output = netns::run(&mut command, "", PATIENCE)?;
+    if mtu.is_some() {
+        command.args(["--large", &LARGE_OCTETS.to_string()]);
+    }
+    let output = netns::run(&mut command, "", BULK_PATIENCE)?;
     print!("{}", netns::success("the client", &output)?);
+    if mtu.is_some() {
+        path_mtu("client", &lab.client, family.server())?;
+        path_mtu("gateway", &lab.gateway, family.client())?;
+        path_mtu("gateway", &lab.gateway, family.server())?;
+        path_mtu("server", &lab.server, lab.gateway_wan(family))?;
+    }
+    Ok(())
+}
+
+/// What a kernel has learned about a path from ICMP errors.
+fn path_mtu(who: &str, namespace: &Namespace, to: IpAddr) -> Result<()> {
+    let route = namespace.ip(&["route", "get", &to.to_string()])?;
+    let mut words = route.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
+    println!("path MTU    {} from {who} to {to}", words.next().unwrap_or("not learned"));
     Ok(())
 }
 
@@ -162,11 +242,15 @@ fn report(running: &Running, postern: &Postern<'_>) -> Result<()> {
     for record in postern.records()? {
         describe(&record);
     }
-    title("Steering counters");
     let status = postern.status()?;
-    let counters = status.pointer("/steering/counters").and_then(Value::as_object);
-    for (name, value) in counters.context("no counters in the status")? {
-        println!("{name:<28} {value}");
+    for (shown, place) in
+        [("Steering counters", "/steering/counters"), ("Classifier counters", "/steering/classes")]
+    {
+        title(shown);
+        let counters = status.pointer(place).and_then(Value::as_object);
+        for (name, value) in counters.with_context(|| format!("no {place} in the status"))? {
+            println!("{name:<36} {value}");
+        }
     }
     Ok(())
 }
@@ -205,6 +289,7 @@ fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: R
         config.display()
     );
     println!("ip netns exec {gateway} ip rule");
+    println!("ip netns exec {gateway} nft list ruleset");
     println!("ip netns exec {server} ss -tn");
     println!("tail -f {}", installation.dir().join("records").display());
     println!("\nCtrl-C ends it and cleans up.");

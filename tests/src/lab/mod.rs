@@ -31,6 +31,9 @@ pub const GUEST: &str = "guest0";
 /// The gateway's second interface towards the client, in labs that have it.
 pub const SECOND: &str = "lan1";
 
+/// What the names of a lab's namespaces end with.
+pub const PARTS: [&str; 6] = ["client", "gateway", "server", "guest", "near", "far"];
+
 /// Namespaces of a process that is gone carry this prefix and its id.
 const PREFIX: &str = "postern-lab-";
 
@@ -99,13 +102,14 @@ impl Lab {
         need_root()?;
         let make = |part: &str| Namespace::new(&format!("{stem}-{part}"));
         let make_if = |wanted: bool, part: &str| wanted.then(|| make(part)).transpose();
+        let [client, gateway, server, guest, near, far] = PARTS;
         let mut lab = Self {
-            client: make("client")?,
-            gateway: make("gateway")?,
-            server: make("server")?,
-            guest: make_if(shape.guest, "guest")?,
-            near: make_if(shape.near_mtu.is_some(), "near")?,
-            far: make_if(shape.far_mtu.is_some(), "far")?,
+            client: make(client)?,
+            gateway: make(gateway)?,
+            server: make(server)?,
+            guest: make_if(shape.guest, guest)?,
+            near: make_if(shape.near_mtu.is_some(), near)?,
+            far: make_if(shape.far_mtu.is_some(), far)?,
             pristine: String::new(),
         };
         wires::lay(&lab, shape)?;

@@ -104,7 +104,9 @@ fn route_routers(lab: &Lab, shape: Shape, family: Family) -> Result<()> {
         give((&lab.gateway, INGRESS), gateway, family)?;
         give((router, INWARD), own, family)?;
         lab.gateway.ip(&["route", "add", clients, "via", &own.to_string()])?;
-        narrow(router, &["default", "via", &gateway.to_string()], mtu)?;
+        let gateway = gateway.to_string();
+        narrow(router, &["default", "via", &gateway], mtu)?;
+        narrow(router, &[&gateway, "dev", INWARD], mtu)?;
         narrow(router, &[&family.client().to_string(), "dev", OUTWARD], mtu)?;
     }
     if let (Some(router), Some(mtu)) = (&lab.far, shape.far_mtu) {
@@ -114,7 +116,9 @@ fn route_routers(lab: &Lab, shape: Shape, family: Family) -> Result<()> {
         give((router, INWARD), own, family)?;
         lab.gateway.ip(&["route", "add", servers, "via", &own_text])?;
         lab.gateway.ip(&["route", "add", &silent, "via", &own_text])?;
-        narrow(router, &["default", "via", &gateway.to_string()], mtu)?;
+        let gateway = gateway.to_string();
+        narrow(router, &["default", "via", &gateway], mtu)?;
+        narrow(router, &[&gateway, "dev", INWARD], mtu)?;
         for server in [family.server(), family.other_server()] {
             narrow(router, &[&server.to_string(), "dev", OUTWARD], mtu)?;
         }
