@@ -53,7 +53,7 @@ pub(crate) struct Obstacle {
 pub(crate) struct Masquerade {
     /// Every connection, and not only some that cannot be told.
     pub(crate) is_certain: bool,
-    /// Which rule does.
+    /// Which rule does, and what it depends on where that is not certain.
     pub(crate) place: String,
     /// What exempts Postern's connections, for a shell.
     pub(crate) command: String,
@@ -177,7 +177,7 @@ fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Opt
 /// The chains that masquerade connections to servers out of an interface.
 pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masquerade> {
     let setters = Setters::of(ruleset);
-    let mut found: BTreeMap<usize, (bool, Place)> = BTreeMap::new();
+    let mut found: BTreeMap<usize, (bool, String)> = BTreeMap::new();
     let packets = FAMILIES.iter().flat_map(|family| PORTS.map(|port| (*family, port)));
     for (family, port) in packets {
         let packet = Packet::new(Flow::ToServer, family, port, egress.as_str());
@@ -185,17 +185,20 @@ pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masq
         for (at, chain, base) in ruleset.bases(Hook::Postrouting, family) {
             let fate = Walk::through(ruleset, (at, chain, base), &packet, Doubts::Followed);
             let Some(place) = fate.translate.filter(|_| base.nat) else { continue };
+            let mut words = remedy::place(ruleset, place);
             let is_certain = !fate.accept && fate.drop.is_none();
-            let known = found.entry(at).or_insert((is_certain, place));
+            if let Some(doubt) = fate.doubt.filter(|_| !is_certain) {
+                words = format!("{words} (depends on {})", doubt.subject);
+            }
+            let known = found.entry(at).or_insert_with(|| (is_certain, words.clone()));
             if is_certain && !known.0 {
-                *known = (is_certain, place);
+                *known = (is_certain, words);
             }
         }
     }
-    let masquerade = |(at, (is_certain, place)): (usize, (bool, Place))| {
-        let chain = ruleset.chains.get(at)?;
-        let command = remedy::exemption(chain);
-        Some(Masquerade { is_certain, place: remedy::place(ruleset, place), command })
+    let masquerade = |(at, (is_certain, place)): (usize, (bool, String))| {
+        let command = remedy::exemption(ruleset.chains.get(at)?);
+        Some(Masquerade { is_certain, place, command })
     };
     found.into_iter().filter_map(masquerade).collect()
 }
