@@ -12,8 +12,8 @@ use super::{FirewallError, Ruleset};
 pub(super) const RUN_SECONDS_MAX: u64 = 5;
 /// A hundred thousand addresses take some 4 MiB.
 pub(super) const JSON_OCTETS_MAX: usize = 16 * 1024 * 1024;
-/// An error of nft is a line or two.
-const STDERR_OCTETS_MAX: usize = 4096;
+/// An error of nft is a line or two; warnings may be one a table.
+const STDERR_OCTETS_MAX: usize = 64 * 1024;
 /// How often an nft that closed its output is looked at until it has ended.
 const END_POLL: Duration = Duration::from_millis(5);
 /// Services often run without the administrator's directories in PATH.
