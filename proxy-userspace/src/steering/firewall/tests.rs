@@ -271,6 +271,36 @@ fn packets_that_are_not_tracked_are_not_established() {
 }
 
 #[test]
+fn a_mark_that_the_output_hook_overwrites_opens_no_door() {
+    let said = said(&ruleset!("mark-lost"));
+    let words = "connections to servers on wan0 (port 143, IPv4 and IPv6) are dropped by the policy of inet filter output";
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].0, Certainty::DroppedUnless);
+    assert!(said[0].1.starts_with(words) && said[0].1.contains("(meta mark)"), "{said:?}");
+}
+
+/// The chains' names tell whether they drop a client's SYN to port 143.
+#[test]
+fn each_operator_is_judged_as_the_kernel_does() {
+    let ruleset = ruleset!("operators");
+    let found = found(&ruleset);
+    assert_eq!(ruleset.chains.len(), 48);
+    for chain in &ruleset.chains {
+        let tells = |sentence: &str| {
+            let parts = ["mail from clients on lan0 (port", "143", &format!("{chain} ")];
+            parts.iter().all(|part| sentence.contains(part))
+        };
+        let of_chain = |obstacle: &&Obstacle| obstacle.words.split("; ").any(tells);
+        let seen = match found.iter().find(of_chain).map(|obstacle| obstacle.certainty) {
+            None => "no",
+            Some(Certainty::Dropped) => "yes",
+            Some(_) => "maybe",
+        };
+        assert!(chain.name.starts_with(seen), "{}: {seen}, {:?}", chain.name, chain.rules);
+    }
+}
+
+#[test]
 fn an_answer_that_is_no_ruleset_is_an_error() {
     for text in ["", "{", "[]", "{}", r#"{"nftables": 5}"#, "\u{0}"] {
         assert!(Ruleset::parse(text.as_bytes()).is_err(), "{text:?}");
