@@ -6,7 +6,7 @@ use proxy_ebpf::DELIVER_MARK;
 
 use super::expression::{Scope, Tri, kept_bits};
 use super::packet::{Bits, Flow, Packet};
-use super::remedy::{self, Ports};
+use super::remedy::{self, Passage};
 use super::ruleset::{Base, Chain, Family, Hook, Ruleset, Statement};
 use super::walk::{Doubts, Place, Walk, condition, is_tracked};
 use crate::config::InterfaceName;
@@ -55,8 +55,8 @@ pub(crate) struct Masquerade {
     pub(crate) is_certain: bool,
     /// Which rule does, and what it depends on where that is not certain.
     pub(crate) place: String,
-    /// What exempts Postern's connections, for a shell.
-    pub(crate) command: String,
+    /// What exempts Postern's connections, for a shell; `None` where only the table's owner may.
+    pub(crate) command: Option<String>,
 }
 
 /// The interfaces of a configuration.
@@ -126,7 +126,7 @@ impl Spread {
 }
 
 /// What a base chain stops, by what lets it pass.
-type Stopped = BTreeMap<(usize, Ports, Certainty), BTreeMap<(Flow, Cause), Spread>>;
+type Stopped = BTreeMap<(usize, Passage, Certainty), BTreeMap<(Flow, Cause), Spread>>;
 
 /// Every obstacle in the way of steered mail, in the order of chains.
 pub(crate) fn obstacles(
@@ -145,7 +145,7 @@ pub(crate) fn obstacles(
                     continue;
                 }
                 let Some(cause) = cause(ruleset, (at, chain, base), &packet) else { continue };
-                let group = (at, Ports::of(packet.flow), cause.certainty());
+                let group = (at, Passage::of(packet.flow), cause.certainty());
                 let spread = stopped.entry(group).or_default().entry((packet.flow, cause)).or_default();
                 spread.add(&packet);
             }
@@ -154,10 +154,10 @@ pub(crate) fn obstacles(
     let mut printed = BTreeSet::new();
     stopped
         .into_iter()
-        .filter_map(|((at, ports, certainty), causes)| {
+        .filter_map(|((at, passage, certainty), causes)| {
             let chain = ruleset.chains.get(at)?;
-            let is_first = certainty != Certainty::PassesUnless && printed.insert((at, ports));
-            let commands = if is_first { remedy::commands(chain, ports, interfaces) } else { Vec::new() };
+            let is_first = certainty != Certainty::PassesUnless && printed.insert((at, passage));
+            let commands = if is_first { remedy::commands(chain, passage, interfaces) } else { Vec::new() };
             Some(remedy::obstacle(ruleset, chain, certainty, &causes, commands))
         })
         .collect()
@@ -197,7 +197,8 @@ pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masq
         }
     }
     let masquerade = |(at, (is_certain, place)): (usize, (bool, String))| {
-        let command = remedy::exemption(ruleset.chains.get(at)?);
+        let chain = ruleset.chains.get(at)?;
+        let command = (!ruleset.is_owned(&chain.table)).then(|| remedy::exemption(chain));
         Some(Masquerade { is_certain, place, command })
     };
     found.into_iter().filter_map(masquerade).collect()
