@@ -166,10 +166,11 @@ pub(crate) fn obstacles(
 fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Option<Cause> {
     let fate = Walk::through(ruleset, base, packet, Doubts::Followed);
     let drop = fate.drop?;
-    if !fate.accept {
-        return Some(Cause { drop: Some(drop), doubt: None });
-    }
     let plain = Walk::through(ruleset, base, packet, Doubts::Dismissed);
+    if !fate.accept {
+        // Not the first rule that may drop it, but the one that does in any case.
+        return Some(Cause { drop: plain.drop.or(Some(drop)), doubt: None });
+    }
     let doubt = fate.doubt.map_or_else(|| (drop, "a rule".to_owned()), |doubt| (doubt.place, doubt.subject));
     Some(Cause { drop: plain.drop, doubt: Some(doubt) })
 }

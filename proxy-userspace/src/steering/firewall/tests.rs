@@ -263,6 +263,18 @@ fn rates_and_lists_of_addresses_are_doubts_and_loopback_addresses_are_not() {
 }
 
 #[test]
+fn a_drop_in_any_case_is_named_by_the_rule_that_does_it() {
+    let text = include_str!("rulesets/unknown.json");
+    let text = text.replace(r#"{"key": "iifgroup"}}, "right": 5"#, r#"{"key": "l4proto"}}, "right": "udp""#);
+    let ruleset = Ruleset::parse(text.as_bytes()).expect("rules");
+    let found = obstacles(&ruleset, &names(&["lan1"]), &names(&["wan0"]));
+    let words =
+        found.iter().map(|obstacle| (obstacle.certainty, obstacle.words.as_str())).collect::<Vec<_>>();
+    let wanted = "mail from clients on lan1 (ports 143, 993, IPv4 and IPv6) is dropped by the policy of inet filter input";
+    assert_eq!(words, [(Certainty::Dropped, wanted)]);
+}
+
+#[test]
 fn packets_that_are_not_tracked_are_not_established() {
     let said = said(&ruleset!("untracked"));
     let words =
