@@ -1,11 +1,16 @@
 //! `postern check` against the real nft, each test in a network namespace of its own. Needs root and nftables.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
 
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
+use socket2::{Domain, Socket, Type};
 
 /// The rules that both sides of a session need, in each family and hook, refused.
 const CLOSED: &str = "
@@ -35,7 +40,7 @@ table ip6 raw {
 /// Runs a test in a fresh namespace that has a configuration for `lan0`, `lan1`, `uplink` and `wan0`.
 fn in_namespace(source: &'static str, test: impl FnOnce(&str) + Send + 'static) {
     assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
-    let thread = std::thread::spawn(move || {
+    let thread = thread::spawn(move || {
         enter_new_namespace();
         let directory = tempfile::tempdir().expect("directory");
         test(&configured(directory.path(), source));
@@ -200,5 +205,123 @@ fn a_user_who_may_not_read_the_rules_is_told_what_to_do() {
         let line = said.lines().find(|line| line.contains("  firewall: ")).expect("a line");
         assert!(line.starts_with("warn  firewall: not read: nft -j list ruleset ended with"), "{said}");
         assert!(line.contains("run as root") && line.contains("README"), "{said}");
+    });
+}
+
+/// What a gateway of two families cannot do without, and no mail.
+const NO_MAIL: &str = "
+table inet filter {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+  }
+  chain output {
+    type filter hook output priority filter; policy drop;
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+  }
+}
+";
+/// Where clients want to go: nobody has these addresses.
+const SERVERS: [&str; 2] = ["192.0.2.7:143", "[2001:db8::7]:143"];
+/// Where the gateway connects in their stead.
+const BEHIND: [&str; 2] = ["10.3.0.2:143", "[fd00:3::2]:143"];
+/// A SYN that is dropped is never answered, and one that passes is answered at once.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A host at the far end of a new link, which does what it is sent.
+fn host(interface: &str, network: u8) -> mpsc::Sender<Job> {
+    let (jobs, received) = mpsc::channel::<Job>();
+    let (namespace, entered) = mpsc::channel();
+    thread::spawn(move || {
+        enter_new_namespace();
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        namespace.send(format!("/proc/{}/task/{thread}/ns/net", std::process::id())).unwrap();
+        received.iter().for_each(|job| job());
+    });
+    let far = entered.recv().unwrap();
+    run(&format!("ip link add {interface} type veth peer name far netns {far}"));
+    configure(interface, network, 1);
+    let at_far_end = move || {
+        configure("far", network, 2);
+        run(&format!("ip route add default via 10.{network}.0.1"));
+        run(&format!("ip route add default via fd00:{network}::1"));
+    };
+    jobs.send(Box::new(at_far_end)).unwrap();
+    jobs
+}
+
+fn configure(interface: &str, network: u8, host: u8) {
+    run(&format!("ip link set {interface} up"));
+    run(&format!("ip address add 10.{network}.0.{host}/24 dev {interface}"));
+    run(&format!("ip address add fd00:{network}::{host}/64 dev {interface} nodad"));
+}
+
+/// Greets whoever connects.
+fn serve(address: &'static str) {
+    let listener = TcpListener::bind(address).expect(address);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(b"* OK").unwrap();
+        }
+    });
+}
+
+/// Takes connections to a foreign address and passes on the greeting of the server behind, as Postern does.
+fn relay(foreign: &str, behind: &'static str) {
+    let foreign: SocketAddr = foreign.parse().unwrap();
+    let listener = socket(foreign);
+    if foreign.is_ipv4() {
+        listener.set_ip_transparent_v4(true)
+    } else {
+        listener.set_ip_transparent_v6(true)
+    }
+    .unwrap();
+    listener.bind(&foreign.into()).unwrap();
+    listener.listen(8).unwrap();
+    thread::spawn(move || {
+        for stream in TcpListener::from(listener).incoming() {
+            let behind: SocketAddr = behind.parse().unwrap();
+            let server = socket(behind);
+            server.set_mark(0x2000_0000).unwrap();
+            if server.connect_timeout(&behind.into(), PATIENCE).is_ok() {
+                io::copy(&mut TcpStream::from(server), &mut stream.unwrap()).unwrap();
+            }
+        }
+    });
+}
+
+fn socket(address: SocketAddr) -> Socket {
+    Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap()
+}
+
+fn greeting(server: &str) -> io::Result<String> {
+    let mut greeting = String::new();
+    let mut stream = TcpStream::connect_timeout(&server.parse().unwrap(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.read_to_string(&mut greeting)?;
+    Ok(greeting)
+}
+
+#[test]
+fn a_session_that_the_kernel_dropped_passes_after_the_printed_commands() {
+    in_namespace("gateway", |config| {
+        let (client, server) = (host("lan0", 1), host("wan0", 3));
+        server.send(Box::new(|| BEHIND.into_iter().for_each(serve))).unwrap();
+        for family in ["-4", "-6"] {
+            run(&format!("ip {family} rule add iif lan0 ipproto tcp dport 143 lookup 143 pref 143"));
+            run(&format!("ip {family} route add local default dev lo table 143"));
+        }
+        SERVERS.into_iter().zip(BEHIND).for_each(|(foreign, behind)| relay(foreign, behind));
+        let greeted = |server: &'static str| {
+            let (told, answer) = mpsc::channel();
+            client.send(Box::new(move || told.send(greeting(server).ok()).unwrap())).unwrap();
+            answer.recv().unwrap()
+        };
+        load(NO_MAIL);
+        assert_eq!(SERVERS.map(greeted), [None, None]);
+        check(config).1.iter().for_each(|command| run(command));
+        assert_eq!(SERVERS.map(greeted), [Some("* OK".to_owned()), Some("* OK".to_owned())]);
     });
 }

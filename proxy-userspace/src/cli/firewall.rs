@@ -58,14 +58,14 @@ fn obstacle(obstacle: &Obstacle) -> Item {
     let commands = commands.iter().map(|command| format!("{INDENT}{command}")).collect::<String>();
     let remedy = |advice: &str| match (commands.is_empty(), note.is_empty()) {
         (false, _) => {
-            format!("{advice}, until the rules are loaded again (README tells where to keep them):{commands}")
+            format!("{advice} (README tells where to keep it when the rules are loaded again):{commands}")
         }
         (true, false) => note.clone(),
         (true, true) => "the rules above let it pass too".to_owned(),
     };
     match certainty {
-        Certainty::Dropped => Item::fail(THING, words, remedy("let it pass")),
-        Certainty::DroppedUnless => Item::warn(THING, words, remedy("to be sure, let it pass")),
+        Certainty::Dropped => Item::fail(THING, words, remedy("insert")),
+        Certainty::DroppedUnless => Item::warn(THING, words, remedy("to be sure, insert")),
         Certainty::PassesUnless => {
             Item::warn(THING, words, "cannot tell; look at the rule with `nft -a list ruleset`")
         }
@@ -93,9 +93,13 @@ fn source(source: Source, ruleset: &Ruleset, egress: &InterfaceName) -> Item {
     if source == Source::Gateway {
         return Item::ok(thing, value);
     }
-    let commands = masquerades.iter().map(|found| format!("{INDENT}{}", found.command)).collect::<String>();
+    let commands = masquerades.iter().filter_map(|found| found.command.as_deref());
+    let commands = commands.map(|command| format!("{INDENT}{command}")).collect::<String>();
     let value = format!("{value}: answers are translated back behind the classifier, and none would arrive");
-    let remedy = format!("set steering.source = \"gateway\", or exempt Postern's connections:{commands}");
+    let mut remedy = "set steering.source = \"gateway\"".to_owned();
+    if !commands.is_empty() {
+        remedy = format!("{remedy}, or exempt Postern's connections:{commands}");
+    }
     if found.is_certain { Item::fail(thing, value, remedy) } else { Item::warn(thing, value, remedy) }
 }
 

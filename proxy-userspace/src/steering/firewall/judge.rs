@@ -6,7 +6,7 @@ use proxy_ebpf::DELIVER_MARK;
 
 use super::expression::{Scope, Tri, kept_bits};
 use super::packet::{Bits, Flow, Packet};
-use super::remedy::{self, Ports};
+use super::remedy::{self, Passage};
 use super::ruleset::{Base, Chain, Family, Hook, Ruleset, Statement};
 use super::walk::{Doubts, Place, Walk, condition, is_tracked};
 use crate::config::InterfaceName;
@@ -53,10 +53,10 @@ pub(crate) struct Obstacle {
 pub(crate) struct Masquerade {
     /// Every connection, and not only some that cannot be told.
     pub(crate) is_certain: bool,
-    /// Which rule does.
+    /// Which rule does, and what it depends on where that is not certain.
     pub(crate) place: String,
-    /// What exempts Postern's connections, for a shell.
-    pub(crate) command: String,
+    /// What exempts Postern's connections, for a shell; `None` where only the table's owner may.
+    pub(crate) command: Option<String>,
 }
 
 /// The interfaces of a configuration.
@@ -126,7 +126,7 @@ impl Spread {
 }
 
 /// What a base chain stops, by what lets it pass.
-type Stopped = BTreeMap<(usize, Ports, Certainty), BTreeMap<(Flow, Cause), Spread>>;
+type Stopped = BTreeMap<(usize, Passage, Certainty), BTreeMap<(Flow, Cause), Spread>>;
 
 /// Every obstacle in the way of steered mail, in the order of chains.
 pub(crate) fn obstacles(
@@ -145,7 +145,7 @@ pub(crate) fn obstacles(
                     continue;
                 }
                 let Some(cause) = cause(ruleset, (at, chain, base), &packet) else { continue };
-                let group = (at, Ports::of(packet.flow), cause.certainty());
+                let group = (at, Passage::of(packet.flow), cause.certainty());
                 let spread = stopped.entry(group).or_default().entry((packet.flow, cause)).or_default();
                 spread.add(&packet);
             }
@@ -154,10 +154,10 @@ pub(crate) fn obstacles(
     let mut printed = BTreeSet::new();
     stopped
         .into_iter()
-        .filter_map(|((at, ports, certainty), causes)| {
+        .filter_map(|((at, passage, certainty), causes)| {
             let chain = ruleset.chains.get(at)?;
-            let is_first = certainty != Certainty::PassesUnless && printed.insert((at, ports));
-            let commands = if is_first { remedy::commands(chain, ports, interfaces) } else { Vec::new() };
+            let is_first = certainty != Certainty::PassesUnless && printed.insert((at, passage));
+            let commands = if is_first { remedy::commands(chain, passage, interfaces) } else { Vec::new() };
             Some(remedy::obstacle(ruleset, chain, certainty, &causes, commands))
         })
         .collect()
@@ -166,10 +166,11 @@ pub(crate) fn obstacles(
 fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Option<Cause> {
     let fate = Walk::through(ruleset, base, packet, Doubts::Followed);
     let drop = fate.drop?;
-    if !fate.accept {
-        return Some(Cause { drop: Some(drop), doubt: None });
-    }
     let plain = Walk::through(ruleset, base, packet, Doubts::Dismissed);
+    if !fate.accept {
+        // Not the first rule that may drop it, but the one that does in any case.
+        return Some(Cause { drop: plain.drop.or(Some(drop)), doubt: None });
+    }
     let doubt = fate.doubt.map_or_else(|| (drop, "a rule".to_owned()), |doubt| (doubt.place, doubt.subject));
     Some(Cause { drop: plain.drop, doubt: Some(doubt) })
 }
@@ -177,7 +178,7 @@ fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Opt
 /// The chains that masquerade connections to servers out of an interface.
 pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masquerade> {
     let setters = Setters::of(ruleset);
-    let mut found: BTreeMap<usize, (bool, Place)> = BTreeMap::new();
+    let mut found: BTreeMap<usize, (bool, String)> = BTreeMap::new();
     let packets = FAMILIES.iter().flat_map(|family| PORTS.map(|port| (*family, port)));
     for (family, port) in packets {
         let packet = Packet::new(Flow::ToServer, family, port, egress.as_str());
@@ -185,17 +186,21 @@ pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masq
         for (at, chain, base) in ruleset.bases(Hook::Postrouting, family) {
             let fate = Walk::through(ruleset, (at, chain, base), &packet, Doubts::Followed);
             let Some(place) = fate.translate.filter(|_| base.nat) else { continue };
+            let mut words = remedy::place(ruleset, place);
             let is_certain = !fate.accept && fate.drop.is_none();
-            let known = found.entry(at).or_insert((is_certain, place));
+            if let Some(doubt) = fate.doubt.filter(|_| !is_certain) {
+                words = format!("{words} (depends on {})", doubt.subject);
+            }
+            let known = found.entry(at).or_insert_with(|| (is_certain, words.clone()));
             if is_certain && !known.0 {
-                *known = (is_certain, place);
+                *known = (is_certain, words);
             }
         }
     }
-    let masquerade = |(at, (is_certain, place)): (usize, (bool, Place))| {
+    let masquerade = |(at, (is_certain, place)): (usize, (bool, String))| {
         let chain = ruleset.chains.get(at)?;
-        let command = remedy::exemption(chain);
-        Some(Masquerade { is_certain, place: remedy::place(ruleset, place), command })
+        let command = (!ruleset.is_owned(&chain.table)).then(|| remedy::exemption(chain));
+        Some(Masquerade { is_certain, place, command })
     };
     found.into_iter().filter_map(masquerade).collect()
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::{FirewallError, Ruleset};
 
-/// nft answers in milliseconds, and in a second for lists of a hundred thousand addresses.
+/// nft answers in milliseconds; where tens of thousands of rules take it longer, a start must not wait for them.
 pub(super) const RUN_SECONDS_MAX: u64 = 5;
-/// A hundred thousand addresses take some 4 MiB.
+/// 20,000 rules and a set of 100,000 addresses take 9 MiB.
 pub(super) const JSON_OCTETS_MAX: usize = 16 * 1024 * 1024;
-/// An error of nft is a line or two.
-const STDERR_OCTETS_MAX: usize = 4096;
+/// An error of nft is a line or two; warnings may be one a table.
+const STDERR_OCTETS_MAX: usize = 64 * 1024;
 /// How often an nft that closed its output is looked at until it has ended.
 const END_POLL: Duration = Duration::from_millis(5);
 /// Services often run without the administrator's directories in PATH.
@@ -24,14 +24,8 @@ const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
 /// # Errors
 /// There is no nft, it may not look (it needs `CAP_NET_ADMIN`), or it does not answer as expected.
 pub(crate) fn read_ruleset() -> Result<Ruleset, FirewallError> {
-    let mut nft = start()?;
-    let answer = answer(&mut nft);
-    if answer.is_err() {
-        // It may be ending by itself: then there is nothing to kill.
-        let _ = nft.kill();
-        let _ = nft.wait();
-    }
-    Ruleset::parse(&answer?)
+    let answer = answer(start()?, Instant::now() + Duration::from_secs(RUN_SECONDS_MAX))?;
+    Ruleset::parse(&answer)
 }
 
 /// The tables of iptables-legacy in this thread's network namespace, which nft does not show.
@@ -49,7 +43,7 @@ fn start() -> Result<Child, FirewallError> {
     for program in PROGRAMS {
         let mut command = Command::new(program);
         command.args(["-j", "list", "ruleset"]).env("LC_ALL", "C");
-        match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+        match piped(&mut command).spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             started => return started.map_err(|source| FirewallError::Run { source }),
         }
@@ -57,10 +51,24 @@ fn start() -> Result<Child, FirewallError> {
     Err(FirewallError::NoNft)
 }
 
-fn answer(nft: &mut Child) -> Result<Vec<u8>, FirewallError> {
-    let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS_MAX);
-    let said = reader(nft.stderr.take(), STDERR_OCTETS_MAX);
-    let json = received(&reader(nft.stdout.take(), JSON_OCTETS_MAX + 1), deadline)?;
+fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+/// What nft printed, if all is well; it has ended when this returns.
+fn answer(mut nft: Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
+    let answer = listen(&mut nft, deadline);
+    if answer.is_err() {
+        // It may be ending by itself: then there is nothing to kill.
+        let _ = nft.kill();
+        let _ = nft.wait();
+    }
+    answer
+}
+
+fn listen(nft: &mut Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
+    let said = reader(nft.stderr.take(), STDERR_OCTETS_MAX)?;
+    let json = received(&reader(nft.stdout.take(), JSON_OCTETS_MAX + 1)?, deadline)?;
     if json.len() > JSON_OCTETS_MAX {
         return Err(FirewallError::TooLong);
     }
@@ -73,20 +81,27 @@ fn answer(nft: &mut Child) -> Result<Vec<u8>, FirewallError> {
     Err(FirewallError::Refused { status, said })
 }
 
+/// What a reading thread sends at the end.
+type Octets = io::Result<Vec<u8>>;
+
 /// Both outputs are read at once, or nft could block on the one while we wait for the other.
-fn reader(output: Option<impl Read + Send + 'static>, octets: usize) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+fn reader(
+    output: Option<impl Read + Send + 'static>,
+    octets_max: usize,
+) -> Result<mpsc::Receiver<Octets>, FirewallError> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let read = move || {
         let mut read = Vec::new();
-        let limit = u64::try_from(octets).unwrap_or(u64::MAX);
+        let limit = u64::try_from(octets_max).unwrap_or(u64::MAX);
         let result = output.map_or(Ok(0), |output| output.take(limit).read_to_end(&mut read));
         // The receiver is gone when nft took too long.
         let _ = sender.send(result.map(|_| read));
-    });
-    receiver
+    };
+    let started = thread::Builder::new().name("nft".to_owned()).spawn(read);
+    started.map(|_| receiver).map_err(|source| FirewallError::Run { source })
 }
 
-fn received(from: &mpsc::Receiver<io::Result<Vec<u8>>>, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
+fn received(from: &mpsc::Receiver<Octets>, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
     let left = deadline.saturating_duration_since(Instant::now());
     let result = from.recv_timeout(left).map_err(|_| FirewallError::TimedOut)?;
     result.map_err(|source| FirewallError::Run { source })
@@ -99,5 +114,37 @@ fn ended(nft: &mut Child, deadline: Instant) -> Result<ExitStatus, FirewallError
             None if Instant::now() >= deadline => return Err(FirewallError::TimedOut),
             None => thread::sleep(END_POLL),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(program: &str, arguments: &[&str], within: Duration) -> Result<Vec<u8>, FirewallError> {
+        let child = piped(Command::new(program).args(arguments)).spawn().expect(program);
+        answer(child, Instant::now() + within)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        for script in ["exec sleep 1000", "exec >&- 2>&-; exec sleep 1000"] {
+            let result = answered("sh", &["-c", script], Duration::from_millis(100));
+            assert!(matches!(result, Err(FirewallError::TimedOut)), "{script}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_prints_without_end_is_killed() {
+        assert!(matches!(answered("cat", &["/dev/zero"], LONG), Err(FirewallError::TooLong)));
+    }
+
+    #[test]
+    fn what_a_program_complains_of_is_told_however_long_it_is() {
+        let script = "echo no such luck >&2; head -c 1000000 /dev/zero >&2; echo {}; exit 3";
+        let error = answered("sh", &["-c", script], LONG).expect_err("a failure").to_string();
+        assert!(error.contains("ended with exit status: 3: no such luck"), "{error}");
     }
 }

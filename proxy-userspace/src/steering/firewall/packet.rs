@@ -171,13 +171,17 @@ impl Packet {
         }
     }
 
-    /// `ct KEY`; before conntrack has seen the packet nothing is known.
+    /// `ct KEY`. Before conntrack has seen the packet its state is invalid, unless it was told not to look.
     pub(super) fn ct(&self, key: &str, is_tracked: bool) -> Field {
         match (key, self.flow) {
-            _ if !is_tracked => Field::Unknown,
+            ("state", _) if !is_tracked => {
+                let untracked = self.states.iter().filter(|state| **state == "untracked").copied();
+                Field::Words(untracked.chain(["invalid"]).collect())
+            }
             ("state", _) => Field::Words(self.states.clone()),
-            ("direction", Flow::IcmpError) => Field::Unknown,
-            ("direction", flow) => Field::Words(vec![if flow.goes_to_port() { "original" } else { "reply" }]),
+            ("direction", flow) if is_tracked && flow != Flow::IcmpError => {
+                Field::Words(vec![if flow.goes_to_port() { "original" } else { "reply" }])
+            }
             _ => Field::Unknown,
         }
     }

@@ -14,14 +14,14 @@ use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// Packets that one kind of rule lets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ports {
+pub(super) enum Passage {
     FromClients,
     FromServers,
     ToServers,
     ToClients,
 }
 
-impl Ports {
+impl Passage {
     pub(super) const fn of(flow: Flow) -> Self {
         match flow {
             Flow::FromClient | Flow::FromClientMore => Self::FromClients,
@@ -33,20 +33,20 @@ impl Ports {
 }
 
 /// The rules that let packets pass a base chain, to be inserted at its head.
-pub(super) fn commands(chain: &Chain, kind: Ports, interfaces: Interfaces<'_>) -> Vec<String> {
+pub(super) fn commands(chain: &Chain, passage: Passage, interfaces: Interfaces<'_>) -> Vec<String> {
     let is_tracked = chain.base.is_some_and(walk::is_tracked);
-    let rules = match kind {
-        Ports::FromClients => {
+    let rules = match passage {
+        Passage::FromClients => {
             vec![format!("iifname {} tcp dport {} accept", set(interfaces.ingress), ports())]
         }
-        Ports::ToServers => vec![format!("{} tcp dport {} accept", ours(), ports())],
+        Passage::ToServers => vec![format!("{} tcp dport {} accept", ours(), ports())],
         _ if is_tracked => vec!["ct state established,related accept".to_owned()],
         // Before connection tracking there is no state to ask for.
-        Ports::FromServers => vec![
+        Passage::FromServers => vec![
             format!("iifname {} tcp sport {} accept", set(interfaces.egress), ports()),
             "meta l4proto { icmp, ipv6-icmp } accept".to_owned(),
         ],
-        Ports::ToClients => {
+        Passage::ToClients => {
             vec![format!("oifname {} tcp sport {} accept", set(interfaces.ingress), ports())]
         }
     };
