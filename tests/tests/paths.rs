@@ -45,9 +45,6 @@ fn ten_megabytes_pass_hidden_narrow_hops_both_ways() -> Result<()> {
                 session.logout()?;
             }
             ensure!(postern.counter("marked_error")? > 0, "no ICMP error was led to us");
-            eprintln!("{:#?}", postern.records()?.len());
-            eprintln!("{}", scene.lab.gateway.command("ss").args(["-tnao"]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned())?);
-            eprintln!("{}", scene.lab.server.command("ss").args(["-tnao"]).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned())?);
             postern.stop()?;
             drop(server);
             scene.finish()?;
@@ -63,6 +60,10 @@ fn without_any_icmp_our_own_sockets_find_the_narrow_hop() -> Result<()> {
     for (near_mtu, far_mtu) in [(Some(1300), None), (None, Some(1300))] {
         let scene = Scene::shaped(&Policy::new(), Shape { near_mtu, far_mtu, ..Shape::default() })?;
         scene.lab.block_icmp_errors()?;
+        // What the hosts themselves send is their own kernels' affair; handshakes are larger than the hop.
+        for host in [&scene.lab.client, &scene.lab.server] {
+            host.sysctl(&[("ipv4/tcp_mtu_probing", "1")])?;
+        }
         let tls = scene.identity.server_config(rustls::ALL_VERSIONS)?;
         let server = scene.serve_with(tls, vec![message.clone()])?;
         let postern = scene.start()?;
@@ -127,35 +128,38 @@ impl Heard {
 
 #[test]
 fn nothing_of_a_fragmented_session_reaches_the_server() -> Result<()> {
-    for conntrack in [false, true] {
-        let scene = Scene::new(&Policy::new())?;
-        if conntrack {
-            // Connection tracking puts fragments together before routing sees them.
-            let rule = "ct state invalid counter drop";
-            scene.lab.gateway.nft_chain("tracking", "filter hook prerouting priority filter", rule)?;
+    fragmented(&Scene::new(&Policy::new())?)
+}
+
+#[test]
+fn nothing_of_a_fragmented_session_reaches_the_server_behind_connection_tracking() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    // Connection tracking puts fragments together before routing sees them.
+    let rule = "ct state invalid counter drop";
+    scene.lab.gateway.nft_chain("tracking", "filter hook prerouting priority filter", rule)?;
+    fragmented(&scene)
+}
+
+fn fragmented(scene: &Scene) -> Result<()> {
+    let heard = Heard::default();
+    heard.listen(scene)?;
+    let postern = scene.start()?;
+    for family in Family::ALL {
+        let cuts = Fragmenting::ALL.map(|how| (143, how)).into_iter().chain([(993, Fragmenting::Halves)]);
+        for (port, how) in cuts {
+            let dialogue = Dialogue::new(&scene.lab.client, scene.server(family, port)).fragment(how);
+            let said = dialogue.say(LOGIN)?;
+            ensure!(said.nothing(), "{family:?}, port {port}, {how:?}: {said:?}");
+            let said = dialogue.only_data().say(LOGIN)?;
+            let answered = said.text().contains("a OK") || said.text().contains("a NO");
+            ensure!(said.connected && !answered, "{family:?}, port {port}, {how:?}, data only: {said:?}");
         }
-        let heard = Heard::default();
-        heard.listen(&scene)?;
-        let postern = scene.start()?;
-        for family in Family::ALL {
-            for port in [143, 993] {
-                let dialogue = Dialogue::new(&scene.lab.client, scene.server(family, port));
-                for how in Fragmenting::ALL {
-                    let what = format!("{family:?}, port {port}, {how:?}, conntrack {conntrack}");
-                    let said = dialogue.fragment(how).say(LOGIN)?;
-                    ensure!(said.nothing(), "{what}: {said:?}");
-                    let said = dialogue.fragment(how).only_data().say(LOGIN)?;
-                    ensure!(said.connected && !said.text().contains("a OK"), "{what}: {said:?}");
-                }
-            }
-            let whole = Dialogue::new(&scene.lab.client, scene.server(family, 143)).fragment(Fragmenting::Whole);
-            ensure!(whole.say(LOGIN)?.connected, "what is not cut is taken");
-        }
-        ensure!(!heard.of_clients(), "conntrack {conntrack}: the server heard a client");
-        for class in ["dropped_fragment", "left_later_fragment"] {
-            wait::until(class, PATIENCE, || Ok((postern.counter(class)? > 0).then_some(())))?;
-        }
-        postern.stop()?;
+        let whole = Dialogue::new(&scene.lab.client, scene.server(family, 143)).fragment(Fragmenting::Whole);
+        ensure!(whole.say(LOGIN)?.connected, "what is not cut is taken");
+    }
+    ensure!(!heard.of_clients(), "the server heard a client");
+    for class in ["dropped_fragment", "left_later_fragment"] {
+        wait::until(class, PATIENCE, || Ok((postern.counter(class)? > 0).then_some(())))?;
     }
     Ok(())
 }
