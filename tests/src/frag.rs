@@ -193,18 +193,16 @@ impl<'a> Talk<'a> {
     }
 
     fn tell(&mut self, line: &[u8]) -> Result<()> {
-        let before = self.heard.octets.len();
+        let (before, start) = (self.heard.octets.len(), self.seq);
         for _ in 0..TRIES {
-            if self.heard.reset {
+            if self.heard.reset || self.heard.octets.len() > before {
                 break;
             }
-            self.send(PSH | ACK, line)?;
+            if self.seq == start {
+                self.send(PSH | ACK, line)?;
+            }
             self.listen(PAUSE)?;
-            if self.heard.octets.len() > before {
-                break;
-            }
         }
-        self.seq = self.seq.wrapping_add(line.len() as u32);
         Ok(())
     }
 
@@ -215,6 +213,11 @@ impl<'a> Talk<'a> {
             if segment.flags & RST != 0 {
                 self.heard.reset = true;
                 return Ok(());
+            }
+            // What was not acknowledged was not received; a reset at the end counts only with the exact number
+            // (RFC 5961 section 3.2).
+            if segment.flags & ACK != 0 {
+                self.seq = segment.ack;
             }
             if segment.seq == self.ack && !segment.data.is_empty() {
                 self.ack = self.ack.wrapping_add(segment.data.len() as u32);

@@ -62,13 +62,13 @@ impl Family {
         self.choose([10, 77, 9, 9], [0xfd77, 9, 0, 0, 0, 0, 0, 9])
     }
 
-    /// The gateway's address on [`ELSEWHERE`].
+    /// The gateway's address on [`ELSEWHERE`](super::ELSEWHERE).
     #[must_use]
     pub const fn gateway_elsewhere(self) -> IpAddr {
         self.choose([10, 77, 3, 1], [0xfd77, 3, 0, 0, 0, 0, 0, 1])
     }
 
-    /// The server's address that is routed out of [`ELSEWHERE`].
+    /// The server's address that is routed out of [`ELSEWHERE`](super::ELSEWHERE).
     #[must_use]
     pub const fn elsewhere(self) -> IpAddr {
         self.choose([10, 77, 3, 2], [0xfd77, 3, 0, 0, 0, 0, 0, 2])

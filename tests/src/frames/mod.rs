@@ -2,7 +2,12 @@
 //!
 //! Lengths and checksums are right unless a test spoils the octets afterwards.
 
+/// Extension headers and complaints.
+mod parts;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use parts::{Complaint, Extension};
 
 /// TCP's number (IANA protocol numbers).
 pub const TCP: u8 = 6;
@@ -38,54 +43,6 @@ pub const FRAGMENT_UNIT: usize = 8;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
-
-/// A header between IPv6's own and the payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extension {
-    /// Hop-by-hop options (RFC 8200 section 4.3), filled with options that are skipped.
-    HopByHop,
-    /// Destination options (section 4.6), filled in the same way; the value is the number of further 8-octet units.
-    Destination(u8),
-    /// A routing header (section 4.4) of type 4 with no segments left, which receivers skip.
-    Routing,
-}
-
-impl Extension {
-    const fn number(self) -> u8 {
-        match self {
-            Self::HopByHop => 0,
-            Self::Destination(_) => 60,
-            Self::Routing => 43,
-        }
-    }
-
-    fn octets(self, next: u8) -> Vec<u8> {
-        /// Experimental options that receivers skip (RFC 4727); Linux drops packets with more than 7 octets of PadN.
-        fn filled(next: u8, units: u8) -> Vec<u8> {
-            let mut octets = vec![0; (usize::from(units) + 1) * 8];
-            for (place, value) in octets.iter_mut().zip([next, units]) {
-                *place = value;
-            }
-            let mut rest = octets.len() - 2;
-            let mut at = 2;
-            // An option holds at most 255 octets besides its type and length.
-            while rest > 1 {
-                let taken = rest.min(257);
-                for (place, value) in octets.iter_mut().skip(at).zip([0x1E, (taken - 2) as u8]) {
-                    *place = value;
-                }
-                at += taken;
-                rest -= taken;
-            }
-            octets
-        }
-        match self {
-            Self::HopByHop => filled(next, 0),
-            Self::Destination(units) => filled(next, units),
-            Self::Routing => vec![next, 0, 4, 0, 0, 0, 0, 0],
-        }
-    }
-}
 
 /// A TCP segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,39 +82,6 @@ impl Segment {
         let sum = checksum(&[&pseudo(from.ip(), to.ip(), TCP, octets.len()), &octets]);
         put(&mut octets, 16, &sum.to_be_bytes());
         octets
-    }
-}
-
-/// What an ICMP error complains about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Complaint {
-    /// Fragmentation needed (RFC 1191), packet too big (RFC 4443): the next link takes this many octets.
-    TooBig(u16),
-    /// Nobody listens on that port.
-    PortUnreachable,
-    /// There is no way to that host.
-    HostUnreachable,
-    /// A filter forbids it.
-    Prohibited,
-    /// The hop limit ran out.
-    TimeExceeded,
-}
-
-impl Complaint {
-    /// Type and code, for ICMP and ICMPv6.
-    const fn numbers(self, v6: bool) -> [u8; 2] {
-        match (self, v6) {
-            (Self::TooBig(_), false) => [3, 4],
-            (Self::TooBig(_), true) => [2, 0],
-            (Self::PortUnreachable, false) => [3, 3],
-            (Self::PortUnreachable, true) => [1, 4],
-            (Self::HostUnreachable, false) => [3, 1],
-            (Self::HostUnreachable, true) => [1, 3],
-            (Self::Prohibited, false) => [3, 13],
-            (Self::Prohibited, true) => [1, 1],
-            (Self::TimeExceeded, false) => [11, 0],
-            (Self::TimeExceeded, true) => [3, 0],
-        }
     }
 }
 
@@ -375,8 +299,9 @@ impl Packet {
         let mut packet = Self::new(from.into(), to.into(), *octets.get(6)?, payload);
         packet.hops = *octets.get(7)?;
         if packet.protocol == FRAGMENT {
-            let head = packet.payload.split_off_checked(8)?;
-            let [next, _, high, low, identification @ ..] = head;
+            let header: [u8; 8] = packet.payload.get(..8)?.try_into().ok()?;
+            packet.payload.drain(..8);
+            let [next, _, high, low, identification @ ..] = header;
             packet.protocol = next;
             let offset = u16::from_be_bytes([high, low]);
             packet.place = Some(Place { offset: usize::from(offset & !7), more: offset & 1 != 0 });
@@ -403,19 +328,6 @@ impl Packet {
             data: octets.get(header..)?.to_vec(),
         };
         Some((SocketAddr::new(self.from, short(0)?), SocketAddr::new(self.to, short(2)?), segment))
-    }
-}
-
-/// The first eight octets, and the rest left in place.
-trait SplitOff {
-    fn split_off_checked(&mut self, at: usize) -> Option<[u8; 8]>;
-}
-
-impl SplitOff for Vec<u8> {
-    fn split_off_checked(&mut self, at: usize) -> Option<[u8; 8]> {
-        let head = self.get(..at)?.try_into().ok()?;
-        self.drain(..at);
-        Some(head)
     }
 }
 
@@ -517,17 +429,6 @@ mod tests {
                 }
                 assert_eq!(joined, packet.payload);
             }
-        }
-    }
-
-    #[test]
-    fn extension_headers_have_the_length_that_they_claim() {
-        for extension in
-            [Extension::HopByHop, Extension::Routing, Extension::Destination(0), Extension::Destination(255)]
-        {
-            let octets = extension.octets(TCP);
-            assert_eq!(octets.len(), (usize::from(octets[1]) + 1) * 8);
-            assert_eq!(octets[0], TCP);
         }
     }
 }
