@@ -303,6 +303,15 @@ impl Postern<'_> {
         fs::read_to_string(self.installation.dir().join("log")).unwrap_or_default()
     }
 
+    /// Wait until it has said something.
+    ///
+    /// # Errors
+    /// Shows what it said instead.
+    pub fn wait_log(&self, words: &str) -> Result<()> {
+        wait::until(words, PATIENCE, || Ok(self.log().contains(words).then_some(())))
+            .with_context(|| self.log())
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {

@@ -31,7 +31,10 @@ fn paste(scene: &Scene, said: &Said) -> Result<usize> {
 
 /// Both ports and families carry sessions.
 fn works(scene: &Scene, postern: &Postern<'_>, what: &str) -> Result<()> {
-    scene.sessions(8).and_then(|mut crowd| crowd.prove()).with_context(|| format!("{what}\n{}", postern.log()))
+    scene
+        .sessions(8)
+        .and_then(|mut crowd| crowd.prove())
+        .with_context(|| format!("{what}\n{}", postern.log()))
 }
 
 #[test]
@@ -50,7 +53,8 @@ fn behind_masquerade_the_gateways_address_works_and_the_clients_is_found_out() -
             ensure!(said.stdout.contains("set steering.source = \"gateway\""), "{said:?}");
             // The daemon says so, too, and clients are told that the server cannot be reached.
             ensure!(scene.session(Family::V4, 993).is_err(), "no answer can arrive");
-            postern.wait_record("unreachable", |record| record.text("event.reason") == "upstream_unreachable")?;
+            postern
+                .wait_record("unreachable", |record| record.text("event.reason") == "upstream_unreachable")?;
             postern.wait_log("masqueraded")?;
             ensure!(paste(&scene, &said)? > 0, "no remedy: {said:?}");
             works(&scene, &postern, "exempted from masquerading")?;

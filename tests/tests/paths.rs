@@ -39,9 +39,9 @@ fn ten_megabytes_pass_hidden_narrow_hops_both_ways() -> Result<()> {
             for (family, port) in [(Family::V4, 993), (Family::V6, 143)] {
                 let mut session = scene.session(family, port)?;
                 session.enter()?;
-                session
-                    .there_and_back(&message)
-                    .with_context(|| format!("{family:?}, {mtu} octets, source {source}\n{}", postern.log()))?;
+                session.there_and_back(&message).with_context(|| {
+                    format!("{family:?}, {mtu} octets, source {source}\n{}", postern.log())
+                })?;
                 session.logout()?;
             }
             ensure!(postern.counter("marked_error")? > 0, "no ICMP error was led to us");

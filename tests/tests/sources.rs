@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Session;
-use postern_tests::lab::{EGRESS, ELSEWHERE, Family, GUEST, INGRESS, SECOND, Shape};
 use postern_tests::imap_server::ImapServer;
+use postern_tests::lab::{EGRESS, ELSEWHERE, Family, GUEST, INGRESS, SECOND, Shape};
 use postern_tests::netns::{self, Namespace};
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::{MESSAGE, Scene};
@@ -42,11 +42,15 @@ fn served(scene: &Scene, from: &Namespace, seen: impl Fn(Family) -> IpAddr) -> R
     for family in Family::ALL {
         for port in [143, 993] {
             let before = peers(&scene.lab.server, port)?;
-            let mut session = session(scene, from, family, port).with_context(|| format!("{family:?} {port}"))?;
+            let mut session =
+                session(scene, from, family, port).with_context(|| format!("{family:?} {port}"))?;
             session.noop()?;
             let new: Vec<SocketAddr> =
                 peers(&scene.lab.server, port)?.into_iter().filter(|peer| !before.contains(peer)).collect();
-            ensure!(new.iter().map(SocketAddr::ip).eq([seen(family)]), "{family:?} {port}: the server sees {new:?}");
+            ensure!(
+                new.iter().map(SocketAddr::ip).eq([seen(family)]),
+                "{family:?} {port}: the server sees {new:?}"
+            );
             session.logout()?;
         }
     }
@@ -63,7 +67,8 @@ fn servers_see_the_clients_address_with_a_port_of_posterns_own() -> Result<()> {
         let session = session(&scene, &scene.lab.client, family, 993)?;
         let own = session.socket().local_addr()?.port();
         let peers = peers(&scene.lab.server, 993)?;
-        let seen = peers.iter().find(|peer| peer.ip() == family.client()).context("no client at the server")?;
+        let seen =
+            peers.iter().find(|peer| peer.ip() == family.client()).context("no client at the server")?;
         ensure!(seen.port() != own && (10_000..32_768).contains(&seen.port()), "{own} at the client, {seen}");
     }
     let mut crowd = scene.sessions(40)?;
@@ -111,7 +116,8 @@ fn talk((client, server): &(std::net::TcpStream, std::net::TcpStream)) -> Result
 fn a_neighbour_on_another_interface_is_untouched_with_both_sources() -> Result<()> {
     for source in SOURCES {
         let scene = Scene::shaped(&Policy::new().source(source), GUESTS)?;
-        let before = Family::ALL.map(|family| neighbour(&scene, family)).into_iter().collect::<Result<Vec<_>>>()?;
+        let before =
+            Family::ALL.map(|family| neighbour(&scene, family)).into_iter().collect::<Result<Vec<_>>>()?;
         let server = serve_one_address(&scene)?;
         let postern = scene.start()?;
         for connection in &before {
@@ -135,7 +141,13 @@ fn a_neighbour_on_another_interface_is_untouched_with_both_sources() -> Result<(
     Ok(())
 }
 
-fn refused(scene: &Scene, postern: &Postern<'_>, from: &Namespace, to: SocketAddr, reason: &str) -> Result<()> {
+fn refused(
+    scene: &Scene,
+    postern: &Postern<'_>,
+    from: &Namespace,
+    to: SocketAddr,
+    reason: &str,
+) -> Result<()> {
     // The client is told in words, inside a handshake that is finished (993) or in clear text (143).
     let opened = Session::open(from, to, "mail4.lab.test", &scene.client()?);
     let said = match opened {
@@ -167,8 +179,12 @@ fn a_guest_reaches_what_its_entry_allows_and_nothing_else() -> Result<()> {
         let allowed = SocketAddr::new(family.other_server(), 993);
         Session::open(guest, allowed, family.name(), &scene.client()?)?.enter()?;
     }
-    served(&scene, &scene.lab.client, |family| family.gateway_wan()).context("others reach the inner server")?;
-    ensure!(peers(&scene.lab.server, 143)?.iter().all(|peer| peer.ip() != Family::V4.guest()), "a guest passed");
+    served(&scene, &scene.lab.client, |family| family.gateway_wan())
+        .context("others reach the inner server")?;
+    ensure!(
+        peers(&scene.lab.server, 143)?.iter().all(|peer| peer.ip() != Family::V4.guest()),
+        "a guest passed"
+    );
     postern.stop()?;
     drop(server);
     scene.finish()
@@ -212,12 +228,13 @@ fn mail_that_comes_back_in_is_dropped_and_nobody_chases_his_tail() -> Result<()>
         let postern = scene.start()?;
         for address in NOWHERE {
             let to: SocketAddr = address.parse()?;
-            let _never = lab.client.enter(|| {
-                Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE).map(drop))
-            })?;
+            let _never =
+                lab.client.enter(|| Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE).map(drop)))?;
         }
-        wait::until("the loop to be cut", PATIENCE, || Ok((postern.counter("dropped_loop")? > 0).then_some(())))
-            .with_context(|| format!("{source}\n{}", postern.log()))?;
+        wait::until("the loop to be cut", PATIENCE, || {
+            Ok((postern.counter("dropped_loop")? > 0).then_some(()))
+        })
+        .with_context(|| format!("{source}\n{}", postern.log()))?;
         let steered = postern.counter("steered_ipv4")? + postern.counter("steered_ipv6")?;
         ensure!(steered <= 8, "{source}: {steered} connections for two clients");
         drop(postern);
@@ -230,15 +247,18 @@ fn answers_may_come_and_go_by_other_ways() -> Result<()> {
     let shape = Shape { second_lan: true, ..Shape::default() };
     for source in SOURCES {
         for filter in ["0", "2"] {
-            let policy = Policy::new().source(source).ingress(&[INGRESS, SECOND]).egress(&[EGRESS, ELSEWHERE]);
+            let policy =
+                Policy::new().source(source).ingress(&[INGRESS, SECOND]).egress(&[EGRESS, ELSEWHERE]);
             let scene = Scene::shaped(&policy, shape)?;
             scene.lab.gateway.sysctl(&[("ipv4/conf/all/rp_filter", filter)])?;
             scene.lab.server_answers_elsewhere()?;
             scene.lab.client_sends_by_second()?;
             let server = scene.serve()?;
             let postern = scene.start()?;
-            let seen = |family: Family| if source == "client" { family.client() } else { family.gateway_wan() };
-            served(&scene, &scene.lab.client, seen).with_context(|| format!("{source}, rp_filter {filter}"))?;
+            let seen =
+                |family: Family| if source == "client" { family.client() } else { family.gateway_wan() };
+            served(&scene, &scene.lab.client, seen)
+                .with_context(|| format!("{source}, rp_filter {filter}"))?;
             postern.stop()?;
             drop(server);
         }

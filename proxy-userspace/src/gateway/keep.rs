@@ -1,11 +1,14 @@
 //! Steering is kept as installed: what others take away is put back at once, and said aloud.
 
 use std::cell::RefCell;
+use std::io;
 use std::time::Duration;
 
 use proxy_ebpf::Intake;
 use tokio::time::{sleep, timeout};
 
+use crate::config::{Source, Steering as Settings};
+use crate::steering::firewall::{masquerades, read_ruleset};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
 
@@ -68,6 +71,34 @@ fn tell_absent(told: &mut Vec<String>, absent: Vec<String>) {
         tracing::info!("interface {name} is there and served");
     }
     *told = absent;
+}
+
+/// Answers to a client's address that is masqueraded never arrive: said at the start, because sessions then only time
+/// out. On a thread of its own, which ends by itself: nft may take seconds.
+///
+/// # Errors
+/// No thread can be started.
+pub(super) fn look_at_masquerading(settings: &Settings) -> io::Result<()> {
+    if settings.source == Source::Gateway {
+        return Ok(());
+    }
+    let egress = settings.egress.clone();
+    let look = move || match read_ruleset() {
+        Ok(ruleset) => {
+            for name in egress {
+                for found in masquerades(&ruleset, &name).iter().filter(|found| found.is_certain) {
+                    tracing::error!(
+                        "mail that leaves by {} is masqueraded by {}, so no answer to a client's address arrives: \
+                         see `postern check`",
+                        name.as_str(),
+                        found.place
+                    );
+                }
+            }
+        }
+        Err(error) => tracing::warn!("whether egress masquerades was not looked at: {error}"),
+    };
+    std::thread::Builder::new().name("firewall".to_owned()).spawn(look).map(drop)
 }
 
 /// There is no room for new connections, or there is again.

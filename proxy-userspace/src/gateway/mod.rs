@@ -108,6 +108,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let crew = Crew::start(&mut program, &settings, workers, &shared)?;
     let (steering, began) = install(&settings, program)?;
     say_started(&settings, workers);
+    keep::look_at_masquerading(&settings)?;
 
     let steering = RefCell::new(steering);
     let kept = keep(&steering, watch, began);
