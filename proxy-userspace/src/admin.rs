@@ -51,6 +51,8 @@ pub struct Status {
     pub routes: Vec<String>,
     /// Sessions of all workers.
     pub sessions: SessionsStatus,
+    /// What the kernel's TLS can do, in words.
+    pub kernel_tls: String,
     /// Connection records that could not be written.
     pub records_lost: u64,
 }

@@ -152,6 +152,12 @@ impl Record {
         self.set(&format!("{prefix}.resumed"), kind == Some(HandshakeKind::Resumed));
     }
 
+    /// Which layer opens and seals a side's records.
+    pub fn layers(&mut self, side: Side, receive: &'static str, transmit: &'static str) {
+        self.set(&format!("postern.{}.receive.layer", side.as_str()), receive);
+        self.set(&format!("postern.{}.transmit.layer", side.as_str()), transmit);
+    }
+
     /// The server's certificate was judged.
     pub fn judged(&mut self, leaf: Option<&CertificateDer<'_>>, judgement: &Judgement) {
         if let Some(leaf) = leaf {

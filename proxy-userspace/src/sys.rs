@@ -1,8 +1,9 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
-#![expect(unsafe_code, reason = "TUNSETIFF and tokio's registration have no safe binding")]
+#![expect(unsafe_code, reason = "TUNSETIFF, kernel TLS and tokio's registration have no safe binding")]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
+use ktls::CryptoInfo;
 use netlink_sys::Socket;
 use tokio::io::unix::AsyncFd;
 
@@ -35,6 +36,138 @@ pub(crate) fn make_tun(device: impl AsFd, name: &str, flags: u16) -> Result<()> 
     // SAFETY: for TUNSETIFF the kernel reads a `struct ifreq` and writes one back (`__tun_chr_ioctl` in
     // drivers/net/tun.c); `Ifreq` has its size and layout, and lives until the call returns.
     unsafe { ioctl(device, Updater::<TUNSETIFF, Ifreq>::new(&mut request)) }
+}
+
+/// `SOL_TLS` (linux/socket.h).
+const SOL_TLS: libc::c_int = 282;
+/// `TLS_TX`, `TLS_RX`, `TLS_RX_EXPECT_NO_PAD` (linux/tls.h).
+const TLS_TX: libc::c_int = 1;
+const TLS_RX: libc::c_int = 2;
+const TLS_RX_EXPECT_NO_PAD: libc::c_int = 4;
+/// `TLS_SET_RECORD_TYPE` and `TLS_GET_RECORD_TYPE`: control messages of one octet.
+const TLS_SET_RECORD_TYPE: libc::c_int = 1;
+const TLS_GET_RECORD_TYPE: libc::c_int = 2;
+
+/// Which half of a connection the kernel takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// `TLS_RX`.
+    Receive,
+    /// `TLS_TX`.
+    Transmit,
+}
+
+fn set<T>(
+    socket: impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+    bytes: usize,
+) -> std::io::Result<()> {
+    let length = libc::socklen_t::try_from(bytes.min(size_of::<T>())).unwrap_or(0);
+    // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel reads at most `length` octets of the
+    // value, which has no fewer.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Put kernel TLS above TCP (`TCP_ULP`); nothing changes until a half is given its key.
+///
+/// # Errors
+/// `ENOENT` where the kernel has none, `ENOTCONN` before the connection stands.
+pub(crate) fn set_tls_ulp(socket: impl AsFd) -> std::io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls", 3)
+}
+
+/// Give the kernel a half's key, or its next one.
+///
+/// # Errors
+/// `EINVAL` or `ENOENT` for a cipher or version that it lacks, `EBUSY` where it cannot change keys (before Linux 6.14).
+pub(crate) fn set_tls_key(socket: impl AsFd, half: Half, info: &CryptoInfo) -> std::io::Result<()> {
+    let name = if half == Half::Receive { TLS_RX } else { TLS_TX };
+    let length = libc::socklen_t::try_from(info.size()).unwrap_or(0);
+    // SAFETY: the descriptor is open while `socket` is borrowed, and `info` points to `size` octets, the structure that
+    // its cipher has in linux/tls.h.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), SOL_TLS, name, info.as_ptr(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Promise that the peer pads no record (TLS 1.3), so that the kernel decrypts straight into the reader's buffer. A
+/// record that is padded all the same costs a second decryption, and is counted (`TlsRxNoPadViolation`).
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.0, `EINVAL` where the half is not the kernel's.
+pub(crate) fn expect_no_pad(socket: impl AsFd) -> std::io::Result<()> {
+    set(socket, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &1u32, size_of::<u32>())
+}
+
+/// Room for one control message with one octet, aligned as `struct cmsghdr` is.
+#[repr(C)]
+struct RecordType {
+    header: libc::cmsghdr,
+    octet: u8,
+    rest: [u8; size_of::<usize>() - 1],
+}
+
+impl RecordType {
+    /// `CMSG_LEN(1)`.
+    const LENGTH: usize = size_of::<libc::cmsghdr>() + 1;
+
+    const fn new(kind: libc::c_int, octet: u8) -> Self {
+        let header = libc::cmsghdr { cmsg_len: Self::LENGTH, cmsg_level: SOL_TLS, cmsg_type: kind };
+        Self { header, octet, rest: [0; size_of::<usize>() - 1] }
+    }
+}
+
+/// Send a record of another type than data, without waiting; how much of it the kernel took.
+///
+/// # Errors
+/// `EAGAIN` while there is no room.
+pub(crate) fn send_record(socket: impl AsFd, record_type: u8, octets: &[u8]) -> std::io::Result<usize> {
+    let mut control = RecordType::new(TLS_SET_RECORD_TYPE, record_type);
+    let mut part = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+    // SAFETY: all octets of `msghdr` may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<RecordType>();
+    // SAFETY: the descriptor is open while `socket` is borrowed; the message points to one iovec over `octets`, which
+    // the kernel only reads, and to one control message that fills its buffer (CMSG_SPACE(1)); all live until the call
+    // returns.
+    let sent = unsafe {
+        libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+    };
+    usize::try_from(sent).map_err(|_| std::io::Error::last_os_error())
+}
+
+/// Receive records of one type, without waiting: how many octets of plaintext, and their type where the kernel says it
+/// (always, but at the end of the stream).
+///
+/// # Errors
+/// `EAGAIN` while no record is whole; `EBADMSG`, `EMSGSIZE` and `EINVAL` for records that are wrong; `EKEYEXPIRED` after
+/// a KeyUpdate until the next key is set.
+pub(crate) fn receive_records(socket: impl AsFd, room: &mut [u8]) -> std::io::Result<(usize, Option<u8>)> {
+    let mut control = RecordType::new(0, 0);
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: all octets of `msghdr` may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<RecordType>();
+    // SAFETY: the descriptor is open while `socket` is borrowed; the message points to one iovec over `room`, which the
+    // kernel may write up to its length, and to a buffer for one control message; all live until the call returns.
+    let count = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let count = usize::try_from(count).map_err(|_| std::io::Error::last_os_error())?;
+    let RecordType { header, octet, .. } = control;
+    let is_type = message.msg_controllen >= RecordType::LENGTH
+        && (header.cmsg_level, header.cmsg_type) == (SOL_TLS, TLS_GET_RECORD_TYPE);
+    Ok((count, is_type.then_some(octet)))
 }
 
 /// Have the runtime tell when the socket is readable.

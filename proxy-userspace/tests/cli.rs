@@ -257,6 +257,7 @@ fn example() -> Status {
             refused_client: 2,
             ..Default::default()
         },
+        kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         records_lost: 0,
     }
 }

@@ -13,7 +13,7 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, OnExit, Reach,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, Offload, OnExit, Reach,
     ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
@@ -178,7 +178,8 @@ fn tls(report: &mut Report<'_>, file: &shape::Tls, base: &Path) -> Tls {
     };
     let min_version =
         word(report, "tls.min_version", file.min_version.as_ref(), TlsVersion::Tls12, names::version);
-    Tls { system_roots, root_files, faults, min_version }
+    let offload = word(report, "tls.offload", file.offload.as_ref(), Offload::Auto, names::offload);
+    Tls { system_roots, root_files, faults, offload, min_version }
 }
 
 fn roots(report: &mut Report<'_>, list: Option<&List>, base: &Path) -> (bool, Vec<PathBuf>) {

@@ -147,8 +147,22 @@ pub struct Tls {
     pub root_files: Vec<PathBuf>,
     /// A verdict per fault of the server's certificate.
     pub faults: FaultPolicy,
+    /// Whether the kernel encrypts and decrypts.
+    pub offload: Offload,
     /// The oldest protocol version offered and accepted, on both sides.
     pub min_version: TlsVersion,
+}
+
+/// Whether records are the kernel's work (kernel TLS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// Where the kernel can and it pays.
+    #[default]
+    Auto,
+    /// Always; a connection that the kernel cannot take is refused.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Versions that exist here; older ones are a config error.

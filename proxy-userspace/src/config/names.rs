@@ -2,7 +2,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 use super::fault::Reason;
-use super::{InterfaceName, OnExit, Source, TlsVersion, Verdict};
+use super::{InterfaceName, Offload, OnExit, Source, TlsVersion, Verdict};
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
 const INTERFACE_NAME_OCTETS_MAX: usize = 15;
@@ -107,6 +107,15 @@ pub(super) fn on_exit(text: &str) -> Result<OnExit, Reason> {
     }
 }
 
+pub(super) fn offload(text: &str) -> Result<Offload, Reason> {
+    match text {
+        "auto" => Ok(Offload::Auto),
+        "always" => Ok(Offload::Always),
+        "never" => Ok(Offload::Never),
+        _ => Err(Reason::UnknownWord { what: "offload", known: &["auto", "always", "never"] }),
+    }
+}
+
 pub(super) fn starttls(text: &str) -> Result<(), Reason> {
     match text {
         "inspect" => Ok(()),
@@ -143,9 +152,6 @@ pub(super) fn inspect(text: &str) -> Result<(), Reason> {
 /// Keys that the design knows and this version does not, by their path.
 pub(super) fn later(path: &str) -> Option<Reason> {
     let (what, remedy) = match path {
-        "tls.offload" => {
-            ("offload comes with kernel TLS; every record layer runs in user space", "remove the line")
-        }
         "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
             ("revocation is not looked at; this fault comes with a later release", "remove the line")
         }

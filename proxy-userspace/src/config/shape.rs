@@ -43,6 +43,7 @@ pub(super) struct Reach {
 pub(super) struct Tls {
     pub(super) roots: Option<List>,
     pub(super) min_version: Option<Text>,
+    pub(super) offload: Option<Text>,
     pub(super) fault: TlsFault,
 }
 

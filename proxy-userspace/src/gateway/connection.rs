@@ -11,7 +11,7 @@ use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, Terms, connect_upstream, handshake};
 use crate::inspect::FirstOctets;
-use crate::layer::split;
+use crate::layer::{Incoming, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{self, End, splice};
 use crate::words::{ClientAddr, OriginalDst, Side};
@@ -52,22 +52,26 @@ async fn carry(
         record.bypass();
         return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
     }
-    let terms = Terms { client, destination, source, trust: &policy.trust, limits, pool: &local.pool };
+    let (trust, layers) = (&policy.trust, &policy.layers);
+    let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
-    let downstream = records(downstream, local, Side::Downstream)?;
-    let upstream = records(upstream, local, Side::Upstream)?;
+    let downstream = records(downstream, &terms, Side::Downstream, record)?;
+    let upstream = records(upstream, &terms, Side::Upstream, record)?;
     let inspect = (FirstOctets::default(), FirstOctets::default());
     ended(relay::relay(downstream, upstream, inspect, &record.meter(), limits.idle).await)
 }
 
 fn records(
     side: Finished,
-    local: &Local,
+    terms: &Terms<'_>,
     name: Side,
-) -> Result<(crate::layer::UserReceive, crate::layer::UserTransmit), Failure> {
-    split(side.socket, side.secrets, side.kernel, &local.pool, None)
-        .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })
+    record: &mut Record,
+) -> Result<(Incoming, Outgoing), Failure> {
+    let halves = split(side.socket, side.secrets, side.kernel, terms.pool, terms.layers)
+        .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })?;
+    record.layers(name, halves.0.layer(), halves.1.layer());
+    Ok(halves)
 }
 
 async fn bypass(

@@ -35,6 +35,7 @@ use crate::accept::{Admission, descriptors_reserved, sessions_within};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
+use crate::layer::offload::{Abilities, Terms as Layers};
 use crate::record::Records;
 use crate::steering::program::Program;
 use crate::steering::routing;
@@ -49,12 +50,14 @@ const SESSIONS_UNLIMITED: u64 = 100_000;
 pub(crate) struct Policy {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
+    pub(crate) layers: Layers,
 }
 
 impl Policy {
-    fn load(config: Config) -> Result<Self> {
+    fn load(config: Config, abilities: &Abilities) -> Result<Self> {
         let trust = Trust::load(&config)?;
-        Ok(Self { config, trust })
+        let layers = Layers { mode: config.tls.offload, abilities: abilities.clone(), records_max: None };
+        Ok(Self { config, trust, layers })
     }
 
     fn sessions(&self) -> u64 {
@@ -99,7 +102,9 @@ fn sysctl_memory(config: &Config) -> PathBuf {
 async fn daemon(config: Config, path: &Path) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned() };
-    let policy = Policy::load(config)?;
+    let abilities = Abilities::probe();
+    tracing::info!("kernel TLS: {abilities}");
+    let policy = Policy::load(config, &abilities)?;
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
@@ -227,11 +232,11 @@ async fn drain(signals: &mut Signals, shared: &Shared) {
 /// A new policy for connections from now on; the old one stays, loudly, when the new one is wrong.
 fn reload(path: &Path, shared: &Shared) {
     let loaded = config::load(path).map_err(anyhow::Error::from).and_then(|config| {
-        let running = &shared.policy.load().config;
-        if config.steering != running.steering || config.admin != running.admin {
+        let running = shared.policy.load();
+        if config.steering != running.config.steering || config.admin != running.config.admin {
             bail!("[steering] and [admin] change with a restart only");
         }
-        Policy::load(config)
+        Policy::load(config, &running.layers.abilities)
     });
     match loaded {
         Ok(policy) => {

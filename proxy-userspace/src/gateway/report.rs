@@ -50,6 +50,7 @@ pub(super) fn status(
             refused_client: numbers.refused_client,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
         },
+        kernel_tls: shared.policy.load().layers.abilities.to_string(),
         records_lost: records.lost(),
     }
 }

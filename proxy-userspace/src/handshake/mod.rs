@@ -38,6 +38,7 @@ pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
 use crate::failure::{Cause, Failure};
+use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
 use crate::words::{ClientAddr, OriginalDst, Side};
@@ -65,6 +66,8 @@ pub struct Terms<'a> {
     pub source: Source,
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
+    /// Which halves the kernel is given.
+    pub layers: &'a Layers,
     /// Bounds.
     pub limits: &'a Limits,
     /// Buffers for a farewell.
@@ -109,7 +112,7 @@ pub async fn handshake(
     record.shown(&shown.fingerprint);
     let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
     match proven {
-        Ok(Proven { finished, refused: None, .. }) => Ok((downstream, finished)),
+        Ok(Proven { finished, refused: None, .. }) => offloaded(downstream, finished, terms).await,
         Ok(Proven { refused: Some(faults), finished, .. }) => {
             drop(finished);
             let failure = Failure::upstream(Cause::Certificate(faults));
@@ -117,6 +120,26 @@ pub async fn handshake(
             Err(failure)
         }
         Err(failure) => {
+            farewell(downstream, terms, &failure).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Under `offload = "always"`, a connection that the kernel cannot take ends here, while words can be said.
+async fn offloaded(
+    downstream: Finished,
+    upstream: Finished,
+    terms: &Terms<'_>,
+) -> Result<(Finished, Finished), Failure> {
+    let sides = [(Side::Downstream, &downstream), (Side::Upstream, &upstream)];
+    let refused = sides.into_iter().find_map(|(side, finished)| {
+        let fault = terms.layers.admit(&finished.kernel).err()?;
+        Some(Failure { side, cause: Cause::Layer(fault) })
+    });
+    match refused {
+        None => Ok((downstream, upstream)),
+        Some(failure) => {
             farewell(downstream, terms, &failure).await;
             Err(failure)
         }
@@ -215,7 +238,7 @@ async fn finish(
 
 /// `* BYE` with the reason, inside TLS.
 async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
-    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool, None)
+    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
     else {
         return;
     };

@@ -3,7 +3,10 @@
 //! rustls' own AES-GCM encrypter cannot start above sequence number 0 and copies every record; these work in place
 //! and start anywhere. RFC 8446 sections 5.2 and 5.3; RFC 5246 section 6.2.3.3, RFC 5288, RFC 7905.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
+use ktls::CryptoInfo;
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::{LayerFault, PLAINTEXT_BYTES_MAX};
@@ -25,7 +28,7 @@ const EXPANSION_TLS12_BYTES_MAX: usize = 2048;
 /// The largest record of either version, header included.
 pub(crate) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX;
 /// Records that may be sealed under one AES-GCM key (RFC 8446 section 5.5, as rustls rounds it).
-const AES_GCM_RECORDS_MAX: u64 = 1 << 24;
+pub(super) const AES_GCM_RECORDS_MAX: u64 = 1 << 24;
 
 /// The content types of RFC 8446 section 5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl ContentType {
         }
     }
 
-    const fn parse(octet: u8) -> Option<Self> {
+    pub(super) const fn parse(octet: u8) -> Option<Self> {
         match octet {
             20 => Some(Self::ChangeCipherSpec),
             21 => Some(Self::Alert),
@@ -130,8 +133,41 @@ impl Cipher {
             }
             _ => return Err(LayerFault::UnknownCipher),
         };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| LayerFault::UnknownCipher)?;
         let iv = iv.as_ref().try_into().map_err(|_| LayerFault::UnknownCipher)?;
+        Self::of(version, algorithm, key.as_ref(), iv, explicit, sequence, records_max)
+    }
+
+    /// From what the kernel did not take.
+    fn back_from(version: ProtocolVersion, info: &CryptoInfo) -> Result<Self, LayerFault> {
+        let joined = |salt: &[u8], iv: &[u8]| [salt, iv].concat().try_into().unwrap_or_default();
+        let sequence = |octets| u64::from_be_bytes(octets);
+        match info {
+            CryptoInfo::AesGcm128(info) => {
+                let (iv, sequence) = (joined(&info.salt, &info.iv), sequence(info.rec_seq));
+                Self::of(version, &AES_128_GCM, &info.key, iv, true, sequence, AES_GCM_RECORDS_MAX)
+            }
+            CryptoInfo::AesGcm256(info) => {
+                let (iv, sequence) = (joined(&info.salt, &info.iv), sequence(info.rec_seq));
+                Self::of(version, &AES_256_GCM, &info.key, iv, true, sequence, AES_GCM_RECORDS_MAX)
+            }
+            CryptoInfo::Chacha20Poly1305(info) => {
+                let sequence = sequence(info.rec_seq);
+                Self::of(version, &CHACHA20_POLY1305, &info.key, info.iv, false, sequence, u64::MAX)
+            }
+            _ => Err(LayerFault::UnknownCipher),
+        }
+    }
+
+    fn of(
+        version: ProtocolVersion,
+        algorithm: &'static Algorithm,
+        key: &[u8],
+        iv: [u8; 12],
+        explicit: bool,
+        sequence: u64,
+        records_max: u64,
+    ) -> Result<Self, LayerFault> {
+        let key = UnboundKey::new(algorithm, key).map_err(|_| LayerFault::UnknownCipher)?;
         let shape = match (version, explicit) {
             (ProtocolVersion::TLSv1_3, _) => Shape::Tls13,
             (ProtocolVersion::TLSv1_2, true) => Shape::Tls12Explicit,
@@ -192,9 +228,21 @@ impl Sealer {
         secrets: (u64, ConnectionTrafficSecrets),
         records_max: Option<u64>,
     ) -> Result<Self, LayerFault> {
-        let mut cipher = Cipher::new(version, secrets)?;
+        Cipher::new(version, secrets).map(|cipher| Self::bounded(cipher, records_max))
+    }
+
+    /// The same, from what the kernel did not take.
+    pub(super) fn back_from(
+        version: ProtocolVersion,
+        info: &CryptoInfo,
+        records_max: Option<u64>,
+    ) -> Result<Self, LayerFault> {
+        Cipher::back_from(version, info).map(|cipher| Self::bounded(cipher, records_max))
+    }
+
+    fn bounded(mut cipher: Cipher, records_max: Option<u64>) -> Self {
         cipher.records_max = records_max.map_or(cipher.records_max, |max| max.min(cipher.records_max));
-        Ok(Self(cipher))
+        Self(cipher)
     }
 
     /// Records that this key may still seal.
@@ -292,6 +340,11 @@ impl Opener {
         secrets: (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, LayerFault> {
         Cipher::new(version, secrets).map(Self)
+    }
+
+    /// The same, from what the kernel did not take.
+    pub(super) fn back_from(version: ProtocolVersion, info: &CryptoInfo) -> Result<Self, LayerFault> {
+        Cipher::back_from(version, info).map(Self)
     }
 
     /// Whether a record with this header may come: its length bounds what is read.

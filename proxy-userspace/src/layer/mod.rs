@@ -11,8 +11,16 @@ mod buffer;
 mod aead;
 /// What travels beside application data: tickets, KeyUpdate, alerts.
 mod post;
+/// What both halves of a side share.
+mod shared;
 /// The record layer in this process.
 mod user;
+/// The record layer in the kernel.
+mod kernel;
+/// What the kernel can do, and which halves it is given.
+pub mod offload;
+/// Halves of either layer.
+mod halves;
 /// A finished handshake for tests and fuzz targets.
 #[cfg(any(test, fuzzing))]
 mod handshaken;
@@ -27,7 +35,7 @@ use std::task::{Context, Poll};
 
 pub use buffer::{Batch, Pool};
 pub use post::{Alert, KernelSide};
-pub use user::{UserReceive, UserTransmit, split};
+pub use halves::{Incoming, Outgoing, split};
 
 pub(crate) use aead::RECORD_BYTES_MAX;
 
@@ -134,6 +142,18 @@ pub enum LayerFault {
     /// The peer ended with a fatal alert.
     #[error("the peer ended TLS with the fatal alert {0}")]
     PeerAlert(Alert),
+    /// `offload = "always"`, and the kernel does not have a half.
+    #[error("tls.offload is \"always\" and the kernel cannot take this connection: {why}")]
+    NotOffloaded {
+        /// What the kernel lacks.
+        why: String,
+    },
+    /// The peer asked for a change of keys, or the limit on records asks for one, and this kernel cannot.
+    #[error(
+        "the keys must be changed (KeyUpdate) and this kernel's TLS cannot: Linux 6.14 can, and with tls.offload = \"never\" \
+         every kernel"
+    )]
+    NoKeyChange,
     /// The cipher's limit is reached and this version of TLS cannot change keys.
     #[error("the cipher's limit on records under one key is reached and TLS 1.2 cannot change it")]
     ConfidentialityLimit,
@@ -163,6 +183,8 @@ impl LayerFault {
             Self::ControlFlood => "control_record_flood",
             Self::Renegotiation => "renegotiation_refused",
             Self::PeerAlert(_) => "peer_alert",
+            Self::NotOffloaded { .. } => "offload_refused",
+            Self::NoKeyChange => "key_update_unsupported",
             Self::ConfidentialityLimit => "confidentiality_limit",
             Self::Rotation(_) => "secret_rotation_failed",
             Self::UnknownCipher => "unknown_cipher",
@@ -180,8 +202,9 @@ impl LayerFault {
             Self::RecordOverflow => Some(Alert::RECORD_OVERFLOW),
             Self::Malformed | Self::MessageTooLong => Some(Alert::DECODE_ERROR),
             Self::Renegotiation => Some(Alert::HANDSHAKE_FAILURE),
-            Self::ConfidentialityLimit => Some(Alert::CLOSE_NOTIFY),
+            Self::ConfidentialityLimit | Self::NoKeyChange => Some(Alert::CLOSE_NOTIFY),
             Self::Rotation(_) | Self::UnknownCipher | Self::SealFailed => Some(Alert::INTERNAL_ERROR),
+            Self::NotOffloaded { .. } => None,
         }
     }
 }

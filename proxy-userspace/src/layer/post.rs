@@ -8,7 +8,7 @@ use std::fmt;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
 
 use super::LayerFault;
 use super::aead::ContentType;
@@ -97,6 +97,15 @@ impl KernelSide {
         match self {
             Self::Client(connection) => connection.protocol_version(),
             Self::Server(connection) => connection.protocol_version(),
+        }
+    }
+
+    /// The negotiated cipher suite.
+    #[must_use]
+    pub fn suite(&self) -> SupportedCipherSuite {
+        match self {
+            Self::Client(connection) => connection.negotiated_cipher_suite(),
+            Self::Server(connection) => connection.negotiated_cipher_suite(),
         }
     }
 

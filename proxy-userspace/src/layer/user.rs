@@ -1,72 +1,22 @@
 //! The record layer in this process: read whole records, open them in place, seal them in place, write.
 
-use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ExtractedSecrets, ProtocolVersion};
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
-use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, KernelSide, PostHandshake};
+use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, PostHandshake};
+use super::shared::{RECORDS_RESERVE, Shared};
 use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, Receive, Received, Transmit};
 
 /// Slices that one write hands to the kernel: three per record, and the line before them.
 const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX + 1;
-/// Records kept back under every key for a KeyUpdate, a last alert and our own words.
-const RECORDS_RESERVE: u64 = 8;
-
-/// What both halves of one side share. One thread owns it.
-struct Shared {
-    kernel: RefCell<KernelSide>,
-    version: ProtocolVersion,
-    /// The peer asked for our KeyUpdate; it goes before the next data (RFC 8446 section 4.6.3).
-    owes_key_update: Cell<bool>,
-}
-
-/// Both halves of a side whose handshake is finished. `records_max` lowers the suite's bound on records under one
-/// sending key; `None` keeps it.
-///
-/// # Errors
-/// A cipher or version that was never offered.
-pub fn split(
-    socket: TcpStream,
-    secrets: ExtractedSecrets,
-    kernel: KernelSide,
-    pool: &Pool,
-    records_max: Option<u64>,
-) -> Result<(UserReceive, UserTransmit), LayerFault> {
-    let version = kernel.version();
-    let opener = Opener::new(version, secrets.rx)?;
-    let sealer = Sealer::new(version, secrets.tx, records_max)?;
-    let shared = Rc::new(Shared { kernel: RefCell::new(kernel), version, owes_key_update: Cell::new(false) });
-    let (read, write) = socket.into_split();
-    let receive = UserReceive {
-        socket: read,
-        opener,
-        shared: Rc::clone(&shared),
-        post: PostHandshake::default(),
-        pool: pool.clone(),
-        batch: Batch::default(),
-        end: None,
-    };
-    let transmit = UserTransmit {
-        socket: write,
-        sealer,
-        records_max,
-        shared,
-        line: Vec::new(),
-        line_sent: 0,
-        mid_record: false,
-        ended: false,
-    };
-    Ok((receive, transmit))
-}
 
 /// The receiving half.
 pub struct UserReceive {
@@ -77,6 +27,19 @@ pub struct UserReceive {
     pool: Pool,
     batch: Batch,
     end: Option<Result<Received, LayerFault>>,
+}
+
+impl UserReceive {
+    /// From the first record on that the opener did not open yet.
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        opener: Opener,
+        shared: Rc<Shared>,
+        pool: Pool,
+    ) -> Self {
+        let (post, batch) = (PostHandshake::default(), Batch::default());
+        Self { socket, opener, shared, post, pool, batch, end: None }
+    }
 }
 
 impl Receive for UserReceive {
@@ -160,7 +123,7 @@ impl UserReceive {
                 }
                 Opened { content, .. } => {
                     let content_octets = buffer.bytes.get(body).unwrap_or_default();
-                    let control = control(&mut self.post, &self.shared, content, content_octets)?;
+                    let control = self.shared.control(&mut self.post, content, content_octets)?;
                     self.obey(control)?;
                 }
             }
@@ -184,22 +147,6 @@ impl UserReceive {
     }
 }
 
-fn control(
-    post: &mut PostHandshake,
-    shared: &Shared,
-    content: ContentType,
-    octets: &[u8],
-) -> Result<Control, LayerFault> {
-    post.count()?;
-    match content {
-        ContentType::Alert => post.alert(octets, shared.version),
-        ContentType::Handshake => post.handshake(octets, &mut shared.kernel.borrow_mut()),
-        // An empty record: allowed (RFC 8446 section 5.1), counted above.
-        ContentType::ApplicationData => Ok(Control::Done),
-        ContentType::ChangeCipherSpec => Err(LayerFault::UnexpectedRecord),
-    }
-}
-
 /// Where the record that begins at `parsed` ends, or its header while that is cut.
 fn record_end(parsed: usize, bytes: &[u8]) -> usize {
     let header = bytes.get(parsed..).and_then(Header::parse);
@@ -217,6 +164,20 @@ pub struct UserTransmit {
     line_sent: usize,
     mid_record: bool,
     ended: bool,
+}
+
+impl UserTransmit {
+    /// From the first record on that the sealer did not seal yet. `records_max` lowers the suite's bound on records
+    /// under later keys, as it did under this one.
+    pub(super) fn new(
+        socket: OwnedWriteHalf,
+        sealer: Sealer,
+        shared: Rc<Shared>,
+        records_max: Option<u64>,
+    ) -> Self {
+        let (line, line_sent) = (Vec::new(), 0);
+        Self { socket, sealer, records_max, shared, line, line_sent, mid_record: false, ended: false }
+    }
 }
 
 impl Transmit for UserTransmit {

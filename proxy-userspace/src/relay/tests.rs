@@ -4,7 +4,7 @@ use std::io;
 
 use super::*;
 use crate::inspect::FirstOctets;
-use crate::layer::{UserReceive, UserTransmit};
+use crate::layer::{Incoming, Outgoing};
 
 fn reset() -> LayerFault {
     LayerFault::System { call: "recv", source: io::ErrorKind::ConnectionReset.into() }
@@ -57,7 +57,7 @@ fn future_bytes<R, T, I, F>(_: Relay<R, T, I, F>) -> usize {
 /// and the relay's own state. A change here is a decision.
 #[test]
 fn the_size_of_a_waiting_relay_is_pinned() {
-    let bytes = future_bytes(relay::<UserReceive, UserTransmit, FirstOctets>);
+    let bytes = future_bytes(relay::<Incoming, Outgoing, FirstOctets>);
     assert!((1024..=RELAY_BYTES_MAX).contains(&bytes), "{bytes} octets");
 }
 

@@ -1,0 +1,373 @@
+//! The record layer in the kernel (Documentation/networking/tls.rst): it opens and seals, we read and write plaintext.
+//!
+//! What is not data comes and goes as control messages with a record type, and takes the same way as in the user layer.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ktls::CryptoInfo;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustls::ProtocolVersion;
+use tokio::io::{AsyncWrite as _, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::aead::{AES_GCM_RECORDS_MAX, ContentType};
+use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
+use super::offload::crypto_info;
+use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, PostHandshake};
+use super::shared::{RECORDS_RESERVE, Shared};
+use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
+use crate::sys::{self, Half};
+
+/// The receiving half.
+pub struct KernelReceive {
+    socket: OwnedReadHalf,
+    shared: Rc<Shared>,
+    post: PostHandshake,
+    pool: Pool,
+    batch: Batch,
+    end: Option<Received>,
+}
+
+impl KernelReceive {
+    /// The kernel has this half's key.
+    pub(super) fn new(socket: OwnedReadHalf, shared: Rc<Shared>, pool: Pool) -> Self {
+        let (post, batch) = (PostHandshake::default(), Batch::default());
+        Self { socket, shared, post, pool, batch, end: None }
+    }
+
+    /// The socket, for splicing: what is spliced is the plaintext of data records.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.socket.as_ref()
+    }
+
+    /// Read records of one type. Without octets there is no buffer either.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<u8>), LayerFault>> {
+        let socket = self.socket.as_ref();
+        loop {
+            ready!(socket.poll_read_ready(cx)).map_err(system("poll"))?;
+            let mut buffer = self.pool.take();
+            let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
+            match socket.try_io(Interest::READABLE, || sys::receive_records(socket, room)) {
+                Ok((0, None)) => return Poll::Ready(Ok((0, None))),
+                Ok(read) => {
+                    self.batch.buffer = Some(buffer);
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(refused(error))),
+            }
+        }
+    }
+
+    /// Data in pieces that fit a record each, whatever layer sends them.
+    fn data(&mut self, count: usize) -> Result<(), LayerFault> {
+        self.post.data()?;
+        if let Some(buffer) = &mut self.batch.buffer {
+            let starts = (0..count).step_by(PLAINTEXT_BYTES_MAX);
+            buffer.spans.extend(starts.map(|start| {
+                let body = start..count.min(start + PLAINTEXT_BYTES_MAX);
+                Span { body, seal: Default::default() }
+            }));
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, count: usize, octet: u8) -> Result<(), LayerFault> {
+        let content = ContentType::parse(octet).ok_or(LayerFault::UnexpectedRecord)?;
+        let buffer = self.batch.buffer.take();
+        let octets = buffer.as_ref().and_then(|buffer| buffer.bytes.get(..count)).unwrap_or_default();
+        match self.shared.control(&mut self.post, content, octets)? {
+            Control::Done => {}
+            Control::Closed => self.end = Some(Received::Closed),
+            Control::KeyUpdate { reply } => {
+                // Until the kernel has the next key it opens nothing, and says nothing to whoever waits.
+                let next = self.shared.kernel.borrow_mut().next_receive()?;
+                let info = crypto_info(self.shared.suite, Half::Receive, next)?;
+                sys::set_tls_key(&self.socket.as_ref(), Half::Receive, &info).map_err(no_new_key)?;
+                if reply {
+                    self.shared.owes_key_update.set(true);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Receive for KernelReceive {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>> {
+        self.batch.clear();
+        loop {
+            if let Some(end) = self.end.take() {
+                return Poll::Ready(Ok(end));
+            }
+            match ready!(self.poll_read(cx))? {
+                (0, None) => return Poll::Ready(Ok(Received::Truncated)),
+                (count, Some(octet)) if octet == ContentType::ApplicationData.octet() && count > 0 => {
+                    self.data(count)?;
+                    return Poll::Ready(Ok(Received::Data));
+                }
+                (count, Some(octet)) => self.control(count, octet)?,
+                // The kernel says the type of every record.
+                (_, None) => return Poll::Ready(Err(LayerFault::UnexpectedRecord)),
+            }
+        }
+    }
+
+    fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+}
+
+/// What goes before the next data.
+enum Own {
+    Record { content: ContentType, octets: Vec<u8>, sent: usize },
+    /// Behind the KeyUpdate that announces it.
+    Key(CryptoInfo),
+}
+
+/// The transmitting half.
+pub struct KernelTransmit {
+    socket: OwnedWriteHalf,
+    shared: Rc<Shared>,
+    /// Whether the kernel can change keys.
+    rekeys: bool,
+    records_max: u64,
+    /// At least so many records may still be sealed under this key.
+    records_left: u64,
+    line: VecDeque<Own>,
+    /// The next key is in line.
+    changing: bool,
+    ended: bool,
+}
+
+impl KernelTransmit {
+    /// The kernel has this half's key. `records_max` lowers the suite's bound on records under one key.
+    pub(super) fn new(
+        socket: OwnedWriteHalf,
+        shared: Rc<Shared>,
+        info: &CryptoInfo,
+        rekeys: bool,
+        records_max: Option<u64>,
+    ) -> Self {
+        let limit = match info {
+            CryptoInfo::Chacha20Poly1305(_) => u64::MAX,
+            _ => AES_GCM_RECORDS_MAX,
+        };
+        let records_max = records_max.map_or(limit, |max| max.min(limit));
+        let (line, records_left) = (VecDeque::new(), records_max);
+        Self { socket, shared, rekeys, records_max, records_left, line, changing: false, ended: false }
+    }
+
+    /// The socket, for splicing: what is spliced becomes data records.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.socket.as_ref()
+    }
+
+    /// Before so many octets of data: a KeyUpdate that is owed or due.
+    pub(super) fn prepare(&mut self, octets: usize) -> Result<(), LayerFault> {
+        // Without data nothing is due under TLS 1.2: its last alert must still go out.
+        let changes = octets > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
+        let due = changes && !self.changing && self.records_left < records(octets) + RECORDS_RESERVE;
+        if self.shared.owes_key_update.take() || due {
+            self.change_key()?;
+        }
+        Ok(())
+    }
+
+    /// The kernel took so many octets of data.
+    pub(super) fn took(&mut self, octets: usize) {
+        self.records_left = self.records_left.saturating_sub(records(octets));
+    }
+
+    fn change_key(&mut self) -> Result<(), LayerFault> {
+        if self.shared.version != ProtocolVersion::TLSv1_3 {
+            return Err(LayerFault::ConfidentialityLimit);
+        }
+        if !self.rekeys {
+            return Err(LayerFault::NoKeyChange);
+        }
+        let next = self.shared.kernel.borrow_mut().next_transmit()?;
+        let info = crypto_info(self.shared.suite, Half::Transmit, next)?;
+        self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
+        self.line.push_back(Own::Key(info));
+        self.changing = true;
+        Ok(())
+    }
+
+    fn line_up(&mut self, content: ContentType, octets: &[u8]) {
+        self.line.push_back(Own::Record { content, octets: octets.to_vec(), sent: 0 });
+    }
+
+    /// Send what is in line.
+    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        while let Some(own) = self.line.front_mut() {
+            match own {
+                Own::Record { content, octets, sent } => {
+                    let rest = octets.get(*sent..).unwrap_or_default();
+                    let socket = self.socket.as_ref();
+                    ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
+                    match socket.try_io(Interest::WRITABLE, || sys::send_record(socket, content.octet(), rest)) {
+                        Ok(count) => {
+                            *sent += count;
+                            self.records_left = self.records_left.saturating_sub(1);
+                            if *sent < octets.len() {
+                                continue;
+                            }
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                        Err(error) => return Poll::Ready(Err(system("sendmsg")(error))),
+                    }
+                }
+                Own::Key(info) => {
+                    sys::set_tls_key(&self.socket.as_ref(), Half::Transmit, info).map_err(no_new_key)?;
+                    (self.records_left, self.changing) = (self.records_max, false);
+                }
+            }
+            self.line.pop_front();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Until a third of the send buffer is free: what a record left behind in the kernel has then gone to TCP, and is
+    /// not lost when our half is closed (`sk_stream_is_writeable`, `tls_sw_write_space`).
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        let socket = self.socket.as_ref();
+        loop {
+            ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
+            let room = || {
+                let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+                match poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            };
+            match socket.try_io(Interest::WRITABLE, room) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(system("poll")(error))),
+            }
+        }
+    }
+}
+
+impl Transmit for KernelTransmit {
+    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
+        let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
+        if !batch.sealed {
+            self.prepare(total)?;
+            // From here on the batch is the kernel's, record by record, as if it were sealed.
+            (batch.sealed, batch.sent) = (true, 0);
+        }
+        ready!(self.poll_line(cx))?;
+        while batch.sent < total {
+            let count = ready!(poll_write(self.socket.as_ref(), cx, batch))?;
+            self.took(count);
+            batch.sent += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
+        let waiting: usize = self
+            .line
+            .iter()
+            .map(|own| if let Own::Record { octets, .. } = own { octets.len() } else { 0 })
+            .sum();
+        if words.len() + waiting > 2 * OWN_WORDS_BYTES_MAX {
+            return Err(LayerFault::RecordOverflow);
+        }
+        if self.records_left <= RECORDS_RESERVE && self.shared.version != ProtocolVersion::TLSv1_3 {
+            return Err(LayerFault::ConfidentialityLimit);
+        }
+        self.line_up(ContentType::ApplicationData, words);
+        Ok(())
+    }
+
+    fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
+        self.line_up(ContentType::Alert, &alert.encode());
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        self.prepare(0)?;
+        self.poll_line(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+        if !self.ended {
+            self.ended = true;
+            if ending == Ending::Notify {
+                self.queue_alert(Alert::CLOSE_NOTIFY)?;
+            }
+        }
+        ready!(self.poll_line(cx))?;
+        ready!(self.poll_room(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx).map_err(system("shutdown"))
+    }
+
+    fn is_mid_record(&self) -> bool {
+        // The kernel closes the record at hand before it begins one of another type.
+        false
+    }
+}
+
+/// Records that the kernel makes of so many octets at most.
+const fn records(octets: usize) -> u64 {
+    octets.div_ceil(PLAINTEXT_BYTES_MAX) as u64
+}
+
+/// One write of everything that is left, as slices of the buffer it was received in.
+fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, batch: &Batch) -> Poll<Result<usize, LayerFault>> {
+    let mut slices = [IoSlice::new(&[]); super::buffer::BATCH_RECORDS_MAX];
+    let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
+    let mut skip = batch.sent;
+    let unsent = batch.spans().iter().filter_map(|span| {
+        let body = bytes.get(span.body.clone()).unwrap_or_default();
+        let skipped = skip.min(body.len());
+        skip -= skipped;
+        body.get(skipped..).filter(|rest| !rest.is_empty())
+    });
+    let mut count = 0;
+    for (slot, part) in slices.iter_mut().zip(unsent) {
+        *slot = IoSlice::new(part);
+        count += 1;
+    }
+    let slices = slices.get(..count).unwrap_or_default();
+    loop {
+        ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
+        match socket.try_write_vectored(slices) {
+            Ok(0) => return Poll::Ready(Err(system("send")(io::ErrorKind::WriteZero.into()))),
+            Ok(count) => return Poll::Ready(Ok(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(system("send")(error))),
+        }
+    }
+}
+
+fn system(call: &'static str) -> impl FnOnce(io::Error) -> LayerFault {
+    move |source| LayerFault::System { call, source }
+}
+
+/// What the kernel says of records that are wrong (net/tls/tls_sw.c, net/tls/tls_strp.c).
+fn refused(error: io::Error) -> LayerFault {
+    match Errno::from_io_error(&error) {
+        Some(Errno::BADMSG) => LayerFault::BadRecord,
+        Some(Errno::MSGSIZE) => LayerFault::RecordOverflow,
+        Some(Errno::INVAL) => LayerFault::NotTls,
+        _ => LayerFault::System { call: "recvmsg", source: error },
+    }
+}
+
+/// Before Linux 6.14 a key is set once.
+fn no_new_key(error: io::Error) -> LayerFault {
+    match Errno::from_io_error(&error) {
+        Some(Errno::BUSY) => LayerFault::NoKeyChange,
+        _ => LayerFault::System { call: "setsockopt(SOL_TLS)", source: error },
+    }
+}

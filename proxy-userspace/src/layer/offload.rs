@@ -1,0 +1,271 @@
+//! What this kernel's TLS can do, asked once at the start, and which halves of a connection it is given.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use ktls::CryptoInfo;
+use ktls_sys::bindings;
+use rustix::io::Errno;
+use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite, crypto};
+
+use super::{KernelSide, LayerFault};
+use super::shared::Secrets;
+use crate::config::Offload;
+use crate::sys::{self, Half};
+
+/// The ciphers of kernel TLS that are negotiated here (linux/tls.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cipher {
+    /// `TLS_CIPHER_AES_GCM_128`.
+    Aes128Gcm,
+    /// `TLS_CIPHER_AES_GCM_256`.
+    Aes256Gcm,
+    /// `TLS_CIPHER_CHACHA20_POLY1305`.
+    ChaCha20Poly1305,
+}
+
+impl Cipher {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+
+    /// As suites are named.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm => "AES-128-GCM",
+            Self::Aes256Gcm => "AES-256-GCM",
+            Self::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+        }
+    }
+
+    fn of(suite: SupportedCipherSuite) -> Option<Self> {
+        match suite.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Some(Self::Aes128Gcm),
+            CipherSuite::TLS13_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Some(Self::Aes256Gcm),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Some(Self::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+}
+
+/// The versions of kernel TLS.
+const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3];
+
+/// What a kernel's TLS can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Why there is none at all, and what to do about it.
+    pub absent: Option<String>,
+    /// Versions with the ciphers that work in them.
+    pub suites: Vec<(ProtocolVersion, Cipher)>,
+    /// Keys can be changed (Linux 6.14): TLS 1.3 needs it to receive.
+    pub rekey: bool,
+    /// Receiving without a copy, where the peer does not pad (Linux 6.0).
+    pub no_pad: bool,
+}
+
+impl Abilities {
+    /// Ask this kernel, on connections to ourselves over loopback.
+    #[must_use]
+    pub fn probe() -> Self {
+        let mut abilities = Self::default();
+        match pair().and_then(|(near, _far)| sys::set_tls_ulp(&near)) {
+            Ok(()) => {}
+            Err(error) => {
+                abilities.absent = Some(absent(&error));
+                return abilities;
+            }
+        }
+        for version in VERSIONS {
+            for cipher in Cipher::ALL {
+                if try_keys(version, cipher, 1).is_ok() {
+                    abilities.suites.push((version, cipher));
+                }
+            }
+        }
+        abilities.rekey = try_keys(ProtocolVersion::TLSv1_3, Cipher::Aes128Gcm, 2).is_ok();
+        abilities.no_pad = try_no_pad().is_ok();
+        abilities
+    }
+
+    /// Whether keys of this kind can be given to the kernel.
+    #[must_use]
+    pub fn can(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> bool {
+        Cipher::of(suite).is_some_and(|cipher| self.suites.contains(&(version, cipher)))
+    }
+}
+
+impl fmt::Display for Abilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(absent) = &self.absent {
+            return write!(f, "none: {absent}");
+        }
+        for (number, version) in VERSIONS.into_iter().enumerate() {
+            let ciphers = self.suites.iter().filter(|(of, _)| *of == version).map(|(_, cipher)| cipher.as_str());
+            let ciphers: Vec<&str> = ciphers.collect();
+            let name = if version == ProtocolVersion::TLSv1_3 { "TLS 1.3" } else { "TLS 1.2" };
+            let ciphers = if ciphers.is_empty() { "nothing".to_owned() } else { ciphers.join(", ") };
+            write!(f, "{}{name} {ciphers}", if number > 0 { "; " } else { "" })?;
+        }
+        f.write_str(if self.rekey { "; changes keys" } else { "; cannot change keys (Linux 6.14 can)" })?;
+        f.write_str(if self.no_pad { "; receives without a copy" } else { "; receives with a copy" })
+    }
+}
+
+fn absent(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => {
+            "this kernel has no TLS, or its module is not loaded: `modprobe tls`, and name it in /etc/modules-load.d"
+                .to_owned()
+        }
+        Some(Errno::NETUNREACH | Errno::ADDRNOTAVAIL) => {
+            "not asked, because loopback is down: `ip link set lo up`".to_owned()
+        }
+        _ => format!("not asked: {error}"),
+    }
+}
+
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    Ok((near, listener.accept()?.0))
+}
+
+/// A key that nothing is encrypted with.
+fn nobodys_key(version: ProtocolVersion, cipher: Cipher) -> Option<CryptoInfo> {
+    let mut suites = crypto::aws_lc_rs::ALL_CIPHER_SUITES.iter().copied();
+    let suite = suites.find(|suite| suite.version().version == version && Cipher::of(*suite) == Some(cipher))?;
+    let (key, iv) = ([7; 32], [9; 12].into());
+    let secrets = match cipher {
+        // rustls makes no keys of 16 octets for others.
+        Cipher::Aes128Gcm => return Some(aes_128(version)),
+        Cipher::Aes256Gcm => ConnectionTrafficSecrets::Aes256Gcm { key: key.into(), iv },
+        Cipher::ChaCha20Poly1305 => ConnectionTrafficSecrets::Chacha20Poly1305 { key: key.into(), iv },
+    };
+    crypto_info(suite, Half::Transmit, (0, secrets)).ok()
+}
+
+fn aes_128(version: ProtocolVersion) -> CryptoInfo {
+    CryptoInfo::AesGcm128(bindings::tls12_crypto_info_aes_gcm_128 {
+        info: bindings::tls_crypto_info {
+            version: u16::from(version),
+            cipher_type: bindings::TLS_CIPHER_AES_GCM_128 as u16,
+        },
+        iv: [9; 8],
+        key: [7; 16],
+        salt: [9; 4],
+        rec_seq: [0; 8],
+    })
+}
+
+/// Give a connection to ourselves so many keys of a kind.
+fn try_keys(version: ProtocolVersion, cipher: Cipher, keys: u32) -> io::Result<()> {
+    let info = nobodys_key(version, cipher).ok_or(io::ErrorKind::Unsupported)?;
+    let (near, _far) = pair()?;
+    sys::set_tls_ulp(&near)?;
+    (0..keys).try_for_each(|_| sys::set_tls_key(&near, Half::Transmit, &info))
+}
+
+fn try_no_pad() -> io::Result<()> {
+    let info = aes_128(ProtocolVersion::TLSv1_3);
+    let (near, _far) = pair()?;
+    sys::set_tls_ulp(&near)?;
+    sys::set_tls_key(&near, Half::Receive, &info)?;
+    sys::expect_no_pad(&near)
+}
+
+/// A key in the kernel's form.
+///
+/// # Errors
+/// A cipher that was never offered.
+pub(super) fn crypto_info(
+    suite: SupportedCipherSuite,
+    half: Half,
+    secrets: Secrets,
+) -> Result<CryptoInfo, LayerFault> {
+    let mut info = CryptoInfo::from_rustls(suite, secrets).map_err(|_| LayerFault::UnknownCipher)?;
+    if half == Half::Transmit && suite.version().version == ProtocolVersion::TLSv1_2 {
+        match &mut info {
+            CryptoInfo::AesGcm128(info) => info.iv = unused_nonce(info.iv),
+            CryptoInfo::AesGcm256(info) => info.iv = unused_nonce(info.iv),
+            // Its nonces come of the sequence number alone (RFC 7905 section 2).
+            _ => {}
+        }
+    }
+    Ok(info)
+}
+
+/// Where the kernel's explicit nonces of TLS 1.2 begin.
+///
+/// rustls makes them by XOR with the sequence number, so those of the handshake are `iv ^ 0` and so on, and a kernel
+/// that counts up from `iv` would begin with the nonce of our Finished: the key would be broken. Those that rustls used
+/// differ from `iv` in low bits only, so counting begins half of all nonces away.
+fn unused_nonce(iv: [u8; 8]) -> [u8; 8] {
+    (u64::from_be_bytes(iv) ^ (1 << 63)).to_be_bytes()
+}
+
+/// Which halves of a connection the kernel is given, and what else the layers must know.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What the owner wants.
+    pub mode: Offload,
+    /// What the kernel can do.
+    pub abilities: Abilities,
+    /// Lowers the suite's bound on records under one sending key; `None` keeps it.
+    pub records_max: Option<u64>,
+}
+
+/// Halves for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) receive: bool,
+    pub(super) transmit: bool,
+}
+
+impl Terms {
+    /// Under `always`, whether the kernel can have both halves of a side.
+    ///
+    /// # Errors
+    /// [`LayerFault::NotOffloaded`], with what the kernel lacks.
+    pub fn admit(&self, side: &KernelSide) -> Result<(), LayerFault> {
+        let (version, suite) = (side.version(), side.suite());
+        let plan = self.plan(version, suite);
+        if self.mode != Offload::Always || (plan.receive && plan.transmit) {
+            return Ok(());
+        }
+        let lacking = || format!("its TLS has no {version:?} with {:?}", suite.suite());
+        Err(LayerFault::NotOffloaded { why: self.abilities.absent.clone().unwrap_or_else(lacking) })
+    }
+
+    /// Receiving TLS 1.3 is for kernels that can change keys: others would stop for good at the peer's KeyUpdate. To
+    /// send, a key is changed only when the peer asks for it or after 2^24 records, and such a connection ends with
+    /// words.
+    pub(super) fn plan(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> Plan {
+        let able = self.mode != Offload::Never && self.abilities.can(version, suite);
+        let survives = version == ProtocolVersion::TLSv1_2 || self.abilities.rekey;
+        Plan { receive: able && (survives || self.mode == Offload::Always), transmit: able }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_nonces_begin_where_rustls_used_none() {
+        for iv in [0, 1, u64::MAX, 0x0102_0304_0506_0708, 1 << 63] {
+            let start = u64::from_be_bytes(unused_nonce(iv.to_be_bytes()));
+            for sequence in 0..1000_u64 {
+                let used = iv ^ sequence;
+                assert!(used.wrapping_sub(start) > 1 << 32, "reached after {}", used.wrapping_sub(start));
+            }
+        }
+    }
+}
