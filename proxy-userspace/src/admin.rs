@@ -41,7 +41,7 @@ pub struct Status {
     pub source: String,
     /// One per worker thread.
     pub workers: Vec<WorkerStatus>,
-    /// One per worker and family.
+    /// One per worker, ingress and family.
     pub listeners: Vec<ListenerStatus>,
     /// The kernel's side.
     pub steering: SteeringStatus,
@@ -75,6 +75,8 @@ pub struct WorkerStatus {
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {
+    /// The interface whose connections it gets.
+    pub ingress: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
     /// Where it is bound.

@@ -227,6 +227,7 @@ fn example() -> Status {
             restarts: 0,
         }],
         listeners: vec![ListenerStatus {
+            ingress: "lan0".to_owned(),
             family: "ipv6".to_owned(),
             address: "[::1]:40001".parse().expect("address"),
             worker: 0,

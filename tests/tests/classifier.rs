@@ -11,7 +11,7 @@ use postern_tests::frames::{
     ACK, CUSTOMER_TAG, Complaint, Extension, Packet, SERVICE_TAG, SYN, Segment, ethernet,
 };
 use postern_tests::lab::{EGRESS, Family, INGRESS, Lab};
-use postern_tests::netns::{Namespace, Way};
+use postern_tests::netns::{self, Namespace, Way};
 use postern_tests::wait::{self, PATIENCE};
 use postern_tests::wire::Wire;
 use proxy_ebpf::{Class, Intake};
@@ -403,28 +403,34 @@ fn every_prefix_of_every_packet_is_counted_once() -> Result<()> {
     Ok(())
 }
 
+fn tc_of(lab: &Lab, arguments: &[&str]) -> Result<String> {
+    let output = netns::run(lab.gateway.command("tc").args(arguments), "", PATIENCE)?;
+    netns::success("tc", &output)
+}
+
 #[test]
 fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Result<()> {
     let mut scene = Scene::downstream(Hook::Clsact)?;
-    let tc = |arguments: &[&str]| -> Result<String> {
-        let mut command = scene.lab.gateway.command("tc");
-        let output = postern_tests::netns::run(command.args(arguments), "", PATIENCE)?;
-        postern_tests::netns::success("tc", &output)
-    };
-    let shown = tc(&["filter", "show", "dev", INGRESS, "ingress"])?;
+    let shown = tc_of(&scene.lab, &["filter", "show", "dev", INGRESS, "ingress"])?;
     ensure!(shown.contains("postern_clients"), "{shown}");
-    tc(&["qdisc", "delete", "dev", INGRESS, "clsact"])?;
+    tc_of(&scene.lab, &["qdisc", "delete", "dev", INGRESS, "clsact"])?;
     let again = stand(&scene.lab, &mut scene.program)?;
     ensure!(again.iter().map(|place| place.name.as_str()).eq([INGRESS]), "attached anew: {again:?}");
     ensure!(stand(&scene.lab, &mut scene.program)?.is_empty(), "what is there is not attached twice");
     scene.packet("a fragment", &syn(Family::V4, 143).fragment(0, 24), Class::DroppedFragment)?;
     let Scene { lab, program, .. } = scene;
+    // Killed: nobody drops anything, and the filters of clsact stay.
+    let mut killed = Program::load_with(Hook::Clsact)?;
+    stand(&lab, &mut killed)?;
+    std::mem::forget(killed);
+    lab.gateway.enter(|| Ok(postern::steering::routing::clear()?))?;
+    let shown = tc_of(&lab, &["filter", "show", "dev", INGRESS, "ingress"])?;
+    ensure!(!shown.contains("postern"), "{shown}");
     lab.gateway.enter(|| {
         drop(program);
         Ok(())
     })?;
-    let left = postern_tests::netns::run(lab.gateway.command("tc").args(["qdisc", "show"]), "", PATIENCE)?;
-    let left = postern_tests::netns::success("tc", &left)?;
+    let left = tc_of(&lab, &["qdisc", "show"])?;
     ensure!(!left.contains("clsact"), "{left}");
     Ok(())
 }

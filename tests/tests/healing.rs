@@ -16,7 +16,7 @@ const SESSIONS: usize = 100;
 type Vandalism = &'static [&'static [&'static str]];
 
 fn repairs(postern: &Postern<'_>) -> Result<u64> {
-    postern.status()?["steering"]["repairs"].as_u64().context("no repairs in the status")
+    postern.counter("repairs")
 }
 
 fn routing(lab: &Lab) -> Result<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::lab::{Family, Lab};
-use postern_tests::postern::{Installation, Policy};
+use postern_tests::postern::{Installation, Policy, Postern};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
 use serde_json::Value;
@@ -190,9 +190,6 @@ fn status_reads_the_kernel_where_no_daemon_answers() -> Result<()> {
         ensure!(said.code == Some(0) && said.stdout.contains("removed ip -4 rule"), "{said:?}");
         let said = ask(&scene.installation)?;
         ensure!(said.stdout.contains("nothing is installed"), "{said:?}");
-        // What a kill leaves besides is the daemon's memory of sysctls, which the next start and stop give back.
-        scene.start()?.stop()?;
-        scene.installation.command(&scene.lab.gateway, &["clear"])?;
         scene.finish()?;
     }
     Ok(())
@@ -212,6 +209,12 @@ fn nothing_is_cleared_under_a_daemon_that_runs() -> Result<()> {
     scene.finish()
 }
 
+/// Whether new connections are steered now.
+fn takes(postern: &Postern<'_>) -> Result<bool> {
+    let status = postern.status()?;
+    Ok(status.pointer("/steering/intake").context("no intake in the status")? == "steered")
+}
+
 /// One session more than there is room for, and what becomes of it; those that exist go on, and after they end new
 /// ones are taken again.
 fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<()> {
@@ -220,15 +223,11 @@ fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<
     let server = scene.serve()?;
     let postern = scene.start()?;
     let mut crowd = scene.sessions(ROOM)?;
-    wait::until("the kernel to be told", PATIENCE, || {
-        Ok((postern.status()?["steering"]["intake"] != "steered").then_some(()))
-    })?;
+    wait::until("the kernel to be told", PATIENCE, || Ok((!takes(&postern)?).then_some(())))?;
     beyond(&scene)?;
     crowd.prove().context("sessions that exist go on")?;
     drop(crowd);
-    wait::until("room", PATIENCE, || {
-        Ok((postern.status()?["steering"]["intake"] == "steered").then_some(()))
-    })?;
+    wait::until("room", PATIENCE, || Ok(takes(&postern)?.then_some(())))?;
     scene.sessions(ROOM)?.prove()?;
     let log = postern.log();
     ensure!(log.contains("no room") && log.contains("there is room again"), "{log}");

@@ -84,9 +84,12 @@ fn without_any_icmp_our_own_sockets_find_the_narrow_hop() -> Result<()> {
     Ok(())
 }
 
-/// A server that keeps whatever anybody says to it, and who said it.
+/// Who said what.
+type Sayings = Vec<(SocketAddr, Vec<u8>)>;
+
+/// A server that keeps whatever anybody says to it.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>);
+struct Heard(Arc<Mutex<Sayings>>);
 
 impl Heard {
     fn listen(&self, scene: &Scene) -> Result<()> {

@@ -215,6 +215,7 @@ impl Machine {
         let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
         let interfaces = interfaces.chain(config.steering.egress.iter().map(|name| ("egress", name)));
         items.extend(interfaces.map(|(side, name)| self.interface(side, name)));
+        items.push(self.tun());
         items.push(self.forwarding("net/ipv4/ip_forward"));
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
@@ -250,12 +251,23 @@ impl Machine {
         let thing = format!("{side} {name}");
         let directory = self.root.join("sys/class/net").join(name);
         if !directory.exists() {
-            return Item::fail(thing, "no such interface", "see `ip link`, correct [steering] or create it");
+            let remedy =
+                "`postern run` serves it as soon as it appears; if it never will, correct [steering]";
+            return Item::warn(thing, "no such interface", remedy);
         }
         match std::fs::read_to_string(directory.join("operstate")).unwrap_or_default().trim() {
             "down" => Item::warn(thing, "down", format!("ip link set {name} up")),
             state => Item::ok(thing, state),
         }
+    }
+
+    /// The local route lies on a TUN device.
+    fn tun(&self) -> Item {
+        if self.root.join("dev/net/tun").exists() {
+            return Item::ok("/dev/net/tun", "present");
+        }
+        let remedy = "modprobe tun, or allow the device in the container (DeviceAllow=/dev/net/tun rw)";
+        Item::fail("/dev/net/tun", "absent, on_exit cannot be held without it", remedy)
     }
 
     fn sysctl(&self, name: &str) -> Option<String> {
@@ -320,6 +332,7 @@ mod tests {
     /// A machine that lacks nothing.
     fn whole(root: &Path) -> Machine {
         for (name, text) in [
+            ("dev/net/tun", ""),
             ("sys/class/net/lan0/operstate", "up\n"),
             ("sys/class/net/wan0/operstate", "up\n"),
             ("proc/sys/net/ipv4/ip_forward", "1\n"),
@@ -355,6 +368,7 @@ mod tests {
         machine.capabilities = vec![Capability::CAP_NET_ADMIN];
         machine.descriptors = Some(1024);
         std::fs::remove_dir_all(root.path().join("sys/class/net/lan0")).expect("remove");
+        std::fs::remove_file(root.path().join("dev/net/tun")).expect("remove");
         write(root.path(), "sys/class/net/wan0/operstate", "down\n");
         write(root.path(), "proc/sys/net/ipv4/ip_forward", "0\n");
         std::fs::remove_dir_all(root.path().join("proc/sys/net/ipv6")).expect("remove");
@@ -362,15 +376,16 @@ mod tests {
         for (line, parts) in said.iter().zip([
             ["fail  kernel: 5.10.0-28-amd64", "install 6.1"],
             ["fail  capability CAP_BPF: not held", "AmbientCapabilities"],
-            ["fail  ingress lan0: no such interface", "ip link"],
+            ["warn  ingress lan0: no such interface", "as soon as it appears"],
             ["warn  egress wan0: down", "ip link set wan0 up"],
+            ["fail  /dev/net/tun: absent", "modprobe tun"],
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
             ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
-        assert_eq!(said.len(), 7, "{said:?}");
+        assert_eq!(said.len(), 8, "{said:?}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run => run(&cli.config),
         Command::Check => check::check(&cli.config),
-        Command::Clear => clear(),
+        Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
     }
@@ -95,8 +95,9 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn clear() -> ExitCode {
-    match crate::gateway::clear() {
+fn clear(path: &Path) -> ExitCode {
+    // Rules are known by their table; only kernel settings need the configuration, and it may be gone.
+    match crate::gateway::clear(config::load(path).ok().as_ref()) {
         Ok(cleared) => {
             for line in &cleared {
                 println!("removed {line}");

@@ -132,7 +132,7 @@ fn readable(status: &Status) -> String {
         &["worker", "cpu", "sessions", "accepted", "restarts", "state"],
         &workers(status),
     );
-    table(&mut text, "listeners", &["family", "address", "worker"], &listeners(status));
+    table(&mut text, "listeners", &["ingress", "family", "address", "worker"], &listeners(status));
     let SteeringStatus { program_id, hook, device, repairs, counters, classes, .. } = &status.steering;
     text.push_str(&format!(
         "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
@@ -161,7 +161,12 @@ fn workers(status: &Status) -> Vec<Vec<String>> {
 
 fn listeners(status: &Status) -> Vec<Vec<String>> {
     let row = |listener: &admin::ListenerStatus| {
-        vec![listener.family.clone(), listener.address.to_string(), listener.worker.to_string()]
+        vec![
+            listener.ingress.clone(),
+            listener.family.clone(),
+            listener.address.to_string(),
+            listener.worker.to_string(),
+        ]
     };
     status.listeners.iter().map(row).collect()
 }

@@ -19,6 +19,7 @@ use crate::accept::listen;
 use crate::admin::{ListenerStatus, WorkerStatus};
 use crate::config::Steering;
 use crate::steering::program::Program;
+use crate::steering::routing;
 
 /// Between two starts of a worker: one that dies at once, again and again, must not take the core from the others.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -134,7 +135,9 @@ impl Crew {
     fn doors(&self, program: &mut Program, worker: u32) -> Result<Vec<Door>> {
         let mut doors = Vec::new();
         for ((number, ingress), ports) in (0..).zip(&self.steering.ingress).zip(&self.ports) {
-            for ((family, name), port) in FAMILIES.into_iter().zip(ports) {
+            let served =
+                |((family, _), _): &((Family, &str), &Cell<u16>)| routing::families().contains(family);
+            for ((family, name), port) in FAMILIES.into_iter().zip(ports).filter(served) {
                 let opened = match listen(family, port.get()) {
                     // Nobody of ours is left on it, and somebody else took it: any port will do.
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(family, 0),
@@ -163,8 +166,13 @@ impl Crew {
     pub(super) fn listeners(&self) -> Vec<ListenerStatus> {
         let alive = self.members.iter().map(RefCell::borrow).filter(|member| member.is_alive());
         let of_worker = |worker: u32| {
-            let families = self.ports.iter().flat_map(|ports| FAMILIES.into_iter().zip(ports));
-            families.map(move |((family, name), port)| ListenerStatus {
+            let doors = self.steering.ingress.iter().zip(&self.ports).flat_map(|(ingress, ports)| {
+                FAMILIES.into_iter().zip(ports).map(move |(family, port)| (ingress, family, port))
+            });
+            // A family that the kernel lacks has no port.
+            let doors = doors.filter(|(_, _, port)| port.get() != 0);
+            doors.map(move |(ingress, (family, name), port)| ListenerStatus {
+                ingress: ingress.as_str().to_owned(),
                 family: name.to_owned(),
                 address: crate::accept::listener_address(family, port.get()),
                 worker,

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -38,7 +38,7 @@ use crate::handshake::Trust;
 use crate::record::Records;
 use crate::steering::program::Program;
 use crate::steering::routing;
-use crate::steering::sysctl::Sysctls;
+use crate::steering::sysctl::{self, Sysctls};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
 
@@ -75,13 +75,25 @@ pub fn run(config: Config, path: &Path) -> Result<()> {
     runtime.block_on(daemon(config, path))
 }
 
-/// Remove what a daemon that is gone left in this network namespace, in the words of `ip`.
+/// Remove what a daemon that is gone left in this network namespace, in the words of `ip`; and give back the kernel
+/// settings that it changed, where its configuration tells which they were.
 ///
 /// # Errors
 /// A daemon runs here, or the kernel refuses.
-pub fn clear() -> Result<Vec<String>> {
+pub fn clear(config: Option<&Config>) -> Result<Vec<String>> {
     let _sole = sole_in_namespace()?;
-    Ok(routing::clear()?)
+    let mut cleared = routing::clear()?;
+    if let Some(config) = config {
+        let settings = sysctl::give_back(&sysctl_memory(config))?;
+        cleared.extend(settings.iter().map(|name| format!("the daemon's value of sysctl {name}")));
+    }
+    Ok(cleared)
+}
+
+/// Where old values of kernel settings are remembered: beside the admin socket, which goes with the machine's uptime
+/// as they do.
+fn sysctl_memory(config: &Config) -> PathBuf {
+    config.admin.socket.with_extension("sysctls")
 }
 
 async fn daemon(config: Config, path: &Path) -> Result<()> {
@@ -95,7 +107,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
     let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
-    let mut sysctls = Sysctls::apply(&policy.config.admin.socket.with_extension("sysctls"))?;
+    let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,

@@ -103,6 +103,21 @@ impl Sysctls {
     }
 }
 
+/// Gives back what a killed daemon set; says which settings those were.
+///
+/// # Errors
+/// The first setting that cannot be read or written; the others are still tried.
+pub fn give_back(memory: &Path) -> Result<Vec<&'static str>, SysctlError> {
+    let left = recall(memory);
+    let changed = SET.into_iter().filter_map(|(name, new, _)| {
+        let (_, old) = left.iter().find(|(left, _)| left == name)?;
+        Some(Changed { name, old: old.clone(), new })
+    });
+    let mut sysctls = Sysctls { changed: changed.collect(), memory: memory.to_owned() };
+    let names = sysctls.changed.iter().map(|changed| changed.name).collect();
+    sysctls.restore().map(|()| names)
+}
+
 /// What a killed daemon remembered: names and old values.
 fn recall(memory: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(memory).unwrap_or_default();
