@@ -24,9 +24,17 @@ use super::shared::{RECORDS_RESERVE, Shared};
 use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
 use crate::sys::{self, Half};
 
+/// A header that the kernel refuses is an error and nothing to read (`tls_rx_abort` in net/tls/tls_sw.c).
+const SOMETHING: Interest = Interest::READABLE.add(Interest::ERROR);
+
+/// Boxed, because the runtime has no other way to wait for errors.
+type Wait = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
 /// The receiving half.
 pub struct KernelReceive {
-    socket: OwnedReadHalf,
+    socket: Rc<OwnedReadHalf>,
+    /// While nothing is there.
+    wait: Option<Wait>,
     shared: Rc<Shared>,
     post: PostHandshake,
     pool: Pool,
@@ -38,31 +46,45 @@ impl KernelReceive {
     /// The kernel has this half's key.
     pub(super) fn new(socket: OwnedReadHalf, shared: Rc<Shared>, pool: Pool) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
-        Self { socket, shared, post, pool, batch, end: None }
+        Self { socket: Rc::new(socket), wait: None, shared, post, pool, batch, end: None }
     }
 
-    /// The socket, for splicing: what is spliced is the plaintext of data records.
-    pub(super) fn socket(&self) -> &TcpStream {
-        self.socket.as_ref()
+    fn socket(&self) -> &TcpStream {
+        (*self.socket).as_ref()
     }
 
     /// Read records of one type. Without octets there is no buffer either.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<u8>), LayerFault>> {
-        let socket = self.socket.as_ref();
         loop {
-            ready!(socket.poll_read_ready(cx)).map_err(system("poll"))?;
+            if self.wait.is_some() {
+                ready!(self.poll_wait(cx)).map_err(system("poll"))?;
+            }
             let mut buffer = self.pool.take();
             let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
-            match socket.try_io(Interest::READABLE, || sys::receive_records(socket, room)) {
+            let socket = self.socket();
+            match socket.try_io(SOMETHING, || sys::receive_records(socket, room)) {
                 Ok((0, None)) => return Poll::Ready(Ok((0, None))),
                 Ok(read) => {
                     self.batch.buffer = Some(buffer);
                     return Poll::Ready(Ok(read));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(buffer);
+                    ready!(self.poll_wait(cx)).map_err(system("poll"))?;
+                }
                 Err(error) => return Poll::Ready(Err(refused(error))),
             }
         }
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wait = self.wait.get_or_insert_with(|| {
+            let socket = Rc::clone(&self.socket);
+            Box::pin(async move { socket.ready(SOMETHING).await.map(drop) })
+        });
+        let waited = ready!(wait.as_mut().poll(cx));
+        self.wait = None;
+        Poll::Ready(waited)
     }
 
     /// Data in pieces that fit a record each, whatever layer sends them.
@@ -89,7 +111,7 @@ impl KernelReceive {
                 // Until the kernel has the next key it opens nothing, and says nothing to whoever waits.
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
                 let info = crypto_info(self.shared.suite, Half::Receive, next)?;
-                sys::set_tls_key(&self.socket.as_ref(), Half::Receive, &info).map_err(no_new_key)?;
+                sys::set_tls_key(self.socket(), Half::Receive, &info).map_err(no_new_key)?;
                 if reply {
                     self.shared.owes_key_update.set(true);
                 }
@@ -162,11 +184,6 @@ impl KernelTransmit {
         let records_max = records_max.map_or(limit, |max| max.min(limit));
         let (line, records_left) = (VecDeque::new(), records_max);
         Self { socket, shared, rekeys, records_max, records_left, line, changing: false, ended: false }
-    }
-
-    /// The socket, for splicing: what is spliced becomes data records.
-    pub(super) fn socket(&self) -> &TcpStream {
-        self.socket.as_ref()
     }
 
     /// Before so many octets of data: a KeyUpdate that is owed or due.

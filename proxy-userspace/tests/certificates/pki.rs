@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use postern::config::{FaultPolicy, Tls, TlsVersion, Verdict};
+use postern::config::{FaultPolicy, Offload, Tls, TlsVersion, Verdict};
 use postern::handshake::verify::Judge;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -88,7 +88,8 @@ pub(crate) const fn strict() -> FaultPolicy {
 }
 
 pub(crate) const fn tls(root_files: Vec<PathBuf>, faults: FaultPolicy) -> Tls {
-    Tls { system_roots: false, root_files, faults, min_version: TlsVersion::Tls12 }
+    let offload = Offload::Never;
+    Tls { system_roots: false, root_files, faults, offload, min_version: TlsVersion::Tls12 }
 }
 
 pub(crate) fn judge(root: &Ca, policy: FaultPolicy) -> Judge {

@@ -52,8 +52,8 @@ pub(super) fn build() -> Result<Vec<Binary>> {
 fn binary(message: &Value) -> Option<Binary> {
     message.pointer("/profile/test")?.as_bool()?.then_some(())?;
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
-    // Unit tests are called like the package; only files of tests have names of their own.
-    (text("/target/kind/0")? == "test").then_some(())?;
+    // Files of tests, and the unit tests of libraries; those of programs are empty here.
+    matches!(text("/target/kind/0")?, "test" | "lib").then_some(())?;
     Some(Binary {
         target: text("/target/name")?.to_owned(),
         executable: text("/executable")?.into(),
@@ -62,11 +62,12 @@ fn binary(message: &Value) -> Option<Binary> {
 }
 
 /// The tests of `target` whose name contains one of `names` (or any name, if there are none), and where
-/// `target::name` contains `filter`.
+/// `target::name` contains `filter`; `environment` stands before the command.
 pub(super) fn choose(
     binaries: &[Binary],
     target: &str,
     names: &[&str],
+    environment: &str,
     filter: Option<&str>,
 ) -> Result<Option<Job>> {
     let binary = binaries.iter().find(|binary| binary.target == target);
@@ -86,7 +87,7 @@ pub(super) fn choose(
     let executable = quoted(&binary.executable.display().to_string());
     Ok(Some(Job {
         target: target.to_owned(),
-        command: format!("{executable} {TEST_OPTIONS} --exact {}", words.join(" ")),
+        command: format!("{environment} {executable} {TEST_OPTIONS} --exact {}", words.join(" ")),
         directory: binary.directory.clone(),
         tests,
     }))

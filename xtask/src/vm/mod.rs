@@ -35,14 +35,16 @@ const OPEN_FILES: &str = "65536";
 /// Loaded at the start, where they exist; every other one is loaded by the kernel when it is used first.
 const MODULES: &str = "aesni-intel tls tun";
 
-/// The tests that matter to a kernel: file of tests, parts of their names (none: all of them), kernels.
-const GUEST_TESTS: &[(&str, &[&str], &[Release])] = &[
-    ("steering_program", &[], &Release::ALL),
-    ("classifier", &[], &Release::ALL),
-    ("routing", &[], &Release::ALL),
-    ("lab", &["every_client_reaches_dovecot"], &Release::ALL),
-    ("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], &Release::ALL),
-    ("on_exit", &["nothing_is_cleared", "without_room"], &Release::ALL),
+/// The tests that matter to a kernel: file of tests (or library), parts of their names (none: all of them), environment,
+/// kernels.
+const GUEST_TESTS: &[(&str, &[&str], &str, &[Release])] = &[
+    ("postern", &["layer::tests"], "POSTERN_LAB_LAYER=kernel", &Release::ALL),
+    ("steering_program", &[], "", &Release::ALL),
+    ("classifier", &[], "", &Release::ALL),
+    ("routing", &[], "", &Release::ALL),
+    ("lab", &["every_client_reaches_dovecot"], "", &Release::ALL),
+    ("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], "", &Release::ALL),
+    ("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
 ];
 
 /// Options.
@@ -86,10 +88,10 @@ pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
 
 fn chosen(binaries: &[Binary], release: &Release, filter: Option<&str>) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
-    for (target, names, kernels) in GUEST_TESTS {
+    for (target, names, environment, kernels) in GUEST_TESTS {
         // A kernel of one's own is asked everything.
         if matches!(release, Release::Path(_)) || kernels.contains(release) {
-            jobs.extend(jobs::choose(binaries, target, names, filter)?);
+            jobs.extend(jobs::choose(binaries, target, names, environment, filter)?);
         }
     }
     Ok(jobs)
