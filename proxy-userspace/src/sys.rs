@@ -90,9 +90,8 @@ pub(crate) fn set_tls_key(socket: impl AsFd, half: Half, info: &CryptoInfo) -> s
     let length = libc::socklen_t::try_from(info.size()).unwrap_or(0);
     // SAFETY: the descriptor is open while `socket` is borrowed, and `info` points to `size` octets, the structure that
     // its cipher has in linux/tls.h.
-    let result = unsafe {
-        libc::setsockopt(socket.as_fd().as_raw_fd(), SOL_TLS, name, info.as_ptr(), length)
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), SOL_TLS, name, info.as_ptr(), length) };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 

@@ -13,8 +13,8 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, Offload, OnExit, Reach,
-    ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, Offload, OnExit,
+    Reach, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";

@@ -238,7 +238,8 @@ async fn finish(
 
 /// `* BYE` with the reason, inside TLS.
 async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
-    let Ok((mut receive, mut transmit)) = split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
+    let Ok((mut receive, mut transmit)) =
+        split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
     else {
         return;
     };

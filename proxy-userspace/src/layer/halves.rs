@@ -49,7 +49,10 @@ pub fn split(
     let has_ulp = (plan.receive || plan.transmit) && take(terms, sys::set_tls_ulp(&socket))?;
     let receive = half(&socket, &shared, Half::Receive, secrets.rx, plan.receive && has_ulp, terms)?;
     let transmit = half(&socket, &shared, Half::Transmit, secrets.tx, plan.transmit && has_ulp, terms)?;
-    if matches!(receive, Key::Kernel(_)) && shared.version == ProtocolVersion::TLSv1_3 && terms.abilities.no_pad {
+    if matches!(receive, Key::Kernel(_))
+        && shared.version == ProtocolVersion::TLSv1_3
+        && terms.abilities.no_pad
+    {
         // Only slower without.
         let _slower = sys::expect_no_pad(&socket);
     }

@@ -62,7 +62,13 @@ impl KernelReceive {
             let mut buffer = self.pool.take();
             let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
             let socket = self.socket();
-            match socket.try_io(SOMETHING, || sys::receive_records(socket, room)) {
+            let mut read = |interest| socket.try_io(interest, || sys::receive_records(socket, room));
+            // One interest at a time: of two together tokio says never.
+            let read = match read(Interest::READABLE) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
+                read => read,
+            };
+            match read {
                 Ok((0, None)) => return Poll::Ready(Ok((0, None))),
                 Ok(read) => {
                     self.batch.buffer = Some(buffer);
@@ -148,7 +154,11 @@ impl Receive for KernelReceive {
 
 /// What goes before the next data.
 enum Own {
-    Record { content: ContentType, octets: Vec<u8>, sent: usize },
+    Record {
+        content: ContentType,
+        octets: Vec<u8>,
+        sent: usize,
+    },
     /// Behind the KeyUpdate that announces it.
     Key(CryptoInfo),
 }
@@ -229,7 +239,9 @@ impl KernelTransmit {
                     let rest = octets.get(*sent..).unwrap_or_default();
                     let socket = self.socket.as_ref();
                     ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
-                    match socket.try_io(Interest::WRITABLE, || sys::send_record(socket, content.octet(), rest)) {
+                    match socket
+                        .try_io(Interest::WRITABLE, || sys::send_record(socket, content.octet(), rest))
+                    {
                         Ok(count) => {
                             *sent += count;
                             self.records_left = self.records_left.saturating_sub(1);

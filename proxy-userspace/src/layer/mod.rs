@@ -34,8 +34,8 @@ use std::io;
 use std::task::{Context, Poll};
 
 pub use buffer::{Batch, Pool};
-pub use post::{Alert, KernelSide};
 pub use halves::{Incoming, Outgoing, split};
+pub use post::{Alert, KernelSide};
 
 pub(crate) use aead::RECORD_BYTES_MAX;
 

@@ -9,8 +9,8 @@ use ktls_sys::bindings;
 use rustix::io::Errno;
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite, crypto};
 
-use super::{KernelSide, LayerFault};
 use super::shared::Secrets;
+use super::{KernelSide, LayerFault};
 use crate::config::Offload;
 use crate::sys::{self, Half};
 
@@ -108,7 +108,8 @@ impl fmt::Display for Abilities {
             return write!(f, "none: {absent}");
         }
         for (number, version) in VERSIONS.into_iter().enumerate() {
-            let ciphers = self.suites.iter().filter(|(of, _)| *of == version).map(|(_, cipher)| cipher.as_str());
+            let ciphers =
+                self.suites.iter().filter(|(of, _)| *of == version).map(|(_, cipher)| cipher.as_str());
             let ciphers: Vec<&str> = ciphers.collect();
             let name = if version == ProtocolVersion::TLSv1_3 { "TLS 1.3" } else { "TLS 1.2" };
             let ciphers = if ciphers.is_empty() { "nothing".to_owned() } else { ciphers.join(", ") };
@@ -141,7 +142,8 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
 /// A key that nothing is encrypted with.
 fn nobodys_key(version: ProtocolVersion, cipher: Cipher) -> Option<CryptoInfo> {
     let mut suites = crypto::aws_lc_rs::ALL_CIPHER_SUITES.iter().copied();
-    let suite = suites.find(|suite| suite.version().version == version && Cipher::of(*suite) == Some(cipher))?;
+    let suite =
+        suites.find(|suite| suite.version().version == version && Cipher::of(*suite) == Some(cipher))?;
     let (key, iv) = ([7; 32], [9; 12].into());
     let secrets = match cipher {
         // rustls makes no keys of 16 octets for others.

@@ -31,12 +31,7 @@ pub struct UserReceive {
 
 impl UserReceive {
     /// From the first record on that the opener did not open yet.
-    pub(super) fn new(
-        socket: OwnedReadHalf,
-        opener: Opener,
-        shared: Rc<Shared>,
-        pool: Pool,
-    ) -> Self {
+    pub(super) fn new(socket: OwnedReadHalf, opener: Opener, shared: Rc<Shared>, pool: Pool) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
         Self { socket, opener, shared, post, pool, batch, end: None }
     }
