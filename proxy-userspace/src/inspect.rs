@@ -14,6 +14,9 @@ pub trait Inspect {
     /// # Errors
     /// What was found.
     fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), Refusal>;
+
+    /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
+    fn is_done(&self, direction: Direction) -> bool;
 }
 
 /// Why an inspector ends a session.
@@ -63,6 +66,10 @@ impl Inspect for FirstOctets {
             return Ok(());
         }
         batch.plaintext().try_for_each(|octets| self.push(octets))
+    }
+
+    fn is_done(&self, direction: Direction) -> bool {
+        direction == Direction::ServerToClient || self.count == FIRST_OCTETS_MAX
     }
 }
 

@@ -215,6 +215,11 @@ impl Record {
         self.set("server.port", server.port());
         self.set("server.bytes", self.meter.octets(Direction::ServerToClient));
         self.set("postern.mode", self.mode.as_str());
+        for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+            let (spliced, copied) = (self.meter.spliced(direction), self.meter.copied(direction));
+            self.set(&format!("postern.{direction}.spliced_bytes"), spliced);
+            self.set(&format!("postern.{direction}.copied_bytes"), copied);
+        }
     }
 
     fn line(&self) -> String {

@@ -59,7 +59,8 @@ async fn carry(
     let downstream = records(downstream, &terms, Side::Downstream, record)?;
     let upstream = records(upstream, &terms, Side::Upstream, record)?;
     let inspect = (FirstOctets::default(), FirstOctets::default());
-    ended(relay::relay(downstream, upstream, inspect, &record.meter(), limits.idle).await)
+    let (pipes, meter) = (Some(&local.pipes), record.meter());
+    ended(relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await)
 }
 
 fn records(

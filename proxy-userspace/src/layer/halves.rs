@@ -159,6 +159,20 @@ impl Receive for Incoming {
             Self::Kernel(half) => half.batch(),
         }
     }
+
+    fn kernel(&mut self) -> Option<&mut KernelReceive> {
+        match self {
+            Self::User(_) => None,
+            Self::Kernel(half) => Some(half),
+        }
+    }
+
+    fn copied(&self) -> u64 {
+        match self {
+            Self::User(half) => half.copied(),
+            Self::Kernel(_) => 0,
+        }
+    }
 }
 
 impl Transmit for Outgoing {
@@ -194,6 +208,13 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.poll_end(cx, ending),
             Self::Kernel(half) => half.poll_end(cx, ending),
+        }
+    }
+
+    fn kernel(&mut self) -> Option<&mut KernelTransmit> {
+        match self {
+            Self::User(_) => None,
+            Self::Kernel(half) => Some(half),
         }
     }
 

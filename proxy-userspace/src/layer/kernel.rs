@@ -10,7 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use ktls::CryptoInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 use rustls::ProtocolVersion;
 use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
@@ -127,6 +129,57 @@ impl KernelReceive {
     }
 }
 
+/// What a splice out of a half came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spliced {
+    /// So many octets of data are in the pipe.
+    Octets(usize),
+    /// What comes next is no data: [`Receive::poll_receive`] takes it.
+    Other,
+}
+
+impl KernelReceive {
+    /// Splice data out with `splice`, which is called when something is there, on this half's socket, and returns what
+    /// splice(2) does: no pipe need be held before. The kernel splices one record at most.
+    ///
+    /// # Errors
+    /// As [`Receive::poll_receive`].
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut splice: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<Result<Spliced, LayerFault>> {
+        self.batch.clear();
+        if self.end.is_some() {
+            return Poll::Ready(Ok(Spliced::Other));
+        }
+        loop {
+            if self.wait.is_some() {
+                ready!(self.poll_wait(cx)).map_err(system("poll"))?;
+            }
+            let socket = self.socket();
+            let mut moves = |interest| socket.try_io(interest, || splice(socket));
+            let moved = match moves(Interest::READABLE) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => moves(Interest::ERROR),
+                moved => moved,
+            };
+            match moved {
+                Ok(0) => return Poll::Ready(Ok(Spliced::Other)),
+                Ok(count) => {
+                    self.post.data()?;
+                    return Poll::Ready(Ok(Spliced::Octets(count)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.poll_wait(cx)).map_err(system("poll"))?;
+                }
+                // A record that is no data cannot be spliced (`tls_sw_splice_read` in net/tls/tls_sw.c); one that is
+                // wrong says so again when it is read, and without a pipe reading is the other way.
+                Err(_) => return Poll::Ready(Ok(Spliced::Other)),
+            }
+        }
+    }
+}
+
 impl Receive for KernelReceive {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>> {
         self.batch.clear();
@@ -149,6 +202,10 @@ impl Receive for KernelReceive {
 
     fn batch(&mut self) -> &mut Batch {
         &mut self.batch
+    }
+
+    fn kernel(&mut self) -> Option<&mut KernelReceive> {
+        Some(self)
     }
 }
 
@@ -196,8 +253,42 @@ impl KernelTransmit {
         Self { socket, shared, rekeys, records_max, records_left, line, changing: false, ended: false }
     }
 
+    /// Send `octets` out of a pipe as data, behind what is in line; the pipe holds that many. `octets` counts down, so
+    /// that the call can be made again; `whole` says that it was not begun yet.
+    ///
+    /// # Errors
+    /// As [`Transmit::poll_send`].
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        octets: &mut usize,
+        whole: &mut bool,
+    ) -> Poll<Result<(), LayerFault>> {
+        if std::mem::take(whole) {
+            self.prepare(*octets)?;
+        }
+        ready!(self.poll_line(cx))?;
+        while *octets > 0 {
+            let socket = self.socket.as_ref();
+            ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            match socket.try_io(Interest::WRITABLE, || Ok(splice(pipe, None, socket, None, *octets, flags)?))
+            {
+                Ok(0) => return Poll::Ready(Err(system("splice")(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => {
+                    self.took(count);
+                    *octets -= count.min(*octets);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(system("splice")(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Before so many octets of data: a KeyUpdate that is owed or due.
-    pub(super) fn prepare(&mut self, octets: usize) -> Result<(), LayerFault> {
+    fn prepare(&mut self, octets: usize) -> Result<(), LayerFault> {
         // Without data nothing is due under TLS 1.2: its last alert must still go out.
         let changes = octets > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
         let due = changes && !self.changing && self.records_left < records(octets) + RECORDS_RESERVE;
@@ -208,7 +299,7 @@ impl KernelTransmit {
     }
 
     /// The kernel took so many octets of data.
-    pub(super) fn took(&mut self, octets: usize) {
+    fn took(&mut self, octets: usize) {
         self.records_left = self.records_left.saturating_sub(records(octets));
     }
 
@@ -232,7 +323,7 @@ impl KernelTransmit {
     }
 
     /// Send what is in line.
-    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         while let Some(own) = self.line.front_mut() {
             match own {
                 Own::Record { content, octets, sent } => {
@@ -338,6 +429,10 @@ impl Transmit for KernelTransmit {
         ready!(self.poll_line(cx))?;
         ready!(self.poll_room(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx).map_err(system("shutdown"))
+    }
+
+    fn kernel(&mut self) -> Option<&mut KernelTransmit> {
+        Some(self)
     }
 
     fn is_mid_record(&self) -> bool {

@@ -35,6 +35,7 @@ use std::task::{Context, Poll};
 
 pub use buffer::{Batch, Pool};
 pub use halves::{Incoming, Outgoing, split};
+pub use kernel::{KernelReceive, KernelTransmit, Spliced};
 pub use post::{Alert, KernelSide};
 
 pub(crate) use aead::RECORD_BYTES_MAX;
@@ -71,6 +72,16 @@ pub trait Receive {
 
     /// The plaintext that the last [`Received::Data`] spoke of.
     fn batch(&mut self) -> &mut Batch;
+
+    /// The kernel's half, whose data can be spliced.
+    fn kernel(&mut self) -> Option<&mut KernelReceive> {
+        None
+    }
+
+    /// Octets that were moved from one place of this process's memory to another.
+    fn copied(&self) -> u64 {
+        0
+    }
 }
 
 /// The transmitting half of one side.
@@ -96,6 +107,11 @@ pub trait Transmit {
 
     /// Send what is in line and close our half of the connection.
     fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>>;
+
+    /// The kernel's half, into which data can be spliced.
+    fn kernel(&mut self) -> Option<&mut KernelTransmit> {
+        None
+    }
 
     /// Whether the last send stopped inside a record, so that nothing else may be said any more.
     fn is_mid_record(&self) -> bool;

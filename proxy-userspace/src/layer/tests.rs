@@ -11,6 +11,9 @@ use super::handshaken::{Role, handshaken};
 use super::offload::{Abilities, Terms};
 use super::*;
 use crate::config::Offload;
+use crate::relay::Meter;
+use crate::relay::splice::{self, Pipes};
+use crate::words::Direction;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
@@ -342,6 +345,70 @@ async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_al
             let fault = if in_kernel() && fault == "unexpected_record" { "bad_record" } else { fault };
             assert_eq!(pair.end().await.unwrap_err().reason(), fault, "{header:?}");
         }
+    }
+}
+
+/// A source whose kernel receives and a sink whose kernel sends; nothing where the kernel does not.
+async fn spliceable(
+    from: &'static SupportedProtocolVersion,
+    to: &'static SupportedProtocolVersion,
+) -> Option<(Pair, Pair)> {
+    if !in_kernel() {
+        return None;
+    }
+    Some((pair(Role::Client, from).await, pair(Role::Server, to).await))
+}
+
+#[tokio::test]
+async fn exactly_so_many_octets_go_from_kernel_to_kernel_and_the_next_is_read_as_ever() {
+    let octets = body(100_000);
+    for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
+        let Some((mut source, mut sink)) = spliceable(from, to).await else {
+            assert!(pair(Role::Client, from).await.receive.kernel().is_none(), "nothing to splice from");
+            continue;
+        };
+        source.far.peer.set_buffer_limit(None);
+        source.far.peer.writer().write_all(&octets).unwrap();
+        let wire = source.said();
+        let (pipes, meter) = (Pipes::default(), Meter::default());
+        let way = (Direction::ServerToClient, &meter);
+        for exact in [1, 16_383, 16_385, 60_000] {
+            let before = meter.spliced(Direction::ServerToClient);
+            if before == 0 {
+                source.far.wire.write_all(&wire).await.unwrap();
+            }
+            let (receive, transmit) = (source.receive.kernel().unwrap(), sink.transmit.kernel().unwrap());
+            let moved = splice::exactly(receive, transmit, &pipes, exact, way).await.unwrap();
+            assert_eq!(moved, exact, "{from:?} to {to:?}");
+        }
+        let moved = usize::try_from(meter.spliced(Direction::ServerToClient)).unwrap();
+        assert!(sink.peer_reads(moved).await == octets[..moved], "{from:?} to {to:?}");
+        let (rest, _) = source.take(octets.len() - moved).await;
+        assert!(rest == octets[moved..], "what was not spliced is read, and nothing twice");
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
+    for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
+        let Some((mut source, mut sink)) = spliceable(from, to).await else { continue };
+        let (pipes, meter) = (Pipes::default(), Meter::default());
+        let octets = speech(&mut source, from);
+        source.far.wire.write_all(&octets).await.unwrap();
+        let end = loop {
+            let (receive, transmit) = (source.receive.kernel().unwrap(), sink.transmit.kernel().unwrap());
+            splice::data(receive, transmit, &pipes, Direction::ServerToClient, &meter).await.unwrap();
+            match poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap() {
+                Received::Data => {
+                    let batch = source.receive.batch();
+                    poll_fn(|cx| sink.transmit.poll_send(cx, batch)).await.unwrap();
+                }
+                end => break end,
+            }
+        };
+        assert_eq!(end, Received::Closed);
+        assert_eq!(sink.peer_reads(16).await, b"onetwo and three", "{from:?} to {to:?}");
+        assert!(meter.spliced(Direction::ServerToClient) > 0, "nothing was spliced");
     }
 }
 

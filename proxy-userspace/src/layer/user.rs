@@ -27,13 +27,14 @@ pub struct UserReceive {
     pool: Pool,
     batch: Batch,
     end: Option<Result<Received, LayerFault>>,
+    copied: u64,
 }
 
 impl UserReceive {
     /// From the first record on that the opener did not open yet.
     pub(super) fn new(socket: OwnedReadHalf, opener: Opener, shared: Rc<Shared>, pool: Pool) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
-        Self { socket, opener, shared, post, pool, batch, end: None }
+        Self { socket, opener, shared, post, pool, batch, end: None, copied: 0 }
     }
 }
 
@@ -66,6 +67,10 @@ impl Receive for UserReceive {
     fn batch(&mut self) -> &mut Batch {
         &mut self.batch
     }
+
+    fn copied(&self) -> u64 {
+        self.copied
+    }
 }
 
 impl UserReceive {
@@ -80,6 +85,7 @@ impl UserReceive {
         // A header that was cut is moved to the front: never a body.
         if partial < HEADER_BYTES && batch.parsed > 0 {
             buffer.bytes.copy_within(batch.parsed..batch.filled, 0);
+            self.copied += partial as u64;
             (batch.parsed, batch.filled) = (0, partial);
         }
         // At the front, fill the buffer; behind it, finish exactly the record that the last read cut.

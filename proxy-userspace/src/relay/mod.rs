@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use self::splice::Pipes;
 use crate::inspect::{Inspect, Refusal};
 use crate::layer::{Ending, LayerFault, Receive, Received, Transmit};
 use crate::words::{Direction, Side};
@@ -27,6 +28,8 @@ const ALERT: Duration = Duration::from_secs(2);
 pub struct Meter {
     client_to_server: Cell<u64>,
     server_to_client: Cell<u64>,
+    spliced: [Cell<u64>; 2],
+    copied: [Cell<u64>; 2],
     active: Cell<Instant>,
 }
 
@@ -35,6 +38,8 @@ impl Default for Meter {
         Self {
             client_to_server: Cell::new(0),
             server_to_client: Cell::new(0),
+            spliced: Default::default(),
+            copied: Default::default(),
             active: Cell::new(Instant::now()),
         }
     }
@@ -45,6 +50,32 @@ impl Meter {
     #[must_use]
     pub fn octets(&self, direction: Direction) -> u64 {
         self.counter(direction).get()
+    }
+
+    /// Of these, octets that went from kernel to kernel.
+    #[must_use]
+    pub fn spliced(&self, direction: Direction) -> u64 {
+        let [requests, responses] = &self.spliced;
+        if direction == Direction::ClientToServer { requests.get() } else { responses.get() }
+    }
+
+    /// Octets that were moved within this process's memory.
+    #[must_use]
+    pub fn copied(&self, direction: Direction) -> u64 {
+        let [requests, responses] = &self.copied;
+        if direction == Direction::ClientToServer { requests.get() } else { responses.get() }
+    }
+
+    fn add_spliced(&self, direction: Direction, octets: u64) {
+        let [requests, responses] = &self.spliced;
+        let counter = if direction == Direction::ClientToServer { requests } else { responses };
+        counter.set(counter.get().saturating_add(octets));
+        self.add(direction, octets);
+    }
+
+    fn set_copied(&self, direction: Direction, octets: u64) {
+        let [requests, responses] = &self.copied;
+        if direction == Direction::ClientToServer { requests.set(octets) } else { responses.set(octets) }
     }
 
     fn add(&self, direction: Direction, octets: u64) {
@@ -84,11 +115,13 @@ enum PumpEnd {
     Refused(Refusal),
 }
 
-/// Relay until both directions have ended, one fails, or nothing moves for `idle`.
+/// Relay until both directions have ended, one fails, or nothing moves for `idle`. With `pipes`, what needs no look
+/// goes from kernel to kernel where both halves are the kernel's.
 pub async fn relay<R, T, I>(
     (mut down_in, mut down_out): (R, T),
     (mut up_in, mut up_out): (R, T),
     inspect: (I, I),
+    pipes: Option<&Pipes>,
     meter: &Meter,
     idle: Duration,
 ) -> End
@@ -98,8 +131,9 @@ where
     I: Inspect,
 {
     let end = {
-        let requests = pump(&mut down_in, &mut up_out, inspect.0, Direction::ClientToServer, meter);
-        let responses = pump(&mut up_in, &mut down_out, inspect.1, Direction::ServerToClient, meter);
+        let way = |direction| Way { direction, pipes, meter };
+        let requests = pump(&mut down_in, &mut up_out, inspect.0, way(Direction::ClientToServer));
+        let responses = pump(&mut up_in, &mut down_out, inspect.1, way(Direction::ServerToClient));
         both(requests, responses, meter, idle).await
     };
     match &end {
@@ -125,14 +159,28 @@ async fn tell<T: Transmit>(out: &mut T, fault: &LayerFault) {
     }
 }
 
+/// One direction, and what it counts with.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    direction: Direction,
+    pipes: Option<&'a Pipes>,
+    meter: &'a Meter,
+}
+
 async fn pump<R: Receive, T: Transmit, I: Inspect>(
     from: &mut R,
     to: &mut T,
     mut inspect: I,
-    direction: Direction,
-    meter: &Meter,
+    way: Way<'_>,
 ) -> PumpEnd {
+    let Way { direction, pipes, meter } = way;
     loop {
+        if let Some(pipes) = pipes.filter(|_| inspect.is_done(direction))
+            && let (Some(from), Some(to)) = (from.kernel(), to.kernel())
+            && let Err((side, fault)) = splice::data(from, to, pipes, direction, meter).await
+        {
+            return PumpEnd::Failed(side, fault);
+        }
         let received = match poll_fn(|cx| from.poll_receive(cx)).await {
             Ok(received) => received,
             Err(fault) => return PumpEnd::Failed(direction.from(), fault),
@@ -148,6 +196,7 @@ async fn pump<R: Receive, T: Transmit, I: Inspect>(
                     return PumpEnd::Failed(direction.to(), fault);
                 }
                 meter.add(direction, octets);
+                meter.set_copied(direction, from.copied());
                 continue;
             }
             Received::Closed => (Ending::Notify, PumpEnd::Closed),

@@ -1,8 +1,10 @@
-//! Bypass: octets that no one looks at go from kernel to kernel, through pipes that are held only while full.
+//! Octets that no one looks at go from kernel to kernel, through pipes that are held only while full: whole
+//! connections under bypass, and the data of TLS records where both ends are kernel TLS.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{End, Meter, PumpEnd, both};
-use crate::layer::LayerFault;
-use crate::words::Direction;
+use crate::layer::{KernelReceive, KernelTransmit, LayerFault, Spliced};
+use crate::words::{Direction, Side};
 
 /// Octets moved in one call: what a pipe holds by default. From Linux 6.8 on, larger lengths than a pipe are no use
 /// and unbounded ones are refused.
@@ -45,6 +47,55 @@ impl Pipes {
             free.push(pipe);
         }
     }
+}
+
+/// Move the data of records until something else comes, which the layer has to take.
+///
+/// # Errors
+/// The side whose socket or records failed.
+pub async fn data(
+    from: &mut KernelReceive,
+    to: &mut KernelTransmit,
+    pipes: &Pipes,
+    direction: Direction,
+    meter: &Meter,
+) -> Result<(), (Side, LayerFault)> {
+    while exactly(from, to, pipes, SPLICE_BYTES_MAX, (direction, meter)).await? == SPLICE_BYTES_MAX {}
+    Ok(())
+}
+
+/// Move exactly so many octets of data, or fewer where something else comes before them.
+///
+/// # Errors
+/// The side whose socket or records failed.
+pub async fn exactly(
+    from: &mut KernelReceive,
+    to: &mut KernelTransmit,
+    pipes: &Pipes,
+    octets: usize,
+    (direction, meter): (Direction, &Meter),
+) -> Result<usize, (Side, LayerFault)> {
+    let mut moved = 0;
+    while moved < octets {
+        let room = (octets - moved).min(SPLICE_BYTES_MAX);
+        // A pipe is taken when something is there: an idle session holds none.
+        let mut held = None;
+        let spliced =
+            poll_fn(|cx| from.poll_splice(cx, |socket| fill_held(socket, pipes, &mut held, room))).await;
+        let (Spliced::Octets(count), Some(pipe)) =
+            (spliced.map_err(|fault| (direction.from(), fault))?, held)
+        else {
+            break;
+        };
+        let (mut left, mut whole) = (count, true);
+        poll_fn(|cx| to.poll_splice(cx, pipe.read.as_fd(), &mut left, &mut whole))
+            .await
+            .map_err(|fault| (direction.to(), fault))?;
+        pipes.give(pipe);
+        meter.add_spliced(direction, count as u64);
+        moved += count;
+    }
+    Ok(moved)
 }
 
 /// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
@@ -102,6 +153,22 @@ async fn pump(
 fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
     from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.write, None, SPLICE_BYTES_MAX, flags)?))
+}
+
+/// Fill a pipe that is kept only if it holds something then.
+fn fill_held(from: &TcpStream, pipes: &Pipes, held: &mut Option<Pipe>, octets: usize) -> io::Result<usize> {
+    let pipe = pipes.take()?;
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    match splice(from, None, &pipe.write, None, octets, flags) {
+        Ok(count @ 1..) => {
+            *held = Some(pipe);
+            Ok(count)
+        }
+        nothing => {
+            pipes.give(pipe);
+            Ok(nothing?)
+        }
+    }
 }
 
 async fn drain(pipe: &Pipe, to: &TcpStream, mut count: usize) -> io::Result<()> {

@@ -47,7 +47,7 @@ fn a_client_that_is_cut_is_truncated_unless_the_server_says_goodbye() {
     assert!(matches!(over(Side::Downstream, PumpEnd::Truncated, PumpEnd::Closed), End::Closed));
 }
 
-type Relay<R, T, I, F> = fn((R, T), (R, T), (I, I), &'static Meter, Duration) -> F;
+type Relay<R, T, I, F> = fn((R, T), (R, T), (I, I), Option<&'static Pipes>, &'static Meter, Duration) -> F;
 
 fn future_bytes<R, T, I, F>(_: Relay<R, T, I, F>) -> usize {
     size_of::<F>()
