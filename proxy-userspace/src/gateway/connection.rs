@@ -109,11 +109,11 @@ mod tests {
         size_of::<F>()
     }
 
-    /// The task of a session that waits (3,464 octets when this was written); its handshake was boxed and is gone by
+    /// The task of a session that waits (4,392 octets when this was written); its handshake was boxed and is gone by
     /// then. A change here is a decision.
     #[test]
     fn the_size_of_a_sessions_task_is_pinned() {
         let bytes = future_bytes(serve);
-        assert!((1024..=4 * 1024).contains(&bytes), "{bytes} octets");
+        assert!((1024..=5 * 1024).contains(&bytes), "{bytes} octets");
     }
 }

@@ -356,7 +356,13 @@ async fn spliceable(
     if !in_kernel() {
         return None;
     }
-    Some((pair(Role::Client, from).await, pair(Role::Server, to).await))
+    let (mut source, sink) = (pair(Role::Client, from).await, pair(Role::Server, to).await);
+    // Tickets come first, and are no data.
+    source.far.peer.writer().write_all(b"!").unwrap();
+    let wire = source.said();
+    source.far.wire.write_all(&wire).await.unwrap();
+    assert_eq!(source.take(1).await.0, b"!");
+    Some((source, sink))
 }
 
 #[tokio::test]
