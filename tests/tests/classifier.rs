@@ -120,11 +120,9 @@ fn syn(family: Family, port: u16) -> Packet {
     Packet::tcp(from, to, &Segment { options: vec![1; 20], ..Segment::syn(1) })
 }
 
-const HOOKS: [Hook; 2] = [Hook::Tcx, Hook::Clsact];
-
 #[test]
 fn whole_packets_are_left_alone_whatever_headers_they_carry() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             for port in [143, 993] {
@@ -150,7 +148,7 @@ fn whole_packets_are_left_alone_whatever_headers_they_carry() -> Result<()> {
 
 #[test]
 fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         let server = Wire::open(&scene.lab.server, "eth0")?;
         for family in Family::ALL {
@@ -191,7 +189,7 @@ fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Resul
 
 #[test]
 fn a_priority_tag_hides_nothing_and_a_vlan_is_another_interfaces() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let fragment = syn(family, 143).fragment(0, 24);
@@ -212,7 +210,7 @@ fn a_priority_tag_hides_nothing_and_a_vlan_is_another_interfaces() -> Result<()>
 
 #[test]
 fn what_is_cut_or_contradicts_itself_is_counted_and_never_misread() -> Result<()> {
-    let mut scene = Scene::downstream(Hook::Tcx)?;
+    let mut scene = Scene::downstream(Hook::of_this_kernel())?;
     for family in Family::ALL {
         let v6 = family == Family::V6;
         let whole = syn(family, 143).octets();
@@ -251,7 +249,7 @@ fn connection(lab: &Lab, family: Family, port: u16) -> Result<Connection> {
 
 #[test]
 fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let held = connection(&scene.lab, family, 143)?;
@@ -293,7 +291,7 @@ fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
 
 #[test]
 fn packets_from_servers_are_marked_for_our_sockets_only_and_only_when_asked_for() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::upstream(hook)?;
         for family in Family::ALL {
             let server = SocketAddr::new(family.server(), 143);
@@ -333,7 +331,7 @@ fn syn6_chain(from: SocketAddr, to: SocketAddr) -> Packet {
 
 #[test]
 fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let held = connection(&scene.lab, family, 993)?;
@@ -351,7 +349,7 @@ fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
 
 #[test]
 fn a_syn_of_our_own_that_comes_back_is_dropped() -> Result<()> {
-    for hook in HOOKS {
+    for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let to = SocketAddr::new(family.silent(), 143);
@@ -372,7 +370,7 @@ fn a_syn_of_our_own_that_comes_back_is_dropped() -> Result<()> {
 
 #[test]
 fn every_prefix_of_every_packet_is_counted_once() -> Result<()> {
-    let mut scene = Scene::downstream(Hook::Tcx)?;
+    let mut scene = Scene::downstream(Hook::of_this_kernel())?;
     for family in Family::ALL {
         let held = connection(&scene.lab, family, 143)?;
         let quoted = Packet::tcp(held.near, held.far, &Segment { flags: SYN, ..Segment::default() }).octets();

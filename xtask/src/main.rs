@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 mod ebpf;
 mod lint;
 mod test;
+/// Real kernels under QEMU.
+mod vm;
 mod fuzz;
 mod demo;
 mod bench;
@@ -27,6 +29,8 @@ enum Chore {
     Lint(lint::Args),
     /// Everything that CI proves.
     Test(test::Args),
+    /// Tests on real kernels, in virtual machines.
+    Vm(vm::Args),
     /// A bounded run of the fuzz targets.
     Fuzz(fuzz::Args),
     /// Client, gateway and server in three namespaces, with Postern in between.
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Lint(args) => lint::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Vm(args) => vm::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo(args) => demo::run(&args),
         Chore::Bench(args) => bench::run(&args),

@@ -1,6 +1,8 @@
 //! Everything that CI proves, with one count at the end.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::ops::AddAssign;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -19,11 +21,41 @@ pub(crate) struct Args {
 }
 
 /// Counts of one or more test binaries.
-#[derive(Default)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Counts {
+    /// Add what a line says, if it is the closing line of a test binary.
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(closing) = line.strip_prefix("test result:") {
+            self.passed += number_before(closing, "passed");
+            self.failed += number_before(closing, "failed");
+            self.skipped += number_before(closing, "ignored");
+        }
+    }
+
+    /// How many tests there were.
+    pub(crate) const fn total(self) -> u64 {
+        self.passed + self.failed + self.skipped
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.skipped += more.skipped;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
 }
 
 /// Lint, object check, tests, a short fuzz run. Every part runs even if one before it failed.
@@ -51,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !broken.is_empty() {
         println!("failed: {}", broken.join("; "));
     }
-    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    println!("{counts}");
     if broken.is_empty() && counts.failed == 0 { Ok(()) } else { bail!("not everything passed") }
 }
 
@@ -73,11 +105,7 @@ fn tests(filter: Option<&str>, counts: &mut Counts) -> Result<()> {
     for line in BufReader::new(out).lines() {
         let line = line?;
         println!("{line}");
-        if let Some(closing) = line.strip_prefix("test result:") {
-            counts.passed += number_before(closing, "passed");
-            counts.failed += number_before(closing, "failed");
-            counts.skipped += number_before(closing, "ignored");
-        }
+        counts.read(&line);
     }
     if child.wait()?.success() { Ok(()) } else { bail!("cargo test failed") }
 }

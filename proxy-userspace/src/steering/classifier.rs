@@ -39,6 +39,15 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// Those that this kernel has, the better one first.
+    #[must_use]
+    pub fn available() -> &'static [Self] {
+        match Self::of_this_kernel() {
+            Self::Tcx => &[Self::Tcx, Self::Clsact],
+            Self::Clsact => &[Self::Clsact],
+        }
+    }
+
     /// The better one that this kernel has.
     #[must_use]
     pub fn of_this_kernel() -> Self {

@@ -1,0 +1,184 @@
+//! The kernel lab: real kernels under QEMU, on whose file system the built tests run as root.
+//!
+//! Programs and kernels are Debian's, fetched once into the cache (`~/.cache/postern/tools/vm`; remove a directory
+//! there to have its newest version fetched again).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::test::Counts;
+use crate::tools;
+
+/// Which kernel.
+mod kernel;
+/// Debian's packages, unpacked into the cache.
+mod fetch;
+/// The tests of a guest.
+mod jobs;
+/// The guest's first file system.
+mod initramfs;
+/// The virtual machine.
+mod qemu;
+
+use fetch::Programs;
+use jobs::{Binary, Job};
+use kernel::{Kernel, Release};
+use qemu::{Accelerator, Machine, Said};
+
+/// Longest silence of a guest: an emulated test prints its name and then computes for minutes.
+const STALL_SECONDS: u64 = 300;
+/// Longest life of a guest.
+const RUN_SECONDS_MAX: u64 = 1_800;
+/// The guest's own limit, for hundreds of sessions in one process.
+const OPEN_FILES: &str = "65536";
+/// Loaded at the start, where they exist; every other one is loaded by the kernel when it is used first.
+const MODULES: &str = "aesni-intel tls tun";
+
+/// The tests that matter to a kernel: file of tests, parts of their names (none: all of them), kernels.
+const GUEST_TESTS: &[(&str, &[&str], &[Release])] = &[
+    ("steering_program", &[], &Release::ALL),
+    ("classifier", &[], &Release::ALL),
+    ("routing", &[], &Release::ALL),
+    ("lab", &["every_client_reaches_dovecot"], &Release::ALL),
+    ("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], &Release::ALL),
+    ("on_exit", &["nothing_is_cleared", "without_room"], &Release::ALL),
+];
+
+/// Options.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// 6.1, 6.12, 7.2, or an unpacked kernel: a directory with boot/vmlinuz-RELEASE and lib/modules/RELEASE.
+    /// Default: each of the three.
+    #[arg(long = "kernel")]
+    kernels: Vec<Release>,
+    /// Run only the tests whose name, with its file's before it (`routing::some_test`), contains this.
+    filter: Option<String>,
+}
+
+/// Run the chore.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let kernels = if args.kernels.is_empty() { &Release::ALL } else { args.kernels.as_slice() };
+    let counts = lab(kernels, args.filter.as_deref())?;
+    println!("{counts}");
+    ensure!(counts.total() > 0, "no test of the lab has such a name");
+    ensure!(counts.failed == 0, "not everything passed");
+    Ok(())
+}
+
+/// Tests on these kernels, one after the other. A guest that dies counts as failed tests, and the next one boots.
+pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
+    ensure!(tools::is_root(), "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask vm");
+    ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
+    let programs = Programs::get()?;
+    let binaries = jobs::build()?;
+    let mut all = Counts::default();
+    for release in kernels {
+        let kernel = programs.kernel(release)?;
+        kernel.answers(release)?;
+        let jobs = chosen(&binaries, release, filter)?;
+        if !jobs.is_empty() {
+            all += guest(&programs, &kernel, &jobs)?;
+        }
+    }
+    Ok(all)
+}
+
+fn chosen(binaries: &[Binary], release: &Release, filter: Option<&str>) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for (target, names, kernels) in GUEST_TESTS {
+        // A kernel of one's own is asked everything.
+        if matches!(release, Release::Path(_)) || kernels.contains(release) {
+            jobs.extend(jobs::choose(binaries, target, names, filter)?);
+        }
+    }
+    Ok(jobs)
+}
+
+/// One kernel, from boot to power off.
+fn guest(programs: &Programs, kernel: &Kernel, jobs: &[Job]) -> Result<Counts> {
+    let accelerator = Accelerator::find(programs, kernel)?;
+    let name = format!("Linux {} ({})", kernel.release(), accelerator.as_str());
+    println!("vm: booting {name}");
+    let settings = vec![
+        ("KERNEL_RELEASE", kernel.release().to_owned()),
+        ("KERNEL_MODULES", kernel.modules().display().to_string()),
+        ("KMOD", programs.kmod().display().to_string()),
+        ("KMOD_LIBRARIES", programs.libraries()),
+        ("MODULES", MODULES.to_owned()),
+        ("OPEN_FILES", OPEN_FILES.to_owned()),
+    ];
+    let lines: String = jobs.iter().map(Job::line).collect();
+    let initramfs = initramfs::build(programs, kernel, &settings, &lines)?;
+    let start = Instant::now();
+    let machine = Machine::boot(programs, kernel, accelerator, &initramfs)?;
+    let mut watch = Watch { jobs, counts: Counts::default(), start, job: start };
+    let outcome = watch.follow(&machine);
+    let mut counts = watch.counts;
+    if let Err(error) = outcome {
+        println!("vm: {name}: {error:#}; the kernel's last messages:\n{}", machine.console());
+    } else {
+        machine.end()?;
+    }
+    let expected: u64 = jobs.iter().map(|job| job.tests.len() as u64).sum();
+    let silent = expected.saturating_sub(counts.total());
+    if silent > 0 {
+        println!("vm: {name}: {silent} tests gave no result");
+        counts.failed += silent;
+    }
+    println!("vm: {name}: {counts} in {} s", start.elapsed().as_secs());
+    Ok(counts)
+}
+
+/// What a guest has said so far.
+struct Watch<'a> {
+    jobs: &'a [Job],
+    counts: Counts,
+    start: Instant,
+    /// When the present job began.
+    job: Instant,
+}
+
+impl Watch<'_> {
+    /// Show what the guest says until it is done; an error if it dies or hangs.
+    fn follow(&mut self, machine: &Machine) -> Result<()> {
+        let end = self.start + Duration::from_secs(RUN_SECONDS_MAX);
+        let stall = Duration::from_secs(STALL_SECONDS);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match machine.next(stall.min(left)) {
+                Said::Line(line) => {
+                    if self.read(&line) {
+                        return Ok(());
+                    }
+                }
+                Said::Nothing if left <= stall => bail!("the guest is not done after {RUN_SECONDS_MAX} s"),
+                Said::Nothing => bail!("the guest said nothing for {STALL_SECONDS} s"),
+                Said::End => bail!("the guest ended before it was done"),
+            }
+        }
+    }
+
+    /// Whether this was the last line.
+    fn read(&mut self, line: &str) -> bool {
+        let Some(words) = line.strip_prefix("@@ ") else {
+            println!("{line}");
+            self.counts.read(line);
+            return false;
+        };
+        match words.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["up", release] => println!("vm: {release} is up after {} s", self.start.elapsed().as_secs()),
+            ["begin", target] => {
+                self.job = Instant::now();
+                let tests = self.jobs.iter().find(|job| job.target == *target).map_or(0, |job| job.tests.len());
+                println!("vm: {target}, {tests} tests");
+            }
+            ["end", target, code] => {
+                println!("vm: {target} ended with {code} after {} s", self.job.elapsed().as_secs());
+            }
+            ["done"] => return true,
+            _ => println!("{line}"),
+        }
+        false
+    }
+}
