@@ -181,7 +181,10 @@ impl Apt {
         // Without this a mirror that does not answer is only a warning.
         tools::run(apt.command("apt-get").args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))
             .with_context(|| {
-                format!("cannot read Debian's package lists of {}; the kernel lab needs them once", suites.join(", "))
+                format!(
+                    "cannot read Debian's package lists of {}; the kernel lab needs them once",
+                    suites.join(", ")
+                )
             })?;
         Ok(apt)
     }

@@ -20,7 +20,12 @@ const LAB: &str = include_str!("lab.sh");
 pub(super) type Settings = Vec<(&'static str, String)>;
 
 /// Everything up to the first job.
-pub(super) fn build(programs: &Programs, kernel: &Kernel, settings: &Settings, jobs: &str) -> Result<Vec<u8>> {
+pub(super) fn build(
+    programs: &Programs,
+    kernel: &Kernel,
+    settings: &Settings,
+    jobs: &str,
+) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "proc", "sys", "modules", "lower", "rw", "new"] {
         archive.directory(directory)?;
@@ -30,7 +35,8 @@ pub(super) fn build(programs: &Programs, kernel: &Kernel, settings: &Settings, j
     archive.file("bin/busybox", 0o755, &octets)?;
     archive.file("init", 0o755, INIT.as_bytes())?;
     archive.file("lab.sh", 0o755, LAB.as_bytes())?;
-    let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
+    let settings: Vec<String> =
+        settings.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
     archive.file("settings", 0o644, settings.concat().as_bytes())?;
     archive.file("jobs", 0o644, jobs.as_bytes())?;
     for (at, module) in kernel.with_needed(&FIRST_MODULES)?.iter().enumerate() {

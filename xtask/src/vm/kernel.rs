@@ -98,7 +98,8 @@ impl Kernel {
     /// Whether this is what was asked for: the suite of the newest moves.
     pub(super) fn answers(&self, asked: &Release) -> Result<()> {
         let Some(least) = asked.at_least() else { return Ok(()) };
-        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        let mut numbers =
+            self.release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         let newer_is_fine = *asked == Release::Newest && version > least;
         if version != least && !newer_is_fine {
@@ -113,8 +114,10 @@ impl Kernel {
         let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
         let mut order: Vec<PathBuf> = Vec::new();
         for name in names {
-            let Some((module, needed)) =
-                list.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| module_name(path) == *name)
+            let Some((module, needed)) = list
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(path, _)| module_name(path) == *name)
             else {
                 continue;
             };

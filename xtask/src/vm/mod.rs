@@ -68,7 +68,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Tests on these kernels, one after the other. A guest that dies counts as failed tests, and the next one boots.
 pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
-    ensure!(tools::is_root(), "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask vm");
+    ensure!(
+        tools::is_root(),
+        "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask vm"
+    );
     ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
     let programs = Programs::get()?;
     let binaries = jobs::build()?;
@@ -170,7 +173,8 @@ impl Watch<'_> {
             ["up", release] => println!("vm: {release} is up after {} s", self.start.elapsed().as_secs()),
             ["begin", target] => {
                 self.job = Instant::now();
-                let tests = self.jobs.iter().find(|job| job.target == *target).map_or(0, |job| job.tests.len());
+                let tests =
+                    self.jobs.iter().find(|job| job.target == *target).map_or(0, |job| job.tests.len());
                 println!("vm: {target}, {tests} tests");
             }
             ["end", target, code] => {

@@ -58,7 +58,8 @@ impl Accelerator {
                 return Ok(if status.success() { Self::Kvm } else { Self::Emulation });
             }
             // The machine stops then, and QEMU waits for a debugger.
-            if complaints.as_ref().and_then(|lines| lines.try_recv().ok()).is_some_and(|l| l.contains("KVM")) {
+            if complaints.as_ref().and_then(|lines| lines.try_recv().ok()).is_some_and(|l| l.contains("KVM"))
+            {
                 break;
             }
             thread::sleep(PAUSE);
