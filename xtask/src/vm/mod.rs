@@ -114,19 +114,21 @@ fn guest(programs: &Programs, kernel: &Kernel, jobs: &[Job]) -> Result<Counts> {
     let lines: String = jobs.iter().map(Job::line).collect();
     let initramfs = initramfs::build(programs, kernel, &settings, &lines)?;
     let start = Instant::now();
-    let machine = Machine::boot(programs, kernel, accelerator, &initramfs)?;
+    let mut machine = Machine::boot(programs, kernel, accelerator, &initramfs)?;
     let mut watch = Watch { jobs, counts: Counts::default(), start, job: start };
-    let outcome = watch.follow(&machine);
+    let outcome = watch.follow(&mut machine);
     let mut counts = watch.counts;
+    let expected: u64 = jobs.iter().map(|job| job.tests.len() as u64).sum();
+    let mut silent = expected.saturating_sub(counts.total());
     if let Err(error) = outcome {
         println!("vm: {name}: {error:#}; the kernel's last messages:\n{}", machine.console());
+        // A kernel that dies after the last test has failed too.
+        silent = silent.max(1);
     } else {
         machine.end()?;
     }
-    let expected: u64 = jobs.iter().map(|job| job.tests.len() as u64).sum();
-    let silent = expected.saturating_sub(counts.total());
     if silent > 0 {
-        println!("vm: {name}: {silent} tests gave no result");
+        println!("vm: {name}: {silent} without a result, counted as failed");
         counts.failed += silent;
     }
     println!("vm: {name}: {counts} in {} s", start.elapsed().as_secs());
@@ -144,13 +146,14 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// Show what the guest says until it is done; an error if it dies or hangs.
-    fn follow(&mut self, machine: &Machine) -> Result<()> {
+    fn follow(&mut self, machine: &mut Machine) -> Result<()> {
         let end = self.start + Duration::from_secs(RUN_SECONDS_MAX);
         let stall = Duration::from_secs(STALL_SECONDS);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match machine.next(stall.min(left)) {
                 Said::Line(line) => {
+                    machine.is_up();
                     if self.read(&line) {
                         return Ok(());
                     }
