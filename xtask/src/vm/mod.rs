@@ -77,12 +77,13 @@ pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
     let binaries = jobs::build()?;
     let mut all = Counts::default();
     for release in kernels {
+        let jobs = chosen(&binaries, release, filter)?;
+        if jobs.is_empty() {
+            continue;
+        }
         let kernel = programs.kernel(release)?;
         kernel.answers(release)?;
-        let jobs = chosen(&binaries, release, filter)?;
-        if !jobs.is_empty() {
-            all += guest(&programs, &kernel, &jobs)?;
-        }
+        all += guest(&programs, &kernel, &jobs)?;
     }
     Ok(all)
 }
