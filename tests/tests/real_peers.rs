@@ -93,7 +93,8 @@ fn rows_against(server: Tls) -> Result<()> {
         let record = records.get(done).context("no record")?;
         tells(record, family, port, tls, server)?;
         assert_eq!(record.text("postern.upstream.tls.server.hash.sha256"), scene.identity.fingerprint()?);
-        assert_eq!(postern.counter(family.counter())?, steered + 1);
+        // A SYN that a slow machine sends again is steered again.
+        assert!(postern.counter(family.counter())? > steered, "{client:?} passed unsteered");
     }
     drop(dovecot);
     postern.stop()?;

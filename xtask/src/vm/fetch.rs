@@ -1,6 +1,6 @@
 //! The emulator and the kernels: Debian's packages, verified by apt, unpacked into the cache, never installed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -140,6 +140,14 @@ fn fetch_kernel(release: &Release, cache: &Path, into: &Path) -> Result<()> {
 
 /// Make a directory by `fill`, whole or not at all.
 fn unpacked(home: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if home.exists() {
+        return Ok(());
+    }
+    let cache = cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    // Another checkout may fetch at the same time; the lock goes with the file.
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock().with_context(|| format!("cannot lock {}", cache.display()))?;
     if home.exists() {
         return Ok(());
     }

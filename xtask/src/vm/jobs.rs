@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::initramfs::quoted;
+use super::kernel::Release;
 use crate::tools;
 
 /// Emulated processors share the host's; two tests at once would wait for each other.
@@ -61,19 +62,28 @@ fn binary(message: &Value) -> Option<Binary> {
     })
 }
 
-/// The tests of `target` whose name contains one of `names` (or any name, if there are none), and where
-/// `target::name` contains `filter`; `environment` stands before the command.
+/// Tests for guests.
+pub(super) struct GuestTests {
+    /// Their file, or the library whose unit tests they are.
+    pub(super) target: &'static str,
+    /// Parts of their names; none means all of them.
+    pub(super) names: &'static [&'static str],
+    /// What stands before the command.
+    pub(super) environment: &'static str,
+    /// Where they run.
+    pub(super) kernels: &'static [Release],
+}
+
+/// The tests of a row; with a filter, those of them where `target::name` contains it.
 pub(super) fn choose(
     binaries: &[Binary],
-    target: &str,
-    names: &[&str],
-    environment: &str,
+    GuestTests { target, names, environment, .. }: &GuestTests,
     filter: Option<&str>,
 ) -> Result<Option<Job>> {
-    let binary = binaries.iter().find(|binary| binary.target == target);
+    let binary = binaries.iter().find(|binary| binary.target == *target);
     let binary = binary.with_context(|| format!("the workspace has no test file {target}"))?;
     let mut list = Command::new(&binary.executable);
-    let listed = tools::output(list.args(["--list", "--format", "terse"]).args(names))?;
+    let listed = tools::output(list.args(["--list", "--format", "terse"]).args(*names))?;
     let all = listed.lines().filter_map(|line| line.strip_suffix(": test"));
     let wanted = |name: &str| filter.is_none_or(|filter| format!("{target}::{name}").contains(filter));
     let tests: Vec<String> = all.filter(|name| wanted(name)).map(str::to_owned).collect();
@@ -86,7 +96,7 @@ pub(super) fn choose(
     let words: Vec<String> = tests.iter().map(|test| quoted(test)).collect();
     let executable = quoted(&binary.executable.display().to_string());
     Ok(Some(Job {
-        target: target.to_owned(),
+        target: (*target).to_owned(),
         command: format!("{environment} {executable} {TEST_OPTIONS} --exact {}", words.join(" ")),
         directory: binary.directory.clone(),
         tests,

@@ -67,7 +67,8 @@ impl Kernel {
         let all = home.join("lib/modules");
         let missing = || {
             format!(
-                "{} is no unpacked kernel: a directory with boot/vmlinuz-RELEASE and lib/modules/RELEASE",
+                "{} is neither 6.1, 6.12 nor 7.2, nor an unpacked kernel: a directory with boot/vmlinuz-RELEASE and \
+                 lib/modules/RELEASE",
                 home.display()
             )
         };

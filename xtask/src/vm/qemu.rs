@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -102,8 +102,8 @@ pub(super) struct Machine {
     qemu: Owned,
     _share: Owned,
     lines: Receiver<String>,
-    console: PathBuf,
-    _dir: TempDir,
+    console: File,
+    dir: Option<TempDir>,
 }
 
 impl Machine {
@@ -118,6 +118,7 @@ impl Machine {
         let [image, console, socket, share_log] =
             ["initramfs", "console", "share.sock", "share.log"].map(|name| dir.path().join(name));
         fs::write(&image, initramfs)?;
+        File::create_new(&console)?;
         let share = share(programs, &socket, &share_log)?;
         let mut qemu = with_parent(&machine(programs, kernel, accelerator, MEMORY));
         qemu.arg("-initrd").arg(&image).args(["-append", &format!("{KERNEL_ARGUMENTS} quiet")]);
@@ -130,7 +131,8 @@ impl Machine {
         qemu.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
         let mut qemu = Owned(qemu.stdout(Stdio::piped()).spawn().context("cannot start QEMU")?);
         let lines = lines(qemu.0.stdout.take().context("no output of QEMU")?);
-        Ok(Self { qemu, _share: share, lines, console, _dir: dir })
+        let console = File::open(&console)?;
+        Ok(Self { qemu, _share: share, lines, console, dir: Some(dir) })
     }
 
     /// The next line, or what became of it.
@@ -140,6 +142,11 @@ impl Machine {
             Err(RecvTimeoutError::Timeout) => Said::Nothing,
             Err(RecvTimeoutError::Disconnected) => Said::End,
         }
+    }
+
+    /// The guest has started: nobody opens the files of the start any more, so that even a kill leaves none behind.
+    pub(super) fn is_up(&mut self) {
+        self.dir = None;
     }
 
     /// Let it power off, or end it.
@@ -153,7 +160,9 @@ impl Machine {
 
     /// The last messages of the kernel.
     pub(super) fn console(&self) -> String {
-        let octets = fs::read(&self.console).unwrap_or_default();
+        let mut octets = Vec::new();
+        // What was read is shown; the guest's end is the error that matters.
+        let _ = (&self.console).read_to_end(&mut octets);
         let text = String::from_utf8_lossy(&octets);
         let mut last = VecDeque::new();
         for line in text.lines() {
