@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::ops::AddAssign;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{ebpf, fuzz, lint, tools};
+use crate::{ebpf, fuzz, lint, tools, vm};
 
 /// Debian's packages that the tests work with: real servers and clients, and the tools that make namespaces.
 const PACKAGES: [&str; 8] =
@@ -18,6 +19,9 @@ const PACKAGES: [&str; 8] =
 pub(crate) struct Args {
     /// Run only the tests whose name contains this; no lint, no object check, no fuzzing.
     filter: Option<String>,
+    /// Run the tests of kernel TLS alone, on this machine's own kernel, which must have it (`modprobe tls`).
+    #[arg(long, conflicts_with = "filter")]
+    native_ktls: bool,
 }
 
 /// Counts of one or more test binaries.
@@ -66,6 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     tools::need_packages(&PACKAGES)?;
+    if args.native_ktls {
+        return native_ktls();
+    }
     let mut broken = Vec::new();
     if args.filter.is_none() {
         note(&mut broken, "lint", lint::run(&lint::Args {}));
@@ -75,6 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     note(&mut broken, "tests", tests(args.filter.as_deref(), &mut counts));
     if args.filter.is_none() {
         note(&mut broken, "fuzz", fuzz::short());
+        let lab = vm::lab(&vm::Release::ALL, None).map(|more| counts += more);
+        note(&mut broken, "kernel lab", lab);
     }
     // An ignored test would be a skip, and none is expected.
     if counts.skipped > 0 {
@@ -94,12 +103,36 @@ fn note(broken: &mut Vec<String>, part: &str, result: Result<()>) {
     }
 }
 
+/// What the kernel lab runs for kernel TLS, without the lab.
+fn native_ktls() -> Result<()> {
+    if !Path::new("/proc/net/tls_stat").exists() {
+        bail!(
+            "this kernel has no TLS (/proc/net/tls_stat): `modprobe tls`, or use the kernel lab: `cargo xtask vm`"
+        );
+    }
+    tools::run(tools::cargo().args(["build", "--workspace", "--bins"]))?;
+    let mut counts = Counts::default();
+    for tests in [["--lib", "layer::tests"], ["--test", "ktls"]] {
+        let mut command = tools::cargo();
+        command
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .args(tests)
+            .env("POSTERN_LAB_LAYER", "kernel");
+        shown(command.stdout(Stdio::piped()), &mut counts)?;
+    }
+    println!("{counts}");
+    if counts.failed == 0 { Ok(()) } else { bail!("not everything passed") }
+}
+
 /// `cargo test` for the whole workspace; what it prints is shown, and its closing lines are added up.
 fn tests(filter: Option<&str>, counts: &mut Counts) -> Result<()> {
     // Tests of the installed binaries need them built first.
     tools::run(tools::cargo().args(["build", "--workspace", "--bins"]))?;
     let mut command = tools::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
+    shown(command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).stdout(Stdio::piped()), counts)
+}
+
+fn shown(command: &mut Command, counts: &mut Counts) -> Result<()> {
     let mut child = command.spawn().context("cannot start cargo test")?;
     let out = child.stdout.take().context("no output of cargo test")?;
     for line in BufReader::new(out).lines() {

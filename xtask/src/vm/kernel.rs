@@ -23,7 +23,7 @@ pub(crate) enum Release {
 
 impl Release {
     /// Those that are fetched, oldest first.
-    pub(super) const ALL: [Self; 3] = [Self::Stable, Self::Backport, Self::Newest];
+    pub(crate) const ALL: [Self; 3] = [Self::Stable, Self::Backport, Self::Newest];
 
     /// Major and minor number, at least.
     const fn at_least(&self) -> Option<(u32, u32)> {

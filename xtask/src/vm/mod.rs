@@ -23,7 +23,8 @@ mod qemu;
 
 use fetch::Programs;
 use jobs::{Binary, GuestTests, Job};
-use kernel::{Kernel, Release};
+use kernel::Kernel;
+pub(crate) use kernel::Release;
 use qemu::{Accelerator, Machine, Said};
 
 /// Longest silence of a guest: an emulated test prints its name and then computes for minutes.
