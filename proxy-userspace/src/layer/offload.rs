@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ktls::CryptoInfo;
 use ktls_sys::bindings;
@@ -213,9 +216,45 @@ fn unused_nonce(iv: [u8; 8]) -> [u8; 8] {
     (u64::from_be_bytes(iv) ^ (1 << 63)).to_be_bytes()
 }
 
+/// Where the namespace's counters of kernel TLS stand (Documentation/networking/tls.rst, "Statistics").
+const STATISTICS: &str = "/proc/thread-self/net/tls_stat";
+/// Between two looks at them.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Whether peers are still trusted not to pad: one that pads costs two decryptions a record, so the first that is
+/// counted ends it for all connections that come.
+#[derive(Debug, Default)]
+pub struct NoPad {
+    off: AtomicBool,
+    looked: Mutex<Option<Instant>>,
+}
+
+impl NoPad {
+    fn holds(&self) -> bool {
+        // Whoever finds the lock held knows that another is looking.
+        if let Ok(mut looked) = self.looked.try_lock()
+            && looked.is_none_or(|at| at.elapsed() > LOOK_EVERY)
+        {
+            *looked = Some(Instant::now());
+            let text = std::fs::read_to_string(STATISTICS).unwrap_or_default();
+            if violations(&text) > 0 && !self.off.swap(true, Ordering::Relaxed) {
+                tracing::info!("a peer pads its TLS records: the kernel receives with a copy from now on");
+            }
+        }
+        !self.off.load(Ordering::Relaxed)
+    }
+}
+
+fn violations(statistics: &str) -> u64 {
+    let line = statistics.lines().find_map(|line| line.strip_prefix("TlsRxNoPadViolation"));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Which halves of a connection the kernel is given, and what else the layers must know.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
+    /// Whether the kernel may be told that peers do not pad.
+    pub no_pad: Arc<NoPad>,
     /// What the owner wants.
     pub mode: Offload,
     /// What the kernel can do.
@@ -232,6 +271,10 @@ pub(super) struct Plan {
 }
 
 impl Terms {
+    pub(super) fn expects_no_pad(&self) -> bool {
+        self.abilities.no_pad && self.no_pad.holds()
+    }
+
     /// Under `always`, whether the kernel can have both halves of a side.
     ///
     /// # Errors
@@ -259,6 +302,16 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_padded_record_is_counted_and_ends_the_promise() {
+        assert_eq!(violations("TlsDecryptError\t7\nTlsRxNoPadViolation           \t3\n"), 3);
+        assert_eq!(violations("TlsRxNoPadViolation           \t0\n"), 0);
+        assert_eq!(violations(""), 0);
+        let (promise, broken) = (NoPad::default(), NoPad::default());
+        broken.off.store(true, Ordering::Relaxed);
+        assert_eq!((promise.holds(), broken.holds()), (true, false));
+    }
 
     #[test]
     fn the_kernels_nonces_begin_where_rustls_used_none() {

@@ -31,6 +31,7 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
         no_name: block,
     };
     let tls = Tls {
+        offload: Default::default(),
         system_roots: false,
         root_files: vec![files.cert.clone()],
         faults,
