@@ -56,7 +56,8 @@ pub(crate) struct Policy {
 impl Policy {
     fn load(config: Config, abilities: &Abilities) -> Result<Self> {
         let trust = Trust::load(&config)?;
-        let layers = Layers { mode: config.tls.offload, abilities: abilities.clone(), records_max: None };
+        let (mode, abilities) = (config.tls.offload, abilities.clone());
+        let layers = Layers { mode, abilities, ..Layers::default() };
         Ok(Self { config, trust, layers })
     }
 

@@ -51,7 +51,7 @@ pub fn split(
     let transmit = half(&socket, &shared, Half::Transmit, secrets.tx, plan.transmit && has_ulp, terms)?;
     if matches!(receive, Key::Kernel(_))
         && shared.version == ProtocolVersion::TLSv1_3
-        && terms.abilities.no_pad
+        && terms.expects_no_pad()
     {
         // Only slower without.
         let _slower = sys::expect_no_pad(&socket);

@@ -26,7 +26,7 @@ fn in_kernel() -> bool {
 
 fn terms(records_max: Option<u64>) -> Terms {
     if in_kernel() {
-        Terms { mode: Offload::Always, abilities: Abilities::probe(), records_max }
+        Terms { mode: Offload::Always, abilities: Abilities::probe(), records_max, ..Terms::default() }
     } else {
         Terms { mode: Offload::Never, records_max, ..Terms::default() }
     }
