@@ -345,7 +345,7 @@ impl KernelTransmit {
                     }
                 }
                 Own::Key(info) => {
-                    sys::set_tls_key(&self.socket.as_ref(), Half::Transmit, info).map_err(no_new_key)?;
+                    sys::set_tls_key(self.socket.as_ref(), Half::Transmit, info).map_err(no_new_key)?;
                     (self.records_left, self.changing) = (self.records_max, false);
                 }
             }
