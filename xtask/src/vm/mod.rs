@@ -22,7 +22,7 @@ mod initramfs;
 mod qemu;
 
 use fetch::Programs;
-use jobs::{Binary, Job};
+use jobs::{Binary, Job, KERNEL_TLS_TESTS};
 use kernel::{Kernel, Release};
 use qemu::{Accelerator, Machine, Said};
 
@@ -45,6 +45,14 @@ const GUEST_TESTS: &[(&str, &[&str], &str, &[Release])] = &[
     ("lab", &["every_client_reaches_dovecot"], "", &Release::ALL),
     ("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], "", &Release::ALL),
     ("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
+    ("offload", &[], "", &Release::ALL),
+    (
+        KERNEL_TLS_TESTS,
+        &["peers::", "keys::", "handover::", "damage::"],
+        "",
+        &[Release::Backport, Release::Newest],
+    ),
+    (KERNEL_TLS_TESTS, &["many::"], "", &[Release::Newest]),
 ];
 
 /// Options.
