@@ -380,6 +380,17 @@ impl Session {
         }
     }
 
+    /// The TLS connection, and a handle of the TCP connection below.
+    ///
+    /// # Errors
+    /// In clear text.
+    pub fn parts(&mut self) -> Result<(&mut ClientConnection, TcpStream)> {
+        match &mut self.stream {
+            Stream::Tls(stream) => Ok((&mut stream.conn, stream.sock.try_clone()?)),
+            Stream::Clear(_) => bail!("there is no TLS here"),
+        }
+    }
+
     /// Take another sending key and say so (RFC 8446 section 4.6.3).
     ///
     /// # Errors

@@ -32,6 +32,10 @@ pub mod imap_server;
 pub mod dovecot;
 /// Real mail clients, as processes in the client's namespace.
 pub mod real_client;
+/// `openssl s_client` at a keyboard.
+pub mod openssl;
+/// What the kernel counts of its TLS, and which halves it should be given.
+pub mod kernel_tls;
 
 /// A lab with keys, a configuration and servers: what most tests begin with.
 pub mod scene;

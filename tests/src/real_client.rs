@@ -26,6 +26,21 @@ pub enum Client {
     Imaplib,
 }
 
+/// One row: client, port, family, the client's TLS version, the server's.
+pub type Row = (Client, u16, Family, Tls, Tls);
+
+/// Every pair of values of two columns stands in some row: `real_peers` holds that.
+pub const MATRIX: [Row; 8] = [
+    (Client::Mbsync, 143, Family::V4, Tls::V12, Tls::V12),
+    (Client::Mbsync, 993, Family::V6, Tls::V13, Tls::V13),
+    (Client::Curl, 143, Family::V4, Tls::V13, Tls::V13),
+    (Client::Curl, 993, Family::V6, Tls::V12, Tls::V12),
+    (Client::OpenSsl, 143, Family::V6, Tls::V12, Tls::V13),
+    (Client::OpenSsl, 993, Family::V4, Tls::V13, Tls::V12),
+    (Client::Imaplib, 143, Family::V6, Tls::V13, Tls::V12),
+    (Client::Imaplib, 993, Family::V4, Tls::V12, Tls::V13),
+];
+
 /// One errand of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Errand<'a> {

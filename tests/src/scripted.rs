@@ -31,7 +31,10 @@ impl<T: Send + 'static> Scripted<T> {
         let listener = namespace.listen(at)?;
         let (sender, results) = mpsc::channel();
         thread::spawn(move || {
-            let result = listener.accept().map_err(anyhow::Error::from).and_then(|(stream, _)| {
+            let accepted = listener.accept();
+            // The address is free again before the result is seen.
+            drop(listener);
+            let result = accepted.map_err(anyhow::Error::from).and_then(|(stream, _)| {
                 prepare(&stream)?;
                 script(stream)
             });

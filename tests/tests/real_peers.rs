@@ -12,7 +12,7 @@ use postern_tests::imap_server::large_message;
 use postern_tests::lab::Family;
 use postern_tests::pki::sha256;
 use postern_tests::postern::Policy;
-use postern_tests::real_client::{Client, Errand};
+use postern_tests::real_client::{Client, Errand, MATRIX, Row};
 use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 
@@ -21,21 +21,6 @@ const LARGE_OCTETS: usize = 50 * 1000 * 1000;
 
 /// Sessions at once.
 const CROWD: usize = 300;
-
-/// One row: client, port, family, the client's TLS version, the server's.
-type Row = (Client, u16, Family, Tls, Tls);
-
-/// Every pair of values of two columns stands in some row; [`the_matrix_is_pairwise`] holds that.
-const MATRIX: [Row; 8] = [
-    (Client::Mbsync, 143, Family::V4, Tls::V12, Tls::V12),
-    (Client::Mbsync, 993, Family::V6, Tls::V13, Tls::V13),
-    (Client::Curl, 143, Family::V4, Tls::V13, Tls::V13),
-    (Client::Curl, 993, Family::V6, Tls::V12, Tls::V12),
-    (Client::OpenSsl, 143, Family::V6, Tls::V12, Tls::V13),
-    (Client::OpenSsl, 993, Family::V4, Tls::V13, Tls::V12),
-    (Client::Imaplib, 143, Family::V6, Tls::V13, Tls::V12),
-    (Client::Imaplib, 993, Family::V4, Tls::V12, Tls::V13),
-];
 
 #[test]
 fn the_matrix_is_pairwise() {

@@ -1,20 +1,18 @@
 //! TLS on both sides: certificates with faults, odd handshakes, resumption, what follows a handshake.
 
-use std::fs::File;
 use std::io::Write as _;
-use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::{self, Session, Tls};
 use postern_tests::imap_server::{PASSWORD, USER};
 use postern_tests::lab::Family;
+use postern_tests::openssl::{KEY_UPDATE_RECEIVED, OpenSsl};
 use postern_tests::pki::{self, Authority, Identity, Wanted};
-use postern_tests::postern::{Policy, Postern, Process};
+use postern_tests::postern::{Policy, Postern};
 use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::scripted::{self, Scripted};
-use postern_tests::wait::{self, PATIENCE};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -22,9 +20,6 @@ use rustls::{ALL_VERSIONS, ClientConnection, HandshakeKind, ServerConfig, Stream
 
 /// Names that are asked for, each with a certificate of its own.
 const NAMES: usize = 300;
-
-/// What `openssl s_client -msg` says of a KeyUpdate from its peer.
-const KEY_UPDATE_RECEIVED: &str = "<<< TLS 1.3, Handshake [length 0005], KeyUpdate";
 
 /// The faults of a server's certificate, by their words in the policy.
 const FAULTS: [&str; 5] = ["expired", "not_yet_valid", "untrusted", "wrong_name", "no_name"];
@@ -177,51 +172,6 @@ fn a_client_hello_over_many_records_is_read() -> Result<()> {
         })
     })
     .map(drop)
-}
-
-/// `openssl s_client` whose single-letter commands work: its input is given line by line.
-struct OpenSsl {
-    child: Process,
-    input: ChildStdin,
-    output: std::path::PathBuf,
-}
-
-impl OpenSsl {
-    fn start(scene: &Scene, args: &[&str]) -> Result<Self> {
-        let output = scene.installation.dir().join("openssl");
-        let file = File::create(&output)?;
-        let mut command = scene.lab.client.command("openssl");
-        command.args(["s_client", "-crlf", "-connect", &scene.server(Family::V4, 993).to_string()]);
-        command.args(["-servername", Family::V4.name(), "-verify_return_error", "-CAfile"]);
-        command.arg(scene.installation.authority_file()).args(args);
-        command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
-        let mut child: Child = command.spawn()?;
-        let input = child.stdin.take().context("no standard input")?;
-        let this = Self { child: Process(child), input, output };
-        this.wait("* OK", 1)?;
-        Ok(this)
-    }
-
-    fn said(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
-    }
-
-    fn wait(&self, text: &str, times: usize) -> Result<()> {
-        let found =
-            wait::until(text, PATIENCE, || Ok((self.said().matches(text).count() >= times).then_some(())));
-        found.with_context(|| self.said())
-    }
-
-    fn type_line(&mut self, line: &str) -> Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes())?;
-        Ok(self.input.flush()?)
-    }
-
-    fn wait_end(&mut self) -> Result<()> {
-        wait::until("the end of openssl", PATIENCE, || Ok(self.child.0.try_wait()?))
-            .with_context(|| self.said())
-            .map(drop)
-    }
 }
 
 #[test]

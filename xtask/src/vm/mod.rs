@@ -22,7 +22,7 @@ mod initramfs;
 mod qemu;
 
 use fetch::Programs;
-use jobs::{Binary, GuestTests, Job};
+use jobs::{Binary, GuestTests, Job, KERNEL_TLS_TESTS};
 use kernel::Kernel;
 pub(crate) use kernel::Release;
 use qemu::{Accelerator, Machine, Said};
@@ -56,7 +56,10 @@ const GUEST_TESTS: &[GuestTests] = &[
     row("lab", &["every_client_reaches_dovecot"], "", &Release::ALL),
     row("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], "", &Release::ALL),
     row("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
+    row("offload", &[], "", &Release::ALL),
     row("postern", &["layer::tests"], "POSTERN_LAB_LAYER=kernel", &WITH_TLS),
+    row(KERNEL_TLS_TESTS, &["peers::", "keys::", "handover::", "damage::"], "", &WITH_TLS),
+    row(KERNEL_TLS_TESTS, &["many::"], "", &[Release::Newest]),
 ];
 
 /// Options.

@@ -1,0 +1,80 @@
+//! `openssl s_client` at a keyboard: whoever types decides when keys change.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::Family;
+use crate::postern::Process;
+use crate::scene::Scene;
+use crate::wait::{self, PATIENCE};
+
+/// What `openssl s_client -msg` says of a KeyUpdate from its peer.
+pub const KEY_UPDATE_RECEIVED: &str = "<<< TLS 1.3, Handshake [length 0005], KeyUpdate";
+
+/// `openssl s_client` whose single-letter commands work: its input is given line by line.
+#[derive(Debug)]
+pub struct OpenSsl {
+    child: Process,
+    input: ChildStdin,
+    output: PathBuf,
+}
+
+impl OpenSsl {
+    /// Start it towards the server's port 993, and wait for the greeting.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn start(scene: &Scene, args: &[&str]) -> Result<Self> {
+        let output = scene.installation.dir().join("openssl");
+        let file = File::create(&output)?;
+        let mut command = scene.lab.client.command("openssl");
+        command.args(["s_client", "-crlf", "-connect", &scene.server(Family::V4, 993).to_string()]);
+        command.args(["-servername", Family::V4.name(), "-verify_return_error", "-CAfile"]);
+        command.arg(scene.installation.authority_file()).args(args);
+        command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
+        let mut child: Child = command.spawn()?;
+        let input = child.stdin.take().context("no standard input")?;
+        let this = Self { child: Process(child), input, output };
+        this.wait("* OK", 1)?;
+        Ok(this)
+    }
+
+    /// Everything it said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
+    }
+
+    /// Wait until it has said something so many times.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn wait(&self, text: &str, times: usize) -> Result<()> {
+        let found =
+            wait::until(text, PATIENCE, || Ok((self.said().matches(text).count() >= times).then_some(())));
+        found.with_context(|| self.said())
+    }
+
+    /// Type a line.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        self.input.write_all(format!("{line}\n").as_bytes())?;
+        Ok(self.input.flush()?)
+    }
+
+    /// Wait until it has ended by itself.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn wait_end(&mut self) -> Result<()> {
+        wait::until("the end of openssl", PATIENCE, || Ok(self.child.0.try_wait()?))
+            .with_context(|| self.said())
+            .map(drop)
+    }
+}
