@@ -10,9 +10,10 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
 use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
-use crate::config::{self, Config, InterfaceName};
+use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
+use crate::layer::offload::Abilities;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 
 /// Oldest kernel that is tested: Debian 12's.
@@ -88,6 +89,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
     let mut machine = Machine::here().examine(&config);
+    machine.push(kernel_tls(config.tls.offload, &Abilities::probe()));
     machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");
@@ -102,6 +104,22 @@ pub(super) fn check(path: &Path) -> ExitCode {
         ExitCode::from(EXIT_MACHINE)
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+/// Whether the kernel can do what `tls.offload` asks of it.
+fn kernel_tls(offload: Offload, abilities: &Abilities) -> Item {
+    const THING: &str = "kernel TLS";
+    match (&abilities.absent, offload) {
+        (_, Offload::Never) => Item::ok(THING, "not used (tls.offload = \"never\")"),
+        (None, _) => Item::ok(THING, abilities.to_string()),
+        (Some(absent), Offload::Auto) => {
+            Item::ok(THING, format!("{absent}; records are opened and sealed in this process"))
+        }
+        (Some(absent), Offload::Always) => {
+            let remedy = "until then every connection is refused; or set tls.offload = \"auto\"";
+            Item::fail(THING, format!("{absent}, and tls.offload is \"always\""), remedy)
+        }
     }
 }
 
@@ -386,6 +404,17 @@ mod tests {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
         assert_eq!(said.len(), 8, "{said:?}");
+    }
+
+    #[test]
+    fn a_kernel_without_tls_is_a_fault_only_where_it_is_always_wanted() {
+        let absent = Abilities { absent: Some("`modprobe tls`".to_owned()), ..Abilities::default() };
+        let level = |offload, abilities| kernel_tls(offload, abilities).level;
+        assert_eq!(level(Offload::Auto, &absent), Level::Ok);
+        assert_eq!(level(Offload::Never, &absent), Level::Ok);
+        let item = kernel_tls(Offload::Always, &absent);
+        assert!(item.level == Level::Fail && item.to_string().contains("modprobe tls"), "{item}");
+        assert_eq!(level(Offload::Always, &Abilities::default()), Level::Ok);
     }
 
     #[test]
