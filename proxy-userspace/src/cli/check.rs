@@ -10,9 +10,10 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
 use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
-use crate::config::{self, Config, InterfaceName};
+use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
+use crate::layer::offload::Abilities;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 
 /// Oldest kernel that is tested: Debian 12's.
@@ -193,6 +194,7 @@ struct Machine {
     capabilities: Vec<Capability>,
     /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
     descriptors: Option<u64>,
+    kernel_tls: Abilities,
 }
 
 impl Machine {
@@ -203,6 +205,7 @@ impl Machine {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
+            kernel_tls: Abilities::probe(),
         }
     }
 
@@ -220,6 +223,7 @@ impl Machine {
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
+        items.push(self.kernel_tls(config.tls.offload));
         items
     }
 
@@ -301,6 +305,23 @@ impl Machine {
         }
     }
 
+    /// Without it every record is opened and sealed in the process: slower, and all that `auto` promises.
+    fn kernel_tls(&self, offload: Offload) -> Item {
+        const THING: &str = "kernel TLS";
+        match (offload, &self.kernel_tls.absent) {
+            (Offload::Never, _) => Item::ok(THING, "not used, tls.offload is \"never\""),
+            (_, None) => Item::ok(THING, self.kernel_tls.to_string()),
+            (Offload::Auto, Some(absent)) => {
+                Item::warn(THING, "none, records are opened and sealed in the process", absent.as_str())
+            }
+            (Offload::Always, Some(absent)) => Item::fail(
+                THING,
+                "none, tls.offload is \"always\": every connection is refused",
+                format!("{absent}; or tls.offload = \"auto\""),
+            ),
+        }
+    }
+
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
@@ -346,6 +367,7 @@ mod tests {
             release: "6.1.0-13-amd64".to_owned(),
             capabilities: vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
+            kernel_tls: Abilities::default(),
         }
     }
 
@@ -386,6 +408,24 @@ mod tests {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
         assert_eq!(said.len(), 8, "{said:?}");
+    }
+
+    #[test]
+    fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
+        let root = tempfile::tempdir().expect("directory");
+        let mut machine = whole(root.path());
+        let said = |machine: &Machine, offload| machine.kernel_tls(offload).to_string();
+        let able = said(&machine, Offload::Always);
+        assert!(able.starts_with("ok    kernel TLS: TLS 1.2 ") && able.contains("keys"), "{able}");
+        machine.kernel_tls.absent = Some("no module: `modprobe tls`".to_owned());
+        for (offload, level, remedy) in [
+            (Offload::Auto, "warn  kernel TLS: none", true),
+            (Offload::Always, "fail  kernel TLS: none", true),
+            (Offload::Never, "ok    kernel TLS: not used", false),
+        ] {
+            let said = said(&machine, offload);
+            assert!(said.starts_with(level) && said.contains("modprobe tls") == remedy, "{said}");
+        }
     }
 
     #[test]

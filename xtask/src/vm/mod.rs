@@ -22,7 +22,7 @@ mod initramfs;
 mod qemu;
 
 use fetch::Programs;
-use jobs::{Binary, Job, KERNEL_TLS_TESTS};
+use jobs::{Binary, Job};
 use kernel::{Kernel, Release};
 use qemu::{Accelerator, Machine, Said};
 
@@ -46,13 +46,8 @@ const GUEST_TESTS: &[(&str, &[&str], &str, &[Release])] = &[
     ("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], "", &Release::ALL),
     ("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
     ("offload", &[], "", &Release::ALL),
-    (
-        KERNEL_TLS_TESTS,
-        &["peers::", "keys::", "handover::", "damage::"],
-        "",
-        &[Release::Backport, Release::Newest],
-    ),
-    (KERNEL_TLS_TESTS, &["many::"], "", &[Release::Newest]),
+    ("ktls", &["peers::", "keys::", "handover::", "damage::"], "", &[Release::Backport, Release::Newest]),
+    ("ktls", &["many::"], "", &[Release::Newest]),
 ];
 
 /// Options.
