@@ -67,6 +67,7 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert!(config.steering.reach.is_empty());
     assert!(config.tls.system_roots && config.tls.root_files.is_empty());
     assert_eq!(config.tls.min_version, TlsVersion::Tls12);
+    assert_eq!(config.tls.offload, Offload::Auto);
     let faults = config.tls.faults;
     assert_eq!(
         [faults.expired, faults.not_yet_valid, faults.untrusted, faults.wrong_name],
@@ -91,6 +92,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(Steering { reach: Vec::new(), ..complete.steering }, minimal.steering);
     assert_eq!(complete.tls.faults, minimal.tls.faults);
     assert_eq!(complete.tls.min_version, minimal.tls.min_version);
+    assert_eq!(complete.tls.offload, minimal.tls.offload);
     assert_eq!(complete.admin, minimal.admin);
 }
 
@@ -105,6 +107,18 @@ fn relative_paths_are_meant_from_the_directory_of_the_file() {
         config.tls.root_files,
         [Path::new("/etc/postern/ca/company.pem"), Path::new("/srv/other.pem")]
     );
+}
+
+#[test]
+fn offload_is_one_of_three_words() {
+    for (word, offload) in [("auto", Offload::Auto), ("always", Offload::Always), ("never", Offload::Never)] {
+        assert_eq!(good(&format!("{MINIMAL}[tls]\noffload = \"{word}\"\n")).tls.offload, offload);
+    }
+    assert_message(
+        "[tls]\noffload = \"on\"",
+        &[":8:11: tls.offload = \"on\": unknown offload", "\"auto\", \"always\" or \"never\""],
+    );
+    assert_message("[tls]\noffload = true", &["tls.offload = true: wrong type"]);
 }
 
 #[test]
@@ -207,10 +221,6 @@ fn the_values_of_this_version_are_accepted() {
     good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"none\"\n"));
     for (source, meant) in [("gateway", Source::Gateway), ("client", Source::Client)] {
         assert_eq!(steered(&format!("source = \"{source}\"")).steering.source, meant);
-    }
-    for (offload, meant) in [("auto", Offload::Auto), ("always", Offload::Always), ("never", Offload::Never)]
-    {
-        assert_eq!(good(&format!("{MINIMAL}[tls]\noffload = \"{offload}\"\n")).tls.offload, meant);
     }
     for (on_exit, meant) in [("closed", OnExit::Closed), ("open", OnExit::Open)] {
         assert_eq!(steered(&format!("on_exit = \"{on_exit}\"")).steering.on_exit, meant);

@@ -89,7 +89,6 @@ pub(super) fn check(path: &Path) -> ExitCode {
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
     let mut machine = Machine::here().examine(&config);
-    machine.push(kernel_tls(config.tls.offload, &Abilities::probe()));
     machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");
@@ -104,22 +103,6 @@ pub(super) fn check(path: &Path) -> ExitCode {
         ExitCode::from(EXIT_MACHINE)
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-/// Whether the kernel can do what `tls.offload` asks of it.
-fn kernel_tls(offload: Offload, abilities: &Abilities) -> Item {
-    const THING: &str = "kernel TLS";
-    match (&abilities.absent, offload) {
-        (_, Offload::Never) => Item::ok(THING, "not used (tls.offload = \"never\")"),
-        (None, _) => Item::ok(THING, abilities.to_string()),
-        (Some(absent), Offload::Auto) => {
-            Item::ok(THING, format!("{absent}; records are opened and sealed in this process"))
-        }
-        (Some(absent), Offload::Always) => {
-            let remedy = "until then every connection is refused; or set tls.offload = \"auto\"";
-            Item::fail(THING, format!("{absent}, and tls.offload is \"always\""), remedy)
-        }
     }
 }
 
@@ -211,6 +194,7 @@ struct Machine {
     capabilities: Vec<Capability>,
     /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
     descriptors: Option<u64>,
+    kernel_tls: Abilities,
 }
 
 impl Machine {
@@ -221,6 +205,7 @@ impl Machine {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
+            kernel_tls: Abilities::probe(),
         }
     }
 
@@ -238,6 +223,7 @@ impl Machine {
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
+        items.push(self.kernel_tls(config.tls.offload));
         items
     }
 
@@ -319,6 +305,23 @@ impl Machine {
         }
     }
 
+    /// Without it every record is opened and sealed in the process: slower, and all that `auto` promises.
+    fn kernel_tls(&self, offload: Offload) -> Item {
+        const THING: &str = "kernel TLS";
+        match (offload, &self.kernel_tls.absent) {
+            (Offload::Never, _) => Item::ok(THING, "not used, tls.offload is \"never\""),
+            (_, None) => Item::ok(THING, self.kernel_tls.to_string()),
+            (Offload::Auto, Some(absent)) => {
+                Item::warn(THING, "none, records are opened and sealed in the process", absent.as_str())
+            }
+            (Offload::Always, Some(absent)) => Item::fail(
+                THING,
+                "none, tls.offload is \"always\": every connection is refused",
+                format!("{absent}; or tls.offload = \"auto\""),
+            ),
+        }
+    }
+
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
@@ -364,6 +367,7 @@ mod tests {
             release: "6.1.0-13-amd64".to_owned(),
             capabilities: vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
+            kernel_tls: Abilities::default(),
         }
     }
 
@@ -407,14 +411,21 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_tls_is_a_fault_only_where_it_is_always_wanted() {
-        let absent = Abilities { absent: Some("`modprobe tls`".to_owned()), ..Abilities::default() };
-        let level = |offload, abilities| kernel_tls(offload, abilities).level;
-        assert_eq!(level(Offload::Auto, &absent), Level::Ok);
-        assert_eq!(level(Offload::Never, &absent), Level::Ok);
-        let item = kernel_tls(Offload::Always, &absent);
-        assert!(item.level == Level::Fail && item.to_string().contains("modprobe tls"), "{item}");
-        assert_eq!(level(Offload::Always, &Abilities::default()), Level::Ok);
+    fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
+        let root = tempfile::tempdir().expect("directory");
+        let mut machine = whole(root.path());
+        let said = |machine: &Machine, offload| machine.kernel_tls(offload).to_string();
+        let able = said(&machine, Offload::Always);
+        assert!(able.starts_with("ok    kernel TLS: TLS 1.2 ") && able.contains("keys"), "{able}");
+        machine.kernel_tls.absent = Some("no module: `modprobe tls`".to_owned());
+        for (offload, level, remedy) in [
+            (Offload::Auto, "warn  kernel TLS: none", true),
+            (Offload::Always, "fail  kernel TLS: none", true),
+            (Offload::Never, "ok    kernel TLS: not used", false),
+        ] {
+            let said = said(&machine, offload);
+            assert!(said.starts_with(level) && said.contains("modprobe tls") == remedy, "{said}");
+        }
     }
 
     #[test]

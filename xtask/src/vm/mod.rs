@@ -22,7 +22,7 @@ mod initramfs;
 mod qemu;
 
 use fetch::Programs;
-use jobs::{Binary, GuestTests, Job, KERNEL_TLS_TESTS};
+use jobs::{Binary, GuestTests, Job};
 use kernel::Kernel;
 pub(crate) use kernel::Release;
 use qemu::{Accelerator, Machine, Said};
@@ -58,8 +58,8 @@ const GUEST_TESTS: &[GuestTests] = &[
     row("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
     row("offload", &[], "", &Release::ALL),
     row("postern", &["layer::tests"], "POSTERN_LAB_LAYER=kernel", &WITH_TLS),
-    row(KERNEL_TLS_TESTS, &["peers::", "keys::", "handover::", "damage::"], "", &WITH_TLS),
-    row(KERNEL_TLS_TESTS, &["many::"], "", &[Release::Newest]),
+    row("ktls", &["peers::", "keys::", "handover::", "damage::"], "", &WITH_TLS),
+    row("ktls", &["many::"], "", &[Release::Newest]),
 ];
 
 /// Options.
