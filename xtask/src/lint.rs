@@ -15,9 +15,11 @@ pub(crate) struct Args {}
 
 /// Run every check; the first that fails ends it.
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    let checks: [(&[&str], &str); 3] = [
+    let checks: [(&[&str], &str); 4] = [
         (&["fmt", "--all", "--check"], ""),
         (&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"], ""),
+        // `--all-targets` is without the tests that a plain `cargo test` leaves out.
+        (&["clippy", "--quiet", "--workspace", "--test", "*", "--", "-D", "warnings"], ""),
         (&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"], "-D warnings"),
     ];
     for (arguments, rustdoc_flags) in checks {

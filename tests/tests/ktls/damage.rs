@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::{Session, Tls};
 use postern_tests::kernel_tls::{expected, told};
 use postern_tests::lab::Family;
-use postern_tests::scripted::{accept_tls, half_close, to_end};
+use postern_tests::scripted::{accept_tls, half_close, line, to_end};
 use rustls::ConnectionCommon;
 
 use super::{SIDES, outgoing, session, under};
@@ -58,6 +58,8 @@ fn damage_in_the_middle_of_mail_ends_the_session_with_the_right_reason() -> Resu
                                 let mut stream = accept_tls(tcp, config)?;
                                 stream.write_all(b"* OK ready\r\n* 1 FETCH (BODY[] {100}\r\nhalf")?;
                                 stream.flush()?;
+                                // The client has that: the layers are in their places.
+                                line(&mut stream)?;
                                 if side == "upstream" {
                                     damage.strike(&mut stream.conn, &mut stream.sock)?;
                                 }
@@ -68,6 +70,7 @@ fn damage_in_the_middle_of_mail_ends_the_session_with_the_right_reason() -> Resu
                                 // All that was good comes.
                                 client.line()?;
                                 client.literal(b"half".len())?;
+                                client.send(b"a NOOP\r\n")?;
                                 if side == "downstream" {
                                     let (connection, mut tcp) = client.parts()?;
                                     damage.strike(connection, &mut tcp)?;

@@ -1,14 +1,15 @@
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Tls;
-use postern_tests::kernel_tls::Statistics;
+use postern_tests::kernel_tls::{Statistics, expected, told};
 use postern_tests::lab::Family;
-use postern_tests::scripted::{accept_tls, line, to_end};
+use postern_tests::scripted::{accept_tls, half_close, line, to_end};
+use postern_tests::wait::PATIENCE;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{incoming, outgoing, ran, session, under};
@@ -108,7 +109,7 @@ fn client(mut tcp: TcpStream, config: Arc<ClientConfig>, split: Split) -> Result
         let heard = line(&mut stream)?;
         ensure!(heard.as_bytes() == expected, "{heard:?}");
     }
-    ensure!(std::io::Read::read(&mut stream, &mut [0])? == 0, "more was said");
+    ensure!(stream.read(&mut [0])? == 0, "more was said");
     Ok(resumed)
 }
 
@@ -127,7 +128,7 @@ fn a_servers_first_octets_are_not_lost_however_they_follow_its_handshake() -> Re
                 )
                 .with_context(|| format!("{tls:?}, {split:?} of the greeting behind {behind:?}"))?;
                 ensure!(record.succeeded(), "{record:#?}");
-                seen = ran((scene, &seen), &[record], "auto", [tls, tls])?;
+                seen = ran((scene, &seen), &record, "auto", [tls, tls])?;
             }
         }
         Ok(())
@@ -161,8 +162,46 @@ fn a_clients_first_octets_are_not_lost_however_they_follow_its_finished() -> Res
                 .with_context(|| format!("{tls:?}, {split:?} of the command behind Finished"))?;
                 ensure!(record.succeeded(), "{record:#?}");
                 assert_eq!(resumed, visit > 0, "{tls:?}, visit {visit}");
-                seen = ran((scene, &seen), &[record], "auto", [tls, tls])?;
+                seen = ran((scene, &seen), &record, "auto", [tls, tls])?;
             }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_has_ended_before_the_hand_over_is_heard_to_its_end() -> Result<()> {
+    under("auto", |scene, postern| {
+        for tls in Tls::ALL {
+            let (gone, ended) = mpsc::channel();
+            let (_, record) = session(
+                (scene, postern),
+                tls,
+                move |tcp, config| {
+                    let mut stream = accept_tls(tcp, config)?;
+                    stream.write_all(GREETING)?;
+                    stream.conn.send_close_notify();
+                    stream.flush()?;
+                    half_close(&stream.sock);
+                    gone.send(())?;
+                    to_end(&mut stream.sock).map(drop)
+                },
+                |mut tcp, config| {
+                    let mut connection = ClientConnection::new(config, Family::V4.name().try_into()?)?;
+                    tcp.write_all(&outgoing(&mut connection)?)?;
+                    // Postern finishes with the client last; the server has said everything by then.
+                    ended.recv_timeout(PATIENCE)?;
+                    let mut heard = Vec::new();
+                    StreamOwned::new(connection, tcp).read_to_end(&mut heard)?;
+                    ensure!(heard == GREETING, "{heard:?}");
+                    Ok(())
+                },
+            )
+            .with_context(|| format!("{tls:?}"))?;
+            ensure!(record.succeeded(), "{record:#?}");
+            assert_eq!(told(&record, "downstream"), expected("auto", tls), "{record:#?}");
+            // The kernel takes TLS on established connections only (`tls_init` in net/tls/tls_main.c).
+            assert_eq!(told(&record, "upstream"), ["user", "user"], "{record:#?}");
         }
         Ok(())
     })

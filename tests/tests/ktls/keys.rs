@@ -38,8 +38,8 @@ fn greets(tcp: TcpStream, config: ServerConfig) -> Result<Server> {
     Ok(stream)
 }
 
-fn greeted(tcp: TcpStream, config: Arc<ClientConfig>) -> Result<Session> {
-    Session::on(tcp, Family::V4.name(), &config)
+fn greeted(tcp: TcpStream, config: &Arc<ClientConfig>) -> Result<Session> {
+    Session::on(tcp, Family::V4.name(), config)
 }
 
 /// What the kernel counted of changed keys since: received, sent.
@@ -94,7 +94,7 @@ fn a_server_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Res
                 Ok(true)
             },
             |tcp, config| {
-                let mut client = greeted(tcp, config)?;
+                let mut client = greeted(tcp, &config)?;
                 ensure!(client.literal(LITERAL_OCTETS)? == body(), "other octets came down");
                 client.send(b"a NOOP\r\n")?;
                 ensure!(
@@ -129,7 +129,7 @@ fn a_client_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Res
                 Ok(received)
             },
             |tcp, config| {
-                let mut client = greeted(tcp, config)?;
+                let mut client = greeted(tcp, &config)?;
                 for part in body().chunks(KEY_OCTETS) {
                     client.send(part)?;
                     client.change_key()?;
@@ -162,7 +162,7 @@ fn both_change_keys_at_once_in_the_middle_of_literals() -> Result<()> {
                 Ok(up.is_ok_and(|up| up == body()))
             },
             |tcp, config| {
-                let mut client = greeted(tcp, config)?;
+                let mut client = greeted(tcp, &config)?;
                 let down = both_client(&mut client);
                 ensure!(
                     down.as_ref().is_ok_and(|down| *down == body()) == changes_keys(),
@@ -291,7 +291,7 @@ fn a_flood_of_key_updates_from_either_side_ends_the_session_and_is_recorded() ->
                     Ok(())
                 },
                 |tcp, config| {
-                    let mut client = greeted(tcp, config)?;
+                    let mut client = greeted(tcp, &config)?;
                     for _ in 0..if flooding == "downstream" { FLOOD } else { 0 } {
                         client.change_key()?;
                     }

@@ -60,22 +60,20 @@ fn session<T: Send + 'static>(
     Ok((result, record))
 }
 
-/// That the record and the kernel's counters agree on who opened and sealed: so many sessions since `before`, each with
-/// a client and a server that speak these versions.
+/// That a session's record and what the kernel counted since `before` agree on who opened and sealed; its client and its
+/// server spoke these versions.
 fn ran(
     (scene, before): (&Scene, &Statistics),
-    records: &[Record],
+    record: &Record,
     mode: &str,
     versions: [Tls; 2],
 ) -> Result<Statistics> {
     let mut halves = [0, 0];
-    for record in records {
-        for (side, version) in SIDES.into_iter().zip(versions) {
-            let expected = kernel_tls::expected(mode, version);
-            ensure!(kernel_tls::told(record, side) == expected, "{side} is not {expected:?}: {record:#?}");
-            for (count, layer) in halves.iter_mut().zip(expected) {
-                *count += u64::from(layer == "kernel");
-            }
+    for (side, version) in SIDES.into_iter().zip(versions) {
+        let expected = kernel_tls::expected(mode, version);
+        ensure!(kernel_tls::told(record, side) == expected, "{side} is not {expected:?}: {record:#?}");
+        for (count, layer) in halves.iter_mut().zip(expected) {
+            *count += u64::from(layer == "kernel");
         }
     }
     let now = Statistics::read(&scene.lab.gateway)?;
