@@ -30,6 +30,8 @@ pub mod scripted;
 pub mod imap_server;
 /// A real Dovecot.
 pub mod dovecot;
+/// CPU time of a gateway.
+pub mod cost;
 /// Real mail clients, as processes in the client's namespace.
 pub mod real_client;
 /// `openssl s_client` at a keyboard.

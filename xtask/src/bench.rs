@@ -1,17 +1,38 @@
-//! CPU per gigabyte and per session, beside haproxy in the same run.
+//! CPU per gigabyte and per session, beside haproxy in the same run; record layers beside each other.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::tools;
+use crate::vm::{self, Release};
 
 /// Options.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// Runs of each gateway, in turns.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(clap::Subcommand)]
+enum Other {
+    /// The user's record layer, the kernel's, and splice, in a virtual machine.
+    Ktls(KtlsArgs),
+}
+
+/// Options.
+#[derive(clap::Args)]
+struct KtlsArgs {
+    /// Runs of each layer, in turns.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// On this machine's own kernel, which needs TLS that can change keys (Linux 6.14; `modprobe tls`).
+    #[arg(long)]
+    native: bool,
 }
 
 /// Build everything with optimization, and measure. Figures are reported, never judged.
@@ -19,11 +40,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !tools::is_root() {
         bail!("the measurement makes network namespaces and loads a BPF program: sudo cargo xtask bench");
     }
+    match &args.other {
+        None => gateways(args.runs),
+        Some(Other::Ktls(args)) => ktls(args),
+    }
+}
+
+fn gateways(runs: usize) -> Result<()> {
     tools::need_packages(&["iproute2", "util-linux", "haproxy"])?;
     tools::run(tools::cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     let release = tools::target_dir()?.join("release");
     // Client and server keep off the gateway's core.
     let mut bench = Command::new("taskset");
-    bench.args(["-c", "1"]).arg(release.join("lab-bench")).args(["--runs", &args.runs.to_string()]);
+    bench.args(["-c", "1"]).arg(release.join("lab-bench")).args(["--runs", &runs.to_string()]);
     tools::run(bench.env("POSTERN", release.join("postern")))
+}
+
+fn ktls(args: &KtlsArgs) -> Result<()> {
+    tools::need_packages(&["iproute2", "util-linux", "strace"])?;
+    tools::run(tools::cargo().args(["build", "--release", "-p", "postern-tests", "--bin", "lab-bench-ktls"]))?;
+    let program = tools::target_dir()?.join("release/lab-bench-ktls");
+    let (program, runs) = (program.display().to_string(), args.runs.to_string());
+    // Client and server keep off the gateway's core.
+    let words = ["-c", "1", &program, "--runs", &runs];
+    if args.native {
+        return tools::run(Command::new("taskset").args(words));
+    }
+    vm::run_program(&Release::Newest, "taskset".as_ref(), &words)
 }

@@ -11,9 +11,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
 use postern_tests::client::{self, Session};
+use postern_tests::cost::{self, Cost, spread, steer_packets};
 use postern_tests::imap_server::{PASSWORD, USER};
 use postern_tests::lab::{self, Family, Lab};
 use postern_tests::netns::{self, Namespace};
@@ -29,8 +30,6 @@ const BODY_OCTETS: usize = 8 * 1000 * 1000;
 const FLOWS: usize = 4;
 /// Where haproxy listens, on the gateway's own address.
 const HAPROXY_PORT: u16 = 1993;
-/// The kernel's clock ticks in /proc/stat (USER_HZ).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU time per gigabyte and per session.
 #[derive(Parser)]
@@ -44,33 +43,6 @@ struct Args {
     /// Runs of each gateway, in turns.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-}
-
-/// CPU seconds: of the process, and of its core.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    process: f64,
-    core: f64,
-}
-
-impl Cost {
-    fn now(pid: u32) -> Result<Self> {
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().context("schedstat")?.parse::<f64>()?;
-        }
-        let stat = fs::read_to_string("/proc/stat")?;
-        let line = stat.lines().find(|line| line.starts_with("cpu0 ")).context("cpu0")?;
-        let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
-        // user, nice, system, irq, softirq: all but idle, iowait and steal.
-        let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|&at: &usize| ticks.get(at)).sum();
-        Ok(Self { process: nanoseconds / 1e9, core: busy / TICKS_PER_SECOND })
-    }
-
-    fn since(self, before: Self, units: f64) -> Self {
-        Self { process: (self.process - before.process) / units, core: (self.core - before.core) / units }
-    }
 }
 
 /// One gateway's figures, a pair for each run.
@@ -108,17 +80,6 @@ fn main() -> Result<()> {
     report(&postern, &haproxy)?;
     drop(server);
     lab.finish()
-}
-
-/// Each interface's packets are received where its owner works.
-fn steer_packets(lab: &Lab) -> Result<()> {
-    for (namespace, mask) in [(&lab.gateway, "1"), (&lab.client, "2"), (&lab.server, "2")] {
-        let script =
-            format!("set -e; for q in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask} > $q; done");
-        let output = netns::run(namespace.command("sh").args(["-c", &script]), "", PATIENCE)?;
-        netns::success("receive packet steering", &output)?;
-    }
-    Ok(())
 }
 
 fn serve(lab: &Lab, identity: &Identity, dir: &Path) -> Result<Process> {
@@ -214,13 +175,10 @@ fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
 }
 
 fn report(postern: &Figures, haproxy: &Figures) -> Result<()> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
     let version = netns::run(Command::new("haproxy").arg("-v"), "", PATIENCE)?;
     let version = netns::success("haproxy -v", &version)?;
     println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption");
-    println!("kernel {}, {}", kernel.trim(), cpu.trim_start_matches([':', ' ', '\t']));
+    println!("{}", cost::machine()?);
     println!("{}", version.lines().next().unwrap_or_default());
     println!("{:<34}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
@@ -243,12 +201,4 @@ fn report(postern: &Figures, haproxy: &Figures) -> Result<()> {
         println!("{label:<34}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
     }
     Ok(())
-}
-
-/// Least, median, most.
-fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
 }

@@ -21,7 +21,7 @@ pub(super) struct Binary {
     directory: PathBuf,
 }
 
-/// Tests of one binary.
+/// Tests of one binary, or a program.
 pub(super) struct Job {
     pub(super) target: String,
     pub(super) tests: Vec<String>,
@@ -30,6 +30,15 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A program, which has no tests.
+    pub(super) fn program(program: &Path, args: &[&str]) -> Result<Self> {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
+        let words: Vec<String> = args.iter().map(|word| quoted(word)).collect();
+        let executable = quoted(&program.display().to_string());
+        let command = format!("{executable} {}", words.join(" "));
+        Ok(Self { target: name, tests: Vec::new(), command, directory: tools::root() })
+    }
+
     /// A line of the guest's list: name, directory and command.
     pub(super) fn line(&self) -> String {
         format!("{}\t{}\t{}\n", self.target, self.directory.display(), self.command)

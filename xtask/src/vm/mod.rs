@@ -3,6 +3,7 @@
 //! Programs and kernels are Debian's, fetched once into the cache (`~/.cache/postern/tools/vm`; remove a directory
 //! there to have its newest version fetched again).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -85,12 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Tests on these kernels, one after the other. A guest that dies counts as failed tests, and the next one boots.
 pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
-    ensure!(
-        tools::is_root(),
-        "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask vm"
-    );
-    ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
-    let programs = Programs::get()?;
+    let programs = programs()?;
     let binaries = jobs::build()?;
     let mut all = Counts::default();
     for release in kernels {
@@ -103,6 +99,22 @@ pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
         all += guest(&programs, &kernel, &jobs)?;
     }
     Ok(all)
+}
+
+fn programs() -> Result<Programs> {
+    ensure!(tools::is_root(), "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask ...");
+    ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
+    Programs::get()
+}
+
+/// One program as root on a kernel, with its output shown; anything but success is an error.
+pub(crate) fn run_program(release: &Release, program: &Path, args: &[&str]) -> Result<()> {
+    let programs = programs()?;
+    let kernel = programs.kernel(release)?;
+    kernel.answers(release)?;
+    let counts = guest(&programs, &kernel, &[Job::program(program, args)?])?;
+    ensure!(counts.failed == 0, "{} failed in the guest", program.display());
+    Ok(())
 }
 
 fn chosen(binaries: &[Binary], release: &Release, filter: Option<&str>) -> Result<Vec<Job>> {
@@ -133,9 +145,10 @@ fn guest(programs: &Programs, kernel: &Kernel, jobs: &[Job]) -> Result<Counts> {
     let initramfs = initramfs::build(programs, kernel, &settings, &lines)?;
     let start = Instant::now();
     let mut machine = Machine::boot(programs, kernel, accelerator, &initramfs)?;
-    let mut watch = Watch { jobs, counts: Counts::default(), start, job: start };
+    let mut watch = Watch { jobs, counts: Counts::default(), start, job: start, failed_programs: 0 };
     let outcome = watch.follow(&mut machine);
     let mut counts = watch.counts;
+    counts.failed += watch.failed_programs;
     let expected: u64 = jobs.iter().map(|job| job.tests.len() as u64).sum();
     let mut silent = expected.saturating_sub(counts.total());
     if let Err(error) = outcome {
@@ -160,6 +173,8 @@ struct Watch<'a> {
     start: Instant,
     /// When the present job began.
     job: Instant,
+    /// Jobs without tests, of which the exit code is the result.
+    failed_programs: u64,
 }
 
 impl Watch<'_> {
@@ -183,6 +198,10 @@ impl Watch<'_> {
         }
     }
 
+    fn tests(&self, target: &str) -> usize {
+        self.jobs.iter().find(|job| job.target == target).map_or(0, |job| job.tests.len())
+    }
+
     /// Whether this was the last line.
     fn read(&mut self, line: &str) -> bool {
         let Some(words) = line.strip_prefix("@@ ") else {
@@ -194,11 +213,13 @@ impl Watch<'_> {
             ["up", release] => println!("vm: {release} is up after {} s", self.start.elapsed().as_secs()),
             ["begin", target] => {
                 self.job = Instant::now();
-                let tests =
-                    self.jobs.iter().find(|job| job.target == *target).map_or(0, |job| job.tests.len());
-                println!("vm: {target}, {tests} tests");
+                match self.tests(target) {
+                    0 => println!("vm: {target}"),
+                    tests => println!("vm: {target}, {tests} tests"),
+                }
             }
             ["end", target, code] => {
+                self.failed_programs += u64::from(*code != "0" && self.tests(target) == 0);
                 println!("vm: {target} ended with {code} after {} s", self.job.elapsed().as_secs());
             }
             ["done"] => return true,
