@@ -19,6 +19,9 @@ const PACKAGES: [&str; 8] =
 pub(crate) struct Args {
     /// Run only the tests whose name contains this; no lint, no object check, no fuzzing.
     filter: Option<String>,
+    /// Run the kernel lab, too (`cargo xtask vm`): some twenty minutes where kernels are emulated.
+    #[arg(long, conflicts_with = "filter")]
+    lab: bool,
     /// Run the tests of kernel TLS alone, on this machine's own kernel, which must have it (`modprobe tls`).
     #[arg(long, conflicts_with = "filter")]
     native_ktls: bool,
@@ -82,6 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     note(&mut broken, "tests", tests(args.filter.as_deref(), &mut counts));
     if args.filter.is_none() {
         note(&mut broken, "fuzz", fuzz::short());
+    }
+    if args.lab {
         let lab = vm::lab(&vm::Release::ALL, None).map(|more| counts += more);
         note(&mut broken, "kernel lab", lab);
     }
