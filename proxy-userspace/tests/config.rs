@@ -206,7 +206,6 @@ fn an_unknown_key_suggests_the_one_that_was_meant() {
 
 #[test]
 fn what_comes_later_is_said_to_come_later() {
-    assert_message("[tls]\noffload = \"auto\"", &["tls.offload", "kernel TLS", "remove the line"]);
     assert_message(
         "[action]\nstarttls = \"strip\"",
         &["action.starttls = \"strip\"", "later release", "\"inspect\""],
