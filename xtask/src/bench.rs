@@ -58,7 +58,14 @@ fn gateways(runs: usize) -> Result<()> {
 
 fn ktls(args: &KtlsArgs) -> Result<()> {
     tools::need_packages(&["iproute2", "util-linux", "strace"])?;
-    tools::run(tools::cargo().args(["build", "--release", "-p", "postern-tests", "--bin", "lab-bench-ktls"]))?;
+    tools::run(tools::cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "postern-tests",
+        "--bin",
+        "lab-bench-ktls",
+    ]))?;
     let program = tools::target_dir()?.join("release/lab-bench-ktls");
     let (program, runs) = (program.display().to_string(), args.runs.to_string());
     // Client and server keep off the gateway's core.

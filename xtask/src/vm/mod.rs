@@ -102,7 +102,10 @@ pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
 }
 
 fn programs() -> Result<Programs> {
-    ensure!(tools::is_root(), "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask ...");
+    ensure!(
+        tools::is_root(),
+        "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask ..."
+    );
     ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
     Programs::get()
 }

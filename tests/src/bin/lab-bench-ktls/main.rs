@@ -186,7 +186,8 @@ impl Bench {
         figures.calls_per_megabyte = calls.total / megabytes;
         figures.calls = calls.names;
         let first = sessions.first_mut().context("no session")?;
-        let calls = self.traced(gateway.pid(), || (0..COUNTED_EXCHANGES).try_for_each(|_| first.exchange()))?;
+        let calls =
+            self.traced(gateway.pid(), || (0..COUNTED_EXCHANGES).try_for_each(|_| first.exchange()))?;
         figures.calls_per_exchange = calls.total / COUNTED_EXCHANGES as f64;
         gateway.end(sessions)
     }
@@ -320,7 +321,8 @@ impl Gateway {
     fn hear(&mut self, word: &str) -> Result<String> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        let rest = line.strip_prefix(word).with_context(|| format!("the gateway ended before it was {word}"))?;
+        let rest =
+            line.strip_prefix(word).with_context(|| format!("the gateway ended before it was {word}"))?;
         Ok(rest.to_owned())
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
     println!("{machine}");
     println!("median (least to most); \"of user\" is the median beside the user layer's, by the core's time");
     println!("digest: GMAC (AES-256) of every record's plaintext");
-    println!("process: the gateway's threads (schedstat). core: all that its core did, softirq and kernel threads too\n");
+    println!(
+        "process: the gateway's threads (schedstat). core: all that its core did, softirq and kernel threads too\n"
+    );
     table(all, "CPU s per GB", 1.0, |figures| &figures.per_gigabyte);
     table(all, "CPU µs per exchange", 1e6, |figures| &figures.per_exchange);
     table(all, "CPU µs, layer set up", 1e6, |figures| &figures.per_split);
@@ -61,7 +63,9 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
         let Figures { calls_per_megabyte: bodies, calls_per_exchange: exchanges, .. } = figures;
         println!("{:<24}{bodies:>10.1}{exchanges:>16.1}   {}", figures.name(), most.join(", "));
     }
-    println!("\nIn an emulated guest look at the ratios only; `cargo xtask bench ktls --native` measures a real machine.");
+    println!(
+        "\nIn an emulated guest look at the ratios only; `cargo xtask bench ktls --native` measures a real machine."
+    );
 }
 
 /// A row for each way that has such figures.
