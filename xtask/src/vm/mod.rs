@@ -99,7 +99,10 @@ pub(crate) fn lab(kernels: &[Release], filter: Option<&str>) -> Result<Counts> {
 }
 
 fn programs() -> Result<Programs> {
-    ensure!(tools::is_root(), "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask ...");
+    ensure!(
+        tools::is_root(),
+        "the kernel lab shares this machine's files with a guest: sudo -E cargo xtask ..."
+    );
     ensure!(std::env::consts::ARCH == "x86_64", "the kernel lab emulates x86-64 only");
     Programs::get()
 }
@@ -159,7 +162,12 @@ fn guest(programs: &Programs, kernel: &Kernel, jobs: &[Job]) -> Result<Counts> {
         println!("vm: {name}: {silent} without a result, counted as failed");
         counts.failed += silent;
     }
-    println!("vm: {name}: {counts} in {} s", start.elapsed().as_secs());
+    let seconds = start.elapsed().as_secs();
+    if counts.total() > 0 {
+        println!("vm: {name}: {counts} in {seconds} s");
+    } else {
+        println!("vm: {name} ended after {seconds} s");
+    }
     Ok(counts)
 }
 

@@ -12,7 +12,10 @@ use clap::{Args, ValueEnum};
 use postern::config::Offload;
 use postern::inspect::{FirstOctets, Inspect, Refusal};
 use postern::layer::offload::{Abilities, Terms};
-use postern::layer::{Batch, Ending, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, Transmit as _, split};
+use postern::layer::{
+    Batch, Ending, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, Transmit as _,
+    split,
+};
 use postern::relay::splice::Pipes;
 use postern::relay::{End, Meter, relay};
 use postern::words::Direction;
@@ -73,8 +76,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     wait("split")?;
     let local = LocalSet::new();
     let way = options.way;
-    let tasks: Vec<_> =
-        sessions.into_iter().map(|(down, up)| local.spawn_local(session(way, down, up, pipes.clone()))).collect();
+    let tasks: Vec<_> = sessions
+        .into_iter()
+        .map(|(down, up)| local.spawn_local(session(way, down, up, pipes.clone())))
+        .collect();
     let spliced = local.block_on(&runtime, async {
         let mut spliced = 0;
         for task in tasks {
@@ -129,7 +134,8 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
             relay(down, up, (FirstOctets::default(), FirstOctets::default()), None, &meter, IDLE).await
         }
         Way::Splice => {
-            relay(down, up, (FirstOctets::default(), FirstOctets::default()), Some(&pipes), &meter, IDLE).await
+            relay(down, up, (FirstOctets::default(), FirstOctets::default()), Some(&pipes), &meter, IDLE)
+                .await
         }
         Way::UserDigest | Way::KernelDigest => {
             relay(down, up, (Look(Digest::new()?), Look(Digest::new()?)), None, &meter, IDLE).await
@@ -137,7 +143,9 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
         Way::Tee => return teed(down, up).await,
     };
     match end {
-        End::Closed => Ok(meter.spliced(Direction::ClientToServer) + meter.spliced(Direction::ServerToClient)),
+        End::Closed => {
+            Ok(meter.spliced(Direction::ClientToServer) + meter.spliced(Direction::ServerToClient))
+        }
         end => bail!("a session ended as {end:?}"),
     }
 }

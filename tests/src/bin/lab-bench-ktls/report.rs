@@ -49,7 +49,9 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
     println!("{machine}");
     println!("median (least to most); \"of user\" is the median beside the user layer's, by the core's time");
     println!("digest: GMAC (AES-256) of every record's plaintext");
-    println!("process: the gateway's threads (schedstat). core: all that its core did, softirq and kernel threads too\n");
+    println!(
+        "process: the gateway's threads (schedstat). core: all that its core did, softirq and kernel threads too\n"
+    );
     table(all, "CPU s per GB", 1.0, |figures| &figures.per_gigabyte);
     table(all, "CPU µs per exchange", 1e6, |figures| &figures.per_exchange);
     table(all, "CPU µs, layer set up", 1e6, |figures| &figures.per_split);
@@ -61,17 +63,20 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
         let Figures { calls_per_megabyte: bodies, calls_per_exchange: exchanges, .. } = figures;
         println!("{:<24}{bodies:>10.1}{exchanges:>16.1}   {}", figures.name(), most.join(", "));
     }
-    println!("\nIn an emulated guest look at the ratios only; `cargo xtask bench ktls --native` measures a real machine.");
+    println!(
+        "\nIn an emulated guest look at the ratios only; `cargo xtask bench ktls --native` measures a real machine."
+    );
 }
 
 /// A row for each way that has such figures.
 fn table(all: &[Figures], title: &str, scale: f64, pick: fn(&Figures) -> &Vec<Cost>) {
     let median = |figures: &Figures, part: fn(&Cost) -> f64| spread(pick(figures).iter().map(part)).1;
+    let digits = if scale > 1.0 { 0 } else { 2 };
     println!("{title:<24}{:>24}{:>24}{:>10}", "process", "core", "of user");
     for figures in all.iter().filter(|figures| !pick(figures).is_empty()) {
         let column = |part: fn(&Cost) -> f64| {
             let (least, median, most) = spread(pick(figures).iter().map(|cost| part(cost) * scale));
-            format!("{median:.2} ({least:.2}–{most:.2})")
+            format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
         };
         let (process, core) = (column(|cost| cost.process), column(|cost| cost.core));
         let user = all.first().map_or(0.0, |user| median(user, |cost| cost.core));
