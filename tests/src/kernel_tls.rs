@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::client::Tls;
 use crate::netns::Namespace;
 use crate::record::Record;
 
@@ -31,12 +30,10 @@ pub fn changes_keys() -> bool {
 
 /// The layers of one side, receiving and transmitting, that a mode of `tls.offload` should give it.
 #[must_use]
-pub fn expected(mode: &str, version: Tls) -> [&'static str; 2] {
+pub fn expected(mode: &str) -> [&'static str; 2] {
     match mode {
-        "never" => ["user", "user"],
+        "auto" | "never" => ["user", "user"],
         _ if !exists() => ["user", "user"],
-        // A peer's KeyUpdate would end the kernel's reading for good.
-        "auto" if version == Tls::V13 && !changes_keys() => ["user", "kernel"],
         _ => ["kernel", "kernel"],
     }
 }

@@ -53,7 +53,7 @@ fn changed(scene: &Scene, since: &Statistics) -> Result<[u64; 2]> {
 /// How a session ends whose peer on `side` asked for a change of keys: well where the kernel can, with words elsewhere.
 fn ended(record: &Record, side: &str) -> Result<()> {
     for side in SIDES {
-        ensure!(told(record, side) == expected("auto", Tls::V13), "{record:#?}");
+        ensure!(told(record, side) == expected("always"), "{record:#?}");
     }
     if changes_keys() {
         ensure!(record.succeeded(), "{record:#?}");
@@ -75,7 +75,7 @@ fn send_changing(stream: &mut Server) -> Result<()> {
 
 #[test]
 fn a_server_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Result<()> {
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         let before = Statistics::read(&scene.lab.gateway)?;
         let (ended_well, record) = session(
             (scene, postern),
@@ -114,7 +114,7 @@ fn a_server_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Res
 
 #[test]
 fn a_client_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Result<()> {
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         let before = Statistics::read(&scene.lab.gateway)?;
         let (received, record) = session(
             (scene, postern),
@@ -151,7 +151,7 @@ fn a_client_changes_keys_in_the_middle_of_a_literal_and_nothing_is_lost() -> Res
 
 #[test]
 fn both_change_keys_at_once_in_the_middle_of_literals() -> Result<()> {
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         let before = Statistics::read(&scene.lab.gateway)?;
         let (ended_well, record) = session(
             (scene, postern),
@@ -234,7 +234,7 @@ fn a_client_that_asks_for_a_change_of_keys_gets_it_or_a_goodbye_with_a_reason() 
 
 /// A session with the lab's IMAP server in which `openssl s_client` is given this letter so many times.
 fn typed(letter: &str, times: usize, served: bool) -> Result<()> {
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         let server = scene.serve()?;
         let before = Statistics::read(&scene.lab.gateway)?;
         let mut openssl = OpenSsl::start(scene, &["-tls1_3", "-msg"])?;
@@ -275,7 +275,7 @@ fn only(postern: &Postern<'_>) -> Result<Record> {
 #[test]
 fn a_flood_of_key_updates_from_either_side_ends_the_session_and_is_recorded() -> Result<()> {
     const FLOOD: usize = 100;
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         for flooding in SIDES {
             let (_, record) = session(
                 (scene, postern),

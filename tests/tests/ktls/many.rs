@@ -47,7 +47,7 @@ fn descriptors(postern: &Postern<'_>) -> Result<Vec<String>> {
 
 #[test]
 fn two_thousand_sessions_leave_no_descriptor_and_nothing_in_the_kernels_tls() -> Result<()> {
-    under("auto", |scene, postern| {
+    under("always", |scene, postern| {
         let server = scene.serve()?;
         let config = scene.client()?;
         // What the first sessions make for good is there.

@@ -18,6 +18,7 @@ use postern_tests::cost::{self, Cost};
 use postern_tests::lab::{self, Family, Lab};
 use postern_tests::pki::{Authority, Wanted};
 use postern_tests::wait::{self, PATIENCE};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 
 /// Octets that go on only after a digest was taken.
@@ -52,7 +53,7 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Bodies of 8 MB that each of the four flows fetches in one run.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     bodies: usize,
     /// Lines there and back in one run.
     #[arg(long, default_value_t = 2000)]
@@ -94,6 +95,10 @@ fn main() -> Result<()> {
         return relay::run(options);
     }
     lab::need_root()?;
+    // Client and server keep off the gateway's core.
+    let mut cores = CpuSet::new();
+    cores.set(1);
+    sched_setaffinity(None, &cores)?;
     let bench = Bench::new()?;
     let mut figures: Vec<Figures> = Way::value_variants().iter().map(|way| Figures::of(*way)).collect();
     for run in 1..=args.runs {

@@ -71,11 +71,12 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
 /// A row for each way that has such figures.
 fn table(all: &[Figures], title: &str, scale: f64, pick: fn(&Figures) -> &Vec<Cost>) {
     let median = |figures: &Figures, part: fn(&Cost) -> f64| spread(pick(figures).iter().map(part)).1;
+    let digits = if scale > 1.0 { 0 } else { 2 };
     println!("{title:<24}{:>24}{:>24}{:>10}", "process", "core", "of user");
     for figures in all.iter().filter(|figures| !pick(figures).is_empty()) {
         let column = |part: fn(&Cost) -> f64| {
             let (least, median, most) = spread(pick(figures).iter().map(|cost| part(cost) * scale));
-            format!("{median:.2} ({least:.2}–{most:.2})")
+            format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
         };
         let (process, core) = (column(|cost| cost.process), column(|cost| cost.core));
         let user = all.first().map_or(0.0, |user| median(user, |cost| cost.core));
