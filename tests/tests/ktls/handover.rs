@@ -128,7 +128,7 @@ fn a_servers_first_octets_are_not_lost_however_they_follow_its_handshake() -> Re
                 )
                 .with_context(|| format!("{tls:?}, {split:?} of the greeting behind {behind:?}"))?;
                 ensure!(record.succeeded(), "{record:#?}");
-                seen = ran((scene, &seen), &record, "always", [tls, tls])?;
+                seen = ran((scene, &seen), &record, "always")?;
             }
         }
         Ok(())
@@ -162,7 +162,7 @@ fn a_clients_first_octets_are_not_lost_however_they_follow_its_finished() -> Res
                 .with_context(|| format!("{tls:?}, {split:?} of the command behind Finished"))?;
                 ensure!(record.succeeded(), "{record:#?}");
                 assert_eq!(resumed, visit > 0, "{tls:?}, visit {visit}");
-                seen = ran((scene, &seen), &record, "always", [tls, tls])?;
+                seen = ran((scene, &seen), &record, "always")?;
             }
         }
         Ok(())
