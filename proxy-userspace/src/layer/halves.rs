@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
 use rustls::{ExtractedSecrets, ProtocolVersion};
 use tokio::net::TcpStream;
 
@@ -131,10 +132,13 @@ fn half(
     Ok(if taken { Key::Kernel(info) } else { Key::Back(info) })
 }
 
-/// Whether the kernel did it; its refusal is a fault under `always` only.
+/// Whether the kernel did it; its refusal is a fault under `always` only, unless the peer is gone.
 fn take(terms: &Terms, asked: std::io::Result<()>) -> Result<bool, LayerFault> {
     match asked {
         Ok(()) => Ok(true),
+        // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
+        // net/tls/tls_main.c): it lacks nothing, and what was said is to be heard.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => Ok(false),
         Err(error) if terms.mode == Offload::Always => {
             Err(LayerFault::NotOffloaded { why: format!("the kernel says: {error}") })
         }
