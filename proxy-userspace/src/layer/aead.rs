@@ -3,10 +3,7 @@
 //! rustls' own AES-GCM encrypter cannot start above sequence number 0 and copies every record; these work in place
 //! and start anywhere. RFC 8446 sections 5.2 and 5.3; RFC 5246 section 6.2.3.3, RFC 5288, RFC 7905.
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
-use ktls::CryptoInfo;
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::{LayerFault, PLAINTEXT_BYTES_MAX};
@@ -134,40 +131,7 @@ impl Cipher {
             _ => return Err(LayerFault::UnknownCipher),
         };
         let iv = iv.as_ref().try_into().map_err(|_| LayerFault::UnknownCipher)?;
-        Self::of(version, algorithm, key.as_ref(), iv, explicit, sequence, records_max)
-    }
-
-    /// From what the kernel did not take.
-    fn back_from(version: ProtocolVersion, info: &CryptoInfo) -> Result<Self, LayerFault> {
-        let joined = |salt: &[u8], iv: &[u8]| [salt, iv].concat().try_into().unwrap_or_default();
-        let sequence = |octets| u64::from_be_bytes(octets);
-        match info {
-            CryptoInfo::AesGcm128(info) => {
-                let (iv, sequence) = (joined(&info.salt, &info.iv), sequence(info.rec_seq));
-                Self::of(version, &AES_128_GCM, &info.key, iv, true, sequence, AES_GCM_RECORDS_MAX)
-            }
-            CryptoInfo::AesGcm256(info) => {
-                let (iv, sequence) = (joined(&info.salt, &info.iv), sequence(info.rec_seq));
-                Self::of(version, &AES_256_GCM, &info.key, iv, true, sequence, AES_GCM_RECORDS_MAX)
-            }
-            CryptoInfo::Chacha20Poly1305(info) => {
-                let sequence = sequence(info.rec_seq);
-                Self::of(version, &CHACHA20_POLY1305, &info.key, info.iv, false, sequence, u64::MAX)
-            }
-            _ => Err(LayerFault::UnknownCipher),
-        }
-    }
-
-    fn of(
-        version: ProtocolVersion,
-        algorithm: &'static Algorithm,
-        key: &[u8],
-        iv: [u8; 12],
-        explicit: bool,
-        sequence: u64,
-        records_max: u64,
-    ) -> Result<Self, LayerFault> {
-        let key = UnboundKey::new(algorithm, key).map_err(|_| LayerFault::UnknownCipher)?;
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| LayerFault::UnknownCipher)?;
         let shape = match (version, explicit) {
             (ProtocolVersion::TLSv1_3, _) => Shape::Tls13,
             (ProtocolVersion::TLSv1_2, true) => Shape::Tls12Explicit,
@@ -228,21 +192,9 @@ impl Sealer {
         secrets: (u64, ConnectionTrafficSecrets),
         records_max: Option<u64>,
     ) -> Result<Self, LayerFault> {
-        Cipher::new(version, secrets).map(|cipher| Self::bounded(cipher, records_max))
-    }
-
-    /// The same, from what the kernel did not take.
-    pub(super) fn back_from(
-        version: ProtocolVersion,
-        info: &CryptoInfo,
-        records_max: Option<u64>,
-    ) -> Result<Self, LayerFault> {
-        Cipher::back_from(version, info).map(|cipher| Self::bounded(cipher, records_max))
-    }
-
-    fn bounded(mut cipher: Cipher, records_max: Option<u64>) -> Self {
+        let mut cipher = Cipher::new(version, secrets)?;
         cipher.records_max = records_max.map_or(cipher.records_max, |max| max.min(cipher.records_max));
-        Self(cipher)
+        Ok(Self(cipher))
     }
 
     /// Records that this key may still seal.
@@ -340,11 +292,6 @@ impl Opener {
         secrets: (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, LayerFault> {
         Cipher::new(version, secrets).map(Self)
-    }
-
-    /// The same, from what the kernel did not take.
-    pub(super) fn back_from(version: ProtocolVersion, info: &CryptoInfo) -> Result<Self, LayerFault> {
-        Cipher::back_from(version, info).map(Self)
     }
 
     /// Whether a record with this header may come: its length bounds what is read.

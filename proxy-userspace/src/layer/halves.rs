@@ -1,4 +1,4 @@
-//! Halves of either layer: each half of a side is the kernel's or ours, whatever the other is.
+//! Halves of either layer, and the hand-over: after a handshake a side's records are the kernel's or ours.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 use super::aead::{Opener, Sealer};
 use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{Terms, crypto_info};
-use super::shared::{Secrets, Shared};
+use super::shared::Shared;
 use super::user::{UserReceive, UserTransmit};
 use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
-use crate::config::Offload;
 use crate::sys::{self, Half};
 
 /// A receiving half.
@@ -34,10 +33,8 @@ pub enum Outgoing {
 
 /// Both halves of a side whose handshake is finished.
 ///
-/// A kernel that refuses a half loses nothing: the half stays ours, except under `offload = "always"`.
-///
 /// # Errors
-/// A cipher or version that was never offered; under `always`, the kernel's refusal (see [`Terms::admit`]).
+/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`Terms::admit`]).
 pub fn split(
     socket: TcpStream,
     secrets: ExtractedSecrets,
@@ -46,44 +43,51 @@ pub fn split(
     terms: &Terms,
 ) -> Result<(Incoming, Outgoing), LayerFault> {
     let shared = Rc::new(Shared::new(kernel));
-    let plan = terms.plan(shared.version, shared.suite);
-    let has_ulp = (plan.receive || plan.transmit) && take(terms, sys::set_tls_ulp(&socket))?;
-    let receive = half(&socket, &shared, Half::Receive, secrets.rx, plan.receive && has_ulp, terms)?;
-    let transmit = half(&socket, &shared, Half::Transmit, secrets.tx, plan.transmit && has_ulp, terms)?;
-    if matches!(receive, Key::Kernel(_))
-        && shared.version == ProtocolVersion::TLSv1_3
-        && terms.expects_no_pad()
-    {
+    if terms.offloads(shared.version, shared.suite) && takes_tls(&socket)? {
+        return in_kernel(socket, secrets, shared, pool, terms);
+    }
+    let opener = Opener::new(shared.version, secrets.rx)?;
+    let sealer = Sealer::new(shared.version, secrets.tx, terms.records_max)?;
+    let (read, write) = socket.into_split();
+    let incoming = UserReceive::new(read, opener, Rc::clone(&shared), pool.clone());
+    let outgoing = UserTransmit::new(write, sealer, shared, terms.records_max);
+    Ok((Incoming::User(incoming), Outgoing::User(outgoing)))
+}
+
+fn in_kernel(
+    socket: TcpStream,
+    secrets: ExtractedSecrets,
+    shared: Rc<Shared>,
+    pool: &Pool,
+    terms: &Terms,
+) -> Result<(Incoming, Outgoing), LayerFault> {
+    let receive = crypto_info(shared.suite, Half::Receive, secrets.rx)?;
+    let transmit = crypto_info(shared.suite, Half::Transmit, secrets.tx)?;
+    sys::set_tls_key(&socket, Half::Receive, &receive).map_err(|error| refused(&error))?;
+    sys::set_tls_key(&socket, Half::Transmit, &transmit).map_err(|error| refused(&error))?;
+    if shared.version == ProtocolVersion::TLSv1_3 && terms.expects_no_pad() {
         // Only slower without.
         let _slower = sys::expect_no_pad(&socket);
     }
     let (read, write) = socket.into_split();
-    let max = terms.records_max;
-    let incoming = match receive {
-        Key::Kernel(_) => Incoming::Kernel(KernelReceive::new(read, Rc::clone(&shared), pool.clone())),
-        Key::Back(info) => {
-            let opener = Opener::back_from(shared.version, &info)?;
-            Incoming::User(UserReceive::new(read, opener, Rc::clone(&shared), pool.clone()))
-        }
-        Key::Ours(secrets) => {
-            let opener = Opener::new(shared.version, secrets)?;
-            Incoming::User(UserReceive::new(read, opener, Rc::clone(&shared), pool.clone()))
-        }
-    };
-    let outgoing = match transmit {
-        Key::Kernel(info) => {
-            Outgoing::Kernel(KernelTransmit::new(write, shared, &info, terms.abilities.rekey, max))
-        }
-        Key::Back(info) => {
-            let sealer = Sealer::back_from(shared.version, &info, max)?;
-            Outgoing::User(UserTransmit::new(write, sealer, shared, max))
-        }
-        Key::Ours(secrets) => {
-            let sealer = Sealer::new(shared.version, secrets, max)?;
-            Outgoing::User(UserTransmit::new(write, sealer, shared, max))
-        }
-    };
-    Ok((incoming, outgoing))
+    let incoming = KernelReceive::new(read, Rc::clone(&shared), pool.clone());
+    let outgoing = KernelTransmit::new(write, shared, &transmit, terms.abilities.rekey, terms.records_max);
+    Ok((Incoming::Kernel(incoming), Outgoing::Kernel(outgoing)))
+}
+
+/// Whether the kernel's TLS takes the socket.
+fn takes_tls(socket: &TcpStream) -> Result<bool, LayerFault> {
+    match sys::set_tls_ulp(socket) {
+        Ok(()) => Ok(true),
+        // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
+        // net/tls/tls_main.c): it lacks nothing, and what was said is to be heard.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => Ok(false),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn refused(error: &std::io::Error) -> LayerFault {
+    LayerFault::NotOffloaded { why: format!("the kernel says: {error}") }
 }
 
 impl Incoming {
@@ -104,47 +108,6 @@ impl Outgoing {
         match self {
             Self::User(_) => "user",
             Self::Kernel(_) => "kernel",
-        }
-    }
-}
-
-/// Who has a half's key.
-enum Key {
-    Kernel(ktls::CryptoInfo),
-    /// The kernel was asked and refused.
-    Back(ktls::CryptoInfo),
-    Ours(Secrets),
-}
-
-fn half(
-    socket: &TcpStream,
-    shared: &Shared,
-    half: Half,
-    secrets: Secrets,
-    wanted: bool,
-    terms: &Terms,
-) -> Result<Key, LayerFault> {
-    if !wanted {
-        return Ok(Key::Ours(secrets));
-    }
-    let info = crypto_info(shared.suite, half, secrets)?;
-    let taken = take(terms, sys::set_tls_key(socket, half, &info))?;
-    Ok(if taken { Key::Kernel(info) } else { Key::Back(info) })
-}
-
-/// Whether the kernel did it; its refusal is a fault under `always` only, unless the peer is gone.
-fn take(terms: &Terms, asked: std::io::Result<()>) -> Result<bool, LayerFault> {
-    match asked {
-        Ok(()) => Ok(true),
-        // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
-        // net/tls/tls_main.c): it lacks nothing, and what was said is to be heard.
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => Ok(false),
-        Err(error) if terms.mode == Offload::Always => {
-            Err(LayerFault::NotOffloaded { why: format!("the kernel says: {error}") })
-        }
-        Err(error) => {
-            tracing::debug!(%error, "the kernel refused a half; it stays in this process");
-            Ok(false)
         }
     }
 }

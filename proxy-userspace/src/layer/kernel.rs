@@ -61,23 +61,27 @@ impl KernelReceive {
             if self.wait.is_some() {
                 ready!(self.poll_wait(cx)).map_err(system("poll"))?;
             }
-            let mut buffer = self.pool.take();
-            let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
             let socket = self.socket();
-            let mut read = |interest| socket.try_io(interest, || sys::receive_records(socket, room));
+            // A buffer is taken when something is there: an idle session holds none.
+            let read = |interest| {
+                socket.try_io(interest, || {
+                    let mut buffer = self.pool.take();
+                    let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
+                    Ok((sys::receive_records(socket, room)?, buffer))
+                })
+            };
             // One interest at a time: of two together tokio says never.
             let read = match read(Interest::READABLE) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
                 read => read,
             };
             match read {
-                Ok((0, None)) => return Poll::Ready(Ok((0, None))),
-                Ok(read) => {
+                Ok(((0, None), _)) => return Poll::Ready(Ok((0, None))),
+                Ok((read, buffer)) => {
                     self.batch.buffer = Some(buffer);
                     return Poll::Ready(Ok(read));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    drop(buffer);
                     ready!(self.poll_wait(cx)).map_err(system("poll"))?;
                 }
                 Err(error) => return Poll::Ready(Err(refused(error))),

@@ -2,8 +2,8 @@
 //!
 //! A record layer receives whole records into pooled buffers, opens them where they stand, lends the plaintext, and
 //! seals it again in the same place for the other side. `Receive` and `Transmit` are what every implementation
-//! offers; `user` works in this process, and a kernel implementation will stand beside it. Both leave the rotation of
-//! secrets and the client's tickets to rustls' kernel connection.
+//! offers: `user` works in this process, `kernel` has kernel TLS do it. Both leave the rotation of secrets and the
+//! client's tickets to rustls' kernel connection.
 
 /// Pooled buffers: held only while octets are in them.
 mod buffer;
@@ -17,9 +17,9 @@ mod shared;
 mod user;
 /// The record layer in the kernel.
 mod kernel;
-/// What the kernel can do, and which halves it is given.
+/// What the kernel can do, and whether it is given a side's records.
 pub mod offload;
-/// Halves of either layer.
+/// Halves of either layer, and the hand-over.
 mod halves;
 /// A finished handshake for tests and fuzz targets.
 #[cfg(any(test, fuzzing))]

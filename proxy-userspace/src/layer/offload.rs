@@ -1,4 +1,4 @@
-//! What this kernel's TLS can do, asked once at the start, and which halves of a connection it is given.
+//! What this kernel's TLS can do, asked once at the start, and whether it is given a side's records.
 
 use std::fmt;
 use std::io;
@@ -253,7 +253,7 @@ fn violations(statistics: &str) -> u64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Which halves of a connection the kernel is given, and what else the layers must know.
+/// Whether the kernel is given a side's halves, and what else the layers must know.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// Whether the kernel may be told that peers do not pad.
@@ -264,13 +264,6 @@ pub struct Terms {
     pub abilities: Abilities,
     /// Lowers the suite's bound on records under one sending key; `None` keeps it.
     pub records_max: Option<u64>,
-}
-
-/// Halves for the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) receive: bool,
-    pub(super) transmit: bool,
 }
 
 impl Terms {
@@ -284,21 +277,19 @@ impl Terms {
     /// [`LayerFault::NotOffloaded`], with what the kernel lacks.
     pub fn admit(&self, side: &KernelSide) -> Result<(), LayerFault> {
         let (version, suite) = (side.version(), side.suite());
-        let plan = self.plan(version, suite);
-        if self.mode != Offload::Always || (plan.receive && plan.transmit) {
+        if self.mode != Offload::Always || self.offloads(version, suite) {
             return Ok(());
         }
         let lacking = || format!("its TLS has no {version:?} with {:?}", suite.suite());
         Err(LayerFault::NotOffloaded { why: self.abilities.absent.clone().unwrap_or_else(lacking) })
     }
 
-    /// The halves that the kernel is given. On kernels that cannot change keys (before Linux 6.14) a connection ends
-    /// with words where it must: at a peer's KeyUpdate, or after 2^24 records.
-    pub(super) fn plan(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> Plan {
-        // Whether a half pays was measured under emulation only, and there it does not (ARCHITECTURE.md): until a real
+    /// Whether the kernel is given both halves of such a side. On kernels that cannot change keys (before Linux 6.14)
+    /// the connection ends where it must: at a peer's KeyUpdate, or after 2^24 records.
+    pub(super) fn offloads(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> bool {
+        // Whether it pays was measured under emulation only, and there it does not (ARCHITECTURE.md): until a real
         // machine says otherwise, `auto` keeps records here.
-        let able = self.mode == Offload::Always && self.abilities.can(version, suite);
-        Plan { receive: able, transmit: able }
+        self.mode == Offload::Always && self.abilities.can(version, suite)
     }
 }
 
