@@ -108,33 +108,30 @@ impl Steering {
             repair.put_back.push(format!("device {DEVICE}"));
         }
         self.device.raise()?;
-        let changes = self.route()?;
+        let changes = self.route(self.intake != Intake::Pass)?;
         repair.put_back.extend(changes.added);
         repair.removed = changes.removed;
         Ok(repair)
     }
 
-    fn route(&self) -> Result<Changes, RoutingError> {
+    fn route(&self, ports: bool) -> Result<Changes, RoutingError> {
         let device = Some(self.device.index());
-        let ports = self.intake != Intake::Pass;
         routing::reconcile(&Wanted { settings: &self.settings, device, ports })
     }
 
     /// What becomes of new connections; those that exist go on.
     ///
     /// # Errors
-    /// The kernel's refusal.
+    /// The kernel's refusal. [`Self::intake`] still says what the programs do, and the next look routes accordingly.
     pub fn set_intake(&mut self, intake: Intake) -> Result<(), SteeringError> {
-        let before = std::mem::replace(&mut self.intake, intake);
+        // Connections that exist are led here by their marks or by the ports: marks come first and go last.
+        if intake != Intake::Pass && self.intake == Intake::Pass {
+            self.route(true)?;
+        }
+        self.program.set_intake(intake)?;
+        self.intake = intake;
         if intake == Intake::Pass {
-            // First the marks, then the ports: connections that exist must always be led here by one of them.
-            self.program.set_intake(intake)?;
-            self.route()?;
-        } else {
-            if before == Intake::Pass {
-                self.route()?;
-            }
-            self.program.set_intake(intake)?;
+            self.route(false)?;
         }
         Ok(())
     }
@@ -157,7 +154,7 @@ impl Steering {
     pub fn release(self) -> Result<(), SteeringError> {
         let Self { settings, device, program, .. } = self;
         let routing = match settings.on_exit {
-            // Rules last in the kernel's own order: the route goes with the device, and the blackhole is behind it.
+            // The route goes with the device, and the blackhole behind it takes its packets.
             OnExit::Closed => {
                 drop(device);
                 routing::reconcile(&Wanted { settings: &settings, device: None, ports: true }).map(drop)
