@@ -59,7 +59,7 @@ const GUEST_TESTS: &[GuestTests] = &[
     row("on_exit", &["nothing_is_cleared", "without_room"], "", &Release::ALL),
     row("offload", &[], "", &Release::ALL),
     row("postern", &["layer::tests"], "POSTERN_LAB_LAYER=kernel", &WITH_TLS),
-    row("ktls", &[], "", &[Release::Newest]),
+    row("ktls", &[], "", &WITH_TLS),
 ];
 
 /// Options.
