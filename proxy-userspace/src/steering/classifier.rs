@@ -14,7 +14,7 @@ use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM};
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
-use super::program::{ProgramError, Step, at};
+use super::program::{ProgramError, Step, at, judged};
 use crate::config::InterfaceName;
 use crate::words::Side;
 
@@ -110,7 +110,8 @@ impl Classifier {
     /// Let the kernel judge both programs.
     pub(super) fn load(bpf: &mut Ebpf) -> Result<(), ProgramError> {
         for side in [Side::Downstream, Side::Upstream] {
-            program(bpf, side)?.load().map_err(at(Step::LoadProgram))?;
+            let program = program(bpf, side)?;
+            judged(|| program.load())?;
         }
         Ok(())
     }

@@ -18,6 +18,10 @@ use super::classifier::{Classifier, Hook, Place};
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
 
+/// How often the kernel is asked for its judgement of a program: a burst of signals, from children that end, has been
+/// seen to outlast the five times of libbpf. Each takes some ten milliseconds.
+const LOAD_ATTEMPTS_MAX: u32 = 100;
+
 /// The network namespace of this thread, which is the daemon's own.
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
@@ -67,7 +71,7 @@ impl Program {
         let counters = take(&mut bpf, COUNTERS_MAP)?;
         let classes = take(&mut bpf, CLASSES_MAP)?;
         let steer = steer(&mut bpf)?;
-        steer.load().map_err(at(Step::LoadProgram))?;
+        judged(|| steer.load())?;
         let id = steer.info().ok().map(|info| info.id());
         Classifier::load(&mut bpf)?;
         let classifier = Classifier::new(hook);
@@ -345,6 +349,24 @@ pub enum ProgramError {
     Namespace(io::Error),
 }
 
+/// Let the kernel judge a program. A signal that is pending in this thread breaks the verifier off with EAGAIN
+/// (`do_check` in kernel/bpf/verifier.c), which says nothing of the program.
+pub(super) fn judged(
+    mut load: impl FnMut() -> Result<(), programs::ProgramError>,
+) -> Result<(), ProgramError> {
+    let mut attempts = 1;
+    loop {
+        match load().map_err(EbpfError::from) {
+            Err(error)
+                if attempts < LOAD_ATTEMPTS_MAX && os_error(&error) == Some(Errno::AGAIN.raw_os_error()) =>
+            {
+                attempts += 1;
+            }
+            judgement => return judgement.map_err(at(Step::LoadProgram)),
+        }
+    }
+}
+
 /// Sort what aya reports by what an operator can do about it.
 pub(super) fn at<E: Into<EbpfError>>(step: Step) -> impl FnOnce(E) -> ProgramError {
     move |error| {
@@ -372,4 +394,37 @@ fn os_error(error: &EbpfError) -> Option<i32> {
     }
     std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
         .find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    /// How often a program is loaded that meets these errors, and what comes of it.
+    fn loads(errors: &[Errno]) -> (usize, Result<(), ProgramError>) {
+        let mut loads = 0;
+        let outcome = judged(|| {
+            let error = errors.get(loads).copied();
+            loads += 1;
+            let syscall = |error| SyscallError { call: "bpf_prog_load", io_error: io::Error::from(error) };
+            error.map_or(Ok(()), |error| Err(syscall(error).into()))
+        });
+        (loads, outcome)
+    }
+
+    #[test]
+    fn a_signal_during_the_judgement_is_none() {
+        assert!(matches!(loads(&[Errno::AGAIN; 99]), (100, Ok(()))));
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_signals_are_not_endured_for_ever() {
+        assert!(matches!(loads(&[Errno::PERM]), (1, Err(ProgramError::NotPermitted { .. }))));
+        let (loads, outcome) = loads(&[Errno::AGAIN; 200]);
+        assert_eq!(loads, 100);
+        let said = outcome.unwrap_err().to_string();
+        assert!(said.starts_with("cannot load the steering program (BPF_PROG_LOAD)"), "{said}");
+    }
 }
