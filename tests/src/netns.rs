@@ -2,6 +2,7 @@
 //! its sockets inside and uses them from its own thread.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -122,21 +123,18 @@ impl Namespace {
         self.enter(|| crate::client::connect(to)).with_context(|| format!("from {}", self.name))
     }
 
-    /// Listen inside; an IPv6 listener takes IPv6 only.
+    /// Listen inside; an IPv6 listener takes IPv6 only. A listener that this test has closed may still be held by a
+    /// child of another test that is between fork and exec: that one is waited for.
     ///
     /// # Errors
     /// When the address is taken or absent.
     pub fn listen(&self, at: SocketAddr) -> Result<TcpListener> {
-        self.enter(|| {
-            let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-            if at.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.set_reuse_address(true)?;
-            socket.bind(&at.into()).with_context(|| format!("cannot listen on {at} in {}", self.name))?;
-            socket.listen(1024)?;
-            Ok(socket.into())
-        })
+        let listens = || match self.enter(|| Ok(listener(at))) {
+            Ok(Err(error)) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            other => other?.map(Some).map_err(anyhow::Error::from),
+        };
+        wait::until("whoever listens there to end", PATIENCE, listens)
+            .with_context(|| format!("cannot listen on {at} in {}", self.name))
     }
 
     /// How packets to an address leave: interface, own address, and the Ethernet addresses of both ends.
@@ -329,6 +327,17 @@ fn ip(args: &[&str]) -> Result<String> {
     let output = Command::new("ip").args(args).stdin(Stdio::null()).output();
     let output = output.context("cannot start ip; install the Debian package iproute2")?;
     success(&format!("ip {}", args.join(" ")), &output)
+}
+
+fn listener(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
 }
 
 /// What a finished command printed, or an error that shows all of it.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
 
@@ -88,6 +89,22 @@ pub(crate) fn require_root() {
     );
 }
 
+/// Held for reading from fork to exec, for writing by [`close`]: in between, a child of another test holds every socket
+/// of this process, and what is closed here still listens.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Returns after the child's exec.
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _until_exec = FORKS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    command.spawn()
+}
+
+/// On return nobody listens any more.
+pub(crate) fn close(listener: Socket) {
+    let _no_child_holds_it = FORKS.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    drop(listener);
+}
+
 /// A network namespace that lives as long as a process whose standard input we hold: nothing stays behind, even if
 /// the test is killed.
 pub(crate) struct Namespace {
@@ -96,12 +113,12 @@ pub(crate) struct Namespace {
 
 impl Namespace {
     fn new() -> Self {
-        let mut holder = Command::new("unshare")
+        let mut command = Command::new("unshare");
+        command
             .args(["--net", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare (package util-linux) starts");
+            .stdout(Stdio::piped());
+        let mut holder = spawn(&mut command).expect("unshare (package util-linux) starts");
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "unshare --net made no namespace");
@@ -131,8 +148,10 @@ impl Namespace {
     }
 
     fn output(&self, args: &[&str]) -> String {
-        let output =
-            self.run(|| Command::new("ip").args(args).output().expect("ip (package iproute2) starts"));
+        let mut command = Command::new("ip");
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ended = self.run(|| spawn(&mut command).and_then(Child::wait_with_output));
+        let output = ended.expect("ip (package iproute2) starts");
         assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }

@@ -17,7 +17,9 @@ use postern::steering::program::{Program, ProgramError};
 use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
 
-use lab::{CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, assert_talks, port, require_root, waiting};
+use lab::{
+    CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, assert_talks, close, port, require_root, waiting,
+};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PORTS: [u16; 2] = [143, 993];
@@ -159,9 +161,9 @@ fn a_closed_listener_gives_way_to_the_next_slot_and_the_last_one_to_nobody() {
     program.add_listener(0, Family::V4, 5, &second).unwrap();
     assert_talks(&mut lab.client.connect(SERVER[0], 993).unwrap(), &first);
     assert_eq!(waiting(&second), 0);
-    drop(first);
+    close(first);
     assert_talks(&mut lab.client.connect(SERVER[0], 993).unwrap(), &second);
-    drop(second);
+    close(second);
     assert!(lab.client.is_refused(SERVER[0], 993));
     assert_counted(&program, &[(Exit::Steered4, 2), (Exit::NoListener, 1)]);
 }
@@ -186,7 +188,7 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
     // All on one side happens by chance once in 2^63.
     assert!(to_first > 0 && to_second > 0, "not spread: {to_first} and {to_second}");
 
-    drop(first);
+    close(first);
     assert_eq!(connect(), CONNECTIONS);
     assert_eq!(waiting(&second), CONNECTIONS);
     assert_counted(&program, &[(Exit::Steered4, 2 * CONNECTIONS as u64)]);
