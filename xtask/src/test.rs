@@ -17,11 +17,11 @@ const PACKAGES: [&str; 8] =
 /// Options.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only the tests whose name contains this; no lint, no object check, no fuzzing.
+    /// Run only the tests whose name contains this; no lint, no object check, no fuzzing, no kernel lab.
     filter: Option<String>,
-    /// Run the kernel lab, too (`cargo xtask vm`): some twenty minutes where kernels are emulated.
-    #[arg(long, conflicts_with = "filter")]
-    lab: bool,
+    /// Leave out the kernel lab (`cargo xtask vm`): some twenty minutes where kernels are emulated.
+    #[arg(long)]
+    no_lab: bool,
     /// Run the tests of kernel TLS alone, on this machine's own kernel, which must have it (`modprobe tls`).
     #[arg(long, conflicts_with = "filter")]
     native_ktls: bool,
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.filter.is_none() {
         note(&mut broken, "fuzz", fuzz::short());
     }
-    if args.lab {
+    if args.filter.is_none() && !args.no_lab {
         let lab = vm::lab(&vm::Release::ALL, None).map(|more| counts += more);
         note(&mut broken, "kernel lab", lab);
     }
