@@ -1,6 +1,8 @@
 //! `postern check` against the real nft, each test in a network namespace of its own. Needs root and nftables.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
 
+mod namespace;
+
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -9,7 +11,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::thread::UnshareFlags;
 use socket2::{Domain, Socket, Type};
 
 /// The rules that both sides of a session need, in each family and hook, refused.
@@ -39,24 +40,15 @@ table ip6 raw {
 
 /// Runs a test in a fresh namespace that has a configuration for `lan0`, `lan1`, `uplink` and `wan0`.
 fn in_namespace(source: &'static str, test: impl FnOnce(&str) + Send + 'static) {
-    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
     let thread = thread::spawn(move || {
-        enter_new_namespace();
+        namespace::enter_new();
+        run("ip link set lo up");
         let directory = tempfile::tempdir().expect("directory");
         test(&configured(directory.path(), source));
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe because of CLONE_FILES; CLONE_NEWNET alone changes only this thread"
-)]
-fn enter_new_namespace() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a new network namespace");
-    run("ip link set lo up");
 }
 
 fn configured(directory: &Path, source: &str) -> String {
@@ -235,7 +227,8 @@ fn host(interface: &str, network: u8) -> mpsc::Sender<Job> {
     let (jobs, received) = mpsc::channel::<Job>();
     let (namespace, entered) = mpsc::channel();
     thread::spawn(move || {
-        enter_new_namespace();
+        namespace::enter_new();
+        run("ip link set lo up");
         let thread = rustix::thread::gettid().as_raw_nonzero();
         namespace.send(format!("/proc/{}/task/{thread}/ns/net", std::process::id())).unwrap();
         received.iter().for_each(|job| job());

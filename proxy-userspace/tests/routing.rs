@@ -1,6 +1,9 @@
 //! Routing, sysctls and egress against the real kernel, each test in a network namespace of its own. Needs root.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
 
+mod forks;
+mod namespace;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -11,13 +14,11 @@ use postern::steering::device::{Device, DeviceError};
 use postern::steering::routing::{self, Changes, PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, Wanted};
 use postern::steering::sysctl::{self, Sysctls};
 use postern::words::{ClientAddr, OriginalDst};
-use rustix::thread::UnshareFlags;
 
 /// Runs a test in a fresh namespace with `lo` up and the ends of veth pairs `lan0`, `lan1`, `wan0`, `wan1`.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
     let thread = std::thread::spawn(move || {
-        enter_new_namespace();
+        namespace::enter_new();
         ip("link set lo up");
         for (name, network) in [("lan0", 1), ("lan1", 2), ("wan0", 3), ("wan1", 4)] {
             ip(&format!("link add {name} type veth peer name {name}-far"));
@@ -33,17 +34,9 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe because of CLONE_FILES; CLONE_NEWNET alone changes only this thread"
-)]
-fn enter_new_namespace() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a new network namespace");
-}
-
 fn ip(arguments: &str) -> String {
-    let output =
-        Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    let ended = forks::output(Command::new("ip").args(arguments.split_whitespace()));
+    let output = ended.expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -69,8 +62,9 @@ fn kernel_state() -> Vec<String> {
     for family in ["-4", "-6"] {
         let rules = ip(&format!("{family} rule show"));
         lines.extend(rules.lines().map(|line| format!("{family} {}", words(line))));
+        let mut show = Command::new("ip");
         let routes =
-            Command::new("ip").args([family, "route", "show", "table", &TABLE.to_string()]).output().unwrap();
+            forks::output(show.args([family, "route", "show", "table", &TABLE.to_string()])).unwrap();
         let routes = String::from_utf8(routes.stdout).unwrap();
         lines.extend(routes.lines().map(|line| format!("{family} route {}", words(line))));
     }
@@ -163,13 +157,13 @@ fn the_kernel_withdraws_the_route_with_the_device_and_closed_has_a_blackhole_beh
             let device = Device::open().unwrap();
             reconcile(&settings(&["lan0"], on_exit), Some(&device)).unwrap();
             assert!(routing::installed().unwrap().local);
-            drop(device);
+            forks::close(device);
             let held = routing::installed().unwrap();
             assert_eq!((held.local, held.blackhole), (false, on_exit == "closed"), "{held:?}");
             for (from, to) in [("10.0.1.2", "192.0.2.1"), ("fd00:1::2", "2001:db8::1")] {
                 let arguments =
                     format!("route get {to} from {from} iif lan0 ipproto tcp sport 40000 dport 143");
-                let asked = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+                let asked = forks::output(Command::new("ip").args(arguments.split(' '))).unwrap();
                 let said = [asked.stdout, asked.stderr].concat();
                 let said = String::from_utf8(said).unwrap();
                 // A blackhole answers EINVAL.

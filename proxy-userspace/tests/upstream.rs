@@ -2,6 +2,8 @@
 //! Needs root.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where its helpers fail")]
 
+mod namespace;
+
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -13,7 +15,6 @@ use postern::failure::{Cause, Failure};
 use postern::handshake::connect_upstream;
 use postern::words::{ClientAddr, OriginalDst};
 use proxy_ebpf::UPSTREAM_MARK;
-use rustix::thread::UnshareFlags;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -22,14 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAIRS: [(&str, &str); 2] =
     [("10.0.1.7:40000", "10.0.3.9:993"), ("[fd00:1::7]:40000", "[fd00:3::9]:993")];
 const GATEWAYS: [&str; 2] = ["10.0.3.1", "fd00:3::1"];
-
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe because of CLONE_FILES; CLONE_NEWNET alone changes only this thread"
-)]
-fn enter_new_namespace() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).expect("a new network namespace");
-}
 
 fn ip(arguments: &str) {
     let output =
@@ -40,13 +33,12 @@ fn ip(arguments: &str) {
 /// Runs a test on the gateway. What comes in on `wan0` is made local there, as the classifier and its rule do it, and
 /// the server's listeners are at hand.
 fn on_gateway(test: impl AsyncFnOnce([TcpListener; 2]) + Send + 'static) {
-    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
     let thread = std::thread::spawn(move || {
-        enter_new_namespace();
+        namespace::enter_new();
         let (wired, wire) = channel();
         let (tell, told) = channel();
         let server = std::thread::spawn(move || {
-            enter_new_namespace();
+            namespace::enter_new();
             tell.send(Ok(rustix::thread::gettid())).unwrap();
             wire.recv().unwrap();
             ip("link set wan0-far up");

@@ -4,13 +4,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
 
 use proxy_ebpf::Family;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
+
+use crate::forks;
 
 /// Longer than any step takes on a busy machine; only a failing test waits for it.
 const STEP: Duration = Duration::from_secs(10);
@@ -89,22 +90,6 @@ pub(crate) fn require_root() {
     );
 }
 
-/// Held for reading from fork to exec, for writing by [`close`]: in between, a child of another test holds every socket
-/// of this process, and what is closed here still listens.
-static FORKS: RwLock<()> = RwLock::new(());
-
-/// Returns after the child's exec.
-fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    let _until_exec = FORKS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    command.spawn()
-}
-
-/// On return nobody listens any more.
-pub(crate) fn close(listener: Socket) {
-    let _no_child_holds_it = FORKS.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    drop(listener);
-}
-
 /// A network namespace that lives as long as a process whose standard input we hold: nothing stays behind, even if
 /// the test is killed.
 pub(crate) struct Namespace {
@@ -118,11 +103,13 @@ impl Namespace {
             .args(["--net", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut holder = spawn(&mut command).expect("unshare (package util-linux) starts");
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "unshare --net made no namespace");
-        Self { holder }
+        forks::starting(|| {
+            let mut holder = command.spawn().expect("unshare (package util-linux) starts");
+            let mut line = String::new();
+            BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n", "unshare --net made no namespace");
+            Self { holder }
+        })
     }
 
     /// Run in this namespace; sockets made here stay in it.
@@ -148,9 +135,7 @@ impl Namespace {
     }
 
     fn output(&self, args: &[&str]) -> String {
-        let mut command = Command::new("ip");
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let ended = self.run(|| spawn(&mut command).and_then(Child::wait_with_output));
+        let ended = self.run(|| forks::output(Command::new("ip").args(args)));
         let output = ended.expect("ip (package iproute2) starts");
         assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

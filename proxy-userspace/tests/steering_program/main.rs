@@ -7,6 +7,8 @@
     reason = "a test file: helpers stand outside of the test functions that clippy.toml exempts"
 )]
 
+#[path = "../forks/mod.rs"]
+mod forks;
 mod lab;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,9 +19,8 @@ use postern::steering::program::{Program, ProgramError};
 use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
 
-use lab::{
-    CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, assert_talks, close, port, require_root, waiting,
-};
+use forks::close;
+use lab::{CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, assert_talks, port, require_root, waiting};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PORTS: [u16; 2] = [143, 993];
@@ -217,10 +218,10 @@ fn the_program_attached_last_decides_and_dropping_it_gives_way() {
     assert_ne!(old.id().unwrap(), new.id().unwrap());
     assert_talks(&mut lab.client.connect(SERVER[0], 143).unwrap(), &new_listener);
     assert_counted(&new, &[(Exit::Steered4, 1)]);
-    drop(new);
+    close(new);
     assert_talks(&mut lab.client.connect(SERVER[0], 143).unwrap(), &old_listener);
     assert_counted(&old, &[(Exit::Steered4, 2)]);
-    drop(old);
+    close(old);
     let local = lab.gateway.serve(GATEWAY_LAN[0], 143);
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &local);
     assert_eq!(waiting(&old_listener), 0);
