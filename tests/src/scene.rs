@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use crate::client::{self, Session};
@@ -118,6 +118,35 @@ impl Scene {
             session.enter()?;
             Ok(session)
         })
+    }
+
+    /// That a client gets its mail.
+    ///
+    /// # Errors
+    /// What the network, TLS or the server says, or that another message came.
+    pub fn fetches(&self) -> Result<()> {
+        let mut session = self.session(Family::V4, 993)?;
+        session.enter()?;
+        ensure!(session.fetch(1)? == MESSAGE, "another message came");
+        session.logout()
+    }
+
+    /// The fingerprint of the certificate that a client with these roots is shown.
+    ///
+    /// # Errors
+    /// What the network, TLS or the server says.
+    pub fn shown(&self, to: SocketAddr, roots: &str) -> Result<String> {
+        let config = Arc::new(client::config(pki::trust(roots)?, ALL_VERSIONS));
+        let session = Session::open(&self.lab.client, to, Family::V4.name(), &config)?;
+        let shown = session.shown()?.fingerprint;
+        session.logout()?;
+        Ok(shown)
+    }
+
+    /// The server's other socket address.
+    #[must_use]
+    pub const fn other(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(Family::V4.other_server(), port)
     }
 
     /// The server's socket address.

@@ -1,36 +1,27 @@
-//! What goes wrong: peers that die, servers that do not answer, resources that run out, stops and restarts.
+//! What goes wrong: peers that die, servers that do not answer, resources that run out.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use postern_tests::client::{self, Session};
 use postern_tests::imap_server::large_message;
-use postern_tests::lab::{self, Family};
+use postern_tests::lab::Family;
 use postern_tests::netns;
 use postern_tests::pki;
-use postern_tests::postern::{Installation, Policy, Postern};
+use postern_tests::postern::{Policy, Postern};
 use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::scripted::{self, Scripted};
 use postern_tests::wait::{self, PATIENCE};
-use rustix::process::Signal;
 use rustls::ALL_VERSIONS;
 
 /// Larger than every buffer on the way.
 const LARGE_OCTETS: usize = 16 * 1000 * 1000;
-
-fn works(scene: &Scene) -> Result<()> {
-    let mut session = scene.session(Family::V4, 993)?;
-    session.enter()?;
-    ensure!(session.fetch(1)? == MESSAGE, "another message came");
-    session.logout()
-}
 
 fn failure(postern: &Postern<'_>, reason: &str) -> Result<Record> {
     postern.wait_record(reason, |record| !record.succeeded() && record.text("event.reason") == reason)
@@ -69,7 +60,7 @@ fn a_client_that_dies_in_the_middle_of_a_literal_harms_nobody_else() -> Result<(
 
         let records = postern.wait_records(done * 3 + 2)?;
         assert!(records.iter().skip(done * 3).all(|record| !record.succeeded()), "{records:#?}");
-        works(&scene)?;
+        scene.fetches()?;
         postern.wait_records(done * 3 + 3)?;
     }
     drop(server);
@@ -184,7 +175,7 @@ fn when_no_ports_are_left_the_client_is_told_and_the_next_one_is_served() -> Res
     scene.session(Family::V6, 993)?.logout()?;
     drop(held);
     scene.lab.gateway.sysctl(&[("ipv4/ip_local_port_range", "32768 60999")])?;
-    works(&scene)?;
+    scene.fetches()?;
     drop(server);
     postern.stop()?;
     scene.finish()
@@ -211,7 +202,7 @@ fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -
     let said = told(&scene, scene.server(Family::V4, 993))?;
     assert!(said.starts_with("* BYE"), "{said}");
     first.logout()?;
-    works(&scene)?;
+    scene.fetches()?;
     leave(1000)?;
     drop(server);
     postern.stop()?;
@@ -241,23 +232,10 @@ fn a_client_over_its_limit_is_told_on_143_and_reset_on_993() -> Result<()> {
     // The other family is another client.
     scene.session(Family::V6, 993)?.logout()?;
     drop(held);
-    wait::until("room for the client", PATIENCE, || Ok(works(&scene).ok()))?;
+    wait::until("room for the client", PATIENCE, || Ok(scene.fetches().ok()))?;
     drop(server);
     postern.stop()?;
     scene.finish()
-}
-
-/// The fingerprint that a client with these roots is shown on a port.
-fn shown(scene: &Scene, to: SocketAddr, roots: &str) -> Result<String> {
-    let config = Arc::new(client::config(pki::trust(roots)?, ALL_VERSIONS));
-    let session = Session::open(&scene.lab.client, to, Family::V4.name(), &config)?;
-    let shown = session.shown()?.fingerprint;
-    session.logout()?;
-    Ok(shown)
-}
-
-fn other(port: u16) -> SocketAddr {
-    SocketAddr::new(Family::V4.other_server(), port)
 }
 
 #[test]
@@ -267,14 +245,14 @@ fn a_listed_network_is_left_alone_and_recorded() -> Result<()> {
     let postern = scene.start()?;
     let server = scene.serve()?;
     for (at, port) in [143, 993].into_iter().enumerate() {
-        assert_eq!(shown(&scene, other(port), scene.roots.pem())?, scene.identity.fingerprint()?);
+        assert_eq!(scene.shown(scene.other(port), scene.roots.pem())?, scene.identity.fingerprint()?);
         let records = postern.wait_records(at + 1)?;
         let record = &records[at];
         assert!(record.succeeded(), "{record:#?}");
         assert_eq!(record.text("postern.mode"), "bypass", "{record:#?}");
         assert!(record.number("client.bytes") > 0 && record.number("server.bytes") > 0, "{record:#?}");
     }
-    works(&scene)?;
+    scene.fetches()?;
     drop(server);
     postern.stop()?;
     scene.finish()
@@ -299,163 +277,6 @@ fn a_destination_behind_another_interface_is_refused_and_recorded() -> Result<()
 }
 
 #[test]
-fn a_stop_lets_sessions_finish() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let mut postern = scene.start()?;
-    let server = scene.serve()?;
-    let mut session = scene.session(Family::V4, 143)?;
-    session.enter()?;
-    postern.signal(Signal::TERM)?;
-    wait::until("the stop to begin", PATIENCE, || Ok(postern.log().contains("draining").then_some(())))
-        .with_context(|| postern.log())?;
-    assert_eq!(session.fetch(1)?, MESSAGE);
-    session.logout()?;
-    assert!(postern.wait(PATIENCE)?.success());
-    let records = postern.records()?;
-    assert!(records.iter().all(Record::succeeded) && records.len() == 1, "{records:#?}");
-    drop((server, postern));
-    scene.finish()
-}
-
-#[test]
-fn a_stop_cuts_sessions_when_its_bound_is_over() -> Result<()> {
-    let scene = Scene::new(&Policy::new().limits("drain_seconds = 1"))?;
-    cut(scene, 1)
-}
-
-#[test]
-fn a_second_term_cuts_at_once() -> Result<()> {
-    let scene = Scene::new(&Policy::new().limits("drain_seconds = 86400"))?;
-    cut(scene, 2)
-}
-
-fn cut(scene: Scene, terms: usize) -> Result<()> {
-    let mut postern = scene.start()?;
-    let server = scene.serve()?;
-    let sessions = [scene.session(Family::V4, 143)?, scene.session(Family::V6, 993)?];
-    for _ in 0..terms {
-        postern.signal(Signal::TERM)?;
-        // Two signals of one kind that are pending together are one.
-        wait::until("the stop to begin", PATIENCE, || Ok(postern.log().contains("draining").then_some(())))?;
-    }
-    postern.wait(PATIENCE)?;
-    let records = postern.records()?;
-    assert_eq!(records.len(), 2, "{records:#?}");
-    assert!(records.iter().all(|record| record.text("event.reason") == "cut_by_stop"), "{records:#?}");
-    for mut session in sessions {
-        let _ = session.to_end();
-    }
-    drop((server, postern));
-    scene.finish()
-}
-
-#[test]
-fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let postern = scene.start()?;
-    let server = scene.serve()?;
-    let ours = scene.installation.authority_pem();
-    assert_ne!(shown(&scene, other(993), ours)?, scene.identity.fingerprint()?);
-
-    let bypass = format!("bypass = [\"{}/32\"]", Family::V4.other_server());
-    scene.installation.configure(&Policy::new().action(&bypass))?;
-    let mut held = scene.session(Family::V4, 993)?;
-    postern.signal(Signal::HUP)?;
-    let both = format!("{ours}{}", scene.roots.pem());
-    wait::until("the new configuration", PATIENCE, || {
-        let now = shown(&scene, other(993), &both)?;
-        Ok((now == scene.identity.fingerprint()?).then_some(()))
-    })?;
-    // A session keeps what it began with.
-    held.command("NOOP")?.ok()?;
-    held.logout()?;
-
-    let before = postern.log().len();
-    scene.installation.configure(&Policy::new().action("bypass = [\"not a network\"]"))?;
-    postern.signal(Signal::HUP)?;
-    wait::until("a loud refusal", PATIENCE, || {
-        Ok(postern.log().get(before..).is_some_and(|log| log.contains("not a network")).then_some(()))
-    })
-    .with_context(|| postern.log())?;
-    assert_eq!(shown(&scene, other(993), &both)?, scene.identity.fingerprint()?);
-    scene.installation.configure(&Policy::new().action(&bypass))?;
-    drop(server);
-    postern.stop()?;
-    scene.finish()
-}
-
-#[test]
-fn a_start_cleans_up_what_a_killed_predecessor_left() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let server = scene.serve()?;
-    let first = scene.start()?;
-    works(&scene)?;
-    let program = first.counter("program_id")?;
-    first.kill()?;
-    wait::until("the end of the killed daemon's program", PATIENCE, || {
-        Ok((!lab::loaded_programs()?.contains(&u32::try_from(program)?)).then_some(()))
-    })?;
-    let second = scene.start()?;
-    works(&scene)?;
-    second.wait_records(1)?;
-    assert_eq!(second.counter("steered_ipv4")?, 1);
-    drop(server);
-    second.stop()?;
-    scene.finish()
-}
-
-#[test]
-fn a_stop_leaves_nothing_and_mail_flows_past() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let postern = scene.start()?;
-    let server = scene.serve()?;
-    works(&scene)?;
-    let program = u32::try_from(postern.counter("program_id")?)?;
-    assert!(lab::loaded_programs()?.contains(&program));
-    assert!(postern.log().contains("open"), "`run` says that a stop is open: {}", postern.log());
-    postern.stop()?;
-    scene.lab.assert_clean()?;
-    wait::until("the end of the program", PATIENCE, || {
-        Ok((!lab::loaded_programs()?.contains(&program)).then_some(()))
-    })?;
-    // Nothing steers any more: the client meets the server's own certificate.
-    assert_eq!(
-        shown(&scene, scene.server(Family::V4, 993), scene.roots.pem())?,
-        scene.identity.fingerprint()?
-    );
-    drop(server);
-    scene.finish()
-}
-
-#[test]
-fn a_second_postern_in_the_same_namespace_refuses_in_words() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
-    let postern = scene.start()?;
-    let server = scene.serve()?;
-    let other = Installation::new(&Policy::new(), &scene.roots)?;
-    let mut second = other.spawn(&scene.lab.gateway, &[])?;
-    let status = second.wait(PATIENCE)?;
-    assert!(!status.success());
-    assert!(second.log().contains("another"), "{}", second.log());
-    works(&scene)?;
-    drop((second, server));
-    postern.stop()?;
-    scene.finish()
-}
-
-#[test]
-fn a_wrong_configuration_ends_with_64_before_anything_is_touched() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("wokers = 1"))?;
-    let mut postern = scene.installation.spawn(&scene.lab.gateway, &[])?;
-    let status = postern.wait(PATIENCE)?;
-    assert_eq!(status.code(), Some(64));
-    let log = postern.log();
-    assert!(log.contains("wokers") && log.contains("workers") && log.contains("postern.toml"), "{log}");
-    drop(postern);
-    scene.finish()
-}
-
-#[test]
 fn a_slow_client_holds_its_server_back_and_nobody_else() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
@@ -465,7 +286,7 @@ fn a_slow_client_holds_its_server_back_and_nobody_else() -> Result<()> {
     slow.enter()?;
     let tag = slow.send_command("FETCH 2 BODY[]")?;
     for _ in 0..3 {
-        works(&scene)?;
+        scene.fetches()?;
         std::thread::sleep(Duration::from_millis(200));
     }
     let answer = slow.answer(&tag)?.ok()?;

@@ -1,0 +1,164 @@
+//! The daemon's life: start, reload, stop, and what it leaves.
+
+use anyhow::{Context as _, Result};
+use postern_tests::lab::{self, Family};
+use postern_tests::postern::{Installation, Policy};
+use postern_tests::record::Record;
+use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::wait::{self, PATIENCE};
+use rustix::process::Signal;
+
+#[test]
+fn a_stop_lets_sessions_finish() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let mut postern = scene.start()?;
+    let server = scene.serve()?;
+    let mut session = scene.session(Family::V4, 143)?;
+    session.enter()?;
+    postern.signal(Signal::TERM)?;
+    wait::until("the stop to begin", PATIENCE, || Ok(postern.log().contains("draining").then_some(())))
+        .with_context(|| postern.log())?;
+    assert_eq!(postern.counter("active")?, 1, "the status shows what is waited for");
+    assert_eq!(session.fetch(1)?, MESSAGE);
+    session.logout()?;
+    assert!(postern.wait(PATIENCE)?.success());
+    let records = postern.records()?;
+    assert!(records.iter().all(Record::succeeded) && records.len() == 1, "{records:#?}");
+    drop((server, postern));
+    scene.finish()
+}
+
+#[test]
+fn a_stop_cuts_sessions_when_its_bound_is_over() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("drain_seconds = 1"))?;
+    cut(scene, 1)
+}
+
+#[test]
+fn a_second_term_cuts_at_once() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("drain_seconds = 86400"))?;
+    cut(scene, 2)
+}
+
+fn cut(scene: Scene, terms: usize) -> Result<()> {
+    let mut postern = scene.start()?;
+    let server = scene.serve()?;
+    let sessions = [scene.session(Family::V4, 143)?, scene.session(Family::V6, 993)?];
+    for _ in 0..terms {
+        postern.signal(Signal::TERM)?;
+        // Two signals of one kind that are pending together are one.
+        wait::until("the stop to begin", PATIENCE, || Ok(postern.log().contains("draining").then_some(())))?;
+    }
+    postern.wait(PATIENCE)?;
+    let records = postern.records()?;
+    assert_eq!(records.len(), 2, "{records:#?}");
+    assert!(records.iter().all(|record| record.text("event.reason") == "cut_by_stop"), "{records:#?}");
+    for mut session in sessions {
+        let _ = session.to_end();
+    }
+    drop((server, postern));
+    scene.finish()
+}
+
+#[test]
+fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let ours = scene.installation.authority_pem();
+    assert_ne!(scene.shown(scene.other(993), ours)?, scene.identity.fingerprint()?);
+
+    let bypass = format!("bypass = [\"{}/32\"]", Family::V4.other_server());
+    scene.installation.configure(&Policy::new().action(&bypass))?;
+    let mut held = scene.session(Family::V4, 993)?;
+    postern.signal(Signal::HUP)?;
+    let both = format!("{ours}{}", scene.roots.pem());
+    wait::until("the new configuration", PATIENCE, || {
+        let now = scene.shown(scene.other(993), &both)?;
+        Ok((now == scene.identity.fingerprint()?).then_some(()))
+    })?;
+    // A session keeps what it began with.
+    held.command("NOOP")?.ok()?;
+    held.logout()?;
+
+    let before = postern.log().len();
+    scene.installation.configure(&Policy::new().action("bypass = [\"not a network\"]"))?;
+    postern.signal(Signal::HUP)?;
+    wait::until("a loud refusal", PATIENCE, || {
+        Ok(postern.log().get(before..).is_some_and(|log| log.contains("not a network")).then_some(()))
+    })
+    .with_context(|| postern.log())?;
+    assert_eq!(scene.shown(scene.other(993), &both)?, scene.identity.fingerprint()?);
+    scene.installation.configure(&Policy::new().action(&bypass))?;
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_start_cleans_up_what_a_killed_predecessor_left() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let server = scene.serve()?;
+    let first = scene.start()?;
+    scene.fetches()?;
+    let program = first.counter("program_id")?;
+    first.kill()?;
+    wait::until("the end of the killed daemon's program", PATIENCE, || {
+        Ok((!lab::loaded_programs()?.contains(&u32::try_from(program)?)).then_some(()))
+    })?;
+    let second = scene.start()?;
+    scene.fetches()?;
+    second.wait_records(1)?;
+    assert_eq!(second.counter("steered_ipv4")?, 1);
+    drop(server);
+    second.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_stop_leaves_nothing_and_mail_flows_past() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    scene.fetches()?;
+    let program = u32::try_from(postern.counter("program_id")?)?;
+    assert!(lab::loaded_programs()?.contains(&program));
+    assert!(postern.log().contains("open"), "`run` says that a stop is open: {}", postern.log());
+    postern.stop()?;
+    scene.lab.assert_clean()?;
+    wait::until("the end of the program", PATIENCE, || {
+        Ok((!lab::loaded_programs()?.contains(&program)).then_some(()))
+    })?;
+    // Nothing steers any more: the client meets the server's own certificate.
+    assert_eq!(scene.shown(scene.server(Family::V4, 993), scene.roots.pem())?, scene.identity.fingerprint()?);
+    drop(server);
+    scene.finish()
+}
+
+#[test]
+fn a_second_postern_in_the_same_namespace_refuses_in_words() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let other = Installation::new(&Policy::new(), &scene.roots)?;
+    let mut second = other.spawn(&scene.lab.gateway, &[])?;
+    let status = second.wait(PATIENCE)?;
+    assert!(!status.success());
+    assert!(second.log().contains("another"), "{}", second.log());
+    scene.fetches()?;
+    drop((second, server));
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_64_before_anything_is_touched() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("wokers = 1"))?;
+    let mut postern = scene.installation.spawn(&scene.lab.gateway, &[])?;
+    let status = postern.wait(PATIENCE)?;
+    assert_eq!(status.code(), Some(64));
+    let log = postern.log();
+    assert!(log.contains("wokers") && log.contains("workers") && log.contains("postern.toml"), "{log}");
+    drop(postern);
+    scene.finish()
+}
