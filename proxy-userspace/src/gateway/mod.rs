@@ -129,37 +129,20 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     keep::look_at_masquerading(&settings)?;
 
     let steering = RefCell::new(steering);
-    let kept = keep(&steering, watch, began);
-    // Whatever ends this, what was installed is taken back below.
-    let ended = {
-        let status = async || report::status(&origin, &steering.borrow(), &crew, &shared, &records);
-        let served = serve(socket, status);
-        tokio::pin!(served, kept);
-        let ended = loop {
-            tokio::select! {
-                ended = &mut served => break ended.context("the admin socket ended"),
-                never = &mut kept => never,
-                full = shared.admission.fullness() => make_room(&steering, full),
-                index = crew.fallen() => {
-                    if let Err(error) = crew.replace(steering.borrow_mut().program_mut(), index) {
-                        tracing::error!(worker = index, "{error:#}");
-                    }
-                }
-                asked = signals.next() => match asked {
-                    Asked::Reload => reload(path, &shared),
-                    Asked::Stop => break Ok(()),
-                },
-            }
-        };
+    let status = async || report::status(&origin, &steering.borrow(), &crew, &shared, &records);
+    let told = async {
+        until_stopped(path, &mut signals, &steering, &crew, &shared).await;
         say_stopping(settings.on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
         }
-        tokio::select! {
-            () = drain(&mut signals, &shared) => {}
-            never = &mut kept => never,
-        }
-        ended
+        drain(&mut signals, &shared).await;
+    };
+    // Whatever ends this, what was installed is taken back below.
+    let ended = tokio::select! {
+        () = told => Ok(()),
+        ended = serve(socket, status) => ended.context("the admin socket ended"),
+        never = keep(&steering, watch, began) => never,
     };
     crew.stop();
     steering.into_inner().release()?;
@@ -167,6 +150,30 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     drop((shared, records));
     let _ = writer.join();
     ended
+}
+
+/// What comes up while the daemon serves.
+async fn until_stopped(
+    path: &Path,
+    signals: &mut Signals,
+    steering: &RefCell<Steering>,
+    crew: &Crew,
+    shared: &Shared,
+) {
+    loop {
+        tokio::select! {
+            full = shared.admission.fullness() => make_room(steering, full),
+            index = crew.fallen() => {
+                if let Err(error) = crew.replace(steering.borrow_mut().program_mut(), index) {
+                    tracing::error!(worker = index, "{error:#}");
+                }
+            }
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(path, shared),
+                Asked::Stop => return,
+            },
+        }
+    }
 }
 
 /// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
