@@ -216,9 +216,10 @@ impl Record {
         self.set("server.bytes", self.meter.octets(Direction::ServerToClient));
         self.set("postern.mode", self.mode.as_str());
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            let (spliced, copied) = (self.meter.spliced(direction), self.meter.copied(direction));
-            self.set(&format!("postern.{direction}.spliced_bytes"), spliced);
-            self.set(&format!("postern.{direction}.copied_bytes"), copied);
+            let meter = Rc::clone(&self.meter);
+            self.set(&format!("postern.{direction}.spliced_bytes"), meter.spliced(direction));
+            self.set(&format!("postern.{direction}.held_bytes"), meter.held(direction));
+            self.set(&format!("postern.{direction}.copied_bytes"), meter.copied(direction));
         }
     }
 

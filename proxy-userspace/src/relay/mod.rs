@@ -26,20 +26,24 @@ const ALERT: Duration = Duration::from_secs(2);
 /// Octets that were relayed, and when the last ones came. Shared with the record, so that it is true at any moment.
 #[derive(Debug)]
 pub struct Meter {
-    client_to_server: Cell<u64>,
-    server_to_client: Cell<u64>,
-    spliced: [Cell<u64>; 2],
-    copied: [Cell<u64>; 2],
+    client_to_server: Flow,
+    server_to_client: Flow,
     active: Cell<Instant>,
+}
+
+/// Octets of one direction.
+#[derive(Debug, Default)]
+struct Flow {
+    octets: Cell<u64>,
+    spliced: Cell<u64>,
+    copied: Cell<u64>,
 }
 
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            client_to_server: Cell::new(0),
-            server_to_client: Cell::new(0),
-            spliced: Default::default(),
-            copied: Default::default(),
+            client_to_server: Flow::default(),
+            server_to_client: Flow::default(),
             active: Cell::new(Instant::now()),
         }
     }
@@ -49,42 +53,44 @@ impl Meter {
     /// Octets of plaintext (of TCP payload under bypass) that went this way.
     #[must_use]
     pub fn octets(&self, direction: Direction) -> u64 {
-        self.counter(direction).get()
+        self.flow(direction).octets.get()
     }
 
     /// Of these, octets that went from kernel to kernel.
     #[must_use]
     pub fn spliced(&self, direction: Direction) -> u64 {
-        let [requests, responses] = &self.spliced;
-        if direction == Direction::ClientToServer { requests.get() } else { responses.get() }
+        self.flow(direction).spliced.get()
+    }
+
+    /// Of these, octets that stood in this process's buffers.
+    #[must_use]
+    pub fn held(&self, direction: Direction) -> u64 {
+        self.octets(direction).saturating_sub(self.spliced(direction))
     }
 
     /// Octets that were moved within this process's memory.
     #[must_use]
     pub fn copied(&self, direction: Direction) -> u64 {
-        let [requests, responses] = &self.copied;
-        if direction == Direction::ClientToServer { requests.get() } else { responses.get() }
+        self.flow(direction).copied.get()
     }
 
     fn add_spliced(&self, direction: Direction, octets: u64) {
-        let [requests, responses] = &self.spliced;
-        let counter = if direction == Direction::ClientToServer { requests } else { responses };
-        counter.set(counter.get().saturating_add(octets));
+        let spliced = &self.flow(direction).spliced;
+        spliced.set(spliced.get().saturating_add(octets));
         self.add(direction, octets);
     }
 
     fn set_copied(&self, direction: Direction, octets: u64) {
-        let [requests, responses] = &self.copied;
-        if direction == Direction::ClientToServer { requests.set(octets) } else { responses.set(octets) }
+        self.flow(direction).copied.set(octets);
     }
 
     fn add(&self, direction: Direction, octets: u64) {
-        let counter = self.counter(direction);
-        counter.set(counter.get().saturating_add(octets));
+        let relayed = &self.flow(direction).octets;
+        relayed.set(relayed.get().saturating_add(octets));
         self.active.set(Instant::now());
     }
 
-    fn counter(&self, direction: Direction) -> &Cell<u64> {
+    const fn flow(&self, direction: Direction) -> &Flow {
         match direction {
             Direction::ClientToServer => &self.client_to_server,
             Direction::ServerToClient => &self.server_to_client,

@@ -84,6 +84,15 @@ fn there_and_back(mode: &str, tls: Tls, octets: usize) -> Result<()> {
             ensure!(record.number(key) >= octets as u64, "{key}: {record:#?}");
         }
         ran((scene, &before), &record, mode)?;
+        for direction in ["client_to_server", "server_to_client"] {
+            let counted = |what: &str| record.number(&format!("postern.{direction}.{what}_bytes"));
+            let (spliced, held) = (counted("spliced"), counted("held"));
+            let most = if mode == "always" { spliced } else { held };
+            ensure!(most >= octets as u64, "{direction}: the literal went another way: {record:#?}");
+            ensure!(mode == "always" || spliced == 0, "{direction}: {record:#?}");
+            // Headers of records that a read cut, never bodies.
+            ensure!(counted("copied") < octets as u64 / 100, "{direction}: {record:#?}");
+        }
         drop(server);
         Ok(())
     })
