@@ -81,7 +81,9 @@ fn table(all: &[Figures], title: &str, scale: f64, pick: fn(&Figures) -> &Vec<Co
         let (process, core) = (column(|cost| cost.process), column(|cost| cost.core));
         let user = all.first().map_or(0.0, |user| median(user, |cost| cost.core));
         let ratio = median(figures, |cost| cost.core) / user;
-        println!("{:<24}{process:>24}{core:>24}{ratio:>10.2}", figures.name());
+        // The core's time comes in ticks.
+        let ratio = if user > 0.0 { format!("{ratio:.2}") } else { "too short".to_owned() };
+        println!("{:<24}{process:>24}{core:>24}{ratio:>10}", figures.name());
     }
     println!();
 }
