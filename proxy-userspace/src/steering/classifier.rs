@@ -3,8 +3,6 @@
 //! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
 //! fragments, until the next start or `postern clear` removes it.
 
-use std::fmt;
-
 use aya::Ebpf;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError as AyaError, SchedClassifier, TcAttachType};
@@ -64,12 +62,6 @@ impl Hook {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
         }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -259,6 +259,7 @@ fn rules_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RuleMessage>, R
         })
         .collect())
 }
+
 fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>, RoutingError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = address_family(family);
