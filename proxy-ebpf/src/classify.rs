@@ -33,6 +33,10 @@ const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 /// Octets of a TCP header without options: ports, numbers and flags are in it (RFC 9293 section 3.1).
 const TCP_BYTES: u16 = 20;
+/// Where its flags stand, and two of them.
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 /// Octets before the quoted packet (RFC 792, RFC 4443 section 3).
 const ICMP_BYTES: u32 = 8;
 /// Destination unreachable (fragmentation needed among its codes), time exceeded, parameter problem (RFC 792).
@@ -124,9 +128,9 @@ fn client_tcp(ctx: &TcContext, ip: &Ip) -> Class {
     if setting(Setting::Intake) == Intake::Pass as u32 {
         return if is_ours(ctx, ip.ends, ports) { Class::MarkedClient } else { Class::Mail };
     }
-    let Some([flags]) = load::<1>(ctx, ip.payload + 13) else { return Class::Malformed };
+    let Some([flags]) = load::<1>(ctx, ip.payload + TCP_FLAGS) else { return Class::Malformed };
     // SYN without ACK: the one packet of a connection for which the question is worth its price.
-    if flags & 0x12 == 0x02 && is_ours(ctx, ip.ends.turned(), (ports.1, ports.0)) {
+    if flags & (SYN | ACK) == SYN && is_ours(ctx, ip.ends.turned(), (ports.1, ports.0)) {
         return Class::DroppedLoop;
     }
     Class::Mail
