@@ -8,7 +8,7 @@ use postern_tests::lab::Family;
 use postern_tests::scripted::{accept_tls, half_close, line, to_end};
 use rustls::ConnectionCommon;
 
-use super::{SIDES, outgoing, session, under};
+use super::{SIDES, outgoing, session, under_each};
 
 /// What becomes of a stream in the middle of mail, with the reason in the record.
 #[derive(Clone, Copy, Debug)]
@@ -46,49 +46,46 @@ impl Damage {
 
 #[test]
 fn damage_in_the_middle_of_mail_ends_the_session_with_the_right_reason() -> Result<()> {
-    for mode in ["always", "never"] {
-        under(mode, |scene, postern| {
-            for tls in Tls::ALL {
-                for side in SIDES {
-                    for (damage, reason) in ALL {
-                        let (_, record) = session(
-                            (scene, postern),
-                            tls,
-                            move |tcp, config| {
-                                let mut stream = accept_tls(tcp, config)?;
-                                stream.write_all(b"* OK ready\r\n* 1 FETCH (BODY[] {100}\r\nhalf")?;
-                                stream.flush()?;
-                                // The client has that: the layers are in their places.
-                                line(&mut stream)?;
-                                if side == "upstream" {
-                                    damage.strike(&mut stream.conn, &mut stream.sock)?;
-                                }
-                                to_end(&mut stream.sock).map(drop)
-                            },
-                            |tcp, config| {
-                                let mut client = Session::on(tcp, Family::V4.name(), &config)?;
-                                // All that was good comes.
-                                client.line()?;
-                                client.literal(b"half".len())?;
-                                client.send(b"a NOOP\r\n")?;
-                                if side == "downstream" {
-                                    let (connection, mut tcp) = client.parts()?;
-                                    damage.strike(connection, &mut tcp)?;
-                                }
-                                to_end(&mut client.socket().try_clone()?).map(drop)
-                            },
-                        )
-                        .with_context(|| format!("{damage:?} from {side}, {tls:?}, {mode}"))?;
-                        assert_eq!(record.text("event.reason"), reason, "{damage:?}, {tls:?}: {record:#?}");
-                        assert_eq!(record.text("postern.side"), side, "{damage:?}, {tls:?}: {record:#?}");
-                        for side in SIDES {
-                            assert_eq!(told(&record, side), expected(mode), "{record:#?}");
-                        }
+    under_each(|mode, scene, postern| {
+        for tls in Tls::ALL {
+            for side in SIDES {
+                for (damage, reason) in ALL {
+                    let (_, record) = session(
+                        (scene, postern),
+                        tls,
+                        move |tcp, config| {
+                            let mut stream = accept_tls(tcp, config)?;
+                            stream.write_all(b"* OK ready\r\n* 1 FETCH (BODY[] {100}\r\nhalf")?;
+                            stream.flush()?;
+                            // The client has that: the layers are in their places.
+                            line(&mut stream)?;
+                            if side == "upstream" {
+                                damage.strike(&mut stream.conn, &mut stream.sock)?;
+                            }
+                            to_end(&mut stream.sock).map(drop)
+                        },
+                        |tcp, config| {
+                            let mut client = Session::on(tcp, Family::V4.name(), &config)?;
+                            // All that was good comes.
+                            client.line()?;
+                            client.literal(b"half".len())?;
+                            client.send(b"a NOOP\r\n")?;
+                            if side == "downstream" {
+                                let (connection, mut tcp) = client.parts()?;
+                                damage.strike(connection, &mut tcp)?;
+                            }
+                            to_end(&mut client.socket().try_clone()?).map(drop)
+                        },
+                    )
+                    .with_context(|| format!("{damage:?} from {side}, {tls:?}"))?;
+                    assert_eq!(record.text("event.reason"), reason, "{damage:?}, {tls:?}: {record:#?}");
+                    assert_eq!(record.text("postern.side"), side, "{damage:?}, {tls:?}: {record:#?}");
+                    for side in SIDES {
+                        assert_eq!(told(&record, side), expected(mode), "{record:#?}");
                     }
                 }
             }
-            Ok(())
-        })?;
-    }
-    Ok(())
+        }
+        Ok(())
+    })
 }

@@ -12,7 +12,7 @@ use postern_tests::scripted::{accept_tls, half_close, line, to_end};
 use postern_tests::wait::PATIENCE;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
-use super::{incoming, outgoing, ran, session, under};
+use super::{incoming, outgoing, ran, session, under_each};
 
 const GREETING: &[u8] = b"* OK ready\r\n";
 const COMMAND: &[u8] = b"a LOGOUT\r\n";
@@ -115,7 +115,7 @@ fn client(mut tcp: TcpStream, config: Arc<ClientConfig>, split: Split) -> Result
 
 #[test]
 fn a_servers_first_octets_are_not_lost_however_they_follow_its_handshake() -> Result<()> {
-    under("always", |scene, postern| {
+    under_each(|mode, scene, postern| {
         let cases = [(Tls::V12, Behind::Finished), (Tls::V13, Behind::Finished), (Tls::V13, Behind::Tickets)];
         let mut seen = Statistics::read(&scene.lab.gateway)?;
         for (tls, behind) in cases {
@@ -128,7 +128,7 @@ fn a_servers_first_octets_are_not_lost_however_they_follow_its_handshake() -> Re
                 )
                 .with_context(|| format!("{tls:?}, {split:?} of the greeting behind {behind:?}"))?;
                 ensure!(record.succeeded(), "{record:#?}");
-                seen = ran((scene, &seen), &record, "always")?;
+                seen = ran((scene, &seen), &record, mode)?;
             }
         }
         Ok(())
@@ -137,7 +137,7 @@ fn a_servers_first_octets_are_not_lost_however_they_follow_its_handshake() -> Re
 
 #[test]
 fn a_clients_first_octets_are_not_lost_however_they_follow_its_finished() -> Result<()> {
-    under("always", |scene, postern| {
+    under_each(|mode, scene, postern| {
         let mut seen = Statistics::read(&scene.lab.gateway)?;
         for tls in Tls::ALL {
             // Under TLS 1.2 the client's Finished is the last one only when a session is resumed.
@@ -162,7 +162,7 @@ fn a_clients_first_octets_are_not_lost_however_they_follow_its_finished() -> Res
                 .with_context(|| format!("{tls:?}, {split:?} of the command behind Finished"))?;
                 ensure!(record.succeeded(), "{record:#?}");
                 assert_eq!(resumed, visit > 0, "{tls:?}, visit {visit}");
-                seen = ran((scene, &seen), &record, "always")?;
+                seen = ran((scene, &seen), &record, mode)?;
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ fn a_clients_first_octets_are_not_lost_however_they_follow_its_finished() -> Res
 
 #[test]
 fn a_server_that_has_ended_before_the_hand_over_is_heard_to_its_end() -> Result<()> {
-    under("always", |scene, postern| {
+    under_each(|mode, scene, postern| {
         for tls in Tls::ALL {
             let (gone, ended) = mpsc::channel();
             let (_, record) = session(
@@ -199,7 +199,7 @@ fn a_server_that_has_ended_before_the_hand_over_is_heard_to_its_end() -> Result<
             )
             .with_context(|| format!("{tls:?}"))?;
             ensure!(record.succeeded(), "{record:#?}");
-            assert_eq!(told(&record, "downstream"), expected("always"), "{record:#?}");
+            assert_eq!(told(&record, "downstream"), expected(mode), "{record:#?}");
             // The kernel takes TLS on established connections only (`tls_init` in net/tls/tls_main.c).
             assert_eq!(told(&record, "upstream"), ["user", "user"], "{record:#?}");
         }

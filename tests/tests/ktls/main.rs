@@ -43,6 +43,14 @@ fn under(mode: &str, visit: impl FnOnce(&Scene, &Postern<'_>) -> Result<()>) -> 
     scene.finish()
 }
 
+/// A visit under each layer, which shall show one behaviour.
+fn under_each(visit: impl Fn(&'static str, &Scene, &Postern<'_>) -> Result<()>) -> Result<()> {
+    for mode in ["always", "never"] {
+        under(mode, |scene, postern| visit(mode, scene, postern)).with_context(|| format!("under {mode}"))?;
+    }
+    Ok(())
+}
+
 /// One session on port 993 between two scripts that speak this version of TLS, and its record.
 fn session<T: Send + 'static>(
     (scene, postern): (&Scene, &Postern<'_>),
