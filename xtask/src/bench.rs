@@ -70,7 +70,7 @@ fn ktls(args: &KtlsArgs) -> Result<()> {
     let runs = args.runs.to_string();
     if args.native {
         // A real machine moves as much in a moment; its clock ticks need more.
-        let more = ["--bodies", "64", "--exchanges", "50000", "--sessions", "1000"];
+        let more = ["--bodies", "64", "--exchanges", "50000", "--sessions", "1000", "--waiting", "1000"];
         return tools::run(Command::new(program).args(["--runs", &runs]).args(more));
     }
     vm::run_program(&Release::Newest, &program, &["--runs", &runs])

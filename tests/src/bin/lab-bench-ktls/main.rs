@@ -23,6 +23,8 @@ use rustls::ClientConfig;
 
 /// Octets that go on only after a digest was taken.
 mod digest;
+/// Memory of sessions.
+mod memory;
 /// Client and server.
 mod peers;
 /// The gateway.
@@ -30,6 +32,7 @@ mod relay;
 /// What is printed.
 mod report;
 
+use memory::Memory;
 use peers::Session;
 use report::Figures;
 
@@ -61,6 +64,9 @@ struct Args {
     /// Sessions that are given a layer and closed in one run.
     #[arg(long, default_value_t = 100)]
     sessions: usize,
+    /// Sessions that wait while their memory is measured.
+    #[arg(long, default_value_t = 400)]
+    waiting: usize,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -109,6 +115,10 @@ fn main() -> Result<()> {
                 bench.setup(figures, args.sessions)?;
             }
         }
+    }
+    for figures in figures.iter_mut().filter(|figures| matches!(figures.way, Way::User | Way::Kernel)) {
+        println!("memory: {}", figures.way.word());
+        figures.waiting = Some(bench.wait(figures.way, args.waiting)?);
     }
     for figures in &mut figures {
         println!("system calls: {}", figures.way.word());
@@ -178,6 +188,23 @@ impl Bench {
         gateway.hear("ended")?;
         figures.per_close.push(gateway.cost()?.since(split, count as f64));
         gateway.tell()
+    }
+
+    /// Memory that a session takes which has said something and waits: of the process all of it, of the kernel what
+    /// comes with the layer.
+    fn wait(&self, way: Way, count: usize) -> Result<Memory> {
+        let mut gateway = Gateway::start(self, way, count)?;
+        let started = Memory::now(gateway.pid())?;
+        let mut sessions = gateway.open(self)?;
+        let handshaken = Memory::now(gateway.pid())?;
+        gateway.relay()?;
+        sessions.iter_mut().try_for_each(Session::exchange)?;
+        let waiting = Memory::now(gateway.pid())?;
+        sessions.into_iter().try_for_each(Session::close)?;
+        gateway.hear("ended")?;
+        gateway.tell()?;
+        let [all, layer] = [started, handshaken].map(|before| waiting.since(before, count as f64));
+        Ok(Memory { kernel: layer.kernel, ..all })
     }
 
     /// System calls per megabyte and per exchange.

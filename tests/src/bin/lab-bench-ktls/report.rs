@@ -3,6 +3,7 @@
 use postern_tests::cost::{Cost, spread};
 
 use crate::Way;
+use crate::memory::Memory;
 
 /// What was measured of one way.
 pub(crate) struct Figures {
@@ -11,6 +12,7 @@ pub(crate) struct Figures {
     pub(crate) per_exchange: Vec<Cost>,
     pub(crate) per_split: Vec<Cost>,
     pub(crate) per_close: Vec<Cost>,
+    pub(crate) waiting: Option<Memory>,
     pub(crate) calls_per_megabyte: f64,
     pub(crate) calls_per_exchange: f64,
     /// During the bodies, most first.
@@ -25,6 +27,7 @@ impl Figures {
             per_exchange: Vec::new(),
             per_split: Vec::new(),
             per_close: Vec::new(),
+            waiting: None,
             calls_per_megabyte: 0.0,
             calls_per_exchange: 0.0,
             calls: Vec::new(),
@@ -56,6 +59,12 @@ pub(crate) fn print(all: &[Figures], machine: &str) {
     table(all, "CPU µs per exchange", 1e6, |figures| &figures.per_exchange);
     table(all, "CPU µs, layer set up", 1e6, |figures| &figures.per_split);
     table(all, "CPU µs, goodbye, close", 1e6, |figures| &figures.per_close);
+    println!("{:<24}{:>24}{:>24}", "KiB per waiting session", "process", "kernel, for its layer");
+    for (figures, memory) in all.iter().filter_map(|figures| Some((figures, figures.waiting?))) {
+        let [process, kernel] = [memory.process, memory.kernel].map(|octets| octets / 1024.0);
+        println!("{:<24}{process:>24.1}{kernel:>24.1}", figures.name());
+    }
+    println!();
     println!("{:<24}{:>10}{:>16}   in bodies", "system calls (strace)", "per MB", "per exchange");
     for figures in all {
         let most: Vec<String> =
