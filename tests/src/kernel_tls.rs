@@ -1,4 +1,4 @@
-//! What the kernel counts of its TLS (Documentation/networking/tls.rst), and which halves it should be given.
+//! What the kernel counts of its TLS (Documentation/networking/tls.rst), and which sides it should be given.
 
 use std::collections::BTreeMap;
 use std::fs;
