@@ -50,6 +50,8 @@ fn deny() -> Result<()> {
         ]);
         tools::run(install.arg(&cache).current_dir("/").env_remove("CARGO_TARGET_DIR"))?;
     }
+    // cargo-deny reads the manifests of every platform's crates, while a build downloads those of its own platform only.
+    tools::run(tools::cargo().args(["fetch", "--quiet", "--locked"]))?;
     println!(
         "lint: cargo deny (bans, licenses, sources; advisories not checked: `cargo deny check advisories`)"
     );
