@@ -61,9 +61,12 @@ fn each_port(mut look: impl FnMut(SocketAddr) -> Result<()>) -> Result<()> {
 
 fn passes(lab: &Lab, lookouts: &Lookouts) -> Result<()> {
     each_port(|to| {
-        lookouts.saw_a_client();
-        // A neighbour may have been forgotten meanwhile, and its first packet waits for it.
-        let _open = wait::until("the server itself", PATIENCE, || Ok(knock(lab, to).ok()))?;
+        // Clients that connect all the time fill the servers' queues, and a full queue answers nobody: they are emptied
+        // before each try. A neighbour may have been forgotten meanwhile, and its first packet waits for it.
+        let _open = wait::until("the server itself", PATIENCE, || {
+            lookouts.saw_a_client();
+            Ok(knock(lab, to).ok())
+        })?;
         wait::until("the client at the server", PATIENCE, || Ok(lookouts.saw_a_client().then_some(())))
     })
 }
