@@ -53,6 +53,8 @@ pub struct Status {
     pub sessions: SessionsStatus,
     /// What the kernel's TLS can do, in words.
     pub kernel_tls: String,
+    /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.
+    pub record_layer: String,
     /// Connection records that could not be written.
     pub records_lost: u64,
 }

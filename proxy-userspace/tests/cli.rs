@@ -263,6 +263,7 @@ fn example() -> Status {
             ..Default::default()
         },
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
+        record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
         records_lost: 0,
     }
 }

@@ -13,7 +13,7 @@ use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_with
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
-use crate::layer::offload::Abilities;
+use crate::layer::offload::Terms as Layers;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 
 /// Oldest kernel that is tested: Debian 12's.
@@ -88,7 +88,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
     };
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
-    let mut machine = Machine::here().examine(&config);
+    let mut machine = Machine::here(&config).examine(&config);
     machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");
@@ -194,18 +194,18 @@ struct Machine {
     capabilities: Vec<Capability>,
     /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
     descriptors: Option<u64>,
-    kernel_tls: Abilities,
+    layers: Layers,
 }
 
 impl Machine {
-    fn here() -> Self {
+    fn here(config: &Config) -> Self {
         let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
         Self {
             root: PathBuf::from("/"),
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
-            kernel_tls: Abilities::probe(),
+            layers: Layers::find(config.tls.offload),
         }
     }
 
@@ -223,7 +223,10 @@ impl Machine {
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
-        items.push(self.kernel_tls(config.tls.offload));
+        items.push(self.kernel_tls());
+        if self.layers.mode == Offload::Auto {
+            items.push(Item::ok("record layer", self.layers.choice()));
+        }
         items
     }
 
@@ -306,11 +309,11 @@ impl Machine {
     }
 
     /// What the kernel can do, and whether that is needed.
-    fn kernel_tls(&self, offload: Offload) -> Item {
+    fn kernel_tls(&self) -> Item {
         const THING: &str = "kernel TLS";
-        match (offload, &self.kernel_tls.absent) {
+        match (self.layers.mode, &self.layers.abilities.absent) {
             (Offload::Never, _) => Item::ok(THING, "not used, tls.offload is \"never\""),
-            (_, None) => Item::ok(THING, self.kernel_tls.to_string()),
+            (_, None) => Item::ok(THING, self.layers.abilities.to_string()),
             (Offload::Auto, Some(absent)) => {
                 Item::ok(THING, format!("none, and not needed (tls.offload is \"auto\"): {absent}"))
             }
@@ -367,7 +370,7 @@ mod tests {
             release: "6.1.0-13-amd64".to_owned(),
             capabilities: vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
-            kernel_tls: Abilities::default(),
+            layers: Layers::default(),
         }
     }
 
@@ -414,16 +417,20 @@ mod tests {
     fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
         let root = tempfile::tempdir().expect("directory");
         let mut machine = whole(root.path());
-        let said = |machine: &Machine, offload| machine.kernel_tls(offload).to_string();
-        let able = said(&machine, Offload::Always);
+        let mut said = |offload| {
+            machine.layers.mode = offload;
+            machine.kernel_tls().to_string()
+        };
+        let able = said(Offload::Always);
         assert!(able.starts_with("ok    kernel TLS: TLS 1.2 ") && able.contains("keys"), "{able}");
-        machine.kernel_tls.absent = Some("no module: `modprobe tls`".to_owned());
+        machine.layers.abilities.absent = Some("no module: `modprobe tls`".to_owned());
         for (offload, level, remedy) in [
             (Offload::Auto, "ok    kernel TLS: none, and not needed", true),
             (Offload::Always, "fail  kernel TLS: none", true),
             (Offload::Never, "ok    kernel TLS: not used", false),
         ] {
-            let said = said(&machine, offload);
+            machine.layers.mode = offload;
+            let said = machine.kernel_tls().to_string();
             assert!(said.starts_with(level) && said.contains("modprobe tls") == remedy, "{said}");
         }
     }

@@ -103,7 +103,7 @@ fn show(text: &str) {
 fn readable(status: &Status) -> String {
     let sessions = status.sessions;
     let mut text = format!(
-        "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\n\
+        "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\nlayer     {}\n\
          sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
          records   {} lost\n",
         status.version,
@@ -119,6 +119,7 @@ fn readable(status: &Status) -> String {
         status.source,
         status.steering.intake,
         status.kernel_tls,
+        status.record_layer,
         sessions.active,
         sessions.limit,
         sessions.accepted_total,

@@ -35,7 +35,7 @@ use crate::accept::{Admission, descriptors_reserved, sessions_within};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
-use crate::layer::offload::{Abilities, Terms as Layers};
+use crate::layer::offload::Terms as Layers;
 use crate::record::Records;
 use crate::steering::program::Program;
 use crate::steering::routing;
@@ -54,10 +54,10 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    fn load(config: Config, abilities: &Abilities) -> Result<Self> {
+    /// `layers` holds what was found out about the kernel at the start.
+    fn load(config: Config, layers: Layers) -> Result<Self> {
         let trust = Trust::load(&config)?;
-        let (mode, abilities) = (config.tls.offload, abilities.clone());
-        let layers = Layers { mode, abilities, ..Layers::default() };
+        let layers = Layers { mode: config.tls.offload, ..layers };
         Ok(Self { config, trust, layers })
     }
 
@@ -75,8 +75,9 @@ impl Policy {
 /// # Errors
 /// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path) -> Result<()> {
+    let layers = Layers::find(config.tls.offload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon(config, path))
+    runtime.block_on(daemon(config, layers, path))
 }
 
 /// Remove what a daemon that is gone left in this network namespace, in the words of `ip`; and give back the kernel
@@ -100,12 +101,12 @@ fn sysctl_memory(config: &Config) -> PathBuf {
     config.admin.socket.with_extension("sysctls")
 }
 
-async fn daemon(config: Config, path: &Path) -> Result<()> {
+async fn daemon(config: Config, layers: Layers, path: &Path) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned() };
-    let abilities = Abilities::probe();
-    tracing::info!("kernel TLS: {abilities}");
-    let policy = Policy::load(config, &abilities)?;
+    let policy = Policy::load(config, layers)?;
+    tracing::info!("kernel TLS: {}", policy.layers.abilities);
+    tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
@@ -244,7 +245,7 @@ fn reload(path: &Path, shared: &Shared) {
         if config.steering != running.config.steering || config.admin != running.config.admin {
             bail!("[steering] and [admin] change with a restart only");
         }
-        Policy::load(config, &running.layers.abilities)
+        Policy::load(config, running.layers.clone())
     });
     match loaded {
         Ok(policy) => {

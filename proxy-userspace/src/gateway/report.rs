@@ -51,6 +51,7 @@ pub(super) fn status(
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
         },
         kernel_tls: shared.policy.load().layers.abilities.to_string(),
+        record_layer: shared.policy.load().layers.choice(),
         records_lost: records.lost(),
     }
 }

@@ -17,6 +17,8 @@ mod upstream;
 pub mod verify;
 /// Leaves: minted from the re-signing authority or configured, cached, bounded.
 pub mod mint;
+/// A connection of this process with itself.
+pub(crate) mod loopback;
 /// One driver over rustls' unbuffered API for both sides.
 pub mod drive;
 

@@ -6,6 +6,7 @@
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
+use super::shared::Secrets;
 use super::{LayerFault, PLAINTEXT_BYTES_MAX};
 
 /// Octets of a record's header.
@@ -114,11 +115,8 @@ struct Cipher {
 }
 
 impl Cipher {
-    fn new(
-        version: ProtocolVersion,
-        (sequence, secrets): (u64, ConnectionTrafficSecrets),
-    ) -> Result<Self, LayerFault> {
-        let (algorithm, key, iv, explicit, records_max) = match &secrets {
+    fn new(version: ProtocolVersion, (sequence, secrets): &Secrets) -> Result<Self, LayerFault> {
+        let (algorithm, key, iv, explicit, records_max) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => {
                 (&AES_128_GCM, key, iv, true, AES_GCM_RECORDS_MAX)
             }
@@ -138,7 +136,7 @@ impl Cipher {
             (ProtocolVersion::TLSv1_2, false) => Shape::Tls12Implicit,
             _ => return Err(LayerFault::UnknownCipher),
         };
-        Ok(Self { key: LessSafeKey::new(key), iv, shape, sequence: Sequence(sequence), records_max })
+        Ok(Self { key: LessSafeKey::new(key), iv, shape, sequence: Sequence(*sequence), records_max })
     }
 
     /// RFC 8446 section 5.3; TLS 1.2's AES-GCM sends the lower eight octets along, so the same rule serves it.
@@ -189,7 +187,7 @@ impl Sealer {
     /// `secrets` with the first sequence number that was not used yet; `records_max` lowers the suite's bound.
     pub(super) fn new(
         version: ProtocolVersion,
-        secrets: (u64, ConnectionTrafficSecrets),
+        secrets: &Secrets,
         records_max: Option<u64>,
     ) -> Result<Self, LayerFault> {
         let mut cipher = Cipher::new(version, secrets)?;
@@ -287,10 +285,7 @@ pub(super) struct Opener(Cipher);
 
 impl Opener {
     /// `secrets` with the first sequence number that was not used yet.
-    pub(super) fn new(
-        version: ProtocolVersion,
-        secrets: (u64, ConnectionTrafficSecrets),
-    ) -> Result<Self, LayerFault> {
+    pub(super) fn new(version: ProtocolVersion, secrets: &Secrets) -> Result<Self, LayerFault> {
         Cipher::new(version, secrets).map(Self)
     }
 
@@ -385,8 +380,8 @@ mod tests {
     fn what_is_sealed_opens_from_any_first_sequence_number_and_no_octet_may_change() {
         for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
             for gcm in [true, false] {
-                let mut sealer = Sealer::new(version, (5, secrets(gcm)), None).unwrap();
-                let mut opener = Opener::new(version, (5, secrets(gcm))).unwrap();
+                let mut sealer = Sealer::new(version, &(5, secrets(gcm)), None).unwrap();
+                let mut opener = Opener::new(version, &(5, secrets(gcm))).unwrap();
                 for body in [&b""[..], b"a", &[3; PLAINTEXT_BYTES_MAX]] {
                     let mut wire = record(&mut sealer, ContentType::ApplicationData, body);
                     let header = Header::parse(&wire).unwrap();
@@ -398,7 +393,7 @@ mod tests {
                 for at in 0..whole.len() {
                     let mut wire = whole.clone();
                     wire[at] ^= 1;
-                    let mut opener = Opener::new(version, (8, secrets(gcm))).unwrap();
+                    let mut opener = Opener::new(version, &(8, secrets(gcm))).unwrap();
                     let header = Header::parse(&wire).unwrap();
                     // TLS 1.2 authenticates a version of its own, not the header's.
                     let ignored = version == ProtocolVersion::TLSv1_2 && (1..5).contains(&at);
@@ -410,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_key_seals_no_record_beyond_its_limit() {
-        let mut sealer = Sealer::new(ProtocolVersion::TLSv1_3, (0, secrets(true)), Some(2)).unwrap();
+        let mut sealer = Sealer::new(ProtocolVersion::TLSv1_3, &(0, secrets(true)), Some(2)).unwrap();
         let mut seal = || sealer.seal(ContentType::ApplicationData, &mut [0; 8]).map(|_| ());
         assert!(seal().is_ok() && seal().is_ok());
         assert!(matches!(seal(), Err(LayerFault::ConfidentialityLimit)));

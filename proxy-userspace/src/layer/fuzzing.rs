@@ -46,7 +46,7 @@ pub fn post_handshake(which: u8, content: &[u8]) {
 pub fn records(octets: &[u8]) {
     for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
         for gcm in [true, false] {
-            let opener = || Opener::new(version, (3, secrets(gcm)));
+            let opener = || Opener::new(version, &(3, secrets(gcm)));
             let (Ok(mut forged), Ok(mut honest)) = (opener(), opener()) else { return };
             if let Some(header) = Header::parse(octets)
                 && forged.admit(header).is_ok()
@@ -56,7 +56,7 @@ pub fn records(octets: &[u8]) {
             if octets.len() > PLAINTEXT_BYTES_MAX {
                 return;
             }
-            let Ok(mut sealer) = Sealer::new(version, (3, secrets(gcm)), None) else { return };
+            let Ok(mut sealer) = Sealer::new(version, &(3, secrets(gcm)), None) else { return };
             let mut body = octets.to_vec();
             let Ok(seal) = sealer.seal(ContentType::Handshake, &mut body) else { return };
             let mut wire = [seal.head(), &body, seal.tail()].concat();

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use ktls::CryptoInfo;
 use rustix::io::Errno;
 use rustls::{ExtractedSecrets, ProtocolVersion};
 use tokio::net::TcpStream;
@@ -10,9 +11,10 @@ use tokio::net::TcpStream;
 use super::aead::{Opener, Sealer};
 use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{Terms, crypto_info};
-use super::shared::Shared;
+use super::shared::{Secrets, Shared};
 use super::user::{UserReceive, UserTransmit};
 use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
+use crate::config::Offload;
 use crate::sys::{self, Half};
 
 /// A receiving half.
@@ -33,6 +35,9 @@ pub enum Outgoing {
 
 /// Both halves of a side whose handshake is finished.
 ///
+/// A kernel that refuses what it could do at the start loses a half or both under `offload = "auto"`: they are opened
+/// and sealed in this process.
+///
 /// # Errors
 /// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`Terms::admit`]).
 pub fn split(
@@ -43,51 +48,67 @@ pub fn split(
     terms: &Terms,
 ) -> Result<(Incoming, Outgoing), LayerFault> {
     let shared = Rc::new(Shared::new(kernel));
-    if terms.offloads(shared.version, shared.suite) && takes_tls(&socket)? {
-        return in_kernel(socket, secrets, shared, pool, terms);
-    }
-    let opener = Opener::new(shared.version, secrets.rx)?;
-    let sealer = Sealer::new(shared.version, secrets.tx, terms.records_max)?;
-    let (read, write) = socket.into_split();
-    let incoming = UserReceive::new(read, opener, Rc::clone(&shared), pool.clone());
-    let outgoing = UserTransmit::new(write, sealer, shared, terms.records_max);
-    Ok((Incoming::User(incoming), Outgoing::User(outgoing)))
-}
-
-fn in_kernel(
-    socket: TcpStream,
-    secrets: ExtractedSecrets,
-    shared: Rc<Shared>,
-    pool: &Pool,
-    terms: &Terms,
-) -> Result<(Incoming, Outgoing), LayerFault> {
-    let receive = crypto_info(shared.suite, Half::Receive, secrets.rx)?;
-    let transmit = crypto_info(shared.suite, Half::Transmit, secrets.tx)?;
-    sys::set_tls_key(&socket, Half::Receive, &receive).map_err(|error| refused(&error))?;
-    sys::set_tls_key(&socket, Half::Transmit, &transmit).map_err(|error| refused(&error))?;
-    if shared.version == ProtocolVersion::TLSv1_3 && terms.expects_no_pad() {
+    let opener = Opener::new(shared.version, &secrets.rx)?;
+    let sealer = Sealer::new(shared.version, &secrets.tx, terms.records_max)?;
+    let offloads = terms.offloads(shared.version, shared.suite) && takes_tls(&socket, terms)?;
+    let give = |half, secrets| match offloads {
+        true => give(&socket, half, &shared, secrets, terms),
+        false => Ok(None),
+    };
+    let transmit = give(Half::Transmit, secrets.tx)?;
+    let receive = give(Half::Receive, secrets.rx)?;
+    if receive.is_some() && shared.version == ProtocolVersion::TLSv1_3 && terms.expects_no_pad() {
         // Only slower without.
         let _slower = sys::expect_no_pad(&socket);
     }
     let (read, write) = socket.into_split();
-    let incoming = KernelReceive::new(read, Rc::clone(&shared), pool.clone());
-    let outgoing = KernelTransmit::new(write, shared, &transmit, terms.abilities.rekey, terms.records_max);
-    Ok((Incoming::Kernel(incoming), Outgoing::Kernel(outgoing)))
+    let incoming = match receive {
+        Some(_) => Incoming::Kernel(KernelReceive::new(read, Rc::clone(&shared), pool.clone())),
+        None => Incoming::User(UserReceive::new(read, opener, Rc::clone(&shared), pool.clone())),
+    };
+    let outgoing = match transmit {
+        Some(info) => {
+            let (rekey, records_max) = (terms.abilities.rekey, terms.records_max);
+            Outgoing::Kernel(KernelTransmit::new(write, shared, &info, rekey, records_max))
+        }
+        None => Outgoing::User(UserTransmit::new(write, sealer, shared, terms.records_max)),
+    };
+    Ok((incoming, outgoing))
+}
+
+/// Give the kernel a half's first key; `None` where it refuses and that is no reason to end the connection. Kernel TLS
+/// without a key changes nothing about a half.
+fn give(
+    socket: &TcpStream,
+    half: Half,
+    shared: &Shared,
+    secrets: Secrets,
+    terms: &Terms,
+) -> Result<Option<CryptoInfo>, LayerFault> {
+    let info = crypto_info(shared.suite, half, secrets)?;
+    match sys::set_tls_key(socket, half, &info) {
+        Ok(()) => Ok(Some(info)),
+        Err(error) => spared(&error, terms).map(|()| None),
+    }
 }
 
 /// Whether the kernel's TLS takes the socket.
-fn takes_tls(socket: &TcpStream) -> Result<bool, LayerFault> {
+fn takes_tls(socket: &TcpStream, terms: &Terms) -> Result<bool, LayerFault> {
     match sys::set_tls_ulp(socket) {
         Ok(()) => Ok(true),
         // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
         // net/tls/tls_main.c): it lacks nothing, and what was said is to be heard.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => Ok(false),
-        Err(error) => Err(refused(&error)),
+        Err(error) => spared(&error, terms).map(|()| false),
     }
 }
 
-fn refused(error: &std::io::Error) -> LayerFault {
-    LayerFault::NotOffloaded { why: format!("the kernel says: {error}") }
+/// A refusal ends the connection under `offload = "always"` only.
+fn spared(error: &std::io::Error, terms: &Terms) -> Result<(), LayerFault> {
+    match terms.mode {
+        Offload::Always => Err(LayerFault::NotOffloaded { why: format!("the kernel says: {error}") }),
+        Offload::Auto | Offload::Never => Ok(()),
+    }
 }
 
 impl Incoming {

@@ -19,6 +19,8 @@ mod user;
 mod kernel;
 /// What the kernel can do, and whether it is given a side's records.
 pub mod offload;
+/// What either layer costs on this machine.
+pub mod measure;
 /// Halves of either layer, and the hand-over.
 mod halves;
 /// A finished handshake for tests and fuzz targets.

@@ -12,6 +12,7 @@ use ktls_sys::bindings;
 use rustix::io::Errno;
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite, crypto};
 
+use super::measure::Measurement;
 use super::shared::Secrets;
 use super::{KernelSide, LayerFault};
 use crate::config::Offload;
@@ -42,7 +43,7 @@ impl Cipher {
         }
     }
 
-    fn of(suite: SupportedCipherSuite) -> Option<Self> {
+    pub(super) fn of(suite: SupportedCipherSuite) -> Option<Self> {
         match suite.suite() {
             CipherSuite::TLS13_AES_128_GCM_SHA256
             | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
@@ -262,11 +263,24 @@ pub struct Terms {
     pub mode: Offload,
     /// What the kernel can do.
     pub abilities: Abilities,
+    /// What either layer costs, for `auto`.
+    pub measurement: Arc<Measurement>,
     /// Lowers the suite's bound on records under one sending key; `None` keeps it.
     pub records_max: Option<u64>,
 }
 
 impl Terms {
+    /// Ask this kernel what it can do, and measure where the answer decides: under `auto`.
+    #[must_use]
+    pub fn find(mode: Offload) -> Self {
+        let abilities = Abilities::probe();
+        let measurement = match mode {
+            Offload::Auto => Measurement::take(&abilities),
+            Offload::Always | Offload::Never => Measurement::default(),
+        };
+        Self { mode, abilities, measurement: Arc::new(measurement), ..Self::default() }
+    }
+
     pub(super) fn expects_no_pad(&self) -> bool {
         self.abilities.no_pad && self.no_pad.holds()
     }
@@ -284,17 +298,37 @@ impl Terms {
         Err(LayerFault::NotOffloaded { why: self.abilities.absent.clone().unwrap_or_else(lacking) })
     }
 
-    /// Whether the kernel is given both halves of such a side. On kernels that cannot change keys (before Linux 6.14)
-    /// the connection ends where it must: at a peer's KeyUpdate, or after 2^24 records.
+    /// Whether the kernel is given both halves of such a side. Under `always`, on kernels that cannot change keys
+    /// (before Linux 6.14), the connection ends where it must: at a peer's KeyUpdate, or after 2^24 records.
     pub(super) fn offloads(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> bool {
-        // Whether it pays was measured under emulation only, and there it does not (ARCHITECTURE.md): until a real
-        // machine says otherwise, `auto` keeps records here.
-        self.mode == Offload::Always && self.abilities.can(version, suite)
+        let wanted = match self.mode {
+            Offload::Never => false,
+            Offload::Always => true,
+            Offload::Auto => {
+                self.abilities.rekey
+                    && Cipher::of(suite).is_some_and(|cipher| self.measurement.prefers_kernel(cipher))
+            }
+        };
+        wanted && self.abilities.can(version, suite)
+    }
+
+    /// Who opens and seals records, and why, in words.
+    #[must_use]
+    pub fn choice(&self) -> String {
+        match (self.mode, &self.abilities.absent) {
+            (Offload::Never, _) => "this process (tls.offload is \"never\")".to_owned(),
+            (Offload::Always, None) => "kernel (tls.offload is \"always\")".to_owned(),
+            (Offload::Always, Some(absent)) => {
+                format!("nobody: tls.offload is \"always\", so every connection is refused: {absent}")
+            }
+            (Offload::Auto, _) => self.measurement.to_string(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::measure::{Comparison, Spent};
     use super::*;
 
     #[test]
@@ -305,6 +339,28 @@ mod tests {
         let (promise, broken) = (NoPad::default(), NoPad::default());
         broken.off.store(true, Ordering::Relaxed);
         assert_eq!((promise.holds(), broken.holds()), (true, false));
+    }
+
+    #[test]
+    fn auto_gives_the_kernel_what_it_is_better_at_and_can_change_keys_of() {
+        let suites = crypto::aws_lc_rs::ALL_CIPHER_SUITES;
+        let spent = |milliseconds| Spent { octets: 1_000_000_000, cpu: Duration::from_millis(milliseconds) };
+        let comparison = |cipher, kernel| Comparison { cipher, user: spent(100), kernel: spent(kernel) };
+        let measurement =
+            Measurement::Taken(vec![comparison(Cipher::Aes128Gcm, 50), comparison(Cipher::Aes256Gcm, 120)]);
+        let all = VERSIONS.into_iter().flat_map(|version| Cipher::ALL.map(|cipher| (version, cipher)));
+        let abilities = Abilities { suites: all.collect(), rekey: true, ..Abilities::default() };
+        let able = Terms { abilities, measurement: Arc::new(measurement), ..Terms::default() };
+        let mut old = able.clone();
+        old.abilities.rekey = false;
+        for suite in suites {
+            let (version, cipher) = (suite.version().version, Cipher::of(*suite).unwrap());
+            assert_eq!(able.offloads(version, *suite), cipher == Cipher::Aes128Gcm, "{suite:?}");
+            assert!(!old.offloads(version, *suite), "{suite:?}");
+            for (mode, offloads) in [(Offload::Always, true), (Offload::Never, false)] {
+                assert_eq!(Terms { mode, ..old.clone() }.offloads(version, *suite), offloads, "{suite:?}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::handshaken::{Role, handshaken};
-use super::offload::{Abilities, Terms};
+use super::measure::{Comparison, Measurement, Spent};
+use super::offload::{Abilities, Cipher, Terms};
 use super::*;
 use crate::config::Offload;
 use crate::relay::Meter;
@@ -415,6 +416,40 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
         assert_eq!(end, Received::Closed);
         assert_eq!(sink.peer_reads(16).await, b"onetwo and three", "{from:?} to {to:?}");
         assert!(meter.spliced(Direction::ServerToClient) > 0, "nothing was spliced");
+    }
+}
+
+/// Under `auto` with figures that speak for the kernel: it is given the records where it has TLS, and where it refuses
+/// the connection goes on in this process. Under `always` the refusal ends it.
+#[tokio::test]
+async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_under_always() {
+    let has_tls = Abilities::probe().absent.is_none();
+    let gigabyte = |seconds| Spent { octets: 1_000_000_000, cpu: std::time::Duration::from_secs(seconds) };
+    for version in VERSIONS {
+        let (secrets, kernel, peer) = handshaken(Role::Server, version);
+        let cipher = Cipher::of(kernel.suite()).unwrap();
+        let wins = Comparison { cipher, user: gigabyte(2), kernel: gigabyte(1) };
+        let abilities =
+            Abilities { suites: vec![(version.version, cipher)], rekey: true, ..Abilities::default() };
+        let measurement = std::sync::Arc::new(Measurement::Taken(vec![wins]));
+        let auto = Terms { abilities, measurement, ..Terms::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (receive, mut transmit) = split(ours.unwrap(), secrets, kernel, &Pool::default(), &auto).unwrap();
+        let layer = if has_tls { "kernel" } else { "user" };
+        assert_eq!((receive.layer(), transmit.layer()), (layer, layer), "{version:?}");
+        let mut far = Far { peer, wire: theirs.unwrap().0 };
+        transmit.queue(b"here").unwrap();
+        poll_fn(|cx| transmit.poll_flush(cx)).await.unwrap();
+        assert_eq!(far.read(4).await, b"here", "{version:?}");
+
+        let always = Terms { mode: Offload::Always, ..auto.clone() };
+        let (secrets, kernel, _peer) = handshaken(Role::Server, version);
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let refused = split(ours, secrets, kernel, &Pool::default(), &always).err();
+        let refused = refused.map(|fault| fault.reason());
+        assert_eq!(refused, (!has_tls).then_some("offload_refused"), "{version:?}");
     }
 }
 

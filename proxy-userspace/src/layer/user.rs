@@ -138,7 +138,7 @@ impl UserReceive {
             Control::Closed => self.end = Some(Ok(Received::Closed)),
             Control::KeyUpdate { reply } => {
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
-                self.opener = Opener::new(self.shared.version, next)?;
+                self.opener = Opener::new(self.shared.version, &next)?;
                 if reply {
                     self.shared.owes_key_update.set(true);
                 }
@@ -264,7 +264,7 @@ impl UserTransmit {
         }
         self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE)?;
         let next = self.shared.kernel.borrow_mut().next_transmit()?;
-        self.sealer = Sealer::new(self.shared.version, next, self.records_max)?;
+        self.sealer = Sealer::new(self.shared.version, &next, self.records_max)?;
         Ok(())
     }
 
