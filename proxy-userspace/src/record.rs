@@ -72,7 +72,7 @@ impl Records {
             server,
             mode,
             fields: Map::new(),
-            outcome: None,
+            end: None,
         }
     }
 }
@@ -87,7 +87,41 @@ pub struct Record {
     server: OriginalDst,
     mode: Mode,
     fields: Map<String, Value>,
-    outcome: Option<(bool, &'static str, String)>,
+    end: Option<End>,
+}
+
+/// How a connection ended.
+enum End {
+    /// Both peers said goodbye.
+    Closed,
+    /// Something else ended it.
+    Failed(Failure),
+    /// Its task panicked.
+    Panicked,
+    /// Its task was dropped: the daemon stopped.
+    CutByStop,
+}
+
+impl End {
+    /// The token in records.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Failed(failure) => failure.reason(),
+            Self::Panicked => "internal_panic",
+            Self::CutByStop => "cut_by_stop",
+        }
+    }
+
+    /// The same in words.
+    fn message(&self) -> String {
+        match self {
+            Self::Closed => "both sides closed".to_owned(),
+            Self::Failed(failure) => failure.to_string(),
+            Self::Panicked => "a fault in Postern ended this connection; please report it".to_owned(),
+            Self::CutByStop => "Postern stopped before the session was over".to_owned(),
+        }
+    }
 }
 
 impl Record {
@@ -154,8 +188,8 @@ impl Record {
 
     /// Which layer opens and seals a side's records.
     pub fn layers(&mut self, side: Side, receive: &'static str, transmit: &'static str) {
-        self.set(&format!("postern.{}.receive.layer", side.as_str()), receive);
-        self.set(&format!("postern.{}.transmit.layer", side.as_str()), transmit);
+        self.set(&format!("postern.{side}.receive.layer"), receive);
+        self.set(&format!("postern.{side}.transmit.layer"), transmit);
     }
 
     /// The server's certificate was judged.
@@ -172,12 +206,12 @@ impl Record {
 
     /// The connection is over.
     pub fn close(mut self, result: Result<(), Failure>) {
-        self.outcome = Some(match result {
-            Ok(()) => (true, "closed", "both sides closed".to_owned()),
+        self.end = Some(match result {
+            Ok(()) => End::Closed,
             Err(failure) => {
                 self.set("postern.stage", failure.stage());
                 self.set("postern.side", failure.side.as_str());
-                (false, failure.reason(), failure.to_string())
+                End::Failed(failure)
             }
         });
     }
@@ -187,26 +221,19 @@ impl Record {
     }
 
     fn finish(&mut self) {
-        let (success, reason, message) = self.outcome.take().unwrap_or_else(|| {
-            if std::thread::panicking() {
-                (
-                    false,
-                    "internal_panic",
-                    "a fault in Postern ended this connection; please report it".to_owned(),
-                )
-            } else {
-                (false, "cut_by_stop", "Postern stopped before the session was over".to_owned())
-            }
-        });
+        let end = self
+            .end
+            .take()
+            .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
         let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (client, server) = (self.client.0, self.server.0);
         self.set("@timestamp", at);
         self.set("event.action", "session");
-        self.set("event.outcome", if success { "success" } else { "failure" });
-        self.set("event.reason", reason);
+        self.set("event.outcome", if matches!(end, End::Closed) { "success" } else { "failure" });
+        self.set("event.reason", end.reason());
         self.set("event.duration", duration);
-        self.set("message", message);
+        self.set("message", end.message());
         self.set("network.protocol", "imap");
         self.set("client.ip", client.ip().to_string());
         self.set("client.port", client.port());

@@ -321,14 +321,11 @@ impl Postern<'_> {
     /// The records so far.
     ///
     /// # Errors
-    /// When a line is no JSON object.
+    /// When a line is no JSON object, or holds what docs/records.md does not have.
     pub fn records(&self) -> Result<Vec<Record>> {
         let text = fs::read_to_string(self.installation.dir().join("records"))?;
         let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
-        whole
-            .lines()
-            .map(|line| Ok(Record(serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?)))
-            .collect()
+        whole.lines().map(Record::read).collect()
     }
 
     /// Wait for a record that fits.

@@ -1,12 +1,33 @@
-//! What a JSON record says.
+//! What a JSON record says, and that docs/records.md has a word for all of it.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+
+/// The names and tokens of the page that operators read: whatever stands between backticks there.
+static PAGE: LazyLock<BTreeSet<&str>> =
+    LazyLock::new(|| include_str!("../../docs/records.md").split('`').skip(1).step_by(2).collect());
 
 /// One record of a connection.
 #[derive(Clone, Debug)]
 pub struct Record(pub Value);
 
 impl Record {
+    /// A line that the daemon wrote.
+    ///
+    /// # Errors
+    /// No JSON object, or one with a field or an `event.reason` that docs/records.md does not have.
+    pub fn read(line: &str) -> Result<Self> {
+        let record = Self(serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?);
+        let fields = record.0.as_object().with_context(|| format!("no object: {line}"))?;
+        for name in fields.keys().map(String::as_str).chain([record.text("event.reason")]) {
+            ensure!(PAGE.contains(name), "docs/records.md does not have `{name}`: {line}");
+        }
+        Ok(record)
+    }
+
     /// A text field, empty when absent.
     #[must_use]
     pub fn text(&self, key: &str) -> &str {
