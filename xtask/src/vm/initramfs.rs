@@ -12,9 +12,9 @@ use super::kernel::Kernel;
 /// What must be there before the host's file system is.
 const FIRST_MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 /// Makes a root out of the host's file system and goes there.
-const INIT: &str = include_str!("init.sh");
+const INIT: &str = include_str!("../../../scripts/lab-guest-init.sh");
 /// The first process in that root: runs the jobs.
-const LAB: &str = include_str!("lab.sh");
+const JOBS: &str = include_str!("../../../scripts/lab-guest-jobs.sh");
 
 /// What the guest's programs see as their environment and shell variables, one `NAME=value` a line.
 pub(super) type Settings = Vec<(&'static str, String)>;
@@ -34,7 +34,7 @@ pub(super) fn build(
     let octets = fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     archive.file("bin/busybox", 0o755, &octets)?;
     archive.file("init", 0o755, INIT.as_bytes())?;
-    archive.file("lab.sh", 0o755, LAB.as_bytes())?;
+    archive.file("lab-guest-jobs.sh", 0o755, JOBS.as_bytes())?;
     let settings: Vec<String> =
         settings.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
     archive.file("settings", 0o644, settings.concat().as_bytes())?;

@@ -1,9 +1,12 @@
-# Process 1 in the guest: sets up what an init does for tests, runs the jobs, powers off.
-# Lines that begin with @@ are for the host.
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Process 1 in a guest of the kernel lab (`cargo xtask vm`), started by lab-guest-init.sh: sets up what an init does for
+# tests, runs the jobs, powers off. Lines that begin with @@ are for the host.
 exec </dev/null >/dev/ttyS1 2>&1
 home=/run/postern-vm
 b=$home/busybox
 set -a
+# shellcheck source=/dev/null
 . $home/settings
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 set +a
