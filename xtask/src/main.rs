@@ -11,6 +11,8 @@ mod vm;
 mod fuzz;
 mod demo;
 mod bench;
+/// The compiler that runs, against the oldest that builds the workspace.
+mod rust;
 /// Commands, paths and Debian packages, shared by the chores.
 mod tools;
 
@@ -40,7 +42,9 @@ enum Chore {
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().chore {
+    let chore = Cli::parse().chore;
+    rust::need()?;
+    match chore {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Lint(args) => lint::run(&args),
         Chore::Test(args) => test::run(&args),
