@@ -1,8 +1,9 @@
-//! Format, clippy, docs and dependency rules: warnings are errors.
+//! Format, clippy, docs, shell and dependency rules: warnings are errors.
 
+use std::fs;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::tools;
 
@@ -26,7 +27,19 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         println!("lint: cargo {}", arguments.join(" "));
         tools::run(tools::cargo().args(arguments).env("RUSTDOCFLAGS", rustdoc_flags))?;
     }
+    shell()?;
     deny()
+}
+
+/// Every script in scripts/.
+fn shell() -> Result<()> {
+    tools::need_packages(&["shellcheck"])?;
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(tools::root().join("scripts")).context("cannot list scripts/")? {
+        scripts.push(entry?.path());
+    }
+    println!("lint: shellcheck, {} scripts", scripts.len());
+    tools::run(Command::new("shellcheck").arg("--severity=style").args(&scripts))
 }
 
 /// Licences, sources and bans of every dependency. Advisories need a database from the network, so they are a person's
