@@ -20,6 +20,8 @@ pub mod layer;
 pub mod inspect;
 /// Two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
+/// Lines on stdout and stderr, without waiting for whoever reads them.
+pub mod lines;
 /// One line per connection, written even when its task is dropped.
 pub mod record;
 /// The spine: one connection from accept to record; the workers that run it.

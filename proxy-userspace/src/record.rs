@@ -3,11 +3,8 @@
 //! Field names follow the Elastic Common Schema; `tls.*` is the client's side, `postern.upstream.tls.*` the server's.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -19,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::handshake::verify::Judgement;
+use crate::lines::Lines;
 use crate::relay::Meter;
 use crate::words::{ClientAddr, Direction, Mode, OriginalDst, Side};
 
@@ -28,35 +26,30 @@ const LINES_MAX: usize = 65_536;
 /// Where records go. Cheap to clone.
 #[derive(Clone)]
 pub struct Records {
-    lines: SyncSender<String>,
-    lost: Arc<AtomicU64>,
+    lines: Lines,
     json: bool,
 }
 
 impl Records {
-    /// To stdout: JSON lines, or text where a person reads. The handle ends when the last sender is gone.
+    /// To stdout: JSON lines, or text where a person reads.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn to_stdout() -> io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (lines, written) = sync_channel::<String>(LINES_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
-        let failed = Arc::clone(&lost);
-        let writer = std::thread::Builder::new().name("records".to_owned()).spawn(move || {
-            let mut out = io::stdout();
-            for line in written {
-                if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })?;
-        Ok((Self { lines, lost, json: !io::stdout().is_terminal() }, writer))
+    pub fn to_stdout() -> io::Result<Self> {
+        let lines = Lines::to("records", io::stdout(), LINES_MAX, None)?;
+        Ok(Self { lines, json: !io::stdout().is_terminal() })
     }
 
     /// Records that could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.lines.lost()
+    }
+
+    /// Wait until all are written, within [`crate::lines::FLUSH_TIME_MAX`]; returns how many are not.
+    #[must_use]
+    pub fn flush(&self) -> u64 {
+        self.lines.flush()
     }
 
     /// A connection begins.
@@ -239,9 +232,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.finish();
-        if self.sink.lines.try_send(self.line()).is_err() {
-            self.sink.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.sink.lines.push(self.line().into_bytes());
     }
 }
 
@@ -259,16 +250,16 @@ mod tests {
     use super::*;
     use crate::failure::Cause;
 
-    fn opened(room: usize) -> (Records, Receiver<String>, Record) {
-        let (lines, written) = sync_channel(room);
-        let records = Records { lines, lost: Arc::default(), json: true };
+    fn opened(room: usize) -> (Records, Receiver<Vec<u8>>, Record) {
+        let (lines, written) = Lines::queue(room);
+        let records = Records { lines, json: true };
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let record = records.open(ClientAddr(client), OriginalDst(server));
         (records, written, record)
     }
 
-    fn only(written: &Receiver<String>) -> Value {
-        let line = written.try_recv().unwrap();
+    fn only(written: &Receiver<Vec<u8>>) -> Value {
+        let line = String::from_utf8(written.try_recv().unwrap()).unwrap();
         assert!(written.try_recv().is_err(), "one connection, one line");
         assert!(line.ends_with('\n') && line.lines().count() == 1);
         serde_json::from_str(&line).unwrap()

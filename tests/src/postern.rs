@@ -265,13 +265,28 @@ impl Installation {
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn<'a>(&'a self, namespace: &'a Namespace, wrapper: &[&str]) -> Result<Postern<'a>> {
+        let streams = ["records", "log"].map(|name| File::create(self.dir().join(name)));
+        let [stdout, stderr] = streams;
+        self.spawn_onto(namespace, wrapper, stdout?.into(), stderr?.into())
+    }
+
+    /// The same with other streams than files: records and log cannot be read then.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_onto<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        wrapper: &[&str],
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Postern<'a>> {
         let mut words: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
         words.push(binary()?.display().to_string());
         let (first, rest) = words.split_first().context("no command")?;
         let mut command = namespace.command(first);
         command.args(rest).arg("--config").arg(self.config()).arg("run");
-        let (stdout, stderr) = (self.dir().join("records"), self.dir().join("log"));
-        command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+        command.stdout(stdout).stderr(stderr);
         let child = command.spawn().context("cannot start postern")?;
         Ok(Postern { installation: self, namespace, child })
     }
