@@ -4,6 +4,8 @@
 
 /// The words that every stage shares: sides, directions, addresses, modes.
 pub mod words;
+/// One name for one session, in records and in what its client is told.
+pub mod event_id;
 /// Errors that know stage, side and fault.
 pub mod failure;
 /// The policy: one file, parsed into values that cannot be wrong.

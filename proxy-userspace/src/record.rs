@@ -1,4 +1,4 @@
-//! One record per connection, written when it ends, also when its task is dropped.
+//! Two lines per connection: one when it begins, and its record when it ends, also when its task is dropped.
 //!
 //! Field names follow the Elastic Common Schema; `tls.*` is the client's side, `postern.upstream.tls.*` the server's.
 
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::verify::Judgement;
 use crate::lines::Lines;
@@ -55,11 +56,13 @@ impl Records {
     /// A connection begins.
     #[must_use]
     pub fn open(&self, client: ClientAddr, server: OriginalDst) -> Record {
+        let at = SystemTime::now();
         let mode = if server.is_implicit_tls() { Mode::Implicit } else { Mode::StartTls };
         Record {
             sink: self.clone(),
+            id: EventId::at(at),
             began: Instant::now(),
-            at: SystemTime::now(),
+            at,
             meter: Rc::new(Meter::default()),
             client,
             server,
@@ -73,6 +76,7 @@ impl Records {
 /// What is known of a connection. Dropping it writes it.
 pub struct Record {
     sink: Records,
+    id: EventId,
     began: Instant,
     at: SystemTime,
     meter: Rc<Meter>,
@@ -84,6 +88,18 @@ pub struct Record {
 }
 
 impl Record {
+    /// The session's name.
+    #[must_use]
+    pub const fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Write the first line: what is known so far. Without it a session that lasts, or that a kill ends, has no trace.
+    pub fn started(&mut self) {
+        self.identify("session_start");
+        self.write();
+    }
+
     /// Octets as they go.
     #[must_use]
     pub fn meter(&self) -> Rc<Meter> {
@@ -179,6 +195,21 @@ impl Record {
         self.fields.insert(name.to_owned(), value.into());
     }
 
+    /// What stands in every line of the session.
+    fn identify(&mut self, action: &'static str) {
+        let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
+        let (client, server) = (self.client.0, self.server.0);
+        self.set("@timestamp", at);
+        self.set("event.id", self.id.to_string());
+        self.set("event.action", action);
+        self.set("network.protocol", "imap");
+        self.set("client.ip", client.ip().to_string());
+        self.set("client.port", client.port());
+        self.set("server.ip", server.ip().to_string());
+        self.set("server.port", server.port());
+        self.set("postern.mode", self.mode.as_str());
+    }
+
     fn finish(&mut self) {
         let (success, reason, message) = self.outcome.take().unwrap_or_else(|| {
             if std::thread::panicking() {
@@ -191,29 +222,24 @@ impl Record {
                 (false, "cut_by_stop", "Postern stopped before the session was over".to_owned())
             }
         });
-        let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let (client, server) = (self.client.0, self.server.0);
-        self.set("@timestamp", at);
-        self.set("event.action", "session");
+        self.identify("session_end");
         self.set("event.outcome", if success { "success" } else { "failure" });
         self.set("event.reason", reason);
         self.set("event.duration", duration);
         self.set("message", message);
-        self.set("network.protocol", "imap");
-        self.set("client.ip", client.ip().to_string());
-        self.set("client.port", client.port());
         self.set("client.bytes", self.meter.octets(Direction::ClientToServer));
-        self.set("server.ip", server.ip().to_string());
-        self.set("server.port", server.port());
         self.set("server.bytes", self.meter.octets(Direction::ServerToClient));
-        self.set("postern.mode", self.mode.as_str());
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             let meter = Rc::clone(&self.meter);
             self.set(&format!("postern.{direction}.spliced_bytes"), meter.spliced(direction));
             self.set(&format!("postern.{direction}.held_bytes"), meter.held(direction));
             self.set(&format!("postern.{direction}.copied_bytes"), meter.copied(direction));
         }
+    }
+
+    fn write(&self) {
+        self.sink.lines.push(self.line().into_bytes());
     }
 
     fn line(&self) -> String {
@@ -232,7 +258,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.finish();
-        self.sink.lines.push(self.line().into_bytes());
+        self.write();
     }
 }
 
@@ -270,6 +296,30 @@ mod tests {
         let (_records, written, record) = opened(1);
         drop(record);
         assert_eq!(only(&written)["event.reason"], "cut_by_stop");
+    }
+
+    #[test]
+    fn a_session_has_a_line_when_it_begins_and_one_when_it_ends_under_one_name() {
+        let (records, written, mut record) = opened(2);
+        record.ingress("lan0");
+        record.started();
+        drop(record);
+        let [start, end] =
+            [(); 2].map(|()| serde_json::from_slice::<Value>(&written.try_recv().unwrap()).unwrap());
+        assert_eq!(
+            (&start["event.action"], &end["event.action"]),
+            (&"session_start".into(), &"session_end".into())
+        );
+        for same in
+            ["event.id", "@timestamp", "client.ip", "client.port", "server.ip", "server.port", "postern.mode"]
+        {
+            assert!(!start[same].is_null() && start[same] == end[same], "{same}: {start:#} {end:#}");
+        }
+        assert_eq!(start["observer.ingress.interface.name"], "lan0");
+        assert!(start["event.outcome"].is_null(), "nothing has come out yet: {start:#}");
+        let other = records
+            .open(ClientAddr("192.0.2.1:1".parse().unwrap()), OriginalDst("192.0.2.2:143".parse().unwrap()));
+        assert_ne!(other.id().to_string(), end["event.id"].as_str().unwrap());
     }
 
     #[test]

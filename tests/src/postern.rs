@@ -333,11 +333,23 @@ impl Postern<'_> {
         Pid::from_child(&self.child)
     }
 
-    /// The records so far.
+    /// The records of sessions that have ended, so far.
     ///
     /// # Errors
     /// When a line is no JSON object.
     pub fn records(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(Record::is_end).collect())
+    }
+
+    /// The lines of sessions that have begun, so far.
+    ///
+    /// # Errors
+    /// When a line is no JSON object.
+    pub fn starts(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(|line| !line.is_end()).collect())
+    }
+
+    fn lines(&self) -> Result<Vec<Record>> {
         let text = fs::read_to_string(self.installation.dir().join("records"))?;
         let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
         whole

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// One record of a connection.
+/// One line about a connection.
 #[derive(Clone, Debug)]
 pub struct Record(pub Value);
 
@@ -30,6 +30,12 @@ impl Record {
     pub fn faults(&self) -> Vec<&str> {
         let list = self.0.get("postern.certificate.faults").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Whether the line was written when the session ended, not when it began.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.text("event.action") != "session_start"
     }
 
     /// Whether the session ended as both ends wanted.

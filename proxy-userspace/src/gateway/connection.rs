@@ -40,6 +40,13 @@ async fn carry(
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
     let (client, destination) = (arrival.client, arrival.destination);
+    let bypassed = policy.config.action.bypasses(destination.ip());
+    if bypassed {
+        record.bypass();
+    }
+    if policy.config.records.start {
+        record.started();
+    }
     let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
     match &egress {
         Ok(egress) => record.egress(egress.interface.as_str()),
@@ -48,8 +55,7 @@ async fn carry(
         }
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
-    if policy.config.action.bypasses(destination.ip()) {
-        record.bypass();
+    if bypassed {
         return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
     }
     let (trust, layers) = (&policy.trust, &policy.layers);

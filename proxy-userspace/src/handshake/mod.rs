@@ -37,6 +37,7 @@ use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
+use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
@@ -112,15 +113,17 @@ pub async fn handshake(
     record.shown(&shown.fingerprint);
     let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
     match proven {
-        Ok(Proven { finished, refused: None, .. }) => offloaded(downstream, finished, terms).await,
+        Ok(Proven { finished, refused: None, .. }) => {
+            offloaded(downstream, finished, terms, record.id()).await
+        }
         Ok(Proven { refused: Some(faults), finished, .. }) => {
             drop(finished);
             let failure = Failure::upstream(Cause::Certificate(faults));
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, record.id())).await;
             Err(failure)
         }
         Err(failure) => {
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, record.id())).await;
             Err(failure)
         }
     }
@@ -131,6 +134,7 @@ async fn offloaded(
     downstream: Finished,
     upstream: Finished,
     terms: &Terms<'_>,
+    id: EventId,
 ) -> Result<(Finished, Finished), Failure> {
     let sides = [(Side::Downstream, &downstream), (Side::Upstream, &upstream)];
     let refused = sides.into_iter().find_map(|(side, finished)| {
@@ -140,7 +144,7 @@ async fn offloaded(
     match refused {
         None => Ok((downstream, upstream)),
         Some(failure) => {
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, id)).await;
             Err(failure)
         }
     }
@@ -174,14 +178,14 @@ async fn clear_text(
     let (mut server, dialogue) = match greeted.await {
         Ok(greeted) => greeted,
         Err(failure) => {
-            let _ = client.write_all(&bye(&words(&failure))).await;
+            let _ = client.write_all(&goodbye(&failure, record.id())).await;
             return Err(failure);
         }
     };
     let agreed = starttls::agree(client, &mut server, dialogue, record);
     if let Err(failure) = within(bound, Side::Downstream, agreed).await {
-        if let Cause::Silent(seconds) = failure.cause {
-            let _ = client.write_all(&bye(&format!("no STARTTLS within {seconds} s"))).await;
+        if matches!(failure.cause, Cause::Silent(_)) {
+            let _ = client.write_all(&goodbye(&failure, record.id())).await;
         }
         return Err(failure);
     }
@@ -237,13 +241,13 @@ async fn finish(
 }
 
 /// `* BYE` with the reason, inside TLS.
-async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
+async fn farewell(side: Finished, terms: &Terms<'_>, words: &[u8]) {
     let Ok((mut receive, mut transmit)) =
         split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
     else {
         return;
     };
-    if transmit.queue(&bye(&words(failure))).is_err() {
+    if transmit.queue(words).is_err() {
         return;
     }
     let _ = timeout(FAREWELL, async {
@@ -254,9 +258,14 @@ async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
     .await;
 }
 
+/// The line that ends a session: why, and which record says more.
+pub fn goodbye(failure: &Failure, id: EventId) -> Vec<u8> {
+    bye(&words(failure, id))
+}
+
 /// What a person reads in the mail client.
-fn words(failure: &Failure) -> String {
-    format!("the mail server cannot be used: {}", failure.cause)
+fn words(failure: &Failure, id: EventId) -> String {
+    format!("{}; reference {id}", failure.told())
 }
 
 async fn within<T>(
