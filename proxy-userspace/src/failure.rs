@@ -11,7 +11,7 @@ use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFau
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::Refusal;
-use crate::layer::LayerFault;
+use crate::layer::{Alert, LayerFault};
 use crate::words::Side;
 
 /// Why a session ended otherwise than by the peers' goodbye.
@@ -75,6 +75,20 @@ pub enum Cause {
     /// rustls ended the handshake.
     #[error("TLS handshake: {0}")]
     Tls(rustls::Error),
+    /// The server ended TLS with this alert after it had asked for a client certificate and got none: inside the handshake
+    /// before TLS 1.3, behind it since.
+    #[error(
+        "the server asks for a client certificate and refuses to go on without ({0}); no gateway has the client's key: \
+         list the server in action.bypass, which leaves its mail uninspected"
+    )]
+    ClientCertificateWanted(Alert),
+    /// No version, cipher or key exchange that both sides speak.
+    #[error(
+        "the server and Postern have no TLS in common ({0}): the server speaks only versions older than tls.min_version, \
+         or only ciphers with CBC, or only DHE or RSA key exchange; renew its TLS, or list it in action.bypass, which \
+         leaves its mail uninspected"
+    )]
+    TlsIncompatible(rustls::Error),
     /// The server's certificate, and policy says block.
     #[error("the server's certificate is refused: {0}")]
     Certificate(Faults),
@@ -139,6 +153,8 @@ impl Failure {
             | Cause::HandshakeTooLong
             | Cause::Alpn
             | Cause::Tls(_)
+            | Cause::ClientCertificateWanted(_)
+            | Cause::TlsIncompatible(_)
             | Cause::Certificate(_)
             | Cause::Mint(_) => "handshake",
             Cause::Layer(_) | Cause::Truncated | Cause::Idle => "relay",
@@ -170,6 +186,8 @@ impl Failure {
             Cause::HandshakeTooLong => "handshake_too_long",
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",
+            Cause::ClientCertificateWanted(_) => "upstream_wants_client_certificate",
+            Cause::TlsIncompatible(_) => "upstream_tls_incompatible",
             Cause::Certificate(_) => "certificate_blocked",
             Cause::Mint(_) => "certificate_not_minted",
             Cause::Layer(fault) => fault.reason(),
@@ -213,6 +231,12 @@ impl Failure {
             Cause::NotTls => of_side("the mail server does not speak TLS", "TLS is required"),
             Cause::HandshakeTooLong | Cause::Alpn | Cause::Tls(_) => {
                 of_side("TLS with the mail server failed", "TLS with the client failed")
+            }
+            Cause::ClientCertificateWanted(_) => {
+                "the mail server wants a client certificate, which cannot pass this gateway; ask its operator"
+            }
+            Cause::TlsIncompatible(_) => {
+                "the mail server speaks only outdated TLS, which this gateway refuses; ask its operator"
             }
             // Public: whoever connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
@@ -258,7 +282,6 @@ mod tests {
 
     use super::*;
     use crate::handshake::verify::CertificateFault;
-    use crate::layer::Alert;
 
     /// Stands wherever a cause has room for something that is nobody's business.
     const SECRET: &str = "wan7";
@@ -286,6 +309,8 @@ mod tests {
             Cause::NotTls,
             Cause::Alpn,
             Cause::Tls(Error::General(own())),
+            Cause::ClientCertificateWanted(Alert::BAD_CERTIFICATE),
+            Cause::TlsIncompatible(Error::General(own())),
             Cause::Certificate(CertificateFault::ALL.into_iter().collect()),
             Cause::Mint(MintError::Tls(Error::General(own()))),
             layer(LayerFault::System { call: SECRET, source: io(io::ErrorKind::Other) }),

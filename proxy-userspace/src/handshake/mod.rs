@@ -11,6 +11,8 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
+/// Whether the server asks for a client certificate, and what its refusals mean.
+mod asked;
 /// The server: TLS, proof.
 mod upstream;
 /// Judging the server's certificate: every fault, one verdict.
@@ -55,6 +57,8 @@ pub struct Finished {
     pub secrets: ExtractedSecrets,
     /// rustls' part from here on.
     pub kernel: KernelSide,
+    /// The peer asked for a certificate and was answered with none; only servers do.
+    pub asked: bool,
 }
 
 /// What a handshake needs to know.
@@ -235,7 +239,7 @@ async fn finish(
             connection.handshake_kind(),
         );
         let (secrets, kernel) = drive::Unbuffered::into_kernel(connection).map_err(Cause::Tls)?;
-        Ok(Finished { socket: client, secrets, kernel })
+        Ok(Finished { socket: client, secrets, kernel, asked: false })
     };
     finished.await.map_err(Failure::downstream)
 }
@@ -247,6 +251,11 @@ async fn farewell(side: Finished, terms: &Terms<'_>, words: &[u8]) {
     else {
         return;
     };
+    say_goodbye(&mut receive, &mut transmit, words).await;
+}
+
+/// Last words to a client inside TLS, then our half ends; the client may take [`FAREWELL`] to end its own.
+pub async fn say_goodbye(receive: &mut impl Receive, transmit: &mut impl Transmit, words: &[u8]) {
     if transmit.queue(words).is_err() {
         return;
     }

@@ -123,7 +123,7 @@ impl Abilities {
 impl fmt::Display for Abilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(absent) = &self.absent {
-            return write!(f, "none, {}", absent.why);
+            return write!(f, "none ({})", absent.why);
         }
         for (number, version) in VERSIONS.into_iter().enumerate() {
             let ciphers =
@@ -141,7 +141,7 @@ impl fmt::Display for Abilities {
 fn absent(error: &io::Error) -> NoKernelTls {
     let (why, remedy) = match Errno::from_io_error(error) {
         Some(Errno::NOENT) => (
-            "this kernel has no TLS, or its module is not loaded".to_owned(),
+            "it was built without TLS, or the module is not loaded".to_owned(),
             "`modprobe tls`, and name it in /etc/modules-load.d",
         ),
         Some(Errno::NETUNREACH | Errno::ADDRNOTAVAIL) => {
