@@ -51,12 +51,14 @@ pub struct Status {
     pub routes: Vec<String>,
     /// Sessions of all workers.
     pub sessions: SessionsStatus,
-    /// What the kernel's TLS can do, in words.
+    /// Whether the kernel's TLS is used and what it can do, in words.
     pub kernel_tls: String,
     /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.
     pub record_layer: String,
     /// Connection records that could not be written.
     pub records_lost: u64,
+    /// Lines of the log that could not be written.
+    pub log_lost: u64,
 }
 
 /// One worker thread.
@@ -136,6 +138,8 @@ pub struct SessionsStatus {
     pub refused_client: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
+    /// Reset because they were made to a listener itself, by somebody on this machine.
+    pub refused_local: u64,
 }
 
 /// Why a status could not be given or had.
@@ -143,8 +147,7 @@ pub struct SessionsStatus {
 pub enum AdminError {
     /// Nobody listens.
     #[error(
-        "{}: no daemon answers ({source}); start it with `systemctl start postern` or `postern run`, \
-         or name its socket with --socket PATH",
+        "{}: no daemon answers ({source}); start it with `postern run`, or name its socket with --socket PATH",
         .path.display()
     )]
     NotRunning {

@@ -1,5 +1,6 @@
 //! Errors that know their stage, their side and the fault.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFau
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::Refusal;
-use crate::layer::LayerFault;
+use crate::layer::{Alert, LayerFault};
 use crate::words::Side;
 
 /// Why a session ended otherwise than by the peers' goodbye.
@@ -74,6 +75,20 @@ pub enum Cause {
     /// rustls ended the handshake.
     #[error("TLS handshake: {0}")]
     Tls(rustls::Error),
+    /// The server ended TLS with this alert after it had asked for a client certificate and got none: inside the handshake
+    /// before TLS 1.3, behind it since.
+    #[error(
+        "the server asks for a client certificate and refuses to go on without ({0}); no gateway has the client's key: \
+         list the server in action.bypass, which leaves its mail uninspected"
+    )]
+    ClientCertificateWanted(Alert),
+    /// No version, cipher or key exchange that both sides speak.
+    #[error(
+        "the server and Postern have no TLS in common ({0}): the server speaks only versions older than tls.min_version, \
+         or only ciphers with CBC, or only DHE or RSA key exchange; renew its TLS, or list it in action.bypass, which \
+         leaves its mail uninspected"
+    )]
+    TlsIncompatible(rustls::Error),
     /// The server's certificate, and policy says block.
     #[error("the server's certificate is refused: {0}")]
     Certificate(Faults),
@@ -138,6 +153,8 @@ impl Failure {
             | Cause::HandshakeTooLong
             | Cause::Alpn
             | Cause::Tls(_)
+            | Cause::ClientCertificateWanted(_)
+            | Cause::TlsIncompatible(_)
             | Cause::Certificate(_)
             | Cause::Mint(_) => "handshake",
             Cause::Layer(_) | Cause::Truncated | Cause::Idle => "relay",
@@ -169,6 +186,8 @@ impl Failure {
             Cause::HandshakeTooLong => "handshake_too_long",
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",
+            Cause::ClientCertificateWanted(_) => "upstream_wants_client_certificate",
+            Cause::TlsIncompatible(_) => "upstream_tls_incompatible",
             Cause::Certificate(_) => "certificate_blocked",
             Cause::Mint(_) => "certificate_not_minted",
             Cause::Layer(fault) => fault.reason(),
@@ -177,10 +196,144 @@ impl Failure {
             Cause::Refused(refusal) => refusal.reason(),
         }
     }
+
+    /// What the client is told, whoever the client is: a short reason, and nothing that it could not see for itself. No
+    /// interface, route, setting, file or kernel's word: those stand in the record.
+    #[must_use]
+    pub fn told(&self) -> Cow<'static, str> {
+        let of_side = |upstream: &'static str, downstream: &'static str| match self.side {
+            Side::Upstream => upstream,
+            Side::Downstream => downstream,
+        };
+        Cow::Borrowed(match &self.cause {
+            Cause::Egress(_) => "the mail server cannot be reached through this gateway",
+            Cause::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "the mail server refuses connections",
+                io::ErrorKind::TimedOut => "the mail server does not answer",
+                _ => "the mail server cannot be reached",
+            },
+            Cause::NoPortsLeft(_) => "too many sessions with this mail server; try again later",
+            Cause::ClientLinkLocal { .. } => {
+                "this client has a link-local address, which mail servers cannot answer"
+            }
+            Cause::Silent(_) => {
+                of_side("the mail server did not answer in time", "nothing came from the client in time")
+            }
+            Cause::Socket(_) | Cause::Truncated => {
+                of_side("the connection to the mail server was lost", "the connection was lost")
+            }
+            Cause::ClearClient(fault) => fault.told(),
+            Cause::ClearServer(ServerFault::Bye) => "the mail server turned the connection away",
+            Cause::ClearServer(ServerFault::Preauth) => "the mail server rules TLS out",
+            Cause::ClearServer(_) => "the mail server broke the rules of IMAP before TLS",
+            Cause::NoStartTls => "STARTTLS is required",
+            Cause::StartTlsRefused(_) => "the mail server refused STARTTLS",
+            Cause::NotTls => of_side("the mail server does not speak TLS", "TLS is required"),
+            Cause::HandshakeTooLong | Cause::Alpn | Cause::Tls(_) => {
+                of_side("TLS with the mail server failed", "TLS with the client failed")
+            }
+            Cause::ClientCertificateWanted(_) => {
+                "the mail server wants a client certificate, which cannot pass this gateway; ask its operator"
+            }
+            Cause::TlsIncompatible(_) => {
+                "the mail server speaks only outdated TLS, which this gateway refuses; ask its operator"
+            }
+            // Public: whoever connects to the server sees them.
+            Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
+            Cause::Mint(_) => "this gateway has no certificate to show for the mail server",
+            Cause::Layer(fault) => match fault {
+                LayerFault::NotOffloaded { .. } | LayerFault::NoKeyChange => {
+                    "this gateway cannot carry the connection"
+                }
+                LayerFault::System { .. } => {
+                    of_side("the connection to the mail server was lost", "the connection was lost")
+                }
+                LayerFault::PeerAlert(_) => of_side("the mail server ended TLS", "the client ended TLS"),
+                LayerFault::NotTls
+                | LayerFault::BadRecord
+                | LayerFault::RecordOverflow
+                | LayerFault::UnexpectedRecord
+                | LayerFault::Malformed
+                | LayerFault::MessageTooLong
+                | LayerFault::ControlFlood
+                | LayerFault::Renegotiation => {
+                    of_side("the mail server broke the rules of TLS", "the client broke the rules of TLS")
+                }
+                LayerFault::ConfidentialityLimit
+                | LayerFault::Rotation(_)
+                | LayerFault::UnknownCipher
+                | LayerFault::SealFailed => "TLS cannot go on",
+            },
+            Cause::Idle => "nothing was said for too long",
+            Cause::Refused(refusal) => refusal.told(),
+        })
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.side.peer(), self.side, self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::Error;
+
+    use super::*;
+    use crate::handshake::verify::CertificateFault;
+
+    /// Stands wherever a cause has room for something that is nobody's business.
+    const SECRET: &str = "wan7";
+
+    fn causes() -> Vec<Cause> {
+        let destination = IpAddr::from([198, 51, 100, 7]);
+        let own = || SECRET.to_owned();
+        let io = |kind| io::Error::new(kind, SECRET);
+        let (connect, layer) = (|kind| Cause::Connect(io(kind)), Cause::Layer);
+        vec![
+            Cause::Egress(EgressFault::NotConfigured { destination, interface: own() }),
+            Cause::Egress(EgressFault::NotAllowed { ingress: own(), destination, interface: own() }),
+            Cause::Egress(EgressFault::Prohibited { destination }),
+            connect(io::ErrorKind::ConnectionRefused),
+            connect(io::ErrorKind::TimedOut),
+            connect(io::ErrorKind::Other),
+            Cause::NoPortsLeft(Source::Client),
+            Cause::ClientLinkLocal { address: destination },
+            Cause::Silent(30),
+            Cause::Socket(io(io::ErrorKind::Other)),
+            Cause::ClearServer(ServerFault::NotImap),
+            Cause::ClearClient(ClientFault::TlsOnClearPort),
+            Cause::NoStartTls,
+            Cause::StartTlsRefused(StartTlsRefusal::Bad),
+            Cause::NotTls,
+            Cause::Alpn,
+            Cause::Tls(Error::General(own())),
+            Cause::ClientCertificateWanted(Alert::BAD_CERTIFICATE),
+            Cause::TlsIncompatible(Error::General(own())),
+            Cause::Certificate(CertificateFault::ALL.into_iter().collect()),
+            Cause::Mint(MintError::Tls(Error::General(own()))),
+            layer(LayerFault::System { call: SECRET, source: io(io::ErrorKind::Other) }),
+            layer(LayerFault::NotOffloaded { why: own() }),
+            layer(LayerFault::Rotation(Error::General(own()))),
+            layer(LayerFault::PeerAlert(Alert::BAD_CERTIFICATE)),
+            Cause::Truncated,
+            Cause::Idle,
+            Cause::Refused(Refusal::Http),
+        ]
+    }
+
+    #[test]
+    fn what_a_client_is_told_is_short_and_keeps_what_the_record_says_to_itself() {
+        let told = |side| causes().into_iter().map(move |cause| Failure { side, cause });
+        for failure in told(Side::Upstream).chain(told(Side::Downstream)) {
+            let told = failure.told();
+            for inside in [SECRET, "198.51", "steering", "limits.", "tls.", "`", "postern"] {
+                assert!(!told.contains(inside), "{told:?} tells {inside}");
+            }
+            assert!(told.chars().all(|c| matches!(c, ' '..='~')) && !told.is_empty(), "{told:?}");
+            let all_faults = matches!(failure.cause, Cause::Certificate(_));
+            assert!(told.len() <= if all_faults { 400 } else { 100 }, "{told:?}");
+        }
     }
 }

@@ -35,6 +35,14 @@ impl Refusal {
             Self::Http => "http_request",
         }
     }
+
+    /// What the client is told.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Http => "this is an IMAP port",
+        }
+    }
 }
 
 /// Beginnings of HTTP requests that no IMAP command can have: after the tag comes a command, and those are letters

@@ -4,6 +4,8 @@
 
 /// The words that every stage shares: sides, directions, addresses, modes.
 pub mod words;
+/// One name for one session, in records and in what its client is told.
+pub mod event_id;
 /// Errors that know stage, side and fault.
 pub mod failure;
 /// The policy: one file, parsed into values that cannot be wrong.
@@ -20,6 +22,8 @@ pub mod layer;
 pub mod inspect;
 /// Two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
+/// Lines on stdout and stderr, without waiting for whoever reads them.
+pub mod lines;
 /// One line per connection, written even when its task is dropped.
 pub mod record;
 /// The spine: one connection from accept to record; the workers that run it.

@@ -1,13 +1,10 @@
-//! One record per connection, written when it ends, also when its task is dropped.
+//! Two lines per connection: one when it begins, and its record when it ends, also when its task is dropped.
 //!
 //! Field names follow the Elastic Common Schema; `tls.*` is the client's side, `postern.upstream.tls.*` the server's.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -17,8 +14,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::verify::Judgement;
+use crate::lines::Lines;
 use crate::relay::Meter;
 use crate::words::{ClientAddr, Direction, Mode, OriginalDst, Side};
 
@@ -28,45 +27,42 @@ const LINES_MAX: usize = 65_536;
 /// Where records go. Cheap to clone.
 #[derive(Clone)]
 pub struct Records {
-    lines: SyncSender<String>,
-    lost: Arc<AtomicU64>,
+    lines: Lines,
     json: bool,
 }
 
 impl Records {
-    /// To stdout: JSON lines, or text where a person reads. The handle ends when the last sender is gone.
+    /// To stdout: JSON lines, or text where a person reads.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn to_stdout() -> io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (lines, written) = sync_channel::<String>(LINES_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
-        let failed = Arc::clone(&lost);
-        let writer = std::thread::Builder::new().name("records".to_owned()).spawn(move || {
-            let mut out = io::stdout();
-            for line in written {
-                if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })?;
-        Ok((Self { lines, lost, json: !io::stdout().is_terminal() }, writer))
+    pub fn to_stdout() -> io::Result<Self> {
+        let lines = Lines::to("records", io::stdout(), LINES_MAX, None)?;
+        Ok(Self { lines, json: !io::stdout().is_terminal() })
     }
 
     /// Records that could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.lines.lost()
+    }
+
+    /// Wait until all are written, within [`crate::lines::FLUSH_TIME_MAX`]; returns how many are not.
+    #[must_use]
+    pub fn flush(&self) -> u64 {
+        self.lines.flush()
     }
 
     /// A connection begins.
     #[must_use]
     pub fn open(&self, client: ClientAddr, server: OriginalDst) -> Record {
+        let at = SystemTime::now();
         let mode = if server.is_implicit_tls() { Mode::Implicit } else { Mode::StartTls };
         Record {
             sink: self.clone(),
+            id: EventId::at(at),
             began: Instant::now(),
-            at: SystemTime::now(),
+            at,
             meter: Rc::new(Meter::default()),
             client,
             server,
@@ -80,6 +76,7 @@ impl Records {
 /// What is known of a connection. Dropping it writes it.
 pub struct Record {
     sink: Records,
+    id: EventId,
     began: Instant,
     at: SystemTime,
     meter: Rc<Meter>,
@@ -125,6 +122,18 @@ impl End {
 }
 
 impl Record {
+    /// The session's name.
+    #[must_use]
+    pub const fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Write the first line: what is known so far. Without it a session that lasts, or that a kill ends, has no trace.
+    pub fn started(&mut self) {
+        self.identify("session_start");
+        self.write();
+    }
+
     /// Octets as they go.
     #[must_use]
     pub fn meter(&self) -> Rc<Meter> {
@@ -220,34 +229,44 @@ impl Record {
         self.fields.insert(name.to_owned(), value.into());
     }
 
+    /// What stands in every line of the session.
+    fn identify(&mut self, action: &'static str) {
+        let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
+        let (client, server) = (self.client.0, self.server.0);
+        self.set("@timestamp", at);
+        self.set("event.id", self.id.to_string());
+        self.set("event.action", action);
+        self.set("network.protocol", "imap");
+        self.set("client.ip", client.ip().to_string());
+        self.set("client.port", client.port());
+        self.set("server.ip", server.ip().to_string());
+        self.set("server.port", server.port());
+        self.set("postern.mode", self.mode.as_str());
+    }
+
     fn finish(&mut self) {
         let end = self
             .end
             .take()
             .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
-        let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let (client, server) = (self.client.0, self.server.0);
-        self.set("@timestamp", at);
-        self.set("event.action", "session");
+        self.identify("session_end");
         self.set("event.outcome", if matches!(end, End::Closed) { "success" } else { "failure" });
         self.set("event.reason", end.reason());
         self.set("event.duration", duration);
         self.set("message", end.message());
-        self.set("network.protocol", "imap");
-        self.set("client.ip", client.ip().to_string());
-        self.set("client.port", client.port());
         self.set("client.bytes", self.meter.octets(Direction::ClientToServer));
-        self.set("server.ip", server.ip().to_string());
-        self.set("server.port", server.port());
         self.set("server.bytes", self.meter.octets(Direction::ServerToClient));
-        self.set("postern.mode", self.mode.as_str());
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             let meter = Rc::clone(&self.meter);
             self.set(&format!("postern.{direction}.spliced_bytes"), meter.spliced(direction));
             self.set(&format!("postern.{direction}.held_bytes"), meter.held(direction));
             self.set(&format!("postern.{direction}.copied_bytes"), meter.copied(direction));
         }
+    }
+
+    fn write(&self) {
+        self.sink.lines.push(self.line().into_bytes());
     }
 
     fn line(&self) -> String {
@@ -266,9 +285,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.finish();
-        if self.sink.lines.try_send(self.line()).is_err() {
-            self.sink.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.write();
     }
 }
 
@@ -286,16 +303,16 @@ mod tests {
     use super::*;
     use crate::failure::Cause;
 
-    fn opened(room: usize) -> (Records, Receiver<String>, Record) {
-        let (lines, written) = sync_channel(room);
-        let records = Records { lines, lost: Arc::default(), json: true };
+    fn opened(room: usize) -> (Records, Receiver<Vec<u8>>, Record) {
+        let (lines, written) = Lines::queue(room);
+        let records = Records { lines, json: true };
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let record = records.open(ClientAddr(client), OriginalDst(server));
         (records, written, record)
     }
 
-    fn only(written: &Receiver<String>) -> Value {
-        let line = written.try_recv().unwrap();
+    fn only(written: &Receiver<Vec<u8>>) -> Value {
+        let line = String::from_utf8(written.try_recv().unwrap()).unwrap();
         assert!(written.try_recv().is_err(), "one connection, one line");
         assert!(line.ends_with('\n') && line.lines().count() == 1);
         serde_json::from_str(&line).unwrap()
@@ -306,6 +323,30 @@ mod tests {
         let (_records, written, record) = opened(1);
         drop(record);
         assert_eq!(only(&written)["event.reason"], "cut_by_stop");
+    }
+
+    #[test]
+    fn a_session_has_a_line_when_it_begins_and_one_when_it_ends_under_one_name() {
+        let (records, written, mut record) = opened(2);
+        record.ingress("lan0");
+        record.started();
+        drop(record);
+        let [start, end] =
+            [(); 2].map(|()| serde_json::from_slice::<Value>(&written.try_recv().unwrap()).unwrap());
+        assert_eq!(
+            (&start["event.action"], &end["event.action"]),
+            (&"session_start".into(), &"session_end".into())
+        );
+        for same in
+            ["event.id", "@timestamp", "client.ip", "client.port", "server.ip", "server.port", "postern.mode"]
+        {
+            assert!(!start[same].is_null() && start[same] == end[same], "{same}: {start:#} {end:#}");
+        }
+        assert_eq!(start["observer.ingress.interface.name"], "lan0");
+        assert!(start["event.outcome"].is_null(), "nothing has come out yet: {start:#}");
+        let other = records
+            .open(ClientAddr("192.0.2.1:1".parse().unwrap()), OriginalDst("192.0.2.2:143".parse().unwrap()));
+        assert_ne!(other.id().to_string(), end["event.id"].as_str().unwrap());
     }
 
     #[test]

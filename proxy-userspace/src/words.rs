@@ -110,6 +110,13 @@ impl OriginalDst {
         self.0.ip()
     }
 
+    /// Whether steering led the connection here: it takes these two ports only. Whoever connects to a listener itself, on
+    /// this machine, means the listener's own port.
+    #[must_use]
+    pub const fn is_steered(self) -> bool {
+        matches!(self.0.port(), IMAP_PORT | IMAPS_PORT)
+    }
+
     /// What the port promises about TLS.
     #[must_use]
     pub const fn is_implicit_tls(self) -> bool {

@@ -26,6 +26,8 @@ pub mod client;
 pub mod crowd;
 /// A peer that does exactly what a test says.
 pub mod scripted;
+/// A stream whose reader is stuck.
+pub mod stuck;
 /// A small IMAP4rev1 server that needs nothing installed.
 pub mod imap_server;
 /// A real Dovecot.

@@ -1,13 +1,15 @@
-//! `openssl s_client` at a keyboard: whoever types decides when keys change.
+//! `openssl s_client` at a keyboard: whoever types decides when keys change; and `s_server`, which speaks what rustls does not.
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::lab::Family;
+use crate::netns;
 use crate::postern::Process;
 use crate::scene::Scene;
 use crate::wait::{self, PATIENCE};
@@ -76,5 +78,61 @@ impl OpenSsl {
         wait::until("the end of openssl", PATIENCE, || Ok(self.child.0.try_wait()?))
             .with_context(|| self.said())
             .map(drop)
+    }
+}
+
+/// `openssl s_server` with a certificate for an RSA key that nobody trusts: RSA goes with every old cipher.
+#[derive(Debug)]
+pub struct OpenSslServer {
+    child: Process,
+    input: ChildStdin,
+    output: PathBuf,
+}
+
+impl OpenSslServer {
+    /// Start it at this address of the server's, and wait until it listens.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn start(scene: &Scene, at: SocketAddr, args: &[&str]) -> Result<Self> {
+        let dir = scene.installation.dir();
+        let (key, cert, output) = (dir.join("rsa.key"), dir.join("rsa.pem"), dir.join("openssl-server"));
+        if !cert.exists() {
+            let mut request = std::process::Command::new("openssl");
+            request.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=old.lab.test"]);
+            request.arg("-keyout").arg(&key).arg("-out").arg(&cert);
+            netns::success("openssl req", &netns::run(&mut request, "", PATIENCE)?)?;
+        }
+        let file = File::create(&output)?;
+        let mut command = scene.lab.server.command("openssl");
+        command.args(["s_server", "-accept", &at.to_string()]).args(args);
+        command.arg("-cert").arg(cert).arg("-key").arg(key);
+        command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
+        let mut child: Child = command.spawn()?;
+        let input = child.stdin.take().context("no standard input")?;
+        let mut this = Self { child: Process(child), input, output };
+        wait::until("openssl to listen", PATIENCE, || {
+            if let Some(status) = this.child.0.try_wait()? {
+                bail!("openssl s_server ended with {status}");
+            }
+            Ok(this.said().contains("ACCEPT").then_some(()))
+        })
+        .with_context(|| this.said())?;
+        Ok(this)
+    }
+
+    /// Everything it said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
+    }
+
+    /// Say a line to the client that is connected.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        self.input.write_all(format!("{line}\r\n").as_bytes())?;
+        Ok(self.input.flush()?)
     }
 }

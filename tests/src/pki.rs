@@ -88,7 +88,7 @@ impl Authority {
         &self.pem
     }
 
-    /// Issue a server certificate.
+    /// Issue a server certificate, which clients may show, too.
     ///
     /// # Errors
     /// When a name is no name.
@@ -96,7 +96,8 @@ impl Authority {
         let mut params = CertificateParams::new(wanted.names.clone())?;
         params.subject_alt_names.extend(wanted.addresses.iter().copied().map(SanType::IpAddress));
         params.distinguished_name = common(wanted.names.first().map_or("nameless", String::as_str));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.not_before = OffsetDateTime::now_utc() + Duration::days(wanted.from_days);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(wanted.to_days);

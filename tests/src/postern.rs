@@ -265,13 +265,28 @@ impl Installation {
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn<'a>(&'a self, namespace: &'a Namespace, wrapper: &[&str]) -> Result<Postern<'a>> {
+        let streams = ["records", "log"].map(|name| File::create(self.dir().join(name)));
+        let [stdout, stderr] = streams;
+        self.spawn_onto(namespace, wrapper, stdout?.into(), stderr?.into())
+    }
+
+    /// The same with other streams than files: records and log cannot be read then.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_onto<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        wrapper: &[&str],
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Postern<'a>> {
         let mut words: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
         words.push(binary()?.display().to_string());
         let (first, rest) = words.split_first().context("no command")?;
         let mut command = namespace.command(first);
         command.args(rest).arg("--config").arg(self.config()).arg("run");
-        let (stdout, stderr) = (self.dir().join("records"), self.dir().join("log"));
-        command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+        command.stdout(stdout).stderr(stderr);
         let child = command.spawn().context("cannot start postern")?;
         Ok(Postern { installation: self, namespace, child })
     }
@@ -318,11 +333,23 @@ impl Postern<'_> {
         Pid::from_child(&self.child)
     }
 
-    /// The records so far.
+    /// The records of sessions that have ended, so far.
     ///
     /// # Errors
     /// When a line is no JSON object, or holds what docs/records.md does not have.
     pub fn records(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(Record::is_end).collect())
+    }
+
+    /// The lines of sessions that have begun, so far.
+    ///
+    /// # Errors
+    /// When a line is no JSON object.
+    pub fn starts(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(|line| !line.is_end()).collect())
+    }
+
+    fn lines(&self) -> Result<Vec<Record>> {
         let text = fs::read_to_string(self.installation.dir().join("records"))?;
         let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
         whole.lines().map(Record::read).collect()

@@ -10,7 +10,7 @@ use serde_json::Value;
 static PAGE: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| include_str!("../../docs/records.md").split('`').skip(1).step_by(2).collect());
 
-/// One record of a connection.
+/// One line about a connection.
 #[derive(Clone, Debug)]
 pub struct Record(pub Value);
 
@@ -51,6 +51,12 @@ impl Record {
     pub fn faults(&self) -> Vec<&str> {
         let list = self.0.get("postern.certificate.faults").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Whether the line was written when the session ended, not when it began.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.text("event.action") != "session_start"
     }
 
     /// Whether the session ended as both ends wanted.

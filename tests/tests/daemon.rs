@@ -1,10 +1,14 @@
 //! The daemon's life: start, reload, stop, and what it leaves.
 
+use std::fs::File;
+
 use anyhow::{Context as _, Result};
+use postern_tests::client::Session;
 use postern_tests::lab::{self, Family};
 use postern_tests::postern::{Installation, Policy};
 use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::stuck::Stuck;
 use postern_tests::wait::{self, PATIENCE};
 use rustix::process::Signal;
 
@@ -160,5 +164,110 @@ fn a_wrong_configuration_ends_with_64_before_anything_is_touched() -> Result<()>
     let log = postern.log();
     assert!(log.contains("wokers") && log.contains("workers") && log.contains("postern.toml"), "{log}");
     drop(postern);
+    scene.finish()
+}
+
+#[test]
+fn a_session_that_a_kill_ends_has_left_its_first_line() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let mut idle = scene.session(Family::V6, 993)?;
+    idle.enter()?;
+    let start = wait::until("the line of a session that goes on", PATIENCE, || {
+        Ok(postern.starts()?.into_iter().next())
+    })?;
+    assert!(postern.records()?.is_empty(), "the session goes on");
+    let client = idle.socket().local_addr()?;
+    for (key, value) in [
+        ("event.action", "session_start".to_owned()),
+        ("client.ip", client.ip().to_string()),
+        ("server.ip", Family::V6.server().to_string()),
+        ("observer.ingress.interface.name", lab::INGRESS.to_owned()),
+        ("postern.mode", "implicit".to_owned()),
+    ] {
+        assert_eq!(start.text(key), value, "{key}: {start:#?}");
+    }
+    assert_eq!(start.number("client.port"), u64::from(client.port()));
+    idle.logout()?;
+    let end = postern.wait_records(1)?.remove(0);
+    assert_eq!(start.text("event.id"), end.text("event.id"), "{start:#?}{end:#?}");
+    assert_eq!(start.text("@timestamp"), end.text("@timestamp"));
+
+    let mut cut = scene.session(Family::V4, 143)?;
+    let starts = wait::until("another such line", PATIENCE, || {
+        let starts = postern.starts()?;
+        Ok((starts.len() == 2).then_some(starts))
+    })?;
+    assert_ne!(starts[0].text("event.id"), starts[1].text("event.id"), "{starts:#?}");
+    postern.kill()?;
+    let left = std::fs::read_to_string(scene.installation.dir().join("records"))?;
+    assert_eq!(left.matches(starts[1].text("event.id")).count(), 1, "a start without an end: {left}");
+    let _ = cut.to_end();
+    drop(server);
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn without_records_start_there_are_records_only() -> Result<()> {
+    let scene = Scene::new(&Policy::new().table("[records]\nstart = false"))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    scene.fetches()?;
+    assert_eq!(postern.wait_records(1)?.len(), 1);
+    assert!(postern.starts()?.is_empty(), "{:#?}", postern.starts());
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_stop_ends_although_nobody_reads_the_records_and_says_that_they_are_lost() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("drain_seconds = 86400"))?;
+    let (stuck, log) = (Stuck::new()?, File::create(scene.installation.dir().join("log"))?);
+    let mut postern = scene.installation.spawn_onto(&scene.lab.gateway, &[], stuck.stream()?, log.into())?;
+    postern.wait_log("steering IMAP")?;
+    let server = scene.serve()?;
+    let held = scene.session(Family::V4, 993)?;
+    (0..3).try_for_each(|_| scene.fetches())?;
+    postern.signal(Signal::TERM)?;
+    postern.wait_log("draining")?;
+    postern.signal(Signal::TERM)?;
+    assert!(postern.wait(PATIENCE)?.success());
+    assert!(postern.log().contains("records are missing"), "{}", postern.log());
+    scene.lab.assert_clean()?;
+    drop((held, server, postern, stuck));
+    scene.finish()
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_holds_no_worker_and_no_stop() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let (stuck, records) = (Stuck::new()?, File::create(scene.installation.dir().join("records"))?);
+    let wrapper = ["env", "POSTERN_FAULT=1"];
+    let mut postern =
+        scene.installation.spawn_onto(&scene.lab.gateway, &wrapper, records.into(), stuck.stream()?)?;
+    wait::until("Postern to answer", PATIENCE, || Ok(postern.status().ok()))?;
+    let server = scene.serve()?;
+    // The only worker has something to say: a panic, and whose connection it ended.
+    let (to, name) = (scene.server(Family::V4, 993), "panic.connection.invalid");
+    assert!(Session::open(&scene.lab.client, to, name, &scene.client()?).is_err(), "{name} was served");
+    postern.wait_record("of the panic", |record| record.text("event.reason") == "internal_panic")?;
+    scene.fetches()?;
+    // So has the control task.
+    postern.signal(Signal::HUP)?;
+    let held = scene.session(Family::V6, 143)?;
+    assert_eq!(postern.counter("active")?, 1);
+    postern.signal(Signal::TERM)?;
+    wait::until("the stop to begin", PATIENCE, || {
+        let status = postern.status()?;
+        Ok((status["steering"]["intake"] == "pass uninspected").then_some(()))
+    })?;
+    postern.signal(Signal::TERM)?;
+    assert!(postern.wait(PATIENCE)?.success());
+    let records = postern.records()?;
+    assert_eq!(records.len(), 3, "{records:#?}");
+    drop((held, server, postern, stuck));
     scene.finish()
 }

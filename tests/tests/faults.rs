@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use postern_tests::client::{self, Session};
 use postern_tests::imap_server::large_message;
-use postern_tests::lab::Family;
+use postern_tests::lab::{EGRESS, ELSEWHERE, Family, INGRESS};
 use postern_tests::netns;
 use postern_tests::pki;
 use postern_tests::postern::{Policy, Postern};
@@ -123,6 +123,38 @@ fn a_server_that_refuses_is_told_to_the_client_in_words() -> Result<()> {
     }
     let records = postern.wait_records(4)?;
     assert!(records.iter().all(|record| record.text("event.reason") == "upstream_refused"), "{records:#?}");
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn what_a_client_is_told_refers_to_the_record_and_names_nothing_of_the_gateways() -> Result<()> {
+    let allowed = Family::V4.silent();
+    let reach = format!("[[steering.reach]]\ningress = [{INGRESS:?}]\nnetworks = [\"{allowed}/32\"]");
+    let scene = Scene::new(&Policy::new().limits("connect_seconds = 2").table(&reach))?;
+    let postern = scene.start()?;
+    let to = [Family::V4.elsewhere(), Family::V4.server(), Family::V4.gateway_lan(), allowed];
+    let tries = to.into_iter().flat_map(|to| [143, 993].map(|port| SocketAddr::new(to, port)));
+    for (count, to) in (1..).zip(tries) {
+        let said = told(&scene, to)?;
+        let record = postern.wait_records(count)?.pop().context("no record")?;
+        let (id, message) = (record.text("event.id"), record.text("message"));
+        assert!(
+            said.starts_with("* BYE Postern: ") && said.ends_with(&format!("; reference {id}")),
+            "{said}"
+        );
+        assert!(id.len() == 36 && id.get(14..15) == Some("7"), "no UUID of version 7: {id}");
+        for inside in [INGRESS, EGRESS, ELSEWHERE, "steering", "route", "2 s", &to.ip().to_string()] {
+            assert!(!said.contains(inside), "{to}: {said:?} tells {inside:?}");
+        }
+        assert!(message.len() > said.len() / 2 && !message.contains(id), "the record says more: {record:#?}");
+    }
+    let mut reasons: Vec<_> = postern.records()?.iter().map(|r| r.text("event.reason").to_owned()).collect();
+    reasons.dedup();
+    assert_eq!(
+        reasons,
+        ["egress_not_configured", "egress_not_allowed", "egress_local", "upstream_unreachable"]
+    );
     postern.stop()?;
     scene.finish()
 }

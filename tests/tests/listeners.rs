@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use postern_tests::frames::{Packet, Segment};
 use postern_tests::lab::Family;
 use postern_tests::postern::Policy;
+use postern_tests::record::Record;
 use postern_tests::scene::Scene;
 use postern_tests::wait::PATIENCE;
 use postern_tests::wire::Wire;
@@ -79,6 +80,46 @@ fn sessions_go_on_and_new_ones_are_taken_under_a_flood_of_syns() -> Result<()> {
     postern.stop()?;
     drop(server);
     Ok(())
+}
+
+#[test]
+fn who_connects_to_a_listener_itself_is_reset_and_is_no_session() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 1").limits("sessions = 1"))?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let status = postern.status()?;
+    let listeners = status["listeners"].as_array().context("no listeners")?;
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(|listener| Ok(listener["address"].as_str().context("no address")?.parse()?))
+        .collect::<Result<_>>()?;
+    ensure!(addresses.len() == 2 && addresses.iter().all(|at| at.ip().is_loopback()), "{addresses:?}");
+    // The one session that there is room for stays a client's.
+    let mut held = scene.session(Family::V4, 993)?;
+    held.enter()?;
+    for to in &addresses {
+        // The reset may be quicker than the end of connect(2).
+        let reset = match scene.lab.gateway.connect(*to) {
+            Ok(mut stream) => {
+                stream.read(&mut [0]).map(|count| count.to_string()).map_err(anyhow::Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = reset else { anyhow::bail!("{to} was not reset but read {reset:?}") };
+        let kind = error.chain().find_map(|cause| cause.downcast_ref()).map(std::io::Error::kind);
+        ensure!(kind == Some(std::io::ErrorKind::ConnectionReset), "{to}: {error:#}");
+    }
+    held.noop()?;
+    held.logout()?;
+    let records = postern.wait_records(1)?;
+    ensure!(records.len() == 1 && records.iter().all(Record::succeeded), "{records:#?}");
+    let sessions = &postern.status()?["sessions"];
+    for (name, count) in [("refused_local", 2), ("accepted_total", 1), ("refused_total", 0)] {
+        ensure!(sessions[name].as_u64() == Some(count), "{name}: {sessions:#}");
+    }
+    postern.stop()?;
+    drop(server);
+    scene.finish()
 }
 
 /// Addresses behind the client's wire at which nobody is.

@@ -91,7 +91,7 @@ fn tells(record: &Record, family: Family, port: u16, client: Tls, server: Tls) -
     ensure!(record.succeeded(), "{record:#?}");
     let (mode, name) = (if port == 993 { "implicit" } else { "starttls" }, family.name());
     let expected = [
-        ("event.action", "session"),
+        ("event.action", "session_end"),
         ("network.protocol", "imap"),
         ("postern.mode", mode),
         ("client.ip", &family.client().to_string()),

@@ -249,7 +249,7 @@ impl Machine {
         Item::fail(
             thing,
             format!("not held, {purpose}"),
-            "run as root or grant it in the unit (AmbientCapabilities)",
+            "run as root, or grant it (AmbientCapabilities= where a systemd unit starts Postern)",
         )
     }
 
@@ -312,16 +312,12 @@ impl Machine {
     fn kernel_tls(&self) -> Item {
         const THING: &str = "kernel TLS";
         match (self.layers.mode, &self.layers.abilities.absent) {
-            (Offload::Never, _) => Item::ok(THING, "not used, tls.offload is \"never\""),
-            (_, None) => Item::ok(THING, self.layers.abilities.to_string()),
-            (Offload::Auto, Some(absent)) => {
-                Item::ok(THING, format!("none, and not needed (tls.offload is \"auto\"): {absent}"))
-            }
             (Offload::Always, Some(absent)) => Item::fail(
                 THING,
-                "none, tls.offload is \"always\": every connection is refused",
-                format!("{absent}; or tls.offload = \"auto\""),
+                format!("none, every connection is refused (tls.offload is \"always\"): {}", absent.why),
+                format!("{}; or tls.offload = \"auto\"", absent.remedy),
             ),
+            _ => Item::ok(THING, self.layers.to_string()),
         }
     }
 
@@ -336,13 +332,20 @@ impl Machine {
             return Item::ok(THING, value);
         }
         let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(reserved);
-        Item::warn(THING, value, format!("for {wanted} sessions set LimitNOFILE={needed} in the unit"))
+        Item::warn(
+            THING,
+            value,
+            format!(
+                "for {wanted} sessions: `ulimit -Hn {needed}`, or LimitNOFILE={needed} in a systemd unit"
+            ),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::offload::NoKernelTls;
 
     const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nworkers = 4\n[certificates]\n\
                         authority = { cert = \"a.pem\", key = \"a.key\" }\n[limits]\nsessions = 5000\n";
@@ -422,10 +425,14 @@ mod tests {
             machine.kernel_tls().to_string()
         };
         let able = said(Offload::Always);
-        assert!(able.starts_with("ok    kernel TLS: TLS 1.2 ") && able.contains("keys"), "{able}");
-        machine.layers.abilities.absent = Some("no module: `modprobe tls`".to_owned());
+        assert!(
+            able.starts_with("ok    kernel TLS: used; this kernel has TLS 1.2 ") && able.contains("keys"),
+            "{able}"
+        );
+        machine.layers.abilities.absent =
+            Some(NoKernelTls { why: "no module".to_owned(), remedy: "`modprobe tls`" });
         for (offload, level, remedy) in [
-            (Offload::Auto, "ok    kernel TLS: none, and not needed", true),
+            (Offload::Auto, "ok    kernel TLS: used where it pays", false),
             (Offload::Always, "fail  kernel TLS: none", true),
             (Offload::Never, "ok    kernel TLS: not used", false),
         ] {

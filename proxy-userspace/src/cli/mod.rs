@@ -8,8 +8,9 @@ mod firewall;
 mod ca;
 /// `postern status`: what the running daemon says, for people.
 mod status;
+/// The log of `postern run`.
+mod log;
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ use crate::config::{self, Config};
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
-/// No daemon answers (as systemctl(1) has it for its status).
+/// No daemon answers (as in LSB's init scripts and systemctl(1): "not running").
 const EXIT_NOT_RUNNING: u8 = 3;
 /// The machine lacks something (`EX_UNAVAILABLE` of sysexits.h).
 const EXIT_MACHINE: u8 = 69;
@@ -81,15 +82,18 @@ fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if let Err(error) = log_to_stderr() {
-        eprintln!("postern: POSTERN_LOG: {error}; use a level such as \"debug\" or \"postern=debug,warn\"");
-        return ExitCode::from(EXIT_CONFIG);
-    }
+    let log = match log::to_stderr() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("postern: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
     raise_descriptor_limit();
-    match crate::gateway::run(config, path) {
+    match crate::gateway::run(config, path, &log.0) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("postern: {error:#}");
+            log.0.push(format!("postern: {error:#}\n").into_bytes());
             ExitCode::FAILURE
         }
     }
@@ -125,29 +129,10 @@ fn accepted(path: &Path) -> Result<Config, ExitCode> {
     if unreadable.is_empty() { Ok(config) } else { Err(ExitCode::from(EXIT_CONFIG)) }
 }
 
-/// Records go to stdout, so everything else goes to stderr.
-fn log_to_stderr() -> Result<(), tracing_subscriber::filter::FromEnvError> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .with_env_var("POSTERN_LOG")
-        .try_from_env();
-    let filter = match filter {
-        Ok(filter) => filter,
-        Err(_) if std::env::var_os("POSTERN_LOG").is_none() => tracing_subscriber::EnvFilter::new("info"),
-        Err(error) => return Err(error),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
-}
-
 /// The soft limit is 1,024 by custom, for the sake of select(2), which is not used here.
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, "the limit on open descriptors stays at its soft value; set LimitNOFILE in the unit");
+        tracing::warn!(%error, "the limit on open descriptors stays at its soft value; raise it with `ulimit -n`, or LimitNOFILE= in a systemd unit");
     }
 }

@@ -104,8 +104,9 @@ fn readable(status: &Status) -> String {
     let sessions = status.sessions;
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\nlayer     {}\n\
-         sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
-         records   {} lost\n",
+         sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress, \
+         {} made to a listener itself\n\
+         records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
         status.started,
@@ -126,7 +127,9 @@ fn readable(status: &Status) -> String {
         sessions.refused_total,
         sessions.refused_client,
         sessions.refused_egress,
+        sessions.refused_local,
         status.records_lost,
+        status.log_lost,
     );
     table(
         &mut text,

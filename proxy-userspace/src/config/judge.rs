@@ -14,7 +14,7 @@ use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
     Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, Offload, OnExit,
-    Reach, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
+    Reach, RecordLines, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
@@ -47,7 +47,8 @@ pub(super) fn judge(
     let action = action(report, &file.action);
     let limits = limits(report, &file.limits);
     let admin = admin(report, &file.admin, base);
-    Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, admin })
+    let records = RecordLines { start: file.records.start.unwrap_or(true) };
+    Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, records, admin })
 }
 
 fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<usize>>) -> Option<Steering> {

@@ -33,6 +33,8 @@ pub struct Config {
     pub action: Action,
     /// Bounds with their units.
     pub limits: Limits,
+    /// What is written on stdout.
+    pub records: RecordLines,
     /// The admin socket.
     pub admin: Admin,
 }
@@ -257,6 +259,13 @@ pub struct Limits {
     pub idle: Duration,
     /// How long sessions may go on after TERM.
     pub drain: Duration,
+}
+
+/// `[records]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLines {
+    /// A line when a session begins, too.
+    pub start: bool,
 }
 
 /// `[admin]`.

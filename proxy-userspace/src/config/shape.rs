@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) certificates: Certificates,
     pub(super) action: Action,
     pub(super) limits: Limits,
+    pub(super) records: Records,
     pub(super) admin: Admin,
 }
 
@@ -97,6 +98,12 @@ pub(super) struct Limits {
     pub(super) handshake_seconds: Option<Number>,
     pub(super) idle_seconds: Option<Number>,
     pub(super) drain_seconds: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Records {
+    pub(super) start: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,12 +9,12 @@ use super::worker::Local;
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, Terms, connect_upstream, handshake};
+use crate::handshake::{Finished, Terms, connect_upstream, goodbye, handshake, say_goodbye};
 use crate::inspect::FirstOctets;
-use crate::layer::{Incoming, Outgoing, split};
+use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{self, End, splice};
-use crate::words::{ClientAddr, OriginalDst, Side};
+use crate::words::{ClientAddr, Direction, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
@@ -40,6 +40,13 @@ async fn carry(
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
     let (client, destination) = (arrival.client, arrival.destination);
+    let bypassed = policy.config.action.bypasses(destination.ip());
+    if bypassed {
+        record.bypass();
+    }
+    if policy.config.records.start {
+        record.started();
+    }
     let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
     match &egress {
         Ok(egress) => record.egress(egress.interface.as_str()),
@@ -48,19 +55,40 @@ async fn carry(
         }
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
-    if policy.config.action.bypasses(destination.ip()) {
-        record.bypass();
+    if bypassed {
         return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
     let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
-    let downstream = records(downstream, &terms, Side::Downstream, record)?;
-    let upstream = records(upstream, &terms, Side::Upstream, record)?;
+    let asked = upstream.asked;
+    let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
+    let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
+    let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
     let inspect = (FirstOctets::default(), FirstOctets::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
-    ended(relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await)
+    let end = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
+    let unserved =
+        matches!(end, End::Failed(Side::Upstream, _)) && meter.octets(Direction::ServerToClient) == 0;
+    let result = refused_without_certificate(end, asked && unserved).map_or_else(ended, Err);
+    if unserved && let Err(failure) = &result {
+        // Not an octet of the server's came through: the client may be told why.
+        let words = goodbye(failure, record.id());
+        Box::pin(say_goodbye(&mut down_in, &mut down_out, &words)).await;
+    }
+    result
+}
+
+/// Under TLS 1.3 a server that wants a certificate says so when the handshake is over for its client (RFC 8446 section
+/// 4.4.2.4, certificate_required), and often with other alerts.
+fn refused_without_certificate(end: End, asked: bool) -> Result<Failure, End> {
+    match end {
+        End::Failed(side, LayerFault::PeerAlert(alert)) if asked => {
+            Ok(Failure { side, cause: Cause::ClientCertificateWanted(alert) })
+        }
+        end => Err(end),
+    }
 }
 
 fn records(

@@ -36,6 +36,7 @@ use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
 use crate::layer::offload::Terms as Layers;
+use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::record::Records;
 use crate::steering::program::Program;
 use crate::steering::routing;
@@ -70,14 +71,14 @@ impl Policy {
     }
 }
 
-/// Run until TERM or INT; what stays behind is what `on_exit` says.
+/// Run until TERM or INT; what stays behind is what `on_exit` says. `log` is where the log goes, for its losses.
 ///
 /// # Errors
 /// What could not be installed, in an operator's words.
-pub fn run(config: Config, path: &Path) -> Result<()> {
+pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
     let layers = Layers::find(config.tls.offload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon(config, layers, path))
+    runtime.block_on(daemon(config, layers, path, log))
 }
 
 /// Remove what a daemon that is gone left in this network namespace, in the words of `ip`; and give back the kernel
@@ -101,16 +102,16 @@ fn sysctl_memory(config: &Config) -> PathBuf {
     config.admin.socket.with_extension("sysctls")
 }
 
-async fn daemon(config: Config, layers: Layers, path: &Path) -> Result<()> {
+async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
-    let origin = Origin { started, path: path.to_owned() };
+    let origin = Origin { started, path: path.to_owned(), log: log.clone() };
     let policy = Policy::load(config, layers)?;
-    tracing::info!("kernel TLS: {}", policy.layers.abilities);
+    tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
-    let (records, writer) = Records::to_stdout()?;
+    let records = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
     let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
@@ -120,6 +121,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path) -> Result<()> {
         admission,
         records: records.clone(),
         egress_refused: Arc::default(),
+        local_refused: Arc::default(),
     };
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
@@ -148,8 +150,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path) -> Result<()> {
     crew.stop();
     steering.into_inner().release()?;
     sysctls.restore()?;
-    drop((shared, records));
-    let _ = writer.join();
+    say_unwritten(&records);
     ended
 }
 
@@ -216,6 +217,19 @@ fn say_stopping(on_exit: OnExit) {
                 "TERM: stopping; from now on new connections pass uninspected (on_exit = \"open\")"
             );
         }
+    }
+}
+
+/// Whoever reads stdout may be stuck: a stop ends nevertheless, and says what is lost.
+fn say_unwritten(records: &Records) {
+    let unwritten = records.flush();
+    if unwritten > 0 || records.lost() > 0 {
+        tracing::error!(
+            unwritten,
+            lost = records.lost(),
+            "records are missing: what reads stdout did not take them within {} s of the stop, or before",
+            FLUSH_TIME_MAX.as_secs()
+        );
     }
 }
 

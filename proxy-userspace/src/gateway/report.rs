@@ -8,6 +8,7 @@ use proxy_ebpf::{Class, Exit, Intake};
 use super::crew::Crew;
 use super::worker::Shared;
 use crate::admin::{InterfaceStatus, SessionsStatus, Status, SteeringStatus};
+use crate::lines::Lines;
 use crate::record::Records;
 use crate::steering::device::DEVICE;
 use crate::steering::routing;
@@ -17,6 +18,7 @@ use crate::steering::upkeep::Steering;
 pub(super) struct Origin {
     pub(super) started: String,
     pub(super) path: PathBuf,
+    pub(super) log: Lines,
 }
 
 /// All of it, as it is now.
@@ -49,10 +51,12 @@ pub(super) fn status(
             refused_total: numbers.refused_total,
             refused_client: numbers.refused_client,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
+            refused_local: shared.local_refused.load(Ordering::Relaxed),
         },
-        kernel_tls: shared.policy.load().layers.abilities.to_string(),
+        kernel_tls: shared.policy.load().layers.to_string(),
         record_layer: shared.policy.load().layers.choice(),
         records_lost: records.lost(),
+        log_lost: origin.log.lost(),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub(super) admission: Arc<Admission>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
+    pub(super) local_refused: Arc<AtomicU64>,
 }
 
 /// What the sessions of one worker share.
@@ -278,6 +279,11 @@ fn admit(
     counts: &Arc<Counts>,
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
+    if !destination.is_steered() {
+        local.shared.local_refused.fetch_add(1, Ordering::Relaxed);
+        reset(&socket);
+        return;
+    }
     keep_alive(&socket);
     let Some(permit) = local.shared.admission.admit(client.ip()) else {
         refuse(socket, destination);
@@ -322,10 +328,15 @@ impl Drop for LastWords<'_> {
     }
 }
 
+/// What is dropped afterwards ends with a reset.
+fn reset(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
 /// Over a limit: words where words can be said, a reset where TLS would come first.
 fn refuse(mut socket: TcpStream, destination: OriginalDst) {
     if destination.is_implicit_tls() {
-        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        reset(&socket);
         return;
     }
     tokio::task::spawn_local(async move {

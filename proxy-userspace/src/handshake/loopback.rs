@@ -33,7 +33,7 @@ pub(crate) async fn connect(suite: SupportedCipherSuite) -> Result<(Finished, Fi
 async fn finished<C: Unbuffered>(mut connection: C, mut socket: TcpStream) -> Result<Finished, Cause> {
     drive(&mut connection, &mut socket, Vec::new()).await?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
-    Ok(Finished { socket, secrets, kernel })
+    Ok(Finished { socket, secrets, kernel, asked: false })
 }
 
 /// Another local user may connect to the listener first: that one is turned away.

@@ -11,6 +11,8 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
+/// Whether the server asks for a client certificate, and what its refusals mean.
+mod asked;
 /// The server: TLS, proof.
 mod upstream;
 /// Judging the server's certificate: every fault, one verdict.
@@ -39,6 +41,7 @@ use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
+use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
@@ -56,6 +59,8 @@ pub struct Finished {
     pub secrets: ExtractedSecrets,
     /// rustls' part from here on.
     pub kernel: KernelSide,
+    /// The peer asked for a certificate and was answered with none; only servers do.
+    pub asked: bool,
 }
 
 /// What a handshake needs to know.
@@ -114,15 +119,17 @@ pub async fn handshake(
     record.shown(&shown.fingerprint);
     let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
     match proven {
-        Ok(Proven { finished, refused: None, .. }) => offloaded(downstream, finished, terms).await,
+        Ok(Proven { finished, refused: None, .. }) => {
+            offloaded(downstream, finished, terms, record.id()).await
+        }
         Ok(Proven { refused: Some(faults), finished, .. }) => {
             drop(finished);
             let failure = Failure::upstream(Cause::Certificate(faults));
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, record.id())).await;
             Err(failure)
         }
         Err(failure) => {
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, record.id())).await;
             Err(failure)
         }
     }
@@ -133,6 +140,7 @@ async fn offloaded(
     downstream: Finished,
     upstream: Finished,
     terms: &Terms<'_>,
+    id: EventId,
 ) -> Result<(Finished, Finished), Failure> {
     let sides = [(Side::Downstream, &downstream), (Side::Upstream, &upstream)];
     let refused = sides.into_iter().find_map(|(side, finished)| {
@@ -142,7 +150,7 @@ async fn offloaded(
     match refused {
         None => Ok((downstream, upstream)),
         Some(failure) => {
-            farewell(downstream, terms, &failure).await;
+            farewell(downstream, terms, &goodbye(&failure, id)).await;
             Err(failure)
         }
     }
@@ -176,14 +184,14 @@ async fn clear_text(
     let (mut server, dialogue) = match greeted.await {
         Ok(greeted) => greeted,
         Err(failure) => {
-            let _ = client.write_all(&bye(&words(&failure))).await;
+            let _ = client.write_all(&goodbye(&failure, record.id())).await;
             return Err(failure);
         }
     };
     let agreed = starttls::agree(client, &mut server, dialogue, record);
     if let Err(failure) = within(bound, Side::Downstream, agreed).await {
-        if let Cause::Silent(seconds) = failure.cause {
-            let _ = client.write_all(&bye(&format!("no STARTTLS within {seconds} s"))).await;
+        if matches!(failure.cause, Cause::Silent(_)) {
+            let _ = client.write_all(&goodbye(&failure, record.id())).await;
         }
         return Err(failure);
     }
@@ -233,19 +241,24 @@ async fn finish(
             connection.handshake_kind(),
         );
         let (secrets, kernel) = drive::Unbuffered::into_kernel(connection).map_err(Cause::Tls)?;
-        Ok(Finished { socket: client, secrets, kernel })
+        Ok(Finished { socket: client, secrets, kernel, asked: false })
     };
     finished.await.map_err(Failure::downstream)
 }
 
 /// `* BYE` with the reason, inside TLS.
-async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
+async fn farewell(side: Finished, terms: &Terms<'_>, words: &[u8]) {
     let Ok((mut receive, mut transmit)) =
         split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
     else {
         return;
     };
-    if transmit.queue(&bye(&words(failure))).is_err() {
+    say_goodbye(&mut receive, &mut transmit, words).await;
+}
+
+/// Last words to a client inside TLS, then our half ends; the client may take [`FAREWELL`] to end its own.
+pub async fn say_goodbye(receive: &mut impl Receive, transmit: &mut impl Transmit, words: &[u8]) {
+    if transmit.queue(words).is_err() {
         return;
     }
     let _ = timeout(FAREWELL, async {
@@ -256,9 +269,14 @@ async fn farewell(side: Finished, terms: &Terms<'_>, failure: &Failure) {
     .await;
 }
 
+/// The line that ends a session: why, and which record says more.
+pub fn goodbye(failure: &Failure, id: EventId) -> Vec<u8> {
+    bye(&words(failure, id))
+}
+
 /// What a person reads in the mail client.
-fn words(failure: &Failure) -> String {
-    format!("the mail server cannot be used: {}", failure.cause)
+fn words(failure: &Failure, id: EventId) -> String {
+    format!("{}; reference {id}", failure.told())
 }
 
 async fn within<T>(

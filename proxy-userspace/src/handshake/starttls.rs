@@ -5,7 +5,9 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep, bye};
+use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep};
+use super::{goodbye, words};
+use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::record::Record;
 
@@ -40,7 +42,8 @@ pub(super) async fn agree(
     mut asked: ServerDialogue,
     record: &mut Record,
 ) -> Result<(), Failure> {
-    let mut dialogue = ClientDialogue::new();
+    let id = record.id();
+    let mut dialogue = ClientDialogue::new().with_reference(id);
     let mut refused: Option<Refusal> = None;
     say(client, ClientDialogue::GREETING).await?;
     let mut room = [0; READ_BYTES];
@@ -60,18 +63,21 @@ pub(super) async fn agree(
                     let cause = fault.map(|fault| Failure::downstream(Cause::ClearClient(fault)));
                     return Err(cause.unwrap_or_else(|| left(refused)));
                 }
-                ClientStep::StartTls if input.is_empty() => match ask(client, server, &mut asked).await? {
-                    None => {
-                        unsaid(client, server, &mut dialogue, &mut asked).await?;
-                        let ready = dialogue.starttls_ready().unwrap_or_default();
-                        return say(client, &ready).await;
+                ClientStep::StartTls if input.is_empty() => {
+                    match ask(client, server, &mut asked, id).await? {
+                        None => {
+                            unsaid(client, server, &mut dialogue, &mut asked, id).await?;
+                            let ready = dialogue.starttls_ready().unwrap_or_default();
+                            return say(client, &ready).await;
+                        }
+                        Some(refusal) => {
+                            refused = Some(refusal);
+                            let words = words(&Failure::upstream(Cause::StartTlsRefused(refusal)), id);
+                            let reply = dialogue.starttls_refused(&words);
+                            say(client, &reply.unwrap_or_default()).await?;
+                        }
                     }
-                    Some(refusal) => {
-                        refused = Some(refusal);
-                        let reply = dialogue.starttls_refused("the mail server refused STARTTLS");
-                        say(client, &reply.unwrap_or_default()).await?;
-                    }
-                },
+                }
                 // More octets stand behind it: the next step ends the session.
                 ClientStep::StartTls => {}
             }
@@ -91,6 +97,7 @@ async fn ask(
     client: &mut TcpStream,
     server: &mut TcpStream,
     dialogue: &mut ServerDialogue,
+    id: EventId,
 ) -> Result<Option<Refusal>, Failure> {
     let asked = async {
         let words = dialogue.starttls().unwrap_or_default();
@@ -101,8 +108,9 @@ async fn ask(
         Ok(ServerStep::Refused(refusal)) => Ok(Some(refusal)),
         Ok(_) => Ok(None),
         Err(cause) => {
-            say(client, &bye(&format!("STARTTLS with the mail server failed: {cause}"))).await?;
-            Err(Failure::upstream(cause))
+            let failure = Failure::upstream(cause);
+            say(client, &goodbye(&failure, id)).await?;
+            Err(failure)
         }
     }
 }
@@ -113,13 +121,15 @@ async fn unsaid(
     server: &mut TcpStream,
     dialogue: &mut ClientDialogue,
     asked: &mut ServerDialogue,
+    id: EventId,
 ) -> Result<(), Failure> {
     let mut room = [0; READ_BYTES];
     if let Ok(count @ 1..) = server.try_read(&mut room)
         && let Err(fault) = asked.receive(room.get(..count).unwrap_or_default())
     {
-        say(client, &bye("the mail server's clear text did not end at STARTTLS")).await?;
-        return Err(Failure::upstream(Cause::ClearServer(fault)));
+        let failure = Failure::upstream(Cause::ClearServer(fault));
+        say(client, &goodbye(&failure, id)).await?;
+        return Err(failure);
     }
     if let Ok(count @ 1..) = client.try_read(&mut room) {
         let mut input = room.get(..count).unwrap_or_default();

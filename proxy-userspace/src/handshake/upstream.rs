@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, crypto};
 use tokio::net::TcpStream;
 
 use super::Finished;
+use super::asked::{NoCertificate, Upstream};
 use super::drive::{Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
@@ -64,7 +65,7 @@ impl Trust {
             .with_protocol_versions(versions(config.tls.min_version))?
             .dangerous()
             .with_custom_certificate_verifier(judge.verifier())
-            .with_no_client_auth();
+            .with_client_cert_resolver(Arc::new(NoCertificate));
         client.enable_secret_extraction = true;
         client.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         let mut with_alpn = client.clone();
@@ -89,8 +90,10 @@ impl Trust {
         let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(destination.ip().into()));
-        let mut connection = UnbufferedClientConnection::new(Arc::clone(config), name).map_err(Cause::Tls)?;
-        drive(&mut connection, &mut socket, Vec::new()).await?;
+        let mut upstream = Upstream::new(Arc::clone(config), name).map_err(Cause::Tls)?;
+        let driven = drive(&mut upstream, &mut socket, Vec::new()).await;
+        driven.map_err(|cause| upstream.explain(cause))?;
+        let connection = &upstream.connection;
         record.tls(
             Side::Upstream,
             connection.protocol_version(),
@@ -105,10 +108,11 @@ impl Trust {
             .collect();
         let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
         record.judged(chain.first(), &judgement);
-        let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
+        let asked = upstream.asked;
+        let (secrets, kernel) = upstream.into_kernel().map_err(Cause::Tls)?;
         let class = class(&judgement.faults, judgement.verdict);
         let refused = (judgement.verdict == Verdict::Block).then_some(judgement.faults);
-        Ok(Proven { finished: Finished { socket, secrets, kernel }, chain, class, refused })
+        Ok(Proven { finished: Finished { socket, secrets, kernel, asked }, chain, class, refused })
     }
 }
 

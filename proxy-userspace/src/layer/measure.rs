@@ -262,6 +262,7 @@ fn since(before: rustix::time::Timespec, after: rustix::time::Timespec) -> Durat
 
 #[cfg(test)]
 mod tests {
+    use super::super::offload::NoKernelTls;
     use super::*;
 
     fn spent(octets: u64, milliseconds: u64) -> Spent {
@@ -306,7 +307,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_not_measured() {
-        let absent = Abilities { absent: Some("none".to_owned()), ..Abilities::default() };
+        let lacking = NoKernelTls { why: "none".to_owned(), remedy: "none" };
+        let absent = Abilities { absent: Some(lacking), ..Abilities::default() };
         assert!(matches!(Measurement::take(&absent), Measurement::Without(why) if why.contains("no TLS")));
         let old = Measurement::take(&Abilities::default());
         assert!(matches!(old, Measurement::Without(why) if why.contains("change keys")));

@@ -119,6 +119,56 @@ pub trait Transmit {
     fn is_mid_record(&self) -> bool;
 }
 
+/// Lent, so that a half can still be spoken to when what used it is over.
+impl<R: Receive> Receive for &mut R {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>> {
+        (**self).poll_receive(cx)
+    }
+
+    fn batch(&mut self) -> &mut Batch {
+        (**self).batch()
+    }
+
+    fn kernel(&mut self) -> Option<&mut KernelReceive> {
+        (**self).kernel()
+    }
+
+    fn copied(&self) -> u64 {
+        (**self).copied()
+    }
+}
+
+/// Lent, so that a half can still be spoken to when what used it is over.
+impl<T: Transmit> Transmit for &mut T {
+    fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
+        (**self).poll_send(cx, batch)
+    }
+
+    fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
+        (**self).queue(words)
+    }
+
+    fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
+        (**self).queue_alert(alert)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+        (**self).poll_end(cx, ending)
+    }
+
+    fn kernel(&mut self) -> Option<&mut KernelTransmit> {
+        (**self).kernel()
+    }
+
+    fn is_mid_record(&self) -> bool {
+        (**self).is_mid_record()
+    }
+}
+
 /// Words of our own (a `* BYE`, a tagged NO) that may wait to be sent.
 pub const OWN_WORDS_BYTES_MAX: usize = 8 * 1024;
 

@@ -62,11 +62,26 @@ impl Cipher {
 /// The versions of kernel TLS.
 const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3];
 
+/// Why a kernel has no TLS for us, and what an owner who wants it does about that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoKernelTls {
+    /// What was found.
+    pub why: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for NoKernelTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.why, self.remedy)
+    }
+}
+
 /// What a kernel's TLS can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// Why there is none at all, and what to do about it.
-    pub absent: Option<String>,
+    /// Why there is none at all.
+    pub absent: Option<NoKernelTls>,
     /// Versions with the ciphers that work in them.
     pub suites: Vec<(ProtocolVersion, Cipher)>,
     /// Keys can be changed (Linux 6.14): TLS 1.3 needs it to receive.
@@ -109,7 +124,7 @@ impl Abilities {
 impl fmt::Display for Abilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(absent) = &self.absent {
-            return write!(f, "none: {absent}");
+            return write!(f, "none ({})", absent.why);
         }
         for (number, version) in VERSIONS.into_iter().enumerate() {
             let ciphers =
@@ -124,17 +139,21 @@ impl fmt::Display for Abilities {
     }
 }
 
-fn absent(error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOENT) => {
-            "this kernel has no TLS, or its module is not loaded: `modprobe tls`, and name it in /etc/modules-load.d"
-                .to_owned()
-        }
+fn absent(error: &io::Error) -> NoKernelTls {
+    let (why, remedy) = match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => (
+            "it was built without TLS, or the module is not loaded".to_owned(),
+            "`modprobe tls`, and name it in /etc/modules-load.d",
+        ),
         Some(Errno::NETUNREACH | Errno::ADDRNOTAVAIL) => {
-            "not asked, because loopback is down: `ip link set lo up`".to_owned()
+            ("not asked, because loopback is down".to_owned(), "`ip link set lo up`")
         }
-        _ => format!("not asked, because a connection to 127.0.0.1 cannot be made ({error})"),
-    }
+        _ => (
+            format!("not asked, because a connection to 127.0.0.1 cannot be made ({error})"),
+            "let this machine connect to itself, then start again",
+        ),
+    };
+    NoKernelTls { why, remedy }
 }
 
 /// A firewall may drop even what we send to ourselves.
@@ -269,6 +288,25 @@ pub struct Terms {
     pub records_max: Option<u64>,
 }
 
+/// Whether the kernel is used and what it can do, for the log and the status. A remedy is named only where something is
+/// wrong: under `always`, without kernel TLS.
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.mode, &self.abilities.absent) {
+            (Offload::Always, None) => write!(f, "used; this kernel has {}", self.abilities),
+            (Offload::Always, Some(absent)) => {
+                write!(f, "none, every connection is refused (tls.offload is \"always\"): {absent}")
+            }
+            (Offload::Auto, _) => {
+                write!(f, "used where it pays (tls.offload is \"auto\"); this kernel has {}", self.abilities)
+            }
+            (Offload::Never, _) => {
+                write!(f, "not used (tls.offload is \"never\"); this kernel has {}", self.abilities)
+            }
+        }
+    }
+}
+
 impl Terms {
     /// Ask this kernel what it can do, and measure where the answer decides: under `auto`.
     #[must_use]
@@ -295,7 +333,8 @@ impl Terms {
             return Ok(());
         }
         let lacking = || format!("its TLS has no {version:?} with {:?}", suite.suite());
-        Err(LayerFault::NotOffloaded { why: self.abilities.absent.clone().unwrap_or_else(lacking) })
+        let absent = self.abilities.absent.as_ref().map(NoKernelTls::to_string);
+        Err(LayerFault::NotOffloaded { why: absent.unwrap_or_else(lacking) })
     }
 
     /// Whether the kernel is given both halves of such a side. Under `always`, on kernels that cannot change keys
@@ -330,6 +369,22 @@ impl Terms {
 mod tests {
     use super::super::measure::{Comparison, Spent};
     use super::*;
+
+    #[test]
+    fn a_remedy_is_named_only_where_kernel_tls_was_asked_for() {
+        for (mode, begins) in
+            [(Offload::Always, "none, "), (Offload::Auto, "used where"), (Offload::Never, "not")]
+        {
+            let mut terms = Terms { mode, ..Terms::default() };
+            let able = terms.to_string();
+            assert!(able.contains("this kernel has TLS 1.2 ") && !able.contains("modprobe"), "{able}");
+            assert_eq!(able.starts_with("not"), mode == Offload::Never, "{able}");
+            terms.abilities.absent = Some(absent(&Errno::NOENT.into()));
+            let unable = terms.to_string();
+            assert!(unable.starts_with(begins), "{unable}");
+            assert_eq!(unable.contains("modprobe tls"), mode == Offload::Always, "{unable}");
+        }
+    }
 
     #[test]
     fn a_padded_record_is_counted_and_ends_the_promise() {

@@ -70,6 +70,12 @@ impl Alert {
     }
 }
 
+impl From<rustls::AlertDescription> for Alert {
+    fn from(description: rustls::AlertDescription) -> Self {
+        Self(description.into())
+    }
+}
+
 impl fmt::Display for Alert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} ({})", rustls::AlertDescription::from(self.0), self.0)

@@ -96,6 +96,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(complete.tls.faults, minimal.tls.faults);
     assert_eq!(complete.tls.min_version, minimal.tls.min_version);
     assert_eq!(complete.tls.offload, minimal.tls.offload);
+    assert_eq!(complete.records, minimal.records);
     assert_eq!(complete.admin, minimal.admin);
 }
 
@@ -122,6 +123,14 @@ fn offload_is_one_of_three_words() {
         &[":8:11: tls.offload = \"on\": unknown offload", "\"auto\", \"always\" or \"never\""],
     );
     assert_message("[tls]\noffload = true", &["tls.offload = true: wrong type"]);
+}
+
+#[test]
+fn a_line_at_the_start_of_a_session_is_written_unless_it_is_switched_off() {
+    assert!(good(MINIMAL).records.start);
+    assert!(!good(&format!("{MINIMAL}[records]\nstart = false\n")).records.start);
+    assert_message("[records]\nstart = \"no\"", &["records.start = \"no\": wrong type"]);
+    assert_message("[records]\nstrat = true", &["records.strat", "start"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::line::{LineFault, LineReader, Literal, TAG_BYTES_MAX};
+use crate::event_id::EventId;
 
 /// Commands in clear text on one connection. A client needs three; the bound also bounds our answers.
 pub const COMMANDS_MAX: u32 = 100;
@@ -68,7 +69,8 @@ impl ClientFault {
     }
 
     /// What the client is told; never an octet of what it sent.
-    const fn words(self) -> &'static str {
+    #[must_use]
+    pub const fn told(self) -> &'static str {
         match self {
             Self::PipelinedAfterStartTls => "clear text after STARTTLS",
             Self::TlsOnClearPort => "this port speaks clear text until STARTTLS; implicit TLS is on port 993",
@@ -119,6 +121,7 @@ pub struct ClientDialogue {
     commands: u32,
     bad_commands: u32,
     logins_refused: u32,
+    reference: Option<EventId>,
 }
 
 impl ClientDialogue {
@@ -137,7 +140,15 @@ impl ClientDialogue {
             commands: 0,
             bad_commands: 0,
             logins_refused: 0,
+            reference: None,
         }
+    }
+
+    /// The same, whose last words name the session's record.
+    #[must_use]
+    pub const fn with_reference(mut self, reference: EventId) -> Self {
+        self.reference = Some(reference);
+        self
     }
 
     /// Take octets from the front of `input` until there is something to do; None when all were taken.
@@ -319,7 +330,11 @@ impl ClientDialogue {
     fn end(&mut self, fault: ClientFault) -> ClientStep {
         self.line.clear();
         self.state = State::Ended;
-        ClientStep::End { reply: bye(fault.words()), fault: Some(fault) }
+        let reply = match self.reference {
+            Some(reference) => bye(&format!("{}; reference {reference}", fault.told())),
+            None => bye(fault.told()),
+        };
+        ClientStep::End { reply, fault: Some(fault) }
     }
 }
 

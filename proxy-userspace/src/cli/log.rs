@@ -1,0 +1,73 @@
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FromEnvError;
+
+use crate::lines::Lines;
+
+/// Lines of the log that wait for a slow reader of stderr: hours of a quiet gateway, a second of a loud one.
+const LOG_LINES_MAX: usize = 4096;
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LogError {
+    /// The variable cannot be read.
+    #[error("POSTERN_LOG: {0}; use a level such as \"debug\" or \"postern=debug,warn\"")]
+    Filter(FromEnvError),
+    /// No thread for it.
+    #[error("no thread can be started for the log: {0}; raise the limit on processes (`ulimit -u`)")]
+    Thread(std::io::Error),
+}
+
+/// The log on stderr. Dropping it writes what still waits, within the bound.
+pub(super) struct Log(pub(super) Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Nobody is left who could be told.
+        let _unwritten = Lines::flush(&self.0);
+    }
+}
+
+/// Records go to stdout, so everything else goes to stderr; panics, too, because a write to a stderr that nobody reads
+/// must not hold a worker.
+pub(super) fn to_stderr() -> Result<Log, LogError> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .with_env_var("POSTERN_LOG")
+        .try_from_env();
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(_) if std::env::var_os("POSTERN_LOG").is_none() => EnvFilter::new("info"),
+        Err(error) => return Err(LogError::Filter(error)),
+    };
+    let lines =
+        Lines::to("log", std::io::stderr(), LOG_LINES_MAX, Some(confession)).map_err(LogError::Thread)?;
+    let to = lines.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || to.clone())
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    std::panic::set_hook(Box::new(panicked));
+    Ok(Log(lines))
+}
+
+fn confession(lost: u64) -> String {
+    format!("postern: {lost} lines of the log were lost so far, because what reads stderr does not keep up\n")
+}
+
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let words = panic.payload_as_str().unwrap_or("without words");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        tracing::error!("thread {name} panicked at {place}: {words}\n{trace}");
+    } else {
+        tracing::error!("thread {name} panicked at {place}: {words}");
+    }
+}
