@@ -245,7 +245,8 @@ fn a_servers_untagged_answers_before_tls_never_reach_the_client() -> Result<()> 
 #[test]
 fn a_server_that_refuses_starttls_gets_no_login_and_the_client_a_no() -> Result<()> {
     let (told, _, record) = answers_starttls(&format!("TAG NO {MARK}\r\n"))?;
-    assert!(told.contains("\r\na NO "), "{told}");
+    let refusal = format!("refused STARTTLS; reference {}\r\n", record.text("event.id"));
+    assert!(told.contains("\r\na NO ") && told.contains(&refusal), "{told}");
     assert!(told.contains("b NO [PRIVACYREQUIRED]"), "{told}");
     assert!(!record.succeeded(), "{record:#?}");
     Ok(())

@@ -86,7 +86,10 @@ fn run(path: &Path) -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             eprintln!("postern: {error}");
-            return ExitCode::from(EXIT_CONFIG);
+            return match error {
+                log::LogError::Filter(_) => ExitCode::from(EXIT_CONFIG),
+                log::LogError::Thread(_) => ExitCode::FAILURE,
+            };
         }
     };
     raise_descriptor_limit();

@@ -256,7 +256,7 @@ async fn farewell(side: Finished, terms: &Terms<'_>, words: &[u8]) {
     say_goodbye(&mut receive, &mut transmit, words).await;
 }
 
-/// Last words to a client inside TLS, then our half ends; the client may take [`FAREWELL`] to end its own.
+/// Last words to a client inside TLS, then our half ends; the client has three seconds to end its own.
 pub async fn say_goodbye(receive: &mut impl Receive, transmit: &mut impl Transmit, words: &[u8]) {
     if transmit.queue(words).is_err() {
         return;

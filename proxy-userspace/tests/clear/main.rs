@@ -4,6 +4,7 @@
 /// Every prefix, every split, and octets at random.
 mod any_input;
 
+use postern::event_id::EventId;
 use postern::handshake::clear::{
     BAD_COMMANDS_MAX, COMMANDS_MAX, ClientDialogue, ClientFault, ClientStep, LINE_BYTES_MAX,
     LITERAL_BYTES_MAX, LineFault, Refusal, ServerDialogue, ServerFault, ServerStep, TAG_BYTES_MAX,
@@ -206,6 +207,14 @@ fn starttls_refused_names_the_reason_and_the_dialogue_goes_on() {
     assert_eq!(heard.output, format!("b {LOGIN_NO}"));
     assert!(heard.starttls);
     assert_eq!(dialogue.starttls_ready().unwrap(), b"c OK Begin TLS negotiation now\r\n");
+}
+
+#[test]
+fn last_words_to_a_client_at_fault_name_its_record() {
+    let id = EventId::at(std::time::SystemTime::now());
+    let mut dialogue = ClientDialogue::new().with_reference(id);
+    let heard = client(&mut dialogue, [&b"GET / HTTP/1.1\r\n"[..]]);
+    assert_eq!(heard.output, format!("* BYE Postern: this is an IMAP port; reference {id}\r\n"));
 }
 
 #[test]
