@@ -132,6 +132,18 @@ pub struct SessionsStatus {
     pub refused_total: u64,
     /// Refused because the client's own limit was reached.
     pub refused_client: u64,
+    /// Most at once of one client.
+    pub limit_client: u64,
+    /// Connections between accept and relay now.
+    pub handshakes: u64,
+    /// Most of them at once.
+    pub handshakes_limit: u64,
+    /// Refused because the limit on all handshakes was reached.
+    pub refused_handshakes: u64,
+    /// Refused because the client's own limit on handshakes at once was reached.
+    pub refused_client_handshakes: u64,
+    /// Refused because the client came more often than its limit on handshakes a second allows.
+    pub refused_client_rate: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
 }

@@ -456,6 +456,23 @@ pub fn reset(stream: TcpStream) -> Result<()> {
     Ok(socket.set_linger(Some(std::time::Duration::ZERO))?)
 }
 
+/// That a connection is ended with a reset before it was served.
+///
+/// # Errors
+/// When it is not, or ends otherwise.
+pub fn is_reset(from: &Namespace, to: SocketAddr) -> Result<()> {
+    // The reset may be quicker than the end of connect(2).
+    let error = match from.connect(to) {
+        Ok(mut stream) => stream.read(&mut [0]).err().map(anyhow::Error::from),
+        Err(error) => Some(error),
+    };
+    let error = error.context("no reset")?;
+    let system = error.downcast_ref::<std::io::Error>().or_else(|| error.root_cause().downcast_ref());
+    let kind = system.map(std::io::Error::kind);
+    ensure!(kind == Some(std::io::ErrorKind::ConnectionReset), "{error:#}");
+    Ok(())
+}
+
 /// A certificate as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {

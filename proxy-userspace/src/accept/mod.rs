@@ -14,7 +14,9 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
-pub use self::admission::{Admission, Admitted, Permit, Shortage};
+#[cfg(test)]
+pub(crate) use self::admission::tests::sessions;
+pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
 use crate::config::Steering;
 
 /// Descriptors of a session: one socket to the client, one to the server.

@@ -104,7 +104,8 @@ fn readable(status: &Status) -> String {
     let sessions = status.sessions;
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\n\
-         sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
+         sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
+         handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
          records   {} lost\n",
         status.version,
         status.pid,
@@ -121,10 +122,16 @@ fn readable(status: &Status) -> String {
         status.kernel_tls,
         sessions.active,
         sessions.limit,
+        sessions.limit_client,
         sessions.accepted_total,
         sessions.refused_total,
         sessions.refused_client,
         sessions.refused_egress,
+        sessions.handshakes,
+        sessions.handshakes_limit,
+        sessions.refused_handshakes,
+        sessions.refused_client_handshakes,
+        sessions.refused_client_rate,
         status.records_lost,
     );
     table(

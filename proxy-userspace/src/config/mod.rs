@@ -6,6 +6,8 @@ mod parse;
 mod shape;
 /// From the shape to values that cannot be wrong.
 mod judge;
+/// The same for `[limits]`.
+mod bounds;
 /// Network interfaces, DNS names and networks, as the file spells them.
 mod names;
 /// What is wrong with a file, in an operator's words.
@@ -249,6 +251,14 @@ pub struct Limits {
     pub sessions: Option<u32>,
     /// Sessions at once per client (an IPv4 address, an IPv6 /64).
     pub sessions_per_client: u32,
+    /// Connections at once between accept and relay; `None` is 64 for each worker thread.
+    pub handshakes: Option<u32>,
+    /// Connections at once between accept and relay, per client.
+    pub handshakes_per_client: u32,
+    /// Connections a second per client, in the long run.
+    pub handshakes_per_second_per_client: u32,
+    /// Connections per client that may come at the same moment after a pause.
+    pub handshake_burst_per_client: u32,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
     /// Bound on each side's handshake, clear dialogue included.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
 
 use super::worker::Local;
+use crate::accept::Handshaking;
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
@@ -25,16 +26,17 @@ pub(super) struct Arrival {
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(super) async fn serve(socket: TcpStream, arrival: Arrival, local: &Local) {
+pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
-    let result = carry(socket, &arrival, local, &mut record).await;
+    let result = carry(socket, &arrival, handshaking, local, &mut record).await;
     record.close(result);
 }
 
 async fn carry(
     socket: TcpStream,
     arrival: &Arrival,
+    handshaking: Handshaking,
     local: &Local,
     record: &mut Record,
 ) -> Result<(), Failure> {
@@ -50,7 +52,9 @@ async fn carry(
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
     if policy.config.action.bypasses(destination.ip()) {
         record.bypass();
-        return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
+        let server = bypassed(egress, arrival, (source, limits)).await?;
+        drop(handshaking);
+        return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
     let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
@@ -60,6 +64,7 @@ async fn carry(
     let upstream = records(upstream, &terms, Side::Upstream, record)?;
     let inspect = (FirstOctets::default(), FirstOctets::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
+    drop(handshaking);
     ended(relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await)
 }
 
@@ -75,19 +80,16 @@ fn records(
     Ok(halves)
 }
 
-async fn bypass(
-    socket: TcpStream,
+/// The server of a connection that policy leaves alone.
+async fn bypassed(
     egress: Result<Egress, EgressFault>,
     arrival: &Arrival,
-    local: &Local,
-    record: &Record,
-    (source, limits): (Source, Limits),
-) -> Result<(), Failure> {
+    (source, limits): (Source, &Limits),
+) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let server = connect_upstream(arrival.destination, arrival.client, source, limits.connect)
+    connect_upstream(arrival.destination, arrival.client, source, limits.connect)
         .await
-        .map_err(Failure::upstream)?;
-    ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await)
+        .map_err(Failure::upstream)
 }
 
 fn ended(end: End) -> Result<(), Failure> {
@@ -105,7 +107,7 @@ fn ended(end: End) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn future_bytes<F>(_: fn(TcpStream, Arrival, &'static Local) -> F) -> usize {
+    fn future_bytes<F>(_: fn(TcpStream, Arrival, Handshaking, &'static Local) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -31,7 +31,7 @@ pub(crate) use self::crew::worker_count;
 use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
-use crate::accept::{Admission, descriptors_reserved, sessions_within};
+use crate::accept::{Admission, Bounds, descriptors_reserved, sessions_within};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
@@ -45,6 +45,10 @@ use crate::steering::watch::Watch;
 
 /// Sessions when no limit on descriptors is set.
 const SESSIONS_UNLIMITED: u64 = 100_000;
+
+/// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
+/// are honest, and a bound on what strangers make a worker hold.
+const HANDSHAKES_PER_WORKER: u64 = 64;
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
@@ -61,12 +65,20 @@ impl Policy {
         Ok(Self { config, trust, layers })
     }
 
-    fn sessions(&self) -> u64 {
-        let steering = &self.config.steering;
-        let reserved = descriptors_reserved(steering, worker_count(steering.workers));
+    fn bounds(&self) -> Bounds {
+        let (steering, limits) = (&self.config.steering, &self.config.limits);
+        let workers = worker_count(steering.workers);
+        let reserved = descriptors_reserved(steering, workers);
         let within = |descriptors| sessions_within(descriptors, reserved);
         let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, within);
-        self.config.limits.sessions.map_or(derived, u64::from)
+        Bounds {
+            sessions: limits.sessions.map_or(derived, u64::from),
+            sessions_per_client: u64::from(limits.sessions_per_client),
+            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_WORKER * u64::from(workers), u64::from),
+            handshakes_per_client: u64::from(limits.handshakes_per_client),
+            handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
+            handshake_burst_per_client: limits.handshake_burst_per_client,
+        }
     }
 }
 
@@ -112,7 +124,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let (records, writer) = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
-    let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+    let admission = Admission::new(policy.bounds());
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -248,7 +260,7 @@ fn reload(path: &Path, shared: &Shared) {
     });
     match loaded {
         Ok(policy) => {
-            shared.admission.set(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+            shared.admission.set(policy.bounds());
             shared.policy.store(Arc::new(policy));
             tracing::info!(path = %path.display(), "configuration reloaded");
         }

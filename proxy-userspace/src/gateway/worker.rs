@@ -23,7 +23,9 @@ use tokio::task::LocalSet;
 use super::Policy;
 use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
-use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
+use crate::accept::{
+    Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
+};
 use crate::config::{InterfaceName, Steering};
 use crate::layer::Pool;
 use crate::record::Records;
@@ -279,9 +281,12 @@ fn admit(
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     keep_alive(&socket);
-    let Some(permit) = local.shared.admission.admit(client.ip()) else {
-        refuse(socket, destination);
-        return;
+    let (permit, handshaking) = match local.shared.admission.admit(client.ip()) {
+        Ok(admitted) => admitted,
+        Err(limit) => {
+            refuse(socket, destination, limit);
+            return;
+        }
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
@@ -290,7 +295,7 @@ fn admit(
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
     tokio::task::spawn_local(async move {
         let _session = session;
-        serve(socket, Arrival { ingress, client, destination }, &local).await;
+        serve(socket, Arrival { ingress, client, destination }, handshaking, &local).await;
     });
 }
 
@@ -323,13 +328,13 @@ impl Drop for LastWords<'_> {
 }
 
 /// Over a limit: words where words can be said, a reset where TLS would come first.
-fn refuse(mut socket: TcpStream, destination: OriginalDst) {
+fn refuse(mut socket: TcpStream, destination: OriginalDst, limit: LimitReached) {
     if destination.is_implicit_tls() {
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         return;
     }
     tokio::task::spawn_local(async move {
-        let _ = socket.write_all(b"* BYE Too many sessions; try again later.\r\n").await;
+        let _ = socket.write_all(format!("* BYE {}\r\n", limit.words()).as_bytes()).await;
     });
 }
 
@@ -338,9 +343,10 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::accept::sessions;
 
     fn want() -> Want {
-        Want { admission: Admission::new(10, 10), failing: false, short: None }
+        Want { admission: Admission::new(sessions(10, 10)), failing: false, short: None }
     }
 
     #[test]

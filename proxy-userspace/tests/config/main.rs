@@ -79,6 +79,9 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert_eq!(faults.no_name, Verdict::Allow);
     assert!(config.certificates.server.is_empty() && config.action.bypass.is_empty());
     assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, 1024));
+    let limits = &config.limits;
+    assert_eq!((limits.handshakes, limits.handshakes_per_client), (None, 16));
+    assert_eq!((limits.handshakes_per_second_per_client, limits.handshake_burst_per_client), (10, 32));
     let seconds = [config.limits.connect, config.limits.handshake, config.limits.idle, config.limits.drain];
     assert_eq!(seconds, [10, 30, 2100, 30].map(Duration::from_secs));
     assert_eq!(config.admin.socket, Path::new("/run/postern/postern.sock"));
@@ -314,6 +317,10 @@ fn numbers_have_ranges() {
         ("sessions", "0"),
         ("sessions_per_client", "-1"),
         ("sessions_per_client", "99999999999"),
+        ("handshakes", "0"),
+        ("handshakes_per_client", "524289"),
+        ("handshakes_per_second_per_client", "0"),
+        ("handshake_burst_per_client", "-1"),
         ("connect_seconds", "0"),
         ("handshake_seconds", "301"),
         ("drain_seconds", "-5"),

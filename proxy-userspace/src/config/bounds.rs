@@ -1,0 +1,80 @@
+//! `[limits]`, judged.
+
+use std::time::Duration;
+
+use super::Limits;
+use super::judge::number;
+use super::parse::Report;
+use super::shape::{self, Number};
+
+/// Mail clients hold up to a dozen connections, and a whole office may sit behind one address.
+const SESSIONS_PER_CLIENT_DEFAULT: u32 = 1024;
+/// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
+const SESSIONS_MAX: i64 = 524_288;
+/// Handshakes of one client at once: a mail client opens up to a dozen connections when it starts.
+const HANDSHAKES_PER_CLIENT_DEFAULT: u32 = 16;
+/// Connections a second of one client: some ten clients behind one address that look for mail all the time.
+const HANDSHAKES_PER_SECOND_PER_CLIENT_DEFAULT: u32 = 10;
+/// Connections of one client at the same moment: two or three mail clients that start together.
+const HANDSHAKE_BURST_PER_CLIENT_DEFAULT: u32 = 32;
+/// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
+const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
+
+pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
+    let sessions = file.sessions.as_ref().map(|sessions| {
+        number(report, "limits.sessions", Some(sessions), 1, (1, SESSIONS_MAX), "two descriptors a session")
+    });
+    let mut count = |key, value: &Option<Number>, default, max, why| {
+        number(report, key, value.as_ref(), default, (1, max), why)
+    };
+    let of_sessions = "a handshake belongs to a session";
+    let handshakes = file
+        .handshakes
+        .as_ref()
+        .map(|_| count("limits.handshakes", &file.handshakes, 1, SESSIONS_MAX, of_sessions));
+    let sessions_per_client = count(
+        "limits.sessions_per_client",
+        &file.sessions_per_client,
+        SESSIONS_PER_CLIENT_DEFAULT,
+        SESSIONS_MAX,
+        "two descriptors a session",
+    );
+    let handshakes_per_client = count(
+        "limits.handshakes_per_client",
+        &file.handshakes_per_client,
+        HANDSHAKES_PER_CLIENT_DEFAULT,
+        SESSIONS_MAX,
+        of_sessions,
+    );
+    let handshakes_per_second_per_client = count(
+        "limits.handshakes_per_second_per_client",
+        &file.handshakes_per_second_per_client,
+        HANDSHAKES_PER_SECOND_PER_CLIENT_DEFAULT,
+        HANDSHAKES_PER_SECOND_MAX,
+        "no machine finishes more",
+    );
+    let handshake_burst_per_client = count(
+        "limits.handshake_burst_per_client",
+        &file.handshake_burst_per_client,
+        HANDSHAKE_BURST_PER_CLIENT_DEFAULT,
+        SESSIONS_MAX,
+        of_sessions,
+    );
+    let mut seconds = |key, value: &Option<Number>, default, range, why| {
+        Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
+    };
+    let patience = "clients give up after one to two minutes";
+    let idle = "IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more leave room";
+    Limits {
+        sessions,
+        sessions_per_client,
+        handshakes,
+        handshakes_per_client,
+        handshakes_per_second_per_client,
+        handshake_burst_per_client,
+        connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
+        handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 30, (1, 300), patience),
+        idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
+        drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
+    }
+}
