@@ -162,6 +162,50 @@ fn a_silent_client_is_not_waited_for_without_bound() -> Result<()> {
 }
 
 #[test]
+fn nobody_gains_time_by_going_through_the_steps_slowly() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("handshake_seconds = 3"))?;
+    let postern = scene.start()?;
+    // Each step takes less than the limit, both together take more.
+    let pause = || std::thread::sleep(Duration::from_secs(2));
+    let (to, tls) = (scene.server(Family::V4, 993), scene.identity.server_config(ALL_VERSIONS)?);
+    let server = Scripted::once(&scene.lab.server, to, move |tcp| {
+        pause();
+        let greeted = scripted::accept_tls(tcp, tls).map(|mut stream| stream.write_all(b"* OK ready\r\n"));
+        Ok(greeted.is_ok())
+    })?;
+    let stream = scene.lab.client.connect(to)?;
+    pause();
+    let ended = Session::on(stream, Family::V4.name(), &scene.client()?).map(drop);
+    let ended = ended.err().context("the session began")?;
+    assert!(format!("{ended:#}").contains("* BYE Postern: the mail server cannot be used"), "{ended:#}");
+    let record = failure(&postern, "silent")?;
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    server.result()?;
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_server_that_does_not_answer_starttls_is_the_side_that_was_waited_for() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("handshake_seconds = 2"))?;
+    let postern = scene.start()?;
+    let server = Scripted::once(&scene.lab.server, scene.server(Family::V4, 143), |mut stream| {
+        scripted::until_starttls(&mut stream, "")?;
+        scripted::to_end(&mut stream)
+    })?;
+    let mut session = Session::clear(scene.lab.client.connect(scene.server(Family::V4, 143))?);
+    session.greeting()?;
+    session.send_command("STARTTLS")?;
+    let said = session.line()?;
+    assert!(said.starts_with("* BYE") && said.contains("no answer in time"), "{said}");
+    let record = failure(&postern, "silent")?;
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    server.result()?;
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
 fn when_no_ports_are_left_the_client_is_told_and_the_next_one_is_served() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;

@@ -73,7 +73,7 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
         handshakes_per_second_per_client,
         handshake_burst_per_client,
         connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
-        handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 30, (1, 300), patience),
+        handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 60, (1, 300), patience),
         idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
         drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
     }

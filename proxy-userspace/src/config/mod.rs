@@ -261,7 +261,7 @@ pub struct Limits {
     pub handshake_burst_per_client: u32,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
-    /// Bound on each side's handshake, clear dialogue included.
+    /// Bound on everything from accept to relay.
     pub handshake: Duration,
     /// A session without an octet in either direction ends after this (at least 31 minutes: IDLE lives 29).
     pub idle: Duration,

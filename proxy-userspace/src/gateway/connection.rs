@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::worker::Local;
 use crate::accept::Handshaking;
@@ -23,6 +24,7 @@ pub(super) struct Arrival {
     pub(super) ingress: Rc<InterfaceName>,
     pub(super) client: ClientAddr,
     pub(super) destination: OriginalDst,
+    pub(super) accepted: Instant,
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
@@ -57,7 +59,8 @@ async fn carry(
         return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
-    let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
+    let (accepted, pool) = (arrival.accepted, &local.pool);
+    let terms = Terms { client, destination, source, trust, layers, limits, accepted, pool };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let downstream = records(downstream, &terms, Side::Downstream, record)?;

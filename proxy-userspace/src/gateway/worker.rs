@@ -291,11 +291,12 @@ fn admit(
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
     let session = Session { _permit: permit, counts: Arc::clone(counts), client, destination };
+    let arrival = Arrival { ingress, client, destination, accepted: tokio::time::Instant::now() };
     let local = Rc::clone(local);
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
     tokio::task::spawn_local(async move {
         let _session = session;
-        serve(socket, Arrival { ingress, client, destination }, handshaking, &local).await;
+        serve(socket, arrival, handshaking, &local).await;
     });
 }
 

@@ -5,9 +5,11 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Bound;
 use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep, bye};
 use crate::failure::{Cause, Failure};
 use crate::record::Record;
+use crate::words::Side;
 
 /// Octets read at a time: lines are short, and nothing of them is kept.
 const READ_BYTES: usize = 1024;
@@ -38,6 +40,7 @@ pub(super) async fn agree(
     client: &mut TcpStream,
     server: &mut TcpStream,
     mut asked: ServerDialogue,
+    bound: Bound,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let mut dialogue = ClientDialogue::new();
@@ -60,18 +63,20 @@ pub(super) async fn agree(
                     let cause = fault.map(|fault| Failure::downstream(Cause::ClearClient(fault)));
                     return Err(cause.unwrap_or_else(|| left(refused)));
                 }
-                ClientStep::StartTls if input.is_empty() => match ask(client, server, &mut asked).await? {
-                    None => {
-                        unsaid(client, server, &mut dialogue, &mut asked).await?;
-                        let ready = dialogue.starttls_ready().unwrap_or_default();
-                        return say(client, &ready).await;
+                ClientStep::StartTls if input.is_empty() => {
+                    match ask(client, server, &mut asked, bound).await? {
+                        None => {
+                            unsaid(client, server, &mut dialogue, &mut asked).await?;
+                            let ready = dialogue.starttls_ready().unwrap_or_default();
+                            return say(client, &ready).await;
+                        }
+                        Some(refusal) => {
+                            refused = Some(refusal);
+                            let reply = dialogue.starttls_refused("the mail server refused STARTTLS");
+                            say(client, &reply.unwrap_or_default()).await?;
+                        }
                     }
-                    Some(refusal) => {
-                        refused = Some(refusal);
-                        let reply = dialogue.starttls_refused("the mail server refused STARTTLS");
-                        say(client, &reply.unwrap_or_default()).await?;
-                    }
-                },
+                }
                 // More octets stand behind it: the next step ends the session.
                 ClientStep::StartTls => {}
             }
@@ -91,20 +96,23 @@ async fn ask(
     client: &mut TcpStream,
     server: &mut TcpStream,
     dialogue: &mut ServerDialogue,
+    bound: Bound,
 ) -> Result<Option<Refusal>, Failure> {
     let asked = async {
         let words = dialogue.starttls().unwrap_or_default();
         server.write_all(&words).await.map_err(Cause::Socket)?;
         answer(server, dialogue).await
     };
-    match asked.await {
-        Ok(ServerStep::Refused(refusal)) => Ok(Some(refusal)),
-        Ok(_) => Ok(None),
-        Err(cause) => {
-            say(client, &bye(&format!("STARTTLS with the mail server failed: {cause}"))).await?;
-            Err(Failure::upstream(cause))
-        }
+    let failed = match bound.within(Side::Upstream, async { asked.await.map_err(Failure::upstream) }).await {
+        Ok(ServerStep::Refused(refusal)) => return Ok(Some(refusal)),
+        Ok(_) => return Ok(None),
+        Err(failed) => failed,
+    };
+    // The caller has words of its own for silence.
+    if !matches!(failed.cause, Cause::Silent(_)) {
+        say(client, &bye(&format!("STARTTLS with the mail server failed: {}", failed.cause))).await?;
     }
+    Err(failed)
 }
 
 /// Clear text that either side sent behind its STARTTLS line ends the session (CVE-2011-0411 and its kin).

@@ -83,7 +83,7 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert_eq!((limits.handshakes, limits.handshakes_per_client), (None, 16));
     assert_eq!((limits.handshakes_per_second_per_client, limits.handshake_burst_per_client), (10, 32));
     let seconds = [config.limits.connect, config.limits.handshake, config.limits.idle, config.limits.drain];
-    assert_eq!(seconds, [10, 30, 2100, 30].map(Duration::from_secs));
+    assert_eq!(seconds, [10, 60, 2100, 30].map(Duration::from_secs));
     assert_eq!(config.admin.socket, Path::new("/run/postern/postern.sock"));
 }
 
