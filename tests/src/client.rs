@@ -441,6 +441,11 @@ impl Session {
 pub fn connect(to: SocketAddr) -> Result<TcpStream> {
     let stream =
         TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("cannot connect to {to}"))?;
+    patient(stream)
+}
+
+/// Reads and writes are bounded from now on.
+pub(crate) fn patient(stream: TcpStream) -> Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;

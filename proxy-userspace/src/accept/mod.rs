@@ -2,6 +2,8 @@
 
 /// Who may have a session, and when there is no room for anybody.
 mod admission;
+/// What there is room for.
+mod room;
 /// Which interface a destination leaves by, asked of the kernel.
 pub mod egress;
 
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 #[cfg(test)]
 pub(crate) use self::admission::tests::sessions;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
+pub use self::room::{Narrowed, Room, descriptors_for, sessions_within};
 use crate::config::Steering;
 
 /// Descriptors of a session: one socket to the client, one to the server.
@@ -78,12 +81,6 @@ pub fn descriptors_reserved(steering: &Steering, workers: u32) -> u64 {
     let of_workers = u64::from(workers).saturating_mul(DESCRIPTORS_PER_WORKER.saturating_add(listeners));
     let of_interfaces = ingress.saturating_add(egress).saturating_mul(DESCRIPTORS_PER_INTERFACE);
     DESCRIPTORS_BASE.saturating_add(of_interfaces).saturating_add(of_workers)
-}
-
-/// Sessions that a limit on open descriptors has room for beside `reserved` others.
-#[must_use]
-pub const fn sessions_within(descriptors: u64, reserved: u64) -> u64 {
-    descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION
 }
 
 /// Whether an accept failed for want of something that other sessions hold.

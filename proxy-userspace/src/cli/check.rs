@@ -9,7 +9,7 @@ use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
-use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
+use crate::accept::{Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
@@ -223,6 +223,7 @@ impl Machine {
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
+        items.extend(self.room(config));
         items.push(self.kernel_tls(config.tls.offload));
         items
     }
@@ -322,6 +323,18 @@ impl Machine {
         }
     }
 
+    /// The sessions that `run` admits here.
+    fn room(&self, config: &Config) -> Vec<Item> {
+        const THING: &str = "sessions";
+        let workers = worker_count(config.steering.workers);
+        let Room { bounds, narrowed } = Room::new(config, workers, self.descriptors);
+        let value = format!("{}, {} of one client", bounds.sessions, bounds.sessions_per_client);
+        if narrowed.is_empty() {
+            return vec![Item::ok(THING, value)];
+        }
+        narrowed.iter().map(|narrowed| Item::warn(THING, value.as_str(), narrowed.to_string())).collect()
+    }
+
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
@@ -332,7 +345,7 @@ impl Machine {
         if sessions >= wanted {
             return Item::ok(THING, value);
         }
-        let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(reserved);
+        let needed = descriptors_for(wanted, reserved);
         Item::warn(THING, value, format!("for {wanted} sessions set LimitNOFILE={needed} in the unit"))
     }
 }
@@ -404,10 +417,11 @@ mod tests {
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
             ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
+            ["warn  sessions: 458, 57 of one client", "limits.sessions is 5000"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
-        assert_eq!(said.len(), 8, "{said:?}");
+        assert_eq!(said.len(), 9, "{said:?}");
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::Limits;
+use super::fault::Reason;
 use super::judge::number;
 use super::parse::Report;
 use super::shape::{self, Number};
+use super::{Limits, OnExit};
 
-/// Mail clients hold up to a dozen connections, and a whole office may sit behind one address.
-const SESSIONS_PER_CLIENT_DEFAULT: u32 = 1024;
+/// Under `on_exit = "open"` one client has this share of all sessions at most: whoever fills the last place lets all new
+/// mail pass uninspected, and that must not be one client alone.
+pub const CLIENT_SHARE: u32 = 8;
 /// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
 const SESSIONS_MAX: i64 = 524_288;
 /// Handshakes of one client at once: a mail client opens up to a dozen connections when it starts.
@@ -20,7 +22,10 @@ const HANDSHAKE_BURST_PER_CLIENT_DEFAULT: u32 = 32;
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
-pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
+pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits, on_exit: OnExit) -> Limits {
+    if on_exit == OnExit::Open {
+        shares(report, file);
+    }
     let sessions = file.sessions.as_ref().map(|sessions| {
         number(report, "limits.sessions", Some(sessions), 1, (1, SESSIONS_MAX), "two descriptors a session")
     });
@@ -32,13 +37,10 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
         .handshakes
         .as_ref()
         .map(|_| count("limits.handshakes", &file.handshakes, 1, SESSIONS_MAX, of_sessions));
-    let sessions_per_client = count(
-        "limits.sessions_per_client",
-        &file.sessions_per_client,
-        SESSIONS_PER_CLIENT_DEFAULT,
-        SESSIONS_MAX,
-        "two descriptors a session",
-    );
+    let sessions_per_client = file.sessions_per_client.as_ref().map(|_| {
+        let why = "two descriptors a session";
+        count("limits.sessions_per_client", &file.sessions_per_client, 1, SESSIONS_MAX, why)
+    });
     let handshakes_per_client = count(
         "limits.handshakes_per_client",
         &file.handshakes_per_client,
@@ -76,5 +78,18 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
         handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 60, (1, 300), patience),
         idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
         drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
+    }
+}
+
+/// One client must not be able to fill all places. Numbers out of their range are another fault.
+fn shares(report: &mut Report<'_>, file: &shape::Limits) {
+    let Some(sessions) = &file.sessions else { return };
+    let share = i64::from(CLIENT_SHARE);
+    let (max, wanted) = (*sessions.get_ref() / share, file.sessions_per_client.as_ref());
+    if (1..share).contains(sessions.get_ref()) {
+        report.add("limits.sessions", sessions.span(), Reason::TooFewSessions { min: CLIENT_SHARE });
+    } else if let Some(wanted) = wanted.filter(|wanted| (max + 1..=SESSIONS_MAX).contains(wanted.get_ref())) {
+        let reason = Reason::OverShare { share: CLIENT_SHARE, sessions: *sessions.get_ref(), max };
+        report.add("limits.sessions_per_client", wanted.span(), reason);
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn judge(
     let tls = tls(report, &file.tls, base);
     let certificates = certificates(report, &file.certificates, base, section("certificates"));
     let action = action(report, &file.action);
-    let limits = limits(report, &file.limits);
+    let on_exit = file.steering.on_exit.as_ref().and_then(|text| names::on_exit(text.get_ref()).ok());
+    let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed));
     let admin = admin(report, &file.admin, base);
     Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, admin })
 }

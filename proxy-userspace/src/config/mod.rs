@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use bounds::CLIENT_SHARE;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
 
@@ -249,8 +250,9 @@ impl Action {
 pub struct Limits {
     /// Sessions at once in the whole daemon; `None` derives it from the descriptor limit.
     pub sessions: Option<u32>,
-    /// Sessions at once per client (an IPv4 address, an IPv6 /64).
-    pub sessions_per_client: u32,
+    /// Sessions at once per client (an IPv4 address, an IPv6 /64); `None` is 1,024, or an eighth of all where that is
+    /// less. Never over an eighth of `sessions` under `on_exit = "open"`.
+    pub sessions_per_client: Option<u32>,
     /// Connections at once between accept and relay; `None` is 64 for each worker thread.
     pub handshakes: Option<u32>,
     /// Connections at once between accept and relay, per client.

@@ -31,7 +31,7 @@ pub(crate) use self::crew::worker_count;
 use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
-use crate::accept::{Admission, Bounds, descriptors_reserved, sessions_within};
+use crate::accept::{Admission, Bounds, Room};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
@@ -42,13 +42,6 @@ use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
-
-/// Sessions when no limit on descriptors is set.
-const SESSIONS_UNLIMITED: u64 = 100_000;
-
-/// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
-/// are honest, and a bound on what strangers make a worker hold.
-const HANDSHAKES_PER_WORKER: u64 = 64;
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
@@ -65,20 +58,14 @@ impl Policy {
         Ok(Self { config, trust, layers })
     }
 
+    /// What is admitted under this policy; what this machine has no room for is told in the log.
     fn bounds(&self) -> Bounds {
-        let (steering, limits) = (&self.config.steering, &self.config.limits);
-        let workers = worker_count(steering.workers);
-        let reserved = descriptors_reserved(steering, workers);
-        let within = |descriptors| sessions_within(descriptors, reserved);
-        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, within);
-        Bounds {
-            sessions: limits.sessions.map_or(derived, u64::from),
-            sessions_per_client: u64::from(limits.sessions_per_client),
-            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_WORKER * u64::from(workers), u64::from),
-            handshakes_per_client: u64::from(limits.handshakes_per_client),
-            handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
-            handshake_burst_per_client: limits.handshake_burst_per_client,
+        let workers = worker_count(self.config.steering.workers);
+        let room = Room::new(&self.config, workers, getrlimit(Resource::Nofile).current);
+        for narrowed in &room.narrowed {
+            tracing::warn!("{narrowed}");
         }
+        room.bounds
     }
 }
 

@@ -78,7 +78,7 @@ fn the_minimal_file_has_the_documented_defaults() {
     );
     assert_eq!(faults.no_name, Verdict::Allow);
     assert!(config.certificates.server.is_empty() && config.action.bypass.is_empty());
-    assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, 1024));
+    assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, None));
     let limits = &config.limits;
     assert_eq!((limits.handshakes, limits.handshakes_per_client), (None, 16));
     assert_eq!((limits.handshakes_per_second_per_client, limits.handshake_burst_per_client), (10, 32));
@@ -333,6 +333,31 @@ fn numbers_have_ranges() {
     for wrong in ["0", "65", "65537"] {
         let text = MINIMAL.replace("[certificates]", &format!("workers = {wrong}\n[certificates]"));
         assert!(faults(&text)[0].to_string().contains("use 1 to 64"), "{wrong}");
+    }
+}
+
+#[test]
+fn under_open_one_client_may_not_have_more_than_an_eighth_of_all_sessions() {
+    let limits = |on_exit: &str, limits: &str| {
+        MINIMAL.replace(
+            "[certificates]",
+            &format!("on_exit = \"{on_exit}\"\n[limits]\n{limits}\n[certificates]"),
+        )
+    };
+    for fits in ["sessions = 800\nsessions_per_client = 100", "sessions = 8", "sessions_per_client = 5000"] {
+        good(&limits("open", fits));
+    }
+    for (wrong, key, words) in [
+        ("sessions = 800\nsessions_per_client = 101", "limits.sessions_per_client", "use at most 100"),
+        ("sessions = 807\nsessions_per_client = 101", "limits.sessions_per_client", "use at most 100"),
+        ("sessions = 7", "limits.sessions", "use at least 8"),
+        ("sessions = 7\nsessions_per_client = 1", "limits.sessions", "use at least 8"),
+    ] {
+        let found = faults(&limits("open", wrong));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, key), "{found:?}");
+        let said = found[0].to_string();
+        assert!(said.contains(words) && said.contains("uninspected"), "{said}");
+        good(&limits("closed", wrong));
     }
 }
 
