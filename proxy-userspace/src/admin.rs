@@ -51,6 +51,8 @@ pub struct Status {
     pub routes: Vec<String>,
     /// Sessions of all workers.
     pub sessions: SessionsStatus,
+    /// What sessions may take.
+    pub memory: MemoryStatus,
     /// What the kernel's TLS can do, in words.
     pub kernel_tls: String,
     /// Connection records that could not be written.
@@ -146,6 +148,19 @@ pub struct SessionsStatus {
     pub refused_client_rate: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
+}
+
+/// Memory of sessions, in octets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Of all together.
+    pub limit: u64,
+    /// Where the limit comes from, in words.
+    pub origin: String,
+    /// Of one at most.
+    pub session: u64,
+    /// Directions of one worker's sessions in which octets may be on their way at once; others wait.
+    pub buffers_per_worker: u64,
 }
 
 /// Why a status could not be given or had.

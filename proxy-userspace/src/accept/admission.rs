@@ -67,7 +67,7 @@ impl LimitReached {
 /// Shared by all workers; asked once per connection.
 pub struct Admission {
     /// Also what orders changes of `crowded`.
-    state: Mutex<State>,
+    state: Mutex<AdmissionState>,
     /// The limit was reached, and too few sessions have ended since.
     crowded: AtomicBool,
     /// Workers that cannot accept for want of descriptors or memory.
@@ -77,7 +77,7 @@ pub struct Admission {
     changed: Notify,
 }
 
-struct State {
+struct AdmissionState {
     bounds: Bounds,
     /// Bounded by the sessions and by [`REMEMBERED_MAX`]: an entry goes with its last session, or with `left`.
     clients: HashMap<IpAddr, Client>,
@@ -142,7 +142,7 @@ impl Admission {
     #[must_use]
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(AdmissionState {
                 bounds,
                 clients: HashMap::new(),
                 left: VecDeque::new(),
@@ -228,12 +228,12 @@ impl Admission {
     }
 
     /// A panic elsewhere leaves counts that are right: each change is one step.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// With the lock held, so that of two changes the later one is what stays.
-    fn judge_room(&self, state: &State) {
+    fn judge_room(&self, state: &AdmissionState) {
         let (active, limit) = (state.numbers.active, state.bounds.sessions);
         let room = (limit / ROOM_SHARE).max(1);
         let crowded = match self.crowded.load(Ordering::Relaxed) {
@@ -246,7 +246,7 @@ impl Admission {
     }
 }
 
-impl State {
+impl AdmissionState {
     /// Count one more, or the refusal.
     fn admit(&mut self, address: IpAddr, now: Instant) -> Result<(), LimitReached> {
         self.forget(now);

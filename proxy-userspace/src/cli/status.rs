@@ -7,6 +7,7 @@ use clap::Args;
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
 use crate::admin::{self, AdminError, Status, SteeringStatus};
 use crate::steering::routing::{self, Held};
+use crate::words::Size;
 
 /// Arguments of `postern status`.
 #[derive(Debug, Args)]
@@ -101,11 +102,12 @@ fn show(text: &str) {
 }
 
 fn readable(status: &Status) -> String {
-    let sessions = status.sessions;
+    let (sessions, memory) = (status.sessions, &status.memory);
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\n\
          sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress\n\
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
+         memory    {} for sessions ({}), {} for one at most, {} buffers a worker\n\
          records   {} lost\n",
         status.version,
         status.pid,
@@ -132,6 +134,10 @@ fn readable(status: &Status) -> String {
         sessions.refused_handshakes,
         sessions.refused_client_handshakes,
         sessions.refused_client_rate,
+        Size(memory.limit),
+        memory.origin,
+        Size(memory.session),
+        memory.buffers_per_worker,
         status.records_lost,
     );
     table(

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::fault::Reason;
-use super::judge::number;
+use super::judge::{number, word};
 use super::parse::Report;
-use super::shape::{self, Number};
-use super::{Limits, OnExit};
+use super::shape::{self, Number, Text};
+use super::{Limits, OnExit, names};
+use crate::words::Size;
 
 /// Under `on_exit = "open"` one client has this share of all sessions at most: whoever fills the last place lets all new
 /// mail pass uninspected, and that must not be one client alone.
@@ -19,6 +20,17 @@ const HANDSHAKES_PER_CLIENT_DEFAULT: u32 = 16;
 const HANDSHAKES_PER_SECOND_PER_CLIENT_DEFAULT: u32 = 10;
 /// Connections of one client at the same moment: two or three mail clients that start together.
 const HANDSHAKE_BURST_PER_CLIENT_DEFAULT: u32 = 32;
+/// Sessions with so little are eight at once where each may take [`SESSION_MEMORY_MAX`].
+const MEMORY_MIN: Size = Size(16 << 20);
+/// Larger than any gateway.
+const MEMORY_MAX: Size = Size(1 << 50);
+/// Of it, 1.8 MiB are the sockets' buffers: each window is some 230 KiB, which carries 19 Mbit/s over a round trip of
+/// 100 ms.
+const SESSION_MEMORY_DEFAULT: Size = Size(2 << 20);
+/// The sockets' buffers still hold a full TLS record with the kernel's overhead.
+const SESSION_MEMORY_MIN: Size = Size(512 << 10);
+/// Each window is some 2 MiB: 160 Mbit/s over a round trip of 100 ms.
+const SESSION_MEMORY_MAX: Size = Size(16 << 20);
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
@@ -62,6 +74,18 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits, on_exit: OnE
         SESSIONS_MAX,
         of_sessions,
     );
+    let memory = file.memory.as_ref().map(|_| {
+        let (range, why) = ((MEMORY_MIN, MEMORY_MAX), "eight sessions of the largest size need so much");
+        size(report, "limits.memory", file.memory.as_ref(), MEMORY_MIN, range, why)
+    });
+    let session_memory = size(
+        report,
+        "limits.session_memory",
+        file.session_memory.as_ref(),
+        SESSION_MEMORY_DEFAULT,
+        (SESSION_MEMORY_MIN, SESSION_MEMORY_MAX),
+        "its buffers must hold a TLS record and need not hold more than any path carries",
+    );
     let mut seconds = |key, value: &Option<Number>, default, range, why| {
         Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
     };
@@ -74,11 +98,29 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits, on_exit: OnE
         handshakes_per_client,
         handshakes_per_second_per_client,
         handshake_burst_per_client,
+        memory,
+        session_memory,
         connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
         handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 60, (1, 300), patience),
         idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
         drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
     }
+}
+
+/// The size, if it lies in its range; its default otherwise.
+fn size(
+    report: &mut Report<'_>,
+    key: &str,
+    text: Option<&Text>,
+    default: Size,
+    (min, max): (Size, Size),
+    why: &'static str,
+) -> Size {
+    word(report, key, text, default, |text| {
+        let in_range = |size: &Size| (min..=max).contains(size);
+        names::size(text)
+            .and_then(|size| Some(size).filter(in_range).ok_or(Reason::SizeOutOfRange { min, max, why }))
+    })
 }
 
 /// One client must not be able to fill all places. Numbers out of their range are another fault.

@@ -328,7 +328,7 @@ impl Report<'_> {
 }
 
 /// The value that a word means; its default when there is none or when it is wrong.
-fn word<T>(
+pub(super) fn word<T>(
     report: &mut Report<'_>,
     key: &str,
     text: Option<&Text>,

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::words::Size;
+
 pub use bounds::CLIENT_SHARE;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
@@ -261,6 +263,10 @@ pub struct Limits {
     pub handshakes_per_second_per_client: u32,
     /// Connections per client that may come at the same moment after a pause.
     pub handshake_burst_per_client: u32,
+    /// Memory of all sessions, sockets included; `None` derives it from what the machine has.
+    pub memory: Option<Size>,
+    /// The most that one session may take of it. The sockets' buffers follow from it.
+    pub session_memory: Size,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
     /// Bound on everything from accept to relay.

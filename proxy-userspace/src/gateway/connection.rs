@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::worker::Local;
-use crate::accept::Handshaking;
 use crate::accept::egress::{Egress, EgressFault};
+use crate::accept::{Handshaking, SocketBuffers};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, Terms, connect_upstream, handshake};
@@ -43,6 +43,7 @@ async fn carry(
     record: &mut Record,
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
+    local.pool.limit(policy.room.buffers_per_worker);
     let (client, destination) = (arrival.client, arrival.destination);
     let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
     match &egress {
@@ -90,7 +91,8 @@ async fn bypassed(
     (source, limits): (Source, &Limits),
 ) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    connect_upstream(arrival.destination, arrival.client, source, limits.connect)
+    let buffers = SocketBuffers::of_session(limits.session_memory);
+    connect_upstream(arrival.destination, arrival.client, source, buffers, limits.connect)
         .await
         .map_err(Failure::upstream)
 }

@@ -31,7 +31,7 @@ pub(crate) use self::crew::worker_count;
 use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
-use crate::accept::{Admission, Bounds, Room};
+use crate::accept::{Admission, Machine, Memory, Room};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
@@ -48,25 +48,27 @@ pub(crate) struct Policy {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
     pub(crate) layers: Layers,
+    pub(crate) room: Room,
+    machine: Machine,
 }
 
 impl Policy {
-    fn load(config: Config, abilities: &Abilities) -> Result<Self> {
+    /// What this machine has no room for is told in the log.
+    fn load(config: Config, abilities: &Abilities, machine: Machine) -> Result<Self> {
         let trust = Trust::load(&config)?;
         let (mode, abilities) = (config.tls.offload, abilities.clone());
         let layers = Layers { mode, abilities, ..Layers::default() };
-        Ok(Self { config, trust, layers })
-    }
-
-    /// What is admitted under this policy; what this machine has no room for is told in the log.
-    fn bounds(&self) -> Bounds {
-        let workers = worker_count(self.config.steering.workers);
-        let room = Room::new(&self.config, workers, getrlimit(Resource::Nofile).current);
+        let room = Room::new(&config, worker_count(config.steering.workers), &machine);
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
         }
-        room.bounds
+        Ok(Self { config, trust, layers, room, machine })
     }
+}
+
+/// What this machine has now, within this process's limit on descriptors.
+fn machine() -> Machine {
+    Machine { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
 }
 
 /// Run until TERM or INT; what stays behind is what `on_exit` says.
@@ -104,14 +106,14 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let origin = Origin { started, path: path.to_owned() };
     let abilities = Abilities::probe();
     tracing::info!("kernel TLS: {abilities}");
-    let policy = Policy::load(config, &abilities)?;
+    let policy = Policy::load(config, &abilities, machine())?;
     let mut signals = Signals::new()?;
     let _sole = sole_in_namespace()?;
     let socket = admin_socket(&policy.config.admin.socket)?;
     let (records, writer) = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
-    let admission = Admission::new(policy.bounds());
+    let admission = Admission::new(policy.room.bounds);
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -243,11 +245,16 @@ fn reload(path: &Path, shared: &Shared) {
         if config.steering != running.config.steering || config.admin != running.config.admin {
             bail!("[steering] and [admin] change with a restart only");
         }
-        Policy::load(config, &running.layers.abilities)
+        if config.limits.session_memory != running.config.limits.session_memory {
+            bail!("limits.session_memory changes with a restart only");
+        }
+        let mut machine = machine();
+        machine.memory = machine.memory.no_less_than(&running.machine.memory);
+        Policy::load(config, &running.layers.abilities, machine)
     });
     match loaded {
         Ok(policy) => {
-            shared.admission.set(policy.bounds());
+            shared.admission.set(policy.room.bounds);
             shared.policy.store(Arc::new(policy));
             tracing::info!(path = %path.display(), "configuration reloaded");
         }

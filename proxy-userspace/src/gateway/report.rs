@@ -7,7 +7,7 @@ use proxy_ebpf::{Class, Exit, Intake};
 
 use super::crew::Crew;
 use super::worker::Shared;
-use crate::admin::{InterfaceStatus, SessionsStatus, Status, SteeringStatus};
+use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
 use crate::record::Records;
 use crate::steering::device::DEVICE;
 use crate::steering::routing;
@@ -29,7 +29,8 @@ pub(super) fn status(
 ) -> Status {
     let held = routing::installed().unwrap_or_default();
     let numbers = shared.admission.numbers();
-    let settings = &shared.policy.load().config.steering;
+    let policy = shared.policy.load();
+    let settings = &policy.config.steering;
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -56,7 +57,13 @@ pub(super) fn status(
             refused_client_rate: numbers.refused_client_rate,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
         },
-        kernel_tls: shared.policy.load().layers.abilities.to_string(),
+        memory: MemoryStatus {
+            limit: policy.room.memory.size.0,
+            origin: policy.room.memory.origin.clone(),
+            session: policy.config.limits.session_memory.0,
+            buffers_per_worker: u64::try_from(policy.room.buffers_per_worker).unwrap_or(u64::MAX),
+        },
+        kernel_tls: policy.layers.abilities.to_string(),
         records_lost: records.lost(),
     }
 }

@@ -191,6 +191,8 @@ impl OpenDoor {
 async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let counts = seat.counts;
     let _last_words = LastWords(&counts);
+    let pool = local.pool.clone();
+    tokio::task::spawn_local(async move { pool.relieve().await });
     let doors = seat.doors.into_iter().map(OpenDoor::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };

@@ -35,6 +35,7 @@ use self::hello::Hello;
 use self::mint::{Class, Request, Shown};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
+use crate::accept::SocketBuffers;
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
 use crate::failure::{Cause, Failure};
@@ -156,7 +157,8 @@ async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
 
 async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    connect_upstream(terms.destination, terms.client, terms.source, terms.limits.connect)
+    let buffers = SocketBuffers::of_session(terms.limits.session_memory);
+    connect_upstream(terms.destination, terms.client, terms.source, buffers, terms.limits.connect)
         .await
         .map_err(Failure::upstream)
 }
