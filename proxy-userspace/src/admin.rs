@@ -51,6 +51,8 @@ pub struct Status {
     pub routes: Vec<String>,
     /// Sessions of all workers.
     pub sessions: SessionsStatus,
+    /// What sessions may take.
+    pub memory: MemoryStatus,
     /// Whether the kernel's TLS is used and what it can do, in words.
     pub kernel_tls: String,
     /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.
@@ -136,10 +138,35 @@ pub struct SessionsStatus {
     pub refused_total: u64,
     /// Refused because the client's own limit was reached.
     pub refused_client: u64,
+    /// Most at once of one client.
+    pub limit_client: u64,
+    /// Connections between accept and relay now.
+    pub handshakes: u64,
+    /// Most of them at once.
+    pub handshakes_limit: u64,
+    /// Refused because the limit on all handshakes was reached.
+    pub refused_handshakes: u64,
+    /// Refused because the client's own limit on handshakes at once was reached.
+    pub refused_client_handshakes: u64,
+    /// Refused because the client came more often than its limit on handshakes a second allows.
+    pub refused_client_rate: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
     /// Reset because they were made to a listener itself, by somebody on this machine.
     pub refused_local: u64,
+}
+
+/// Memory of sessions, in octets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Of all together.
+    pub limit: u64,
+    /// Where the limit comes from, in words.
+    pub origin: String,
+    /// Of one at most.
+    pub session: u64,
+    /// Directions of one worker's sessions in which octets may be on their way at once; others wait.
+    pub buffers_per_worker: u64,
 }
 
 /// Why a status could not be given or had.

@@ -45,8 +45,8 @@ pub enum Cause {
         /// The client's address.
         address: IpAddr,
     },
-    /// A peer was silent for longer than the stage's bound.
-    #[error("no answer within {0} s")]
+    /// `limits.handshake_seconds` passed from accept on, and this side was waited for.
+    #[error("no answer in time: {0} s have passed since the connection was accepted")]
     Silent(u64),
     /// The socket failed or ended during the handshake.
     #[error("{}", lost(.0))]
@@ -245,6 +245,7 @@ impl Failure {
                 LayerFault::NotOffloaded { .. } | LayerFault::NoKeyChange => {
                     "this gateway cannot carry the connection"
                 }
+                LayerFault::MemoryShortage => "this gateway is short of memory",
                 LayerFault::System { .. } => {
                     of_side("the connection to the mail server was lost", "the connection was lost")
                 }

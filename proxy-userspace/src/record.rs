@@ -368,7 +368,10 @@ mod tests {
         assert_eq!(line["event.outcome"], "failure");
         assert_eq!(line["postern.stage"], "handshake");
         assert_eq!(line["postern.side"], "upstream");
-        assert_eq!(line["message"], "server (upstream): no answer within 30 s");
+        assert_eq!(
+            line["message"],
+            "server (upstream): no answer in time: 30 s have passed since the connection was accepted"
+        );
     }
 
     #[test]

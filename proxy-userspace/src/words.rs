@@ -43,6 +43,24 @@ impl fmt::Display for Side {
     }
 }
 
+/// Octets of memory, in binary units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// The units of the configuration, smallest first.
+    pub const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = Self::UNITS.into_iter().rev().find(|(_, octets)| self.0 >= *octets);
+        let Some((unit, octets)) = fits else { return write!(f, "{} octets", self.0) };
+        let (whole, tenths) = (self.0 / octets, self.0 % octets * 10 / octets);
+        if tenths == 0 { write!(f, "{whole} {unit}") } else { write!(f, "{whole}.{tenths} {unit}") }
+    }
+}
+
 /// Which way octets travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {

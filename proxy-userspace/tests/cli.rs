@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::admin::{
-    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, SessionsStatus, Status, SteeringStatus,
-    WorkerStatus, ask, serve,
+    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, MemoryStatus, SessionsStatus, Status,
+    SteeringStatus, WorkerStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -259,6 +259,12 @@ fn example() -> Status {
             accepted_total: 99,
             refused_client: 2,
             ..Default::default()
+        },
+        memory: MemoryStatus {
+            limit: 4 << 30,
+            origin: "half of MemAvailable (8 GiB)".to_owned(),
+            session: 2 << 20,
+            buffers_per_worker: 1700,
         },
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),

@@ -10,10 +10,11 @@ use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use postern::accept::SocketBuffers;
 use postern::config::Source;
 use postern::failure::{Cause, Failure};
 use postern::handshake::connect_upstream;
-use postern::words::{ClientAddr, OriginalDst};
+use postern::words::{ClientAddr, OriginalDst, Size};
 use proxy_ebpf::UPSTREAM_MARK;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -75,7 +76,8 @@ fn nodad(address: &str) -> &'static str {
 
 async fn connect(source: Source, client: &str, server: &str) -> Result<TcpStream, Cause> {
     let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
-    connect_upstream(OriginalDst(server), ClientAddr(client), source, PATIENCE).await
+    let buffers = SocketBuffers::of_session(Size(2 << 20));
+    connect_upstream(OriginalDst(server), ClientAddr(client), source, buffers, PATIENCE).await
 }
 
 fn reason(outcome: Result<TcpStream, Cause>) -> (&'static str, String) {

@@ -441,6 +441,11 @@ impl Session {
 pub fn connect(to: SocketAddr) -> Result<TcpStream> {
     let stream =
         TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("cannot connect to {to}"))?;
+    patient(stream)
+}
+
+/// Reads and writes are bounded from now on.
+pub(crate) fn patient(stream: TcpStream) -> Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -454,6 +459,23 @@ pub fn connect(to: SocketAddr) -> Result<TcpStream> {
 pub fn reset(stream: TcpStream) -> Result<()> {
     let socket = socket2::Socket::from(stream);
     Ok(socket.set_linger(Some(std::time::Duration::ZERO))?)
+}
+
+/// That a connection is ended with a reset before it was served.
+///
+/// # Errors
+/// When it is not, or ends otherwise.
+pub fn is_reset(from: &Namespace, to: SocketAddr) -> Result<()> {
+    // The reset may be quicker than the end of connect(2).
+    let error = match from.connect(to) {
+        Ok(mut stream) => stream.read(&mut [0]).err().map(anyhow::Error::from),
+        Err(error) => Some(error),
+    };
+    let error = error.context("no reset")?;
+    let system = error.downcast_ref::<std::io::Error>().or_else(|| error.root_cause().downcast_ref());
+    let kind = system.map(std::io::Error::kind);
+    ensure!(kind == Some(std::io::ErrorKind::ConnectionReset), "{error:#}");
+    Ok(())
 }
 
 /// A certificate as a client sees it.

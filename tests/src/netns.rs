@@ -123,6 +123,20 @@ impl Namespace {
         self.enter(|| crate::client::connect(to)).with_context(|| format!("from {}", self.name))
     }
 
+    /// Connect from one of several addresses inside; reads and writes are bounded.
+    ///
+    /// # Errors
+    /// When nobody answers, or when the address is not there.
+    pub fn connect_from(&self, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+        let connected = || {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect_timeout(&to.into(), PATIENCE)?;
+            crate::client::patient(socket.into())
+        };
+        self.enter(connected).with_context(|| format!("from {from} in {}", self.name))
+    }
+
     /// Listen inside; an IPv6 listener takes IPv6 only. A listener that this test has closed may still be held by a
     /// child of another test that is between fork and exec: that one is waited for.
     ///

@@ -20,6 +20,10 @@ use crate::wait::{self, PATIENCE};
 /// What stderr says when steering works.
 const READY: &str = "steering IMAP";
 
+/// Tests open crowds from one address: no limit on handshakes, unless a test is about these limits.
+const HANDSHAKES_UNLIMITED: &str = "handshakes = 100000\nhandshakes_per_client = 100000\n\
+     handshakes_per_second_per_client = 100000\nhandshake_burst_per_client = 100000";
+
 /// A configuration to be written, in the words of the file.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -32,6 +36,7 @@ pub struct Policy {
     fault: Vec<String>,
     certificates: Vec<String>,
     action: Vec<String>,
+    handshakes: String,
     limits: Vec<String>,
     tables: Vec<String>,
 }
@@ -49,6 +54,7 @@ impl Default for Policy {
             fault: none(),
             certificates: none(),
             action: none(),
+            handshakes: owned(HANDSHAKES_UNLIMITED),
             limits: none(),
             tables: none(),
         }
@@ -56,7 +62,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The defaults, for the lab's interfaces; but `on_exit = "open"`, so that nothing is left after a stop.
+    /// The defaults, for the lab's interfaces; but `on_exit = "open"`, so that nothing is left after a stop, and
+    /// without limits on handshakes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -132,6 +139,13 @@ impl Policy {
         self
     }
 
+    /// The default limits on handshakes; [`Self::limits`] may give others.
+    #[must_use]
+    pub fn handshakes_limited(mut self) -> Self {
+        self.handshakes.clear();
+        self
+    }
+
     /// A further line of `[limits]`.
     #[must_use]
     pub fn limits(mut self, line: &str) -> Self {
@@ -147,7 +161,7 @@ impl Policy {
             "[steering]\ningress = {:?}\negress = {:?}\nsource = {:?}\non_exit = {:?}\n{}\n\
              [tls]\nroots = [\"roots.pem\"]\n{}\n[tls.fault]\n{}\n\
              [certificates]\nauthority = {{ cert = \"ca/authority.pem\", key = \"ca/authority.key\" }}\n{}\n\
-             [action]\n{}\n[limits]\n{}\n[admin]\nsocket = \"{}\"\n{}\n",
+             [action]\n{}\n[limits]\n{}\n{}\n[admin]\nsocket = \"{}\"\n{}\n",
             self.ingress,
             self.egress,
             self.source,
@@ -157,6 +171,7 @@ impl Policy {
             lines(&self.fault),
             lines(&self.certificates),
             lines(&self.action),
+            self.handshakes,
             lines(&self.limits),
             dir.join("admin.sock").display(),
             lines(&self.tables),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -194,6 +194,50 @@ fn a_silent_client_is_not_waited_for_without_bound() -> Result<()> {
 }
 
 #[test]
+fn nobody_gains_time_by_going_through_the_steps_slowly() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("handshake_seconds = 3"))?;
+    let postern = scene.start()?;
+    // Each step takes less than the limit, both together take more.
+    let pause = || std::thread::sleep(Duration::from_secs(2));
+    let (to, tls) = (scene.server(Family::V4, 993), scene.identity.server_config(ALL_VERSIONS)?);
+    let server = Scripted::once(&scene.lab.server, to, move |tcp| {
+        pause();
+        let greeted = scripted::accept_tls(tcp, tls).map(|mut stream| stream.write_all(b"* OK ready\r\n"));
+        Ok(greeted.is_ok())
+    })?;
+    let stream = scene.lab.client.connect(to)?;
+    pause();
+    let ended = Session::on(stream, Family::V4.name(), &scene.client()?).map(drop);
+    let ended = ended.err().context("the session began")?;
+    assert!(format!("{ended:#}").contains("* BYE Postern: the mail server cannot be used"), "{ended:#}");
+    let record = failure(&postern, "silent")?;
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    server.result()?;
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_server_that_does_not_answer_starttls_is_the_side_that_was_waited_for() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("handshake_seconds = 2"))?;
+    let postern = scene.start()?;
+    let server = Scripted::once(&scene.lab.server, scene.server(Family::V4, 143), |mut stream| {
+        scripted::until_starttls(&mut stream, "")?;
+        scripted::to_end(&mut stream)
+    })?;
+    let mut session = Session::clear(scene.lab.client.connect(scene.server(Family::V4, 143))?);
+    session.greeting()?;
+    session.send_command("STARTTLS")?;
+    let said = session.line()?;
+    assert!(said.starts_with("* BYE") && said.contains("no answer in time"), "{said}");
+    let record = failure(&postern, "silent")?;
+    assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    server.result()?;
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
 fn when_no_ports_are_left_the_client_is_told_and_the_next_one_is_served() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
@@ -249,17 +293,7 @@ fn a_client_over_its_limit_is_told_on_143_and_reset_on_993() -> Result<()> {
     let held = [scene.session(Family::V4, 143)?, scene.session(Family::V4, 993)?];
     let said = told(&scene, scene.server(Family::V4, 143))?;
     assert!(said.starts_with("* BYE"), "{said}");
-    // The reset may be quicker than the end of connect(2).
-    let reset = match scene.lab.client.connect(scene.server(Family::V4, 993)) {
-        Ok(mut stream) => stream.read(&mut [0]).err().map(anyhow::Error::from),
-        Err(error) => Some(error),
-    };
-    let reset = reset.context("no reset")?;
-    let kind = reset
-        .downcast_ref::<std::io::Error>()
-        .or_else(|| reset.root_cause().downcast_ref())
-        .map(std::io::Error::kind);
-    assert_eq!(kind, Some(std::io::ErrorKind::ConnectionReset), "{reset:#}");
+    client::is_reset(&scene.lab.client, scene.server(Family::V4, 993))?;
     assert_eq!(postern.counter("refused_client")?, 2);
     // The other family is another client.
     scene.session(Family::V6, 993)?.logout()?;

@@ -6,6 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use postern_tests::client::{self, Session};
+use postern_tests::crowd::Crowd;
 use postern_tests::lab::{Family, Lab};
 use postern_tests::postern::{Installation, Policy, Postern};
 use postern_tests::scene::Scene;
@@ -219,6 +221,19 @@ fn takes(postern: &Postern<'_>) -> Result<bool> {
     Ok(status.pointer("/steering/intake").context("no intake in the status")? == "steered")
 }
 
+/// So many sessions, each of another client: one alone may not fill all places.
+fn of_many_clients(scene: &Scene, count: usize) -> Result<Crowd> {
+    let config = scene.client()?;
+    let address = |number: usize| IpAddr::from([10, 77, 1, u8::try_from(100 + number).unwrap_or(u8::MAX)]);
+    Crowd::open(count, |number| {
+        let to = scene.server(Family::V4, if number % 2 == 0 { 143 } else { 993 });
+        let stream = scene.lab.client.connect_from(address(number), to)?;
+        let mut session = Session::on(stream, Family::V4.name(), &config)?;
+        session.enter()?;
+        Ok(session)
+    })
+}
+
 /// One session more than there is room for, and what becomes of it; those that exist go on, and after they end new
 /// ones are taken again.
 fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<()> {
@@ -226,13 +241,26 @@ fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<
     let scene = Scene::new(&Policy::new().on_exit(on_exit).limits(&format!("sessions = {ROOM}")))?;
     let server = scene.serve()?;
     let postern = scene.start()?;
-    let mut crowd = scene.sessions(ROOM)?;
+    for number in 0..ROOM {
+        let address = format!("10.77.1.{}/24", 100 + number);
+        scene.lab.client.ip(&["address", "add", &address, "dev", "eth0"])?;
+    }
+    // One client alone cannot fill the places, whatever it tries.
+    let mut alone = scene.session(Family::V4, 993)?;
+    for _ in 0..ROOM {
+        client::is_reset(&scene.lab.client, scene.server(Family::V4, 993))?;
+    }
+    ensure!(takes(&postern)?, "one client alone made the daemon full");
+    alone.noop()?;
+    alone.logout()?;
+    wait::until("the end of its session", PATIENCE, || Ok((postern.counter("active")? == 0).then_some(())))?;
+    let mut crowd = of_many_clients(&scene, ROOM)?;
     wait::until("the kernel to be told", PATIENCE, || Ok((!takes(&postern)?).then_some(())))?;
     beyond(&scene)?;
     crowd.prove().context("sessions that exist go on")?;
     drop(crowd);
     wait::until("room", PATIENCE, || Ok(takes(&postern)?.then_some(())))?;
-    scene.sessions(ROOM)?.prove()?;
+    of_many_clients(&scene, ROOM)?.prove()?;
     let log = postern.log();
     ensure!(log.contains("no room") && log.contains("there is room again"), "{log}");
     postern.stop()?;

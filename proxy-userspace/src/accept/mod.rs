@@ -2,6 +2,12 @@
 
 /// Who may have a session, and when there is no room for anybody.
 mod admission;
+/// How much memory there is.
+mod memory;
+/// What there is room for.
+mod room;
+/// How much the sockets of a session hold.
+mod sockets;
 /// Which interface a destination leaves by, asked of the kernel.
 pub mod egress;
 
@@ -14,7 +20,12 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
-pub use self::admission::{Admission, Admitted, Permit, Shortage};
+#[cfg(test)]
+pub(crate) use self::admission::tests::sessions;
+pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
+pub use self::memory::{Memory, MemoryLimit};
+pub use self::room::{Machine, Narrowed, Room, descriptors_for, sessions_within};
+pub use self::sockets::SocketBuffers;
 use crate::config::Steering;
 
 /// Descriptors of a session: one socket to the client, one to the server.
@@ -35,7 +46,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What the kernel refuses; `IP_TRANSPARENT` needs `CAP_NET_ADMIN`.
-pub fn listen(family: Family, port: u16) -> io::Result<TcpListener> {
+pub fn listen(family: Family, port: u16, buffers: SocketBuffers) -> io::Result<TcpListener> {
     let address = listener_address(family, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     match family {
@@ -47,6 +58,8 @@ pub fn listen(family: Family, port: u16) -> io::Result<TcpListener> {
     }
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets have the same.
+    buffers.set(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -60,11 +73,13 @@ pub(crate) fn listener_address(family: Family, port: u16) -> SocketAddr {
     }
 }
 
-/// What every session's sockets have: keepalive, and no waiting for more octets to send.
+/// What every session's sockets have: keepalive, no waiting for more octets to send, and a bound on what is not sent.
 pub fn keep_alive(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let probes = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(3);
-    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = sockets::bound_unsent(&socket);
 }
 
 /// Descriptors that are not sessions', with this many workers.
@@ -76,12 +91,6 @@ pub fn descriptors_reserved(steering: &Steering, workers: u32) -> u64 {
     let of_workers = u64::from(workers).saturating_mul(DESCRIPTORS_PER_WORKER.saturating_add(listeners));
     let of_interfaces = ingress.saturating_add(egress).saturating_mul(DESCRIPTORS_PER_INTERFACE);
     DESCRIPTORS_BASE.saturating_add(of_interfaces).saturating_add(of_workers)
-}
-
-/// Sessions that a limit on open descriptors has room for beside `reserved` others.
-#[must_use]
-pub const fn sessions_within(descriptors: u64, reserved: u64) -> u64 {
-    descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION
 }
 
 /// Whether an accept failed for want of something that other sessions hold.

@@ -9,7 +9,7 @@ use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
-use crate::accept::{DESCRIPTORS_PER_SESSION, descriptors_reserved, sessions_within};
+use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
 use crate::handshake::Trust;
@@ -223,6 +223,7 @@ impl Machine {
         items.push(self.forwarding("net/ipv6/conf/all/forwarding"));
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
+        items.extend(self.room(config));
         items.push(self.kernel_tls());
         if self.layers.mode == Offload::Auto {
             items.push(Item::ok("record layer", self.layers.choice()));
@@ -321,6 +322,25 @@ impl Machine {
         }
     }
 
+    /// The sessions that `run` admits here, and the memory that it gives them.
+    fn room(&self, config: &Config) -> Vec<Item> {
+        let memory = Memory::read(&self.root);
+        let machine = accept::Machine { descriptors: self.descriptors, memory };
+        let Room { bounds, memory, buffers_per_worker, narrowed } =
+            Room::new(config, worker_count(config.steering.workers), &machine);
+        let session = config.limits.session_memory;
+        let value = format!(
+            "{} for sessions ({}), {session} for one at most, {buffers_per_worker} buffers a worker",
+            memory.size, memory.origin
+        );
+        let mut items = vec![Item::ok("memory", value)];
+        let sessions = format!("{}, {} of one client", bounds.sessions, bounds.sessions_per_client);
+        items.push(Item::ok("sessions", sessions));
+        let narrowed = narrowed.iter().map(|narrowed| Item::warn("limits", narrowed.to_string(), ""));
+        items.extend(narrowed);
+        items
+    }
+
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
@@ -331,7 +351,7 @@ impl Machine {
         if sessions >= wanted {
             return Item::ok(THING, value);
         }
-        let needed = wanted.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(reserved);
+        let needed = descriptors_for(wanted, reserved);
         Item::warn(
             THING,
             value,
@@ -365,6 +385,7 @@ mod tests {
             ("proc/sys/net/ipv4/ip_forward", "1\n"),
             ("proc/sys/net/ipv6/conf/all/forwarding", "1\n"),
             ("proc/sys/net/ipv4/tcp_migrate_req", "0\n"),
+            ("proc/meminfo", "MemAvailable: 8388608 kB\n"),
         ] {
             write(root, name, text);
         }
@@ -410,10 +431,43 @@ mod tests {
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
             ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
+            ["warn  limits: limits.sessions is 5000", "LimitNOFILE=10108"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
-        assert_eq!(said.len(), 8, "{said:?}");
+        assert_eq!(said.len(), 9, "{said:?}");
+    }
+
+    #[test]
+    fn memory_and_the_sessions_that_it_allows_are_shown_with_where_the_figure_comes_from() {
+        let root = tempfile::tempdir().expect("directory");
+        let machine = whole(root.path());
+        let examined = |limits: &str| {
+            let text = TEXT.replace("sessions = 5000", limits);
+            let config = config::parse(&text, &root.path().join("postern.toml")).expect("config");
+            let items = machine.examine(&config);
+            items.iter().map(Item::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let said = examined("");
+        assert!(
+            said.contains("memory: 4 GiB for sessions (half of MemAvailable (8 GiB)), 2 MiB for"),
+            "{said}"
+        );
+        assert!(said.contains("ok    sessions: 9946, 1024 of one client"), "{said}");
+        write(root.path(), "proc/self/cgroup", "0::/postern.service\n");
+        write(root.path(), "sys/fs/cgroup/postern.service/memory.max", "1073741824\n");
+        let said = examined("");
+        assert!(
+            said.contains("memory: 512 MiB for sessions (half of /sys/fs/cgroup/postern.service/"),
+            "{said}"
+        );
+        assert!(said.contains("ok    sessions: 2048, 256 of one client"), "{said}");
+        let said = examined("memory = \"2 GiB\"");
+        assert!(said.contains("memory: 2 GiB for sessions (limits.memory)"), "{said}");
+        assert!(
+            said.contains("warn  limits: limits.memory is 2 GiB, and this machine has 1 GiB left"),
+            "{said}"
+        );
     }
 
     #[test]

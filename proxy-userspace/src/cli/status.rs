@@ -7,6 +7,7 @@ use clap::Args;
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
 use crate::admin::{self, AdminError, Status, SteeringStatus};
 use crate::steering::routing::{self, Held};
+use crate::words::Size;
 
 /// Arguments of `postern status`.
 #[derive(Debug, Args)]
@@ -101,11 +102,13 @@ fn show(text: &str) {
 }
 
 fn readable(status: &Status) -> String {
-    let sessions = status.sessions;
+    let (sessions, memory) = (status.sessions, &status.memory);
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\nlayer     {}\n\
-         sessions  {} of {} now, {} accepted; refused: {} total limit, {} client limit, {} egress, \
+         sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress, \
          {} made to a listener itself\n\
+         handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
+         memory    {} for sessions ({}), {} for one at most, {} buffers a worker\n\
          records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
@@ -123,11 +126,21 @@ fn readable(status: &Status) -> String {
         status.record_layer,
         sessions.active,
         sessions.limit,
+        sessions.limit_client,
         sessions.accepted_total,
         sessions.refused_total,
         sessions.refused_client,
         sessions.refused_egress,
         sessions.refused_local,
+        sessions.handshakes,
+        sessions.handshakes_limit,
+        sessions.refused_handshakes,
+        sessions.refused_client_handshakes,
+        sessions.refused_client_rate,
+        Size(memory.limit),
+        memory.origin,
+        Size(memory.session),
+        memory.buffers_per_worker,
         status.records_lost,
         status.log_lost,
     );

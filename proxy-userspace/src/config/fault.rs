@@ -2,6 +2,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::words::Size;
+
 /// Why a file did not become a [`Config`](super::Config).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -181,6 +183,41 @@ pub enum Reason {
         /// Why there is a bound.
         why: &'static str,
     },
+    /// Not a number with a unit.
+    #[error("not a size")]
+    NotASize,
+    /// A size outside its range.
+    #[error("out of range ({why})")]
+    SizeOutOfRange {
+        /// The smallest.
+        min: Size,
+        /// The largest.
+        max: Size,
+        /// Why there is a bound.
+        why: &'static str,
+    },
+    /// One client could fill so many of all sessions that few others are needed to fill them all.
+    #[error(
+        "over 1/{share} of limits.sessions ({sessions}): under steering.on_exit = \"open\" a client that fills all \
+         sessions lets all new mail pass uninspected"
+    )]
+    OverShare {
+        /// One client has one part in so many.
+        share: u32,
+        /// All sessions.
+        sessions: i64,
+        /// The most that one client may have of them.
+        max: i64,
+    },
+    /// Not even one session for each of as many clients as it must take to fill them all.
+    #[error(
+        "under steering.on_exit = \"open\" fewer than {min} clients fill all sessions and let all new mail pass \
+         uninspected"
+    )]
+    TooFewSessions {
+        /// The smallest.
+        min: u32,
+    },
     /// An empty list or text.
     #[error("empty")]
     Empty {
@@ -258,6 +295,10 @@ impl Reason {
             Self::WrongType { .. } => "see docs/examples/postern.toml for its form".to_owned(),
             Self::UnknownWord { known, .. } => format!("use {}", alternatives(known)),
             Self::OutOfRange { min, max, .. } => format!("use {min} to {max}"),
+            Self::NotASize => "write a whole number and KiB, MiB or GiB, such as \"512 MiB\"".to_owned(),
+            Self::SizeOutOfRange { min, max, .. } => format!("use \"{min}\" to \"{max}\""),
+            Self::OverShare { max, .. } => format!("use at most {max}, or raise limits.sessions"),
+            Self::TooFewSessions { min } => format!("use at least {min}, or steering.on_exit = \"closed\""),
             Self::Duplicate { .. } => "remove one of them".to_owned(),
             Self::BothSides { .. } => "list it on one side only".to_owned(),
             Self::NotListed { list } => format!("add it to {list} or correct the name"),

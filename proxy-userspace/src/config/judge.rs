@@ -3,27 +3,23 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::bounds::limits;
 use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Limits, Offload, OnExit,
-    Reach, RecordLines, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Reach,
+    RecordLines, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
 /// `sun_path` without its NUL (unix(7)).
 const SOCKET_PATH_OCTETS_MAX: usize = 107;
-/// Mail clients hold up to a dozen connections, and a whole office may sit behind one address.
-const SESSIONS_PER_CLIENT_DEFAULT: u32 = 1024;
-/// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
-const SESSIONS_MAX: i64 = 524_288;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
 /// Entries are looked through one by one for each connection; four for each possible ingress.
@@ -45,7 +41,8 @@ pub(super) fn judge(
     let tls = tls(report, &file.tls, base);
     let certificates = certificates(report, &file.certificates, base, section("certificates"));
     let action = action(report, &file.action);
-    let limits = limits(report, &file.limits);
+    let on_exit = file.steering.on_exit.as_ref().and_then(|text| names::on_exit(text.get_ref()).ok());
+    let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed));
     let admin = admin(report, &file.admin, base);
     let records = RecordLines { start: file.records.start.unwrap_or(true) };
     Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, records, admin })
@@ -313,33 +310,6 @@ fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {
     })
 }
 
-fn limits(report: &mut Report<'_>, file: &shape::Limits) -> Limits {
-    let sessions = file.sessions.as_ref().map(|sessions| {
-        number(report, "limits.sessions", Some(sessions), 1, (1, SESSIONS_MAX), "two descriptors a session")
-    });
-    let sessions_per_client = number(
-        report,
-        "limits.sessions_per_client",
-        file.sessions_per_client.as_ref(),
-        SESSIONS_PER_CLIENT_DEFAULT,
-        (1, SESSIONS_MAX),
-        "two descriptors a session",
-    );
-    let mut seconds = |key, value: &Option<Number>, default, range, why| {
-        Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
-    };
-    let patience = "clients give up after one to two minutes";
-    let idle = "IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more leave room";
-    Limits {
-        sessions,
-        sessions_per_client,
-        connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
-        handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 30, (1, 300), patience),
-        idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
-        drain: seconds("limits.drain_seconds", &file.drain_seconds, 30, (0, 86_400), "a stop has to end"),
-    }
-}
-
 fn admin(report: &mut Report<'_>, file: &shape::Admin, base: &Path) -> Admin {
     const KEY: &str = "admin.socket";
     let Some(text) = &file.socket else { return Admin { socket: PathBuf::from(ADMIN_SOCKET_DEFAULT) } };
@@ -359,7 +329,7 @@ impl Report<'_> {
 }
 
 /// The value that a word means; its default when there is none or when it is wrong.
-fn word<T>(
+pub(super) fn word<T>(
     report: &mut Report<'_>,
     key: &str,
     text: Option<&Text>,
@@ -370,7 +340,7 @@ fn word<T>(
 }
 
 /// The number, if it lies in its range; its default otherwise.
-fn number<N: TryFrom<i64>>(
+pub(super) fn number<N: TryFrom<i64>>(
     report: &mut Report<'_>,
     key: &str,
     value: Option<&Number>,

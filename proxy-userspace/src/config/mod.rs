@@ -6,6 +6,8 @@ mod parse;
 mod shape;
 /// From the shape to values that cannot be wrong.
 mod judge;
+/// The same for `[limits]`.
+mod bounds;
 /// Network interfaces, DNS names and networks, as the file spells them.
 mod names;
 /// What is wrong with a file, in an operator's words.
@@ -17,6 +19,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::words::Size;
+
+pub use bounds::CLIENT_SHARE;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
 
@@ -249,11 +254,24 @@ impl Action {
 pub struct Limits {
     /// Sessions at once in the whole daemon; `None` derives it from the descriptor limit.
     pub sessions: Option<u32>,
-    /// Sessions at once per client (an IPv4 address, an IPv6 /64).
-    pub sessions_per_client: u32,
+    /// Sessions at once per client (an IPv4 address, an IPv6 /64); `None` is 1,024, or an eighth of all where that is
+    /// less. Never over an eighth of `sessions` under `on_exit = "open"`.
+    pub sessions_per_client: Option<u32>,
+    /// Connections at once between accept and relay; `None` is 64 for each worker thread.
+    pub handshakes: Option<u32>,
+    /// Connections at once between accept and relay, per client.
+    pub handshakes_per_client: u32,
+    /// Connections a second per client, in the long run.
+    pub handshakes_per_second_per_client: u32,
+    /// Connections per client that may come at the same moment after a pause.
+    pub handshake_burst_per_client: u32,
+    /// Memory of all sessions, sockets included; `None` derives it from what the machine has.
+    pub memory: Option<Size>,
+    /// The most that one session may take of it. The sockets' buffers follow from it.
+    pub session_memory: Size,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
-    /// Bound on each side's handshake, clear dialogue included.
+    /// Bound on everything from accept to relay.
     pub handshake: Duration,
     /// A session without an octet in either direction ends after this (at least 31 minutes: IDLE lives 29).
     pub idle: Duration,

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 
 use super::fault::Reason;
 use super::{InterfaceName, Offload, OnExit, Source, TlsVersion, Verdict};
+use crate::words::Size;
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
 const INTERFACE_NAME_OCTETS_MAX: usize = 15;
@@ -71,6 +72,17 @@ fn label_fault(label: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// A whole number and a unit, such as `512 MiB`.
+pub(super) fn size(text: &str) -> Result<Size, Reason> {
+    let read = || {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = text.strip_prefix(digits)?.trim();
+        let (_, octets) = Size::UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        Some(Size(digits.parse::<u64>().ok()?.checked_mul(octets)?))
+    };
+    read().ok_or(Reason::NotASize)
 }
 
 pub(super) fn verdict(text: &str) -> Result<Verdict, Reason> {

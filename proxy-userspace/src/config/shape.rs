@@ -94,6 +94,12 @@ pub(super) struct Action {
 pub(super) struct Limits {
     pub(super) sessions: Option<Number>,
     pub(super) sessions_per_client: Option<Number>,
+    pub(super) handshakes: Option<Number>,
+    pub(super) handshakes_per_client: Option<Number>,
+    pub(super) handshakes_per_second_per_client: Option<Number>,
+    pub(super) handshake_burst_per_client: Option<Number>,
+    pub(super) memory: Option<Text>,
+    pub(super) session_memory: Option<Text>,
     pub(super) connect_seconds: Option<Number>,
     pub(super) handshake_seconds: Option<Number>,
     pub(super) idle_seconds: Option<Number>,

@@ -4,9 +4,11 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::worker::Local;
 use crate::accept::egress::{Egress, EgressFault};
+use crate::accept::{Handshaking, SocketBuffers};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, Terms, connect_upstream, goodbye, handshake, say_goodbye};
@@ -22,23 +24,26 @@ pub(super) struct Arrival {
     pub(super) ingress: Rc<InterfaceName>,
     pub(super) client: ClientAddr,
     pub(super) destination: OriginalDst,
+    pub(super) accepted: Instant,
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(super) async fn serve(socket: TcpStream, arrival: Arrival, local: &Local) {
+pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
-    let result = carry(socket, &arrival, local, &mut record).await;
+    let result = carry(socket, &arrival, handshaking, local, &mut record).await;
     record.close(result);
 }
 
 async fn carry(
     socket: TcpStream,
     arrival: &Arrival,
+    handshaking: Handshaking,
     local: &Local,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
+    local.pool.limit(policy.room.buffers_per_worker);
     let (client, destination) = (arrival.client, arrival.destination);
     let bypassed = policy.config.action.bypasses(destination.ip());
     if bypassed {
@@ -56,10 +61,13 @@ async fn carry(
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
     if bypassed {
-        return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
+        let server = connect_bypassed(egress, arrival, (source, limits)).await?;
+        drop(handshaking);
+        return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
-    let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
+    let (accepted, pool) = (arrival.accepted, &local.pool);
+    let terms = Terms { client, destination, source, trust, layers, limits, accepted, pool };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let asked = upstream.asked;
@@ -68,6 +76,7 @@ async fn carry(
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
     let inspect = (FirstOctets::default(), FirstOctets::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
+    drop(handshaking);
     let end = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
     let unserved =
         matches!(end, End::Failed(Side::Upstream, _)) && meter.octets(Direction::ServerToClient) == 0;
@@ -103,19 +112,17 @@ fn records(
     Ok(halves)
 }
 
-async fn bypass(
-    socket: TcpStream,
+/// The server of a connection that policy leaves alone.
+async fn connect_bypassed(
     egress: Result<Egress, EgressFault>,
     arrival: &Arrival,
-    local: &Local,
-    record: &Record,
-    (source, limits): (Source, Limits),
-) -> Result<(), Failure> {
+    (source, limits): (Source, &Limits),
+) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let server = connect_upstream(arrival.destination, arrival.client, source, limits.connect)
+    let buffers = SocketBuffers::of_session(limits.session_memory);
+    connect_upstream(arrival.destination, arrival.client, source, buffers, limits.connect)
         .await
-        .map_err(Failure::upstream)?;
-    ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await)
+        .map_err(Failure::upstream)
 }
 
 fn ended(end: End) -> Result<(), Failure> {
@@ -133,7 +140,7 @@ fn ended(end: End) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn future_bytes<F>(_: fn(TcpStream, Arrival, &'static Local) -> F) -> usize {
+    fn future_bytes<F>(_: fn(TcpStream, Arrival, Handshaking, &'static Local) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::worker::{Counts, Door, Seat, Shared, Worker};
-use crate::accept::listen;
+use crate::accept::{SocketBuffers, listen};
 use crate::admin::{ListenerStatus, WorkerStatus};
 use crate::config::Steering;
 use crate::steering::program::Program;
@@ -134,13 +134,14 @@ impl Crew {
     /// One listener per ingress and family, each in its slot of the program's map.
     fn doors(&self, program: &mut Program, worker: u32) -> Result<Vec<Door>> {
         let mut doors = Vec::new();
+        let buffers = SocketBuffers::of_session(self.shared.policy.load().config.limits.session_memory);
         for ((number, ingress), ports) in (0..).zip(&self.steering.ingress).zip(&self.ports) {
             let served =
                 |((family, _), _): &((Family, &str), &Cell<u16>)| routing::families().contains(family);
             for ((family, name), port) in FAMILIES.into_iter().zip(ports).filter(served) {
-                let opened = match listen(family, port.get()) {
+                let opened = match listen(family, port.get(), buffers) {
                     // Nobody of ours is left on it, and somebody else took it: any port will do.
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(family, 0),
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(family, 0, buffers),
                     opened => opened,
                 };
                 let listener = opened.with_context(|| {

@@ -31,7 +31,7 @@ pub(crate) use self::crew::worker_count;
 use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
-use crate::accept::{Admission, descriptors_reserved, sessions_within};
+use crate::accept::{Admission, Machine, Memory, Room};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
@@ -44,31 +44,32 @@ use crate::steering::sysctl::{self, Sysctls};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
 
-/// Sessions when no limit on descriptors is set.
-const SESSIONS_UNLIMITED: u64 = 100_000;
-
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
     pub(crate) layers: Layers,
+    pub(crate) room: Room,
+    machine: Machine,
 }
 
 impl Policy {
-    /// `layers` holds what was found out about the kernel at the start.
-    fn load(config: Config, layers: Layers) -> Result<Self> {
+    /// `layers` holds what was found out about the kernel at the start. What this machine has no room for is told in
+    /// the log.
+    fn load(config: Config, layers: Layers, machine: Machine) -> Result<Self> {
         let trust = Trust::load(&config)?;
         let layers = Layers { mode: config.tls.offload, ..layers };
-        Ok(Self { config, trust, layers })
+        let room = Room::new(&config, worker_count(config.steering.workers), &machine);
+        for narrowed in &room.narrowed {
+            tracing::warn!("{narrowed}");
+        }
+        Ok(Self { config, trust, layers, room, machine })
     }
+}
 
-    fn sessions(&self) -> u64 {
-        let steering = &self.config.steering;
-        let reserved = descriptors_reserved(steering, worker_count(steering.workers));
-        let within = |descriptors| sessions_within(descriptors, reserved);
-        let derived = getrlimit(Resource::Nofile).current.map_or(SESSIONS_UNLIMITED, within);
-        self.config.limits.sessions.map_or(derived, u64::from)
-    }
+/// What this machine has now, within this process's limit on descriptors.
+fn machine() -> Machine {
+    Machine { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
 }
 
 /// Run until TERM or INT; what stays behind is what `on_exit` says. `log` is where the log goes, for its losses.
@@ -105,7 +106,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
 async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
-    let policy = Policy::load(config, layers)?;
+    let policy = Policy::load(config, layers, machine())?;
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
@@ -114,7 +115,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     let records = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
-    let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+    let admission = Admission::new(policy.room.bounds);
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -259,11 +260,16 @@ fn reload(path: &Path, shared: &Shared) {
         if config.steering != running.config.steering || config.admin != running.config.admin {
             bail!("[steering] and [admin] change with a restart only");
         }
-        Policy::load(config, running.layers.clone())
+        if config.limits.session_memory != running.config.limits.session_memory {
+            bail!("limits.session_memory changes with a restart only");
+        }
+        let mut machine = machine();
+        machine.memory = machine.memory.no_less_than(&running.machine.memory);
+        Policy::load(config, running.layers.clone(), machine)
     });
     match loaded {
         Ok(policy) => {
-            shared.admission.set(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
+            shared.admission.set(policy.room.bounds);
             shared.policy.store(Arc::new(policy));
             tracing::info!(path = %path.display(), "configuration reloaded");
         }

@@ -7,7 +7,7 @@ use proxy_ebpf::{Class, Exit, Intake};
 
 use super::crew::Crew;
 use super::worker::Shared;
-use crate::admin::{InterfaceStatus, SessionsStatus, Status, SteeringStatus};
+use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
 use crate::lines::Lines;
 use crate::record::Records;
 use crate::steering::device::DEVICE;
@@ -31,7 +31,8 @@ pub(super) fn status(
 ) -> Status {
     let held = routing::installed().unwrap_or_default();
     let numbers = shared.admission.numbers();
-    let settings = &shared.policy.load().config.steering;
+    let policy = shared.policy.load();
+    let settings = &policy.config.steering;
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -50,11 +51,23 @@ pub(super) fn status(
             accepted_total: numbers.accepted,
             refused_total: numbers.refused_total,
             refused_client: numbers.refused_client,
+            limit_client: numbers.limit_client,
+            handshakes: numbers.handshakes,
+            handshakes_limit: numbers.handshakes_limit,
+            refused_handshakes: numbers.refused_handshakes,
+            refused_client_handshakes: numbers.refused_client_handshakes,
+            refused_client_rate: numbers.refused_client_rate,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
             refused_local: shared.local_refused.load(Ordering::Relaxed),
         },
-        kernel_tls: shared.policy.load().layers.to_string(),
-        record_layer: shared.policy.load().layers.choice(),
+        memory: MemoryStatus {
+            limit: policy.room.memory.size.0,
+            origin: policy.room.memory.origin.clone(),
+            session: policy.config.limits.session_memory.0,
+            buffers_per_worker: u64::try_from(policy.room.buffers_per_worker).unwrap_or(u64::MAX),
+        },
+        kernel_tls: policy.layers.to_string(),
+        record_layer: policy.layers.choice(),
         records_lost: records.lost(),
         log_lost: origin.log.lost(),
     }

@@ -23,7 +23,9 @@ use tokio::task::LocalSet;
 use super::Policy;
 use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
-use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
+use crate::accept::{
+    Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
+};
 use crate::config::{InterfaceName, Steering};
 use crate::layer::Pool;
 use crate::record::Records;
@@ -190,6 +192,8 @@ impl OpenDoor {
 async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let counts = seat.counts;
     let _last_words = LastWords(&counts);
+    let pool = local.pool.clone();
+    tokio::task::spawn_local(async move { pool.relieve().await });
     let doors = seat.doors.into_iter().map(OpenDoor::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };
@@ -285,18 +289,22 @@ fn admit(
         return;
     }
     keep_alive(&socket);
-    let Some(permit) = local.shared.admission.admit(client.ip()) else {
-        refuse(socket, destination);
-        return;
+    let (permit, handshaking) = match local.shared.admission.admit(client.ip()) {
+        Ok(admitted) => admitted,
+        Err(limit) => {
+            refuse(socket, destination, limit);
+            return;
+        }
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
     let session = Session { _permit: permit, counts: Arc::clone(counts), client, destination };
+    let arrival = Arrival { ingress, client, destination, accepted: tokio::time::Instant::now() };
     let local = Rc::clone(local);
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
     tokio::task::spawn_local(async move {
         let _session = session;
-        serve(socket, Arrival { ingress, client, destination }, &local).await;
+        serve(socket, arrival, handshaking, &local).await;
     });
 }
 
@@ -334,13 +342,13 @@ fn reset(socket: &TcpStream) {
 }
 
 /// Over a limit: words where words can be said, a reset where TLS would come first.
-fn refuse(mut socket: TcpStream, destination: OriginalDst) {
+fn refuse(mut socket: TcpStream, destination: OriginalDst, limit: LimitReached) {
     if destination.is_implicit_tls() {
         reset(&socket);
         return;
     }
     tokio::task::spawn_local(async move {
-        let _ = socket.write_all(b"* BYE Too many sessions; try again later.\r\n").await;
+        let _ = socket.write_all(format!("* BYE {}\r\n", limit.words()).as_bytes()).await;
     });
 }
 
@@ -349,9 +357,10 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::accept::sessions;
 
     fn want() -> Want {
-        Want { admission: Admission::new(10, 10), failing: false, short: None }
+        Want { admission: Admission::new(sessions(10, 10)), failing: false, short: None }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::accept::keep_alive;
+use crate::accept::{SocketBuffers, keep_alive};
 use crate::config::Source;
 use crate::failure::Cause;
 use crate::words::{ClientAddr, OriginalDst};
@@ -30,12 +30,13 @@ pub async fn connect(
     destination: OriginalDst,
     client: ClientAddr,
     source: Source,
+    buffers: SocketBuffers,
     bound: Duration,
 ) -> Result<TcpStream, Cause> {
     let connecting = async {
         match source {
-            Source::Gateway => from_gateway(destination.0).await,
-            Source::Client => from_client(destination.0, client).await,
+            Source::Gateway => from_gateway(destination.0, buffers).await,
+            Source::Client => from_client(destination.0, client, buffers).await,
         }
     };
     let connected = timeout(bound, connecting).await;
@@ -44,22 +45,26 @@ pub async fn connect(
     Ok(socket)
 }
 
-async fn from_gateway(destination: SocketAddr) -> Result<TcpStream, Cause> {
-    let socket = marked(destination).map_err(Cause::Connect)?;
+async fn from_gateway(destination: SocketAddr, buffers: SocketBuffers) -> Result<TcpStream, Cause> {
+    let socket = marked(destination, buffers).map_err(Cause::Connect)?;
     connected(socket, destination).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => Cause::NoPortsLeft(Source::Gateway),
         _ => Cause::Connect(error),
     })
 }
 
-async fn from_client(destination: SocketAddr, client: ClientAddr) -> Result<TcpStream, Cause> {
+async fn from_client(
+    destination: SocketAddr,
+    client: ClientAddr,
+    buffers: SocketBuffers,
+) -> Result<TcpStream, Cause> {
     let address = client.ip().to_canonical();
     if is_link_local(address) {
         return Err(Cause::ClientLinkLocal { address });
     }
     for _ in 0..PORT_ATTEMPTS_MAX {
         let port = own_port(client.0.port()).map_err(Cause::Connect)?;
-        let socket = marked(destination).map_err(Cause::Connect)?;
+        let socket = marked(destination, buffers).map_err(Cause::Connect)?;
         let attempt = match bind(&socket, SocketAddr::new(address, port)) {
             Ok(()) => connected(socket, destination).await,
             Err(error) => Err(error),
@@ -74,11 +79,12 @@ async fn from_client(destination: SocketAddr, client: ClientAddr) -> Result<TcpS
     Err(Cause::NoPortsLeft(Source::Client))
 }
 
-/// The mark is there before the first packet.
-fn marked(destination: SocketAddr) -> io::Result<Socket> {
+/// The mark and the buffers are there before the first packet.
+fn marked(destination: SocketAddr, buffers: SocketBuffers) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_mark(UPSTREAM_MARK)?;
+    buffers.set(&socket)?;
     Ok(socket)
 }
 

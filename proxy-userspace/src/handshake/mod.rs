@@ -31,7 +31,7 @@ use rustls::ExtractedSecrets;
 use rustls::server::UnbufferedServerConnection;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
@@ -39,6 +39,7 @@ use self::hello::Hello;
 use self::mint::{Class, Request, Shown};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
+use crate::accept::SocketBuffers;
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
 use crate::event_id::EventId;
@@ -77,6 +78,8 @@ pub struct Terms<'a> {
     pub layers: &'a Layers,
     /// Bounds.
     pub limits: &'a Limits,
+    /// When the connection was accepted: `limits.handshake` counts from then until the relay begins.
+    pub accepted: Instant,
     /// Buffers for a farewell.
     pub pool: &'a Pool,
 }
@@ -91,21 +94,21 @@ pub async fn handshake(
     terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<(Finished, Finished), Failure> {
-    let bound = terms.limits.handshake;
+    let bound = Bound::of(terms);
     let (hello, server) = if terms.destination.is_implicit_tls() {
-        let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
+        let hello = bound.within(Side::Downstream, hello(&mut client)).await?;
         record.sni(hello.sni.as_deref());
-        (hello, connect(egress, terms).await)
+        (hello, bound.within(Side::Upstream, connect(egress, terms)).await)
     } else {
-        let server = clear_text(&mut client, egress, terms, record).await?;
-        let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
+        let server = clear_text(&mut client, egress, bound, terms, record).await?;
+        let hello = bound.within(Side::Downstream, hello(&mut client)).await?;
         record.sni(hello.sni.as_deref());
         (hello, Ok(server))
     };
     #[cfg(debug_assertions)]
     crate::fault::strike(hello.sni.as_deref());
     let mut proven = match server {
-        Ok(server) => within(bound, Side::Upstream, prove(server, &hello, terms, record)).await,
+        Ok(server) => bound.within(Side::Upstream, prove(server, &hello, terms, record)).await,
         Err(failure) => Err(failure),
     };
     let shown = match show(&proven, &hello, terms) {
@@ -117,7 +120,9 @@ pub async fn handshake(
         }
     };
     record.shown(&shown.fingerprint);
-    let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
+    // Whatever became of the server, words need a finished handshake.
+    let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
+    let downstream = bound.within(Side::Downstream, finish(client, hello, &shown, record)).await?;
     match proven {
         Ok(Proven { finished, refused: None, .. }) => {
             offloaded(downstream, finished, terms, record.id()).await
@@ -162,7 +167,8 @@ async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
 
 async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    connect_upstream(terms.destination, terms.client, terms.source, terms.limits.connect)
+    let buffers = SocketBuffers::of_session(terms.limits.session_memory);
+    connect_upstream(terms.destination, terms.client, terms.source, buffers, terms.limits.connect)
         .await
         .map_err(Failure::upstream)
 }
@@ -171,27 +177,26 @@ async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Resu
 async fn clear_text(
     client: &mut TcpStream,
     egress: Result<Egress, EgressFault>,
+    bound: Bound,
     terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<TcpStream, Failure> {
-    let bound = terms.limits.handshake;
     let greeted = async {
         let mut server = connect(egress, terms).await?;
-        let greeting = async { starttls::greeted(&mut server).await.map_err(Failure::upstream) };
-        let dialogue = within(bound, Side::Upstream, greeting).await?;
+        let dialogue = starttls::greeted(&mut server).await.map_err(Failure::upstream)?;
         Ok((server, dialogue))
     };
-    let (mut server, dialogue) = match greeted.await {
+    let (mut server, dialogue) = match bound.within(Side::Upstream, greeted).await {
         Ok(greeted) => greeted,
         Err(failure) => {
-            let _ = client.write_all(&goodbye(&failure, record.id())).await;
+            say_bye(client, &goodbye(&failure, record.id())).await;
             return Err(failure);
         }
     };
-    let agreed = starttls::agree(client, &mut server, dialogue, record);
-    if let Err(failure) = within(bound, Side::Downstream, agreed).await {
+    let agreed = starttls::agree(client, &mut server, dialogue, bound, record);
+    if let Err(failure) = bound.within(Side::Downstream, agreed).await {
         if matches!(failure.cause, Cause::Silent(_)) {
-            let _ = client.write_all(&goodbye(&failure, record.id())).await;
+            say_bye(client, &goodbye(&failure, record.id())).await;
         }
         return Err(failure);
     }
@@ -279,13 +284,40 @@ fn words(failure: &Failure, id: EventId) -> String {
     format!("{}; reference {id}", failure.told())
 }
 
-async fn within<T>(
-    bound: Duration,
-    side: Side,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    match timeout(bound, work).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure { side, cause: Cause::Silent(bound.as_secs()) }),
+/// The same in clear text.
+async fn say_bye(client: &mut TcpStream, line: &[u8]) {
+    let _ = timeout(FAREWELL, client.write_all(line)).await;
+}
+
+/// One bound on everything between accept and relay, so that no peer gains time by going through many steps slowly.
+#[derive(Clone, Copy)]
+struct Bound {
+    deadline: Instant,
+    /// As it is configured, for the reason.
+    limit: Duration,
+}
+
+impl Bound {
+    fn of(terms: &Terms<'_>) -> Self {
+        let limit = terms.limits.handshake;
+        Self { deadline: terms.accepted + limit, limit }
+    }
+
+    /// At least the time of a farewell from now: a server that used up the time must not leave the client without
+    /// words.
+    fn with_farewell(self) -> Self {
+        Self { deadline: self.deadline.max(Instant::now() + FAREWELL), ..self }
+    }
+
+    /// The work, or the silence of the side that was waited for.
+    async fn within<T>(
+        self,
+        side: Side,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(self.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure { side, cause: Cause::Silent(self.limit.as_secs()) }),
+        }
     }
 }

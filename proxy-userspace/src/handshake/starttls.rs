@@ -6,10 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep};
-use super::{goodbye, words};
+use super::{Bound, goodbye, words};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::record::Record;
+use crate::words::Side;
 
 /// Octets read at a time: lines are short, and nothing of them is kept.
 const READ_BYTES: usize = 1024;
@@ -40,6 +41,7 @@ pub(super) async fn agree(
     client: &mut TcpStream,
     server: &mut TcpStream,
     mut asked: ServerDialogue,
+    bound: Bound,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let id = record.id();
@@ -64,7 +66,7 @@ pub(super) async fn agree(
                     return Err(cause.unwrap_or_else(|| left(refused)));
                 }
                 ClientStep::StartTls if input.is_empty() => {
-                    match ask(client, server, &mut asked, id).await? {
+                    match ask(client, server, &mut asked, bound, id).await? {
                         None => {
                             unsaid(client, server, &mut dialogue, &mut asked, id).await?;
                             let ready = dialogue.starttls_ready().unwrap_or_default();
@@ -97,6 +99,7 @@ async fn ask(
     client: &mut TcpStream,
     server: &mut TcpStream,
     dialogue: &mut ServerDialogue,
+    bound: Bound,
     id: EventId,
 ) -> Result<Option<Refusal>, Failure> {
     let asked = async {
@@ -104,15 +107,16 @@ async fn ask(
         server.write_all(&words).await.map_err(Cause::Socket)?;
         answer(server, dialogue).await
     };
-    match asked.await {
-        Ok(ServerStep::Refused(refusal)) => Ok(Some(refusal)),
-        Ok(_) => Ok(None),
-        Err(cause) => {
-            let failure = Failure::upstream(cause);
-            say(client, &goodbye(&failure, id)).await?;
-            Err(failure)
-        }
+    let failed = match bound.within(Side::Upstream, async { asked.await.map_err(Failure::upstream) }).await {
+        Ok(ServerStep::Refused(refusal)) => return Ok(Some(refusal)),
+        Ok(_) => return Ok(None),
+        Err(failed) => failed,
+    };
+    // The caller has words of its own for silence.
+    if !matches!(failed.cause, Cause::Silent(_)) {
+        say(client, &goodbye(&failed, id)).await?;
     }
+    Err(failed)
 }
 
 /// Clear text that either side sent behind its STARTTLS line ends the session (CVE-2011-0411 and its kin).

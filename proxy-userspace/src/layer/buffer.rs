@@ -3,23 +3,25 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use super::aead::{RECORD_BYTES_MAX, Seal};
+use super::budget::{Budget, Lease, Turn};
 
 /// Octets that one read asks the kernel for: four full records and some. Larger reads were measured and cost more CPU
 /// per gigabyte, because the data falls out of the second-level cache between kernel, cipher and kernel.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024 + 512;
 /// A buffer's size: a read, and room to finish the record that it cut.
-const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
+pub(crate) const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
 /// Records opened in one go; more stay sealed where they are until these are sent. Bounds the work that a flood of
 /// one-octet records causes between two other sessions' turns.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
 /// Free buffers that a worker keeps (5 MiB); more are given back to the allocator.
 const POOL_BUFFERS_MAX: usize = 64;
 
-/// A worker's free buffers. One thread owns it: no lock.
+/// A worker's free buffers, and how many may be in use. One thread owns it: no lock.
 #[derive(Clone, Default)]
-pub struct Pool(Rc<RefCell<Vec<Parts>>>);
+pub struct Pool(Rc<RefCell<Vec<Parts>>>, Budget);
 
 struct Parts {
     bytes: Box<[u8]>,
@@ -27,13 +29,24 @@ struct Parts {
 }
 
 impl Pool {
-    /// An empty buffer.
-    pub(super) fn take(&self) -> Buffer {
+    /// An empty buffer, or a place in line for one: see [`Budget::poll_lease`].
+    pub(super) fn poll_take(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Buffer> {
+        let lease = ready!(self.1.poll_lease(turn, cx));
         let parts = self.0.borrow_mut().pop().unwrap_or_else(|| Parts {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
             spans: Vec::with_capacity(BATCH_RECORDS_MAX),
         });
-        Buffer { bytes: parts.bytes, spans: parts.spans, pool: self.clone() }
+        Poll::Ready(Buffer { bytes: parts.bytes, spans: parts.spans, pool: self.clone(), lease })
+    }
+
+    /// So many buffers may be in use at once, one at least. Without this there is no limit.
+    pub fn limit(&self, buffers: usize) {
+        self.1.limit(buffers);
+    }
+
+    /// End sessions that hold buffers and do not move while others wait, for ever: for one task beside the sessions.
+    pub async fn relieve(&self) {
+        self.1.relieve().await;
     }
 
     /// Free buffers, for tests and status.
@@ -48,6 +61,7 @@ pub(super) struct Buffer {
     pub(super) bytes: Box<[u8]>,
     pub(super) spans: Vec<Span>,
     pool: Pool,
+    lease: Lease,
 }
 
 impl Drop for Buffer {
@@ -73,6 +87,8 @@ pub(super) struct Span {
 #[derive(Default)]
 pub struct Batch {
     pub(super) buffer: Option<Buffer>,
+    /// While it waits for a buffer.
+    pub(super) turn: Option<Turn>,
     /// Octets received into the buffer.
     pub(super) filled: usize,
     /// Where the first record begins that is not opened yet.
@@ -102,11 +118,19 @@ impl Batch {
         self.buffer.as_ref().map(|buffer| buffer.spans.as_slice()).unwrap_or_default()
     }
 
+    /// Whether others wait for this buffer and nothing of it moved for long; for a direction that cannot go on now.
+    pub(super) fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.lease.is_called_back(cx))
+    }
+
     /// Forget what was sent. A buffer that holds nothing more goes back to the pool.
     pub(super) fn clear(&mut self) {
         self.sealed = false;
         self.sent = 0;
         if let Some(buffer) = &mut self.buffer {
+            if !buffer.spans.is_empty() {
+                buffer.lease.moved();
+            }
             buffer.spans.clear();
         }
         if self.parsed == self.filled {

@@ -61,13 +61,14 @@ impl KernelReceive {
             if self.wait.is_some() {
                 ready!(self.poll_wait(cx)).map_err(system("poll"))?;
             }
-            let socket = self.socket();
+            let socket = (*self.socket).as_ref();
+            let turn = &mut self.batch.turn;
             // A buffer is taken when something is there: an idle session holds none.
-            let read = |interest| {
+            let mut read = |interest| {
                 socket.try_io(interest, || {
-                    let mut buffer = self.pool.take();
+                    let Poll::Ready(mut buffer) = self.pool.poll_take(turn, cx) else { return Ok(None) };
                     let room = buffer.bytes.get_mut(..READ_BYTES_MAX).unwrap_or_default();
-                    Ok((sys::receive_records(socket, room)?, buffer))
+                    Ok(Some((sys::receive_records(socket, room)?, buffer)))
                 })
             };
             // One interest at a time: of two together tokio says never.
@@ -76,12 +77,15 @@ impl KernelReceive {
                 read => read,
             };
             match read {
-                Ok(((0, None), _)) => return Poll::Ready(Ok((0, None))),
-                Ok((read, buffer)) => {
+                // None is left, and there is a place in line for one.
+                Ok(None) => return Poll::Pending,
+                Ok(Some(((0, None), _))) => return Poll::Ready(Ok((0, None))),
+                Ok(Some((read, buffer))) => {
                     self.batch.buffer = Some(buffer);
                     return Poll::Ready(Ok(read));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.batch.turn = None;
                     ready!(self.poll_wait(cx)).map_err(system("poll"))?;
                 }
                 Err(error) => return Poll::Ready(Err(refused(error))),
@@ -326,6 +330,22 @@ impl KernelTransmit {
         self.line.push_back(Own::Record { content, octets: octets.to_vec(), sent: 0 });
     }
 
+    fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
+        let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
+        if !batch.sealed {
+            self.prepare(total)?;
+            // From here on the batch is the kernel's, record by record, as if it were sealed.
+            (batch.sealed, batch.sent) = (true, 0);
+        }
+        ready!(self.poll_line(cx))?;
+        while batch.sent < total {
+            let count = ready!(poll_write(self.socket.as_ref(), cx, batch))?;
+            self.took(count);
+            batch.sent += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Send what is in line.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         while let Some(own) = self.line.front_mut() {
@@ -382,19 +402,10 @@ impl KernelTransmit {
 
 impl Transmit for KernelTransmit {
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
-        let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
-        if !batch.sealed {
-            self.prepare(total)?;
-            // From here on the batch is the kernel's, record by record, as if it were sealed.
-            (batch.sealed, batch.sent) = (true, 0);
+        match self.poll_batch(cx, batch) {
+            Poll::Pending if batch.is_called_back(cx) => Poll::Ready(Err(LayerFault::MemoryShortage)),
+            sent => sent,
         }
-        ready!(self.poll_line(cx))?;
-        while batch.sent < total {
-            let count = ready!(poll_write(self.socket.as_ref(), cx, batch))?;
-            self.took(count);
-            batch.sent += count;
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {

@@ -207,7 +207,7 @@ impl Ring {
         };
         let mut ring = Self { near: halves(near)?, far: halves(far)?, spent: Spent::default() };
         for transmit in [&mut ring.near.1, &mut ring.far.1] {
-            let mut batch = full_batch(&pool);
+            let mut batch = full_batch(&pool).await;
             poll_fn(|cx| transmit.poll_send(cx, &mut batch)).await.map_err(Cause::Layer)?;
         }
         Ok(ring)
@@ -243,8 +243,9 @@ async fn pass_on((receive, transmit): &mut (Incoming, Outgoing), until: Instant)
     Ok(octets)
 }
 
-fn full_batch(pool: &Pool) -> Batch {
-    let mut buffer = pool.take();
+async fn full_batch(pool: &Pool) -> Batch {
+    let mut turn = None;
+    let mut buffer = poll_fn(|cx| pool.poll_take(&mut turn, cx)).await;
     let starts = (0..BATCH_RECORDS).map(|number| number * PLAINTEXT_BYTES_MAX);
     let spans =
         starts.map(|start| Span { body: start..start + PLAINTEXT_BYTES_MAX, seal: Default::default() });

@@ -7,6 +7,8 @@
 
 /// Pooled buffers: held only while octets are in them.
 mod buffer;
+/// How many buffers may be in use, who waits for one, and who has to give one back.
+mod budget;
 /// Keys, nonces and additional data: one record at a time.
 mod aead;
 /// What travels beside application data: tickets, KeyUpdate, alerts.
@@ -41,6 +43,7 @@ pub use kernel::{KernelReceive, KernelTransmit, Spliced};
 pub use post::{Alert, KernelSide};
 
 pub(crate) use aead::RECORD_BYTES_MAX;
+pub(crate) use buffer::BUFFER_BYTES;
 
 /// RFC 8446 section 5.1: plaintext of one record.
 pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
@@ -231,6 +234,12 @@ pub enum LayerFault {
     /// A cipher or version that was never offered.
     #[error("a cipher or TLS version that was not offered")]
     UnknownCipher,
+    /// Buffers were short, and this direction held one without moving.
+    #[error(
+        "a peer moved nothing for {} s while other sessions waited for its buffer: memory is short, raise limits.memory",
+        budget::STUCK_TIME_MAX.as_secs()
+    )]
+    MemoryShortage,
     /// Encryption itself failed.
     #[error("sealing a record failed")]
     SealFailed,
@@ -256,6 +265,7 @@ impl LayerFault {
             Self::ConfidentialityLimit => "confidentiality_limit",
             Self::Rotation(_) => "secret_rotation_failed",
             Self::UnknownCipher => "unknown_cipher",
+            Self::MemoryShortage => "memory_shortage",
             Self::SealFailed => "seal_failed",
         }
     }
@@ -272,7 +282,7 @@ impl LayerFault {
             Self::Renegotiation => Some(Alert::HANDSHAKE_FAILURE),
             Self::ConfidentialityLimit | Self::NoKeyChange => Some(Alert::CLOSE_NOTIFY),
             Self::Rotation(_) | Self::UnknownCipher | Self::SealFailed => Some(Alert::INTERNAL_ERROR),
-            Self::NotOffloaded { .. } => None,
+            Self::NotOffloaded { .. } | Self::MemoryShortage => None,
         }
     }
 }

@@ -82,17 +82,25 @@ async fn pair(role: Role, version: &'static SupportedProtocolVersion) -> Pair {
 }
 
 async fn limited(role: Role, version: &'static SupportedProtocolVersion, records_max: Option<u64>) -> Pair {
+    sharing(&Pool::default(), role, version, records_max).await
+}
+
+async fn sharing(
+    pool: &Pool,
+    role: Role,
+    version: &'static SupportedProtocolVersion,
+    records_max: Option<u64>,
+) -> Pair {
     let (secrets, kernel, peer) = handshaken(role, version);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    let pool = Pool::default();
     let layer = if in_kernel() { "kernel" } else { "user" };
     let terms = terms(records_max);
-    let (receive, transmit) = split(ours.unwrap(), secrets, kernel, &pool, &terms).unwrap();
+    let (receive, transmit) = split(ours.unwrap(), secrets, kernel, pool, &terms).unwrap();
     assert_eq!((receive.layer(), transmit.layer()), (layer, layer));
     let wire = theirs.unwrap().0;
     wire.set_nodelay(true).unwrap();
-    Pair { receive, transmit, pool, far: Far { peer, wire }, got: Vec::new() }
+    Pair { receive, transmit, pool: pool.clone(), far: Far { peer, wire }, got: Vec::new() }
 }
 
 impl Pair {
@@ -203,6 +211,73 @@ async fn what_was_received_goes_out_again_from_the_same_buffer() {
         let idle = std::time::Duration::from_millis(5);
         assert!(tokio::time::timeout(idle, poll_fn(|cx| receive.poll_receive(cx))).await.is_err());
         assert_eq!(source.pool.free(), 1, "an idle half owns no buffer");
+    }
+}
+
+#[tokio::test]
+async fn who_finds_no_buffer_left_waits_until_one_comes_back() {
+    for version in VERSIONS {
+        let pool = Pool::default();
+        pool.limit(1);
+        let mut first = sharing(&pool, Role::Client, version, None).await;
+        let mut second = sharing(&pool, Role::Server, version, None).await;
+        for pair in [&mut first, &mut second] {
+            pair.far.peer.writer().write_all(b"octets").unwrap();
+            let wire = pair.said();
+            pair.far.wire.write_all(&wire).await.unwrap();
+        }
+        assert_eq!(first.take(6).await.0, b"octets");
+        // The first still holds its buffer: what is in it was not sent yet.
+        let while_held = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(while_held, second.take(6)).await.is_err());
+        let (_, got) = tokio::join!(tokio::time::timeout(while_held, first.take(6)), second.take(6));
+        assert_eq!(got.0, b"octets");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_whose_peer_does_not_read_gives_its_buffer_up_when_others_wait() {
+    for version in VERSIONS {
+        let pool = Pool::default();
+        pool.limit(1);
+        let mut source = sharing(&pool, Role::Client, version, None).await;
+        let mut sink = sharing(&pool, Role::Server, version, None).await;
+        let mut other = sharing(&pool, Role::Client, version, None).await;
+        source.far.peer.set_buffer_limit(None);
+        // More than the kernel holds for a peer that never reads.
+        source.far.peer.writer().write_all(&body(32 << 20)).unwrap();
+        let wire = source.said();
+        let feed = async {
+            let _ended = source.far.wire.write_all(&wire).await;
+            std::future::pending::<()>().await;
+        };
+        let stuck = async {
+            loop {
+                assert_eq!(poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap(), Received::Data);
+                let batch = source.receive.batch();
+                if let Err(fault) = poll_fn(|cx| sink.transmit.poll_send(cx, batch)).await {
+                    drop(source.receive);
+                    return fault;
+                }
+            }
+        };
+        let waits = async {
+            other.far.peer.writer().write_all(b"octets").unwrap();
+            let wire = other.said();
+            other.far.wire.write_all(&wire).await.unwrap();
+            // Until the other two are stuck.
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            other.take(6).await.0
+        };
+        let over = async { tokio::join!(stuck, waits) };
+        tokio::select! {
+            (fault, got) = over => {
+                assert!(matches!(fault, LayerFault::MemoryShortage), "{fault}");
+                assert_eq!(got, b"octets");
+            }
+            () = feed => {}
+            () = pool.relieve() => {}
+        }
     }
 }
 

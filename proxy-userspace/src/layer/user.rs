@@ -56,7 +56,13 @@ impl Receive for UserReceive {
                 return Poll::Ready(end);
             }
             self.batch.clear();
-            match ready!(self.poll_fill(cx)) {
+            let filled = match self.poll_fill(cx) {
+                Poll::Pending if self.batch.is_called_back(cx) => {
+                    return Poll::Ready(Err(LayerFault::MemoryShortage));
+                }
+                filled => ready!(filled),
+            };
+            match filled {
                 Ok(0) => self.end = Some(Ok(Received::Truncated)),
                 Ok(_) => {}
                 Err(source) => self.end = Some(Err(LayerFault::System { call: "recv", source })),
@@ -77,10 +83,13 @@ impl UserReceive {
     /// Read once. A buffer is taken when octets are there, and given back when they were not.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let batch = &mut self.batch;
-        if batch.buffer.is_none() {
-            ready!(self.socket.as_ref().poll_read_ready(cx))?;
-        }
-        let buffer = batch.buffer.get_or_insert_with(|| self.pool.take());
+        let buffer = match &mut batch.buffer {
+            Some(buffer) => buffer,
+            none => {
+                ready!(self.socket.as_ref().poll_read_ready(cx))?;
+                none.insert(ready!(self.pool.poll_take(&mut batch.turn, cx)))
+            }
+        };
         let partial = batch.filled - batch.parsed;
         // A header that was cut is moved to the front: never a body.
         if partial < HEADER_BYTES && batch.parsed > 0 {
@@ -189,7 +198,12 @@ impl Transmit for UserTransmit {
         let total: usize = batch.spans().iter().map(sealed_bytes).sum();
         while self.line_sent < self.line.len() || batch.sent < total {
             let line = self.line.get(self.line_sent..).unwrap_or_default();
-            let count = ready!(poll_write(&mut self.socket, cx, line, batch))?;
+            let count = match poll_write(&mut self.socket, cx, line, batch) {
+                Poll::Pending if batch.is_called_back(cx) => {
+                    return Poll::Ready(Err(LayerFault::MemoryShortage));
+                }
+                written => ready!(written)?,
+            };
             let of_line = count.min(line.len());
             self.line_sent += of_line;
             batch.sent += count - of_line;

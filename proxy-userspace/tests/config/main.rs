@@ -10,6 +10,7 @@ use std::time::Duration;
 use postern::config::{
     Config, ConfigError, Fault, Offload, OnExit, Source, Steering, TlsVersion, Verdict, load, parse,
 };
+use postern::words::Size;
 
 const FILE: &str = "/etc/postern/postern.toml";
 
@@ -78,9 +79,13 @@ fn the_minimal_file_has_the_documented_defaults() {
     );
     assert_eq!(faults.no_name, Verdict::Allow);
     assert!(config.certificates.server.is_empty() && config.action.bypass.is_empty());
-    assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, 1024));
+    assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, None));
+    let limits = &config.limits;
+    assert_eq!((limits.handshakes, limits.handshakes_per_client), (None, 16));
+    assert_eq!((limits.handshakes_per_second_per_client, limits.handshake_burst_per_client), (10, 32));
+    assert_eq!((limits.memory, limits.session_memory), (None, Size(2 << 20)));
     let seconds = [config.limits.connect, config.limits.handshake, config.limits.idle, config.limits.drain];
-    assert_eq!(seconds, [10, 30, 2100, 30].map(Duration::from_secs));
+    assert_eq!(seconds, [10, 60, 2100, 30].map(Duration::from_secs));
     assert_eq!(config.admin.socket, Path::new("/run/postern/postern.sock"));
 }
 
@@ -323,6 +328,10 @@ fn numbers_have_ranges() {
         ("sessions", "0"),
         ("sessions_per_client", "-1"),
         ("sessions_per_client", "99999999999"),
+        ("handshakes", "0"),
+        ("handshakes_per_client", "524289"),
+        ("handshakes_per_second_per_client", "0"),
+        ("handshake_burst_per_client", "-1"),
         ("connect_seconds", "0"),
         ("handshake_seconds", "301"),
         ("drain_seconds", "-5"),
@@ -335,6 +344,62 @@ fn numbers_have_ranges() {
     for wrong in ["0", "65", "65537"] {
         let text = MINIMAL.replace("[certificates]", &format!("workers = {wrong}\n[certificates]"));
         assert!(faults(&text)[0].to_string().contains("use 1 to 64"), "{wrong}");
+    }
+}
+
+#[test]
+fn sizes_are_whole_numbers_with_a_unit() {
+    let limits = |line: &str| good(&format!("{MINIMAL}[limits]\n{line}\n")).limits;
+    for (text, size) in [("16 MiB", 16 << 20), ("4GiB", 4 << 30), ("1048576 KiB", 1 << 30)] {
+        assert_eq!(limits(&format!("memory = \"{text}\"")).memory, Some(Size(size)), "{text}");
+    }
+    assert_eq!(limits("session_memory = \"512 KiB\"").session_memory, Size(512 << 10));
+    for wrong in [
+        "4",
+        "4 GB",
+        "4 gib",
+        "1.5 GiB",
+        "-4 GiB",
+        "GiB",
+        "",
+        "99999999999999999999 GiB",
+        "18014398509481984 KiB",
+    ] {
+        assert_message(
+            &format!("[limits]\nmemory = \"{wrong}\""),
+            &["limits.memory", "not a size", "512 MiB"],
+        );
+    }
+    assert_message("[limits]\nmemory = \"15 MiB\"", &["out of range", "use \"16 MiB\" to"]);
+    assert_message(
+        "[limits]\nsession_memory = \"1 GiB\"",
+        &["out of range", "use \"512 KiB\" to \"16 MiB\""],
+    );
+    assert_message("[limits]\nmemory = 4", &["limits.memory = 4: wrong type"]);
+}
+
+#[test]
+fn under_open_one_client_may_not_have_more_than_an_eighth_of_all_sessions() {
+    let limits = |on_exit: &str, limits: &str| {
+        MINIMAL.replace(
+            "[certificates]",
+            &format!("on_exit = \"{on_exit}\"\n[limits]\n{limits}\n[certificates]"),
+        )
+    };
+    for fits in ["sessions = 800\nsessions_per_client = 100", "sessions = 8", "sessions_per_client = 5000"] {
+        good(&limits("open", fits));
+    }
+    for (wrong, key, words) in [
+        ("sessions = 800\nsessions_per_client = 101", "limits.sessions_per_client", "use at most 100"),
+        ("sessions = 807\nsessions_per_client = 101", "limits.sessions_per_client", "use at most 100"),
+        ("sessions = 7", "limits.sessions", "use at least 8"),
+        ("sessions = 7\nsessions_per_client = 1", "limits.sessions", "use at least 8"),
+    ] {
+        let found = faults(&limits("open", wrong));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, key), "{found:?}");
+        let said = found[0].to_string();
+        assert!(said.contains(words) && said.contains("uninspected"), "{said}");
+        good(&limits("closed", wrong));
     }
 }
 

@@ -1,0 +1,315 @@
+//! What there is room for on this machine, and what one client may have of it.
+
+use std::fmt;
+
+use super::memory::{Memory, MemoryLimit};
+use super::{Bounds, DESCRIPTORS_PER_SESSION, descriptors_reserved};
+use crate::config::{CLIENT_SHARE, Config, OnExit};
+use crate::layer::BUFFER_BYTES;
+use crate::words::Size;
+
+/// Octets of a session that waits: 14 KiB of this process (its task, both sides' TLS, its record) and some 10 KiB of the
+/// kernel for two sockets were measured; the rest is reserve.
+const SESSION_IDLE_BYTES: u64 = 32 * 1024;
+/// Octets of a session without its sockets' buffers: each direction holds one buffer at most.
+pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES as u64;
+/// Two sockets, each of which receives and sends.
+pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
+/// Sessions that wait may take one part in so many of the memory: the rest is for octets on their way.
+const IDLE_SHARE: u64 = 2;
+/// Buffers that a worker has at least, however little memory there is: one for each direction of a session.
+const BUFFERS_PER_WORKER_MIN: usize = 2;
+/// Sessions of one client, where an eighth of all is not less. Mail clients hold up to a dozen connections, and a whole
+/// office may sit behind one address.
+const SESSIONS_PER_CLIENT_DEFAULT: u64 = 1024;
+/// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
+/// are honest, and a bound on what strangers make a worker hold.
+const HANDSHAKES_PER_WORKER: u64 = 64;
+
+/// What the machine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The limit on open descriptors; `None` is no limit.
+    pub descriptors: Option<u64>,
+    /// Its memory.
+    pub memory: Memory,
+}
+
+/// What there is room for. `run` and `check` ask alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What is admitted.
+    pub bounds: Bounds,
+    /// What all sessions together may take.
+    pub memory: MemoryLimit,
+    /// Buffers that the sessions of one worker may hold at once, one for each direction in which octets are on their
+    /// way: what the memory has room for beside all sessions that wait, if each of these directions also fills its
+    /// sockets' buffers.
+    pub buffers_per_worker: usize,
+    /// Where that is less than the configuration says.
+    pub narrowed: Vec<Narrowed>,
+}
+
+/// A setting that this machine has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Narrowed {
+    /// `limits.sessions`, by the limit on open descriptors.
+    SessionsByDescriptors {
+        /// As configured.
+        wanted: u64,
+        /// What there is room for.
+        sessions: u64,
+        /// The limit that would do.
+        descriptors: u64,
+    },
+    /// `limits.sessions`, by memory: sessions that only wait would take more than half of it.
+    SessionsByMemory {
+        /// As configured.
+        wanted: u64,
+        /// What there is room for.
+        sessions: u64,
+        /// The limit that would do.
+        memory: Size,
+    },
+    /// `limits.memory` is more than there is.
+    Memory {
+        /// As configured.
+        wanted: Size,
+        /// What there is.
+        least: Size,
+    },
+    /// `limits.sessions_per_client` under `on_exit = "open"`, by the sessions that there is room for.
+    ClientByShare {
+        /// As configured.
+        wanted: u64,
+        /// An eighth of all.
+        per_client: u64,
+        /// All.
+        sessions: u64,
+    },
+}
+
+impl fmt::Display for Narrowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SessionsByDescriptors { wanted, sessions, descriptors } => write!(
+                f,
+                "limits.sessions is {wanted}, and the limit on open descriptors has room for {sessions}: \
+                 set LimitNOFILE={descriptors} in the unit"
+            ),
+            Self::SessionsByMemory { wanted, sessions, memory } => write!(
+                f,
+                "limits.sessions is {wanted}, and memory has room for {sessions}: give the machine more, or set \
+                 limits.memory to {memory} if it has that"
+            ),
+            Self::Memory { wanted, least } => write!(
+                f,
+                "limits.memory is {wanted}, and this machine has {least} left: the kernel may end this process when \
+                 sessions take more; lower limits.memory or give the machine more"
+            ),
+            Self::ClientByShare { wanted, per_client, sessions } => write!(
+                f,
+                "limits.sessions_per_client is {wanted}, and under on_exit = \"open\" one client gets an eighth of the \
+                 {sessions} sessions that there is room for: {per_client}"
+            ),
+        }
+    }
+}
+
+impl Room {
+    /// With this configuration and so many workers, on this machine.
+    #[must_use]
+    pub fn new(config: &Config, workers: u32, machine: &Machine) -> Self {
+        let limits = &config.limits;
+        let mut narrowed = Vec::new();
+        let memory = memory(config, &machine.memory, &mut narrowed);
+        let sessions = sessions(config, workers, machine, &memory, &mut narrowed);
+        let share = (sessions / u64::from(CLIENT_SHARE)).max(1);
+        let per_client = match limits.sessions_per_client.map(u64::from) {
+            None => share.min(SESSIONS_PER_CLIENT_DEFAULT),
+            Some(wanted) if config.steering.on_exit == OnExit::Open && wanted > share => {
+                narrowed.push(Narrowed::ClientByShare { wanted, per_client: share, sessions });
+                share
+            }
+            Some(wanted) => wanted,
+        };
+        let bounds = Bounds {
+            sessions,
+            sessions_per_client: per_client,
+            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_WORKER * u64::from(workers), u64::from),
+            handshakes_per_client: u64::from(limits.handshakes_per_client),
+            handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
+            handshake_burst_per_client: limits.handshake_burst_per_client,
+        };
+        let for_buffers = memory.size.0.saturating_sub(sessions.saturating_mul(SESSION_IDLE_BYTES));
+        let of_direction = limits.session_memory.0.saturating_sub(SESSION_IDLE_BYTES) / 2;
+        let buffers = for_buffers / of_direction.max(1) / u64::from(workers.max(1));
+        let buffers_per_worker = usize::try_from(buffers).unwrap_or(usize::MAX).max(BUFFERS_PER_WORKER_MIN);
+        Self { bounds, memory, buffers_per_worker, narrowed }
+    }
+}
+
+fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> MemoryLimit {
+    let Some(wanted) = config.limits.memory else { return memory.default_limit() };
+    if let Some((least, _)) = memory.least()
+        && wanted > least
+    {
+        narrowed.push(Narrowed::Memory { wanted, least });
+    }
+    MemoryLimit { size: wanted, origin: "limits.memory".to_owned() }
+}
+
+/// As configured, or what memory allows where one client takes all that it may have, an eighth of the sessions, and each
+/// of these is as large as a session gets: then it fills the memory and no more. Sessions mostly wait, and a default
+/// for which all were that large at once would turn clients away from an idle machine. Never more than there are
+/// descriptors for, and than memory has room for while they wait.
+fn sessions(
+    config: &Config,
+    workers: u32,
+    machine: &Machine,
+    memory: &MemoryLimit,
+    narrowed: &mut Vec<Narrowed>,
+) -> u64 {
+    let limits = &config.limits;
+    let reserved = descriptors_reserved(&config.steering, workers);
+    let within = |descriptors| sessions_within(descriptors, reserved);
+    let by_descriptors = machine.descriptors.map_or(u64::MAX, within);
+    let Some(wanted) = limits.sessions.map(u64::from) else {
+        let by_memory =
+            memory.size.0.saturating_mul(u64::from(CLIENT_SHARE)) / limits.session_memory.0.max(1);
+        return by_memory.min(by_descriptors);
+    };
+    let by_memory = memory.size.0 / IDLE_SHARE / SESSION_IDLE_BYTES;
+    let sessions = wanted.min(by_descriptors).min(by_memory);
+    if by_descriptors < wanted {
+        let descriptors = descriptors_for(wanted, reserved);
+        narrowed.push(Narrowed::SessionsByDescriptors { wanted, sessions: by_descriptors, descriptors });
+    }
+    if by_memory < wanted {
+        let memory = Size(wanted.saturating_mul(SESSION_IDLE_BYTES).saturating_mul(IDLE_SHARE));
+        narrowed.push(Narrowed::SessionsByMemory { wanted, sessions: by_memory, memory });
+    }
+    sessions
+}
+
+/// Sessions that a limit on open descriptors has room for beside `reserved` others.
+#[must_use]
+pub const fn sessions_within(descriptors: u64, reserved: u64) -> u64 {
+    descriptors.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION
+}
+
+/// The limit on open descriptors that has room for so many sessions beside `reserved` others.
+#[must_use]
+pub const fn descriptors_for(sessions: u64, reserved: u64) -> u64 {
+    sessions.saturating_mul(DESCRIPTORS_PER_SESSION).saturating_add(reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Descriptors beside sessions, with two interfaces and two workers.
+    const RESERVED: u64 = 88;
+
+    fn machine(descriptors: Option<u64>, mebibytes: u64) -> Machine {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let meminfo = format!("MemAvailable: {} kB\n", mebibytes * 1024);
+        std::fs::write(root.path().join("proc/meminfo"), meminfo).unwrap();
+        Machine { descriptors, memory: Memory::read(root.path()) }
+    }
+
+    fn room(on_exit: &str, limits: &str, machine: &Machine) -> Room {
+        let text = format!(
+            "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\non_exit = \"{on_exit}\"\n\
+             [certificates]\nauthority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n"
+        );
+        let config = crate::config::parse(&text, std::path::Path::new("postern.toml")).unwrap();
+        Room::new(&config, 2, machine)
+    }
+
+    fn told(room: &Room) -> Vec<String> {
+        room.narrowed.iter().map(Narrowed::to_string).collect()
+    }
+
+    /// So much memory that nothing depends on it.
+    const PLENTY: u64 = 1 << 20;
+
+    #[test]
+    fn one_client_gets_an_eighth_of_all_sessions_or_1024() {
+        for (limits, descriptors, expected) in [
+            ("sessions = 80", None, (80, 10)),
+            ("sessions = 8", None, (8, 1)),
+            ("sessions = 100000", None, (100_000, 1024)),
+            ("", Some(2 * 800 + RESERVED), (800, 100)),
+        ] {
+            for on_exit in ["open", "closed"] {
+                let room = room(on_exit, limits, &machine(descriptors, PLENTY));
+                let bounds = room.bounds;
+                assert_eq!((bounds.sessions, bounds.sessions_per_client), expected, "{limits} {on_exit}");
+                assert_eq!(told(&room), Vec::<String>::new());
+            }
+        }
+        assert_eq!(room("closed", "sessions = 4", &machine(None, PLENTY)).bounds.sessions_per_client, 1);
+    }
+
+    #[test]
+    fn what_this_leanhas_no_room_for_is_narrowed_and_told() {
+        let limits = "sessions = 8000\nsessions_per_client = 1000";
+        let lean = machine(Some(2 * 800 + RESERVED), PLENTY);
+        let open = room("open", limits, &lean);
+        assert_eq!((open.bounds.sessions, open.bounds.sessions_per_client), (800, 100));
+        let words = told(&open);
+        assert_eq!(words.len(), 2, "{words:?}");
+        assert!(words[0].contains("room for 800: set LimitNOFILE=16088"), "{words:?}");
+        assert!(words[1].contains("limits.sessions_per_client is 1000"), "{words:?}");
+        // Nobody passes uninspected under `closed`: there a client's limit is the owner's alone.
+        assert_eq!(room("closed", limits, &lean).bounds.sessions_per_client, 1000);
+        let small = room("closed", limits, &machine(None, 512));
+        assert_eq!(small.bounds.sessions, 256 * 1024 / 2 / 32);
+        assert!(
+            told(&small)[0].contains("room for 4096") && told(&small)[0].contains("500 MiB"),
+            "{small:?}"
+        );
+        let beyond = room("closed", "memory = \"2 GiB\"", &machine(None, 1024));
+        assert!(
+            told(&beyond)[0].contains("limits.memory is 2 GiB, and this machine has 1 GiB"),
+            "{beyond:?}"
+        );
+    }
+
+    #[test]
+    fn one_client_that_takes_all_it_may_have_takes_no_more_than_the_memory() {
+        for (limits, available) in [
+            ("", 300),
+            ("", 4096),
+            ("", 64 * 1024),
+            ("session_memory = \"16 MiB\"", 1024),
+            ("memory = \"16 MiB\"\nsession_memory = \"512 KiB\"", 4096),
+        ] {
+            // 1,024 sessions at most for one client, so that the eighth is what is looked at.
+            let machine = machine(Some(2 * 8000 + RESERVED), available);
+            let room = room("open", limits, &machine);
+            let session = crate::config::parse(
+                &format!(
+                    "[steering]\ningress = [\"a\"]\negress = [\"b\"]\n[certificates]\n\
+                     authority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n"
+                ),
+                std::path::Path::new("postern.toml"),
+            );
+            let session = session.unwrap().limits.session_memory.0;
+            let bounds = room.bounds;
+            assert!(bounds.sessions >= 8, "{limits}: {bounds:?}");
+            assert!(bounds.sessions_per_client * session <= room.memory.size.0, "{limits}: {room:?}");
+            let buffers = u64::try_from(room.buffers_per_worker).unwrap() * 2;
+            let all = bounds.sessions * SESSION_IDLE_BYTES + buffers * (session - SESSION_IDLE_BYTES) / 2;
+            assert!(all <= room.memory.size.0, "{limits}: {all} of {room:?}");
+        }
+    }
+
+    #[test]
+    fn handshakes_are_64_for_each_worker() {
+        assert_eq!(room("open", "", &machine(None, PLENTY)).bounds.handshakes, 128);
+        assert_eq!(room("open", "handshakes = 7", &machine(None, PLENTY)).bounds.handshakes, 7);
+    }
+}

@@ -1,0 +1,354 @@
+//! How many buffers the sessions of a worker may hold, who waits for one, and who has to give one back.
+//!
+//! A direction holds one buffer at most, and none while nothing is there. One that finds none left waits in line. It
+//! needs nothing but its peer to finish with the buffer that it holds, so that a full budget comes to rest only where
+//! peers neither read nor send: such a buffer is called back when others wait for it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// While others wait, a batch of 64 KiB that has not gone on for so long is given up: half of the shortest patience of
+/// a mail client that is known (mbsync: 20 s). A path slower than 50 kbit/s is affected, and only then.
+pub(super) const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two looks for buffers that are stuck.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A worker's budget. One thread owns it: no lock.
+#[derive(Clone, Default)]
+pub(super) struct Budget(Rc<BudgetShared>);
+
+#[derive(Default)]
+struct BudgetShared {
+    state: RefCell<BudgetState>,
+    /// Somebody began to wait.
+    wanted: Notify,
+}
+
+struct BudgetState {
+    /// Buffers at once.
+    max: usize,
+    /// One entry for each buffer in use, and empty ones.
+    held: Vec<Option<HeldBuffer>>,
+    /// Which entries are empty.
+    vacant: Vec<usize>,
+    /// Who waits, in the order of arrival. Bounded: two directions for each session.
+    line: BTreeMap<u64, Waker>,
+    next_number: u64,
+}
+
+/// A buffer in use.
+struct HeldBuffer {
+    since: Instant,
+    called_back: bool,
+    /// Whom to tell that it is called back; none before it first had to wait.
+    waker: Option<Waker>,
+}
+
+impl Default for BudgetState {
+    fn default() -> Self {
+        let (held, vacant, line) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { max: usize::MAX, held, vacant, line, next_number: 0 }
+    }
+}
+
+impl BudgetState {
+    fn free(&self) -> usize {
+        self.max.saturating_sub(self.held.len() - self.vacant.len())
+    }
+
+    fn occupy(&mut self) -> usize {
+        let held = Some(HeldBuffer { since: Instant::now(), called_back: false, waker: None });
+        if let Some(slot) = self.vacant.pop()
+            && let Some(entry) = self.held.get_mut(slot)
+        {
+            *entry = held;
+            return slot;
+        }
+        self.held.push(held);
+        self.held.len() - 1
+    }
+
+    /// The last of those for whom there is room now.
+    fn newly_served(&self) -> Option<Waker> {
+        self.line.values().nth(self.free().checked_sub(1)?).cloned()
+    }
+}
+
+/// Room for one buffer; dropping it gives the room to whoever waits.
+pub(super) struct Lease {
+    budget: Budget,
+    slot: usize,
+}
+
+/// A place in line; dropping it leaves the line.
+pub(super) struct Turn {
+    budget: Budget,
+    number: u64,
+}
+
+impl Budget {
+    /// So many buffers at once, one at least.
+    pub(super) fn limit(&self, buffers: usize) {
+        let max = buffers.max(1);
+        let served: Vec<Waker> = {
+            let mut state = self.0.state.borrow_mut();
+            if std::mem::replace(&mut state.max, max) >= max {
+                return;
+            }
+            state.line.values().take(state.free()).cloned().collect()
+        };
+        served.into_iter().for_each(Waker::wake);
+    }
+
+    /// Room for one buffer, or a place in line, which `turn` keeps until there is room. Whoever wants no buffer any more
+    /// has to drop the turn: those behind wait for it.
+    pub(super) fn poll_lease(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Lease> {
+        let mut state = self.0.state.borrow_mut();
+        let free = state.free();
+        let served = match turn {
+            None => state.line.len() < free,
+            Some(turn) => state.line.keys().take(free).any(|number| *number == turn.number),
+        };
+        if served {
+            if let Some(turn) = turn {
+                state.line.remove(&turn.number);
+            }
+            let slot = state.occupy();
+            drop(state);
+            *turn = None;
+            return Poll::Ready(Lease { budget: self.clone(), slot });
+        }
+        let number = turn.as_ref().map_or(state.next_number, |turn| turn.number);
+        state.line.insert(number, cx.waker().clone());
+        if turn.is_none() {
+            state.next_number += 1;
+            drop(state);
+            *turn = Some(Turn { budget: self.clone(), number });
+            self.0.wanted.notify_one();
+        }
+        Poll::Pending
+    }
+
+    /// Call back what is stuck while others wait, for ever. One task of the worker does this.
+    pub(super) async fn relieve(&self) {
+        loop {
+            self.0.wanted.notified().await;
+            while let Some(next) = self.call_back(Instant::now()) {
+                sleep_until(next).await;
+            }
+        }
+    }
+
+    /// Call back one buffer for each direction that waits: those that are stuck longest. When to look again; `None`
+    /// where nobody waits.
+    fn call_back(&self, now: Instant) -> Option<Instant> {
+        let mut told = Vec::new();
+        let next = {
+            let mut state = self.0.state.borrow_mut();
+            let coming = state.held.iter().flatten().filter(|held| held.called_back).count();
+            let wanted = state.line.len().saturating_sub(state.free() + coming);
+            let mut held: Vec<_> = state.held.iter_mut().flatten().filter(|held| !held.called_back).collect();
+            held.sort_unstable_by_key(|held| held.since);
+            let stuck = |held: &HeldBuffer| held.since + STUCK_TIME_MAX <= now;
+            for held in held.iter_mut().take(wanted).take_while(|held| stuck(held)) {
+                held.called_back = true;
+                told.extend(held.waker.take());
+            }
+            let first = held.iter().find(|held| !held.called_back).map(|held| held.since + STUCK_TIME_MAX);
+            (!state.line.is_empty()).then(|| first.unwrap_or(now).max(now + LOOK_PAUSE))
+        };
+        told.into_iter().for_each(Waker::wake);
+        next
+    }
+}
+
+impl Lease {
+    /// Whether the buffer is to be given back, for a direction that cannot go on now. Wakes it when that changes.
+    pub(super) fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.budget.0.state.borrow_mut();
+        let Some(Some(held)) = state.held.get_mut(self.slot) else { return false };
+        match &mut held.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => held.waker = Some(cx.waker().clone()),
+        }
+        held.called_back
+    }
+
+    /// All that was in the buffer has gone on.
+    pub(super) fn moved(&self) {
+        let mut state = self.budget.0.state.borrow_mut();
+        if let Some(Some(held)) = state.held.get_mut(self.slot) {
+            (held.since, held.called_back) = (Instant::now(), false);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let served = {
+            let mut state = self.budget.0.state.borrow_mut();
+            if let Some(entry) = state.held.get_mut(self.slot) {
+                *entry = None;
+            }
+            state.vacant.push(self.slot);
+            state.newly_served()
+        };
+        served.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let served = {
+            let mut state = self.budget.0.state.borrow_mut();
+            // Nothing is there any more where it was served.
+            state.line.remove(&self.number).and_then(|_| state.newly_served())
+        };
+        served.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One direction.
+    #[derive(Default)]
+    struct Asker {
+        turn: Option<Turn>,
+        lease: Option<Lease>,
+        woken: Arc<Woken>,
+    }
+
+    impl Asker {
+        /// Ask for a buffer; whether there is one.
+        fn asks(&mut self, budget: &Budget) -> bool {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            match budget.poll_lease(&mut self.turn, &mut Context::from_waker(&waker)) {
+                Poll::Ready(lease) => self.lease = Some(lease),
+                Poll::Pending => {}
+            }
+            self.lease.is_some()
+        }
+
+        fn is_called_back(&self) -> bool {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            self.lease.as_ref().unwrap().is_called_back(&mut Context::from_waker(&waker))
+        }
+
+        fn woken(&self) -> u32 {
+            self.woken.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn askers<const COUNT: usize>(max: usize) -> (Budget, [Asker; COUNT]) {
+        let budget = Budget::default();
+        budget.limit(max);
+        (budget, std::array::from_fn(|_| Asker::default()))
+    }
+
+    #[test]
+    fn who_finds_nothing_left_waits_in_line_and_is_served_in_order() {
+        let (budget, [mut a, mut b, mut c, mut d]) = askers(2);
+        assert_eq!(
+            [&mut a, &mut b, &mut c, &mut d].map(|asker| asker.asks(&budget)),
+            [true, true, false, false]
+        );
+        a.lease = None;
+        assert_eq!((c.woken(), d.woken()), (1, 0));
+        assert!(!a.asks(&budget) && !d.asks(&budget), "room is for who waited first");
+        assert!(c.asks(&budget));
+        b.lease = None;
+        assert_eq!((d.woken(), a.woken()), (1, 0));
+        assert!(d.asks(&budget) && !a.asks(&budget));
+    }
+
+    #[test]
+    fn who_leaves_the_line_holds_nobody_up() {
+        let (budget, [mut a, mut b, mut c]) = askers(1);
+        assert_eq!([&mut a, &mut b, &mut c].map(|asker| asker.asks(&budget)), [true, false, false]);
+        a.lease = None;
+        // The first in line was told and goes without taking anything.
+        b.turn = None;
+        assert_eq!((b.woken(), c.woken()), (1, 1));
+        assert!(c.asks(&budget));
+        c.lease = None;
+        assert_eq!(budget.0.state.borrow().line.len(), 0);
+        assert!(b.asks(&budget));
+    }
+
+    #[test]
+    fn a_wider_budget_serves_who_waits_and_a_narrower_one_takes_nothing_away() {
+        let (budget, [mut a, mut b, mut c]) = askers(1);
+        assert_eq!([&mut a, &mut b, &mut c].map(|asker| asker.asks(&budget)), [true, false, false]);
+        budget.limit(3);
+        assert_eq!((b.woken(), c.woken()), (1, 1));
+        assert!(b.asks(&budget) && c.asks(&budget));
+        budget.limit(1);
+        (a.lease, b.lease) = (None, None);
+        assert!(!a.asks(&budget), "one is in use");
+        c.lease = None;
+        assert!(a.asks(&budget));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stuck_longest_is_called_back_and_only_while_others_wait() {
+        let (budget, [mut a, mut b, mut c, mut d]) = askers(3);
+        let step = STUCK_TIME_MAX / 2;
+        for asker in [&mut a, &mut b, &mut c] {
+            assert!(asker.asks(&budget) && !asker.is_called_back());
+            tokio::time::advance(step).await;
+        }
+        assert_eq!(budget.call_back(Instant::now()), None, "nobody waits");
+        // The first has gone on meanwhile.
+        a.lease.as_ref().unwrap().moved();
+        assert!(!d.asks(&budget));
+        assert!(budget.call_back(Instant::now()).is_some());
+        assert_eq!([&a, &b, &c].map(Asker::is_called_back), [false, true, false]);
+        assert_eq!(b.woken(), 1);
+        tokio::time::advance(10 * STUCK_TIME_MAX).await;
+        budget.call_back(Instant::now());
+        assert_eq!([&a, &c].map(Asker::is_called_back), [false, false], "one for each that waits");
+        b.lease = None;
+        assert!(d.asks(&budget));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_worker_looks_by_itself_until_everybody_is_served() {
+        let (budget, [mut a, mut b]) = askers(1);
+        let relieved = budget.clone();
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(async move { relieved.relieve().await });
+        local
+            .run_until(async {
+                assert!(a.asks(&budget) && !a.is_called_back());
+                assert!(!b.asks(&budget));
+                while !a.is_called_back() {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
+                a.lease = None;
+                assert!(b.asks(&budget));
+            })
+            .await;
+    }
+}
