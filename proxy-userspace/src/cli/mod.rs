@@ -15,8 +15,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
+use crate::line_limit::{LeftOut, LineLimit};
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -126,22 +128,39 @@ fn accepted(path: &Path) -> Result<Config, ExitCode> {
 }
 
 /// Records go to stdout, so everything else goes to stderr.
-fn log_to_stderr() -> Result<(), tracing_subscriber::filter::FromEnvError> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .with_env_var("POSTERN_LOG")
-        .try_from_env();
-    let filter = match filter {
-        Ok(filter) => filter,
-        Err(_) if std::env::var_os("POSTERN_LOG").is_none() => tracing_subscriber::EnvFilter::new("info"),
-        Err(error) => return Err(error),
-    };
+fn log_to_stderr() -> Result<(), tracing_subscriber::filter::ParseError> {
+    let wanted = std::env::var_os("POSTERN_LOG").unwrap_or_default();
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(&wanted.to_string_lossy())?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    limit_panics();
     Ok(())
+}
+
+/// What rustls has to say is about peers, a line or more for each; records say what matters of it. Who wants to read it
+/// names rustls.
+fn log_filter(wanted: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .parse(wanted)?;
+    if wanted.contains("rustls") { Ok(filter) } else { Ok(filter.add_directive("rustls=off".parse()?)) }
+}
+
+/// A panic ends one connection, and a peer that finds how to cause one can do it again. What the standard library
+/// writes of it is limited like any line that peers can cause.
+fn limit_panics() {
+    static PANIC_LINES: LineLimit = LineLimit::new();
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Some(more) = PANIC_LINES.admit() {
+            say(panic);
+            if more != LeftOut::default() {
+                tracing::error!("a panic in Postern{more}");
+            }
+        }
+    }));
 }
 
 /// The soft limit is 1,024 by custom, for the sake of select(2), which is not used here.
@@ -149,5 +168,20 @@ fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit on open descriptors stays at its soft value; set LimitNOFILE in the unit");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rustls_says_about_peers_is_kept_out_of_the_log_unless_it_is_named() {
+        let shown = |wanted: &str| log_filter(wanted).unwrap().to_string();
+        for wanted in ["", "debug", "postern=debug,warn"] {
+            assert!(shown(wanted).contains("rustls=off"), "{wanted}: {}", shown(wanted));
+        }
+        assert!(!shown("rustls=debug").contains("off"), "{}", shown("rustls=debug"));
+        assert!(log_filter("postern=loud").is_err());
     }
 }

@@ -26,6 +26,7 @@ use crate::accept::egress::EgressTable;
 use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
 use crate::config::{InterfaceName, Steering};
 use crate::layer::Pool;
+use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::words::{ClientAddr, OriginalDst};
@@ -239,8 +240,10 @@ struct Want {
 
 impl Want {
     fn failed(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
+        if !std::mem::replace(&mut self.failing, true)
+            && let Some(more) = SHORTAGE_LINES.admit()
+        {
+            tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again{more}");
         }
         if is_shortage(error) {
             let admission = &self.admission;
@@ -253,8 +256,10 @@ impl Want {
             return;
         }
         self.short = None;
-        if std::mem::take(&mut self.failing) {
-            tracing::info!("accepting again");
+        if std::mem::take(&mut self.failing)
+            && let Some(more) = SHORTAGE_LINES.admit()
+        {
+            tracing::info!("accepting again{more}");
         }
     }
 
@@ -294,6 +299,9 @@ fn admit(
     });
 }
 
+static FAULT_LINES: LineLimit = LineLimit::new();
+static SHORTAGE_LINES: LineLimit = LineLimit::new();
+
 /// A session is counted while this exists.
 struct Session {
     _permit: Permit,
@@ -305,9 +313,16 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.counts.active.fetch_sub(1, Ordering::Relaxed);
-        if std::thread::panicking() && !self.counts.ending.load(Ordering::Relaxed) {
+        if std::thread::panicking()
+            && !self.counts.ending.load(Ordering::Relaxed)
+            && let Some(more) = FAULT_LINES.admit()
+        {
             let (client, destination) = (self.client, self.destination);
-            tracing::error!(%client, %destination, "a fault in Postern ended this connection; please report it");
+            tracing::error!(
+                %client,
+                %destination,
+                "a fault in Postern ended this connection; please report it{more}"
+            );
         }
     }
 }
