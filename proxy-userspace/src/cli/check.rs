@@ -160,7 +160,8 @@ fn key(thing: &str, path: &Path, absent: &str) -> Item {
             "a daemon has nobody to ask for the passphrase: remove it with `openssl pkey` and keep mode 0600",
         ),
         Ok((_, mode)) if mode & 0o077 != 0 => {
-            Item::warn(thing, format!("{shown} has mode {:04o}", mode & 0o7777), format!("chmod 600 {shown}"))
+            let seen = format!("{shown} has mode {:04o}, so that others can read it", mode & 0o7777);
+            Item::fail(thing, seen, format!("chmod 600 {shown}"))
         }
         Ok(_) => Item::ok(thing, shown.to_string()),
     }
