@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
 use postern::handshake::mint::{
-    Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, UNTRUSTED_SUBJECT,
+    Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
 };
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
@@ -357,6 +357,39 @@ fn keys_that_others_can_read_or_replace_are_refused_with_the_command_that_helps(
                 None
             );
         }
+    }
+}
+
+/// RFC 8446 section 4.4.2: whoever trusts the root has it.
+#[test]
+fn the_chain_that_is_shown_ends_below_the_root() {
+    let chain = |shown: &Shown| {
+        let client = handshake(&trusting_client(&[&version::TLS13]), shown, HOST).unwrap();
+        client.peer_certificates().unwrap().to_vec()
+    };
+    let absent = |leaves: &Leaves| {
+        let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+        let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+        leaves.server_config(&request).unwrap()
+    };
+    // The root signs.
+    assert_eq!(chain(&absent(&Mint::new().leaves)).len(), 1);
+    // Another one signs, with the root behind it in the file.
+    let (dir, root, key) = (TempDir::new().unwrap(), Ca::root("Root"), KeyPair::generate().unwrap());
+    let sub = ca_params("Subordinate", GOOD).signed_by(&key, &root.issuer).unwrap();
+    let both = format!("{}{}", sub.pem(), root.pem);
+    let authority = write_pair(&dir, "authority", &both, &key.serialize_pem());
+    let leaves = Leaves::load(&Certificates { authority, server: Vec::new() }, &tls(Vec::new(), strict()));
+    let shown = absent(&leaves.unwrap());
+    assert_eq!(chain(&shown)[1..], [sub.der().clone()]);
+    handshake(&client_of(&root.der), &shown, HOST).unwrap();
+    // The owner's own, with the root behind it; and one that is its own root.
+    let server_key = KeyPair::generate().unwrap();
+    let below = leaf_params(&[HOST], GOOD).signed_by(&server_key, &root.issuer).unwrap();
+    let alone = leaf_params(&[HOST], GOOD).self_signed(&server_key).unwrap();
+    for (file, leaf) in [(format!("{}{}", below.pem(), root.pem), below), (alone.pem(), alone)] {
+        let mint = Mint::with(&[(HOST, &file, &server_key.serialize_pem())]);
+        assert_eq!(chain(&mint.shown(None, Some(HOST), Class::Absent)), [leaf.der().clone()]);
     }
 }
 
