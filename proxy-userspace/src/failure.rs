@@ -62,11 +62,14 @@ pub enum Cause {
     /// The server refused STARTTLS, and the client left.
     #[error("the server refused STARTTLS")]
     StartTlsRefused(StartTlsRefusal),
-    /// Octets on 993 that are no TLS.
-    #[error("clear text on a port that speaks TLS from the first octet")]
-    NotTls,
-    /// A handshake over its bound.
-    #[error("a TLS handshake over {} octets", crate::handshake::drive::HANDSHAKE_BYTES_MAX)]
+    /// A record in the handshake that may not come, or whose header no record can have.
+    #[error("{0} in the handshake")]
+    Record(LayerFault),
+    /// A handshake, or a message of one, over its bound.
+    #[error(
+        "a TLS handshake over its bound: 64 KiB a message, {} KiB in all",
+        crate::handshake::drive::HANDSHAKE_BYTES_MAX / 1024
+    )]
     HandshakeTooLong,
     /// ALPN without `imap`.
     #[error("the client's ALPN offers other protocols and not imap")]
@@ -134,7 +137,7 @@ impl Failure {
             }
             Cause::Silent(_)
             | Cause::Socket(_)
-            | Cause::NotTls
+            | Cause::Record(_)
             | Cause::HandshakeTooLong
             | Cause::Alpn
             | Cause::Tls(_)
@@ -165,7 +168,7 @@ impl Failure {
             Cause::ClearServer(fault) => fault.reason(),
             Cause::NoStartTls => "no_starttls",
             Cause::StartTlsRefused(refusal) => refusal.reason(),
-            Cause::NotTls => "not_tls",
+            Cause::Record(fault) => fault.reason(),
             Cause::HandshakeTooLong => "handshake_too_long",
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",

@@ -404,7 +404,7 @@ mod tests {
             ["fail  /dev/net/tun: absent", "modprobe tun"],
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
-            ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
+            ["warn  open descriptors: 1024, enough for 442 sessions", "LimitNOFILE=10140"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }

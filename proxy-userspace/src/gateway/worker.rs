@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use super::Policy;
@@ -25,6 +25,7 @@ use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
 use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
 use crate::config::{InterfaceName, Steering};
+use crate::handshake::part;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
 use crate::record::Records;
@@ -36,6 +37,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A shortage lasts at least this long: what the control task does about it costs more than one refused client, and
 /// descriptors come and go one by one.
 const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
+
+/// Clients over a limit whose leaving a worker waits for at a time, so that `* BYE` arrives. Their descriptors are those
+/// of no session; more clients than this are told and closed at once.
+const LEAVING_MAX: usize = 8;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -52,6 +57,8 @@ pub(super) struct Local {
     pub(super) pool: Pool,
     pub(super) pipes: Pipes,
     pub(super) egress: RefCell<EgressTable>,
+    /// Clients over a limit that are told so: see [`LEAVING_MAX`].
+    leaving: Rc<Semaphore>,
 }
 
 /// What a worker's successor goes on counting.
@@ -108,7 +115,8 @@ impl Worker {
                 pin(core);
             }
             let (pool, pipes) = (Pool::default(), Pipes::default());
-            let local = Local { shared, pool, pipes, egress: RefCell::new(egress) };
+            let leaving = Rc::new(Semaphore::new(LEAVING_MAX));
+            let local = Local { shared, pool, pipes, egress: RefCell::new(egress), leaving };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
             let accepting = accept(seat, Rc::new(local), stopped);
@@ -285,7 +293,7 @@ fn admit(
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     keep_alive(&socket);
     let Some(permit) = local.shared.admission.admit(client.ip()) else {
-        refuse(socket, destination);
+        refuse(socket, destination, local);
         return;
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
@@ -338,13 +346,18 @@ impl Drop for LastWords<'_> {
 }
 
 /// Over a limit: words where words can be said, a reset where TLS would come first.
-fn refuse(mut socket: TcpStream, destination: OriginalDst) {
+fn refuse(mut socket: TcpStream, destination: OriginalDst, local: &Local) {
     if destination.is_implicit_tls() {
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         return;
     }
+    let leaving = Rc::clone(&local.leaving);
     tokio::task::spawn_local(async move {
-        let _ = socket.write_all(b"* BYE Too many sessions; try again later.\r\n").await;
+        let words = b"* BYE Too many sessions; try again later.\r\n";
+        match leaving.try_acquire() {
+            Ok(_permit) => part(&mut socket, words).await,
+            Err(_) => drop(socket.write_all(words).await),
+        }
     });
 }
 

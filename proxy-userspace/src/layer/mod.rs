@@ -38,7 +38,7 @@ pub use halves::{Incoming, Outgoing, split};
 pub use kernel::{KernelReceive, KernelTransmit, Spliced};
 pub use post::{Alert, KernelSide};
 
-pub(crate) use aead::RECORD_BYTES_MAX;
+pub(crate) use aead::{ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES};
 
 /// RFC 8446 section 5.1: plaintext of one record.
 pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
