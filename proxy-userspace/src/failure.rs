@@ -63,11 +63,14 @@ pub enum Cause {
     /// The server refused STARTTLS, and the client left.
     #[error("the server refused STARTTLS")]
     StartTlsRefused(StartTlsRefusal),
-    /// Octets on 993 that are no TLS.
-    #[error("clear text on a port that speaks TLS from the first octet")]
-    NotTls,
-    /// A handshake over its bound.
-    #[error("a TLS handshake over {} octets", crate::handshake::drive::HANDSHAKE_BYTES_MAX)]
+    /// A record in the handshake that may not come, or whose header no record can have.
+    #[error("{0} in the handshake")]
+    Record(LayerFault),
+    /// A handshake, or a message of one, over its bound.
+    #[error(
+        "a TLS handshake over its bound: 64 KiB a message, {} KiB in all",
+        crate::handshake::drive::HANDSHAKE_BYTES_MAX / 1024
+    )]
     HandshakeTooLong,
     /// ALPN without `imap`.
     #[error("the client's ALPN offers other protocols and not imap")]
@@ -149,7 +152,7 @@ impl Failure {
             }
             Cause::Silent(_)
             | Cause::Socket(_)
-            | Cause::NotTls
+            | Cause::Record(_)
             | Cause::HandshakeTooLong
             | Cause::Alpn
             | Cause::Tls(_)
@@ -182,7 +185,7 @@ impl Failure {
             Cause::ClearServer(fault) => fault.reason(),
             Cause::NoStartTls => "no_starttls",
             Cause::StartTlsRefused(refusal) => refusal.reason(),
-            Cause::NotTls => "not_tls",
+            Cause::Record(fault) => fault.reason(),
             Cause::HandshakeTooLong => "handshake_too_long",
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",
@@ -228,7 +231,9 @@ impl Failure {
             Cause::ClearServer(_) => "the mail server broke the rules of IMAP before TLS",
             Cause::NoStartTls => "STARTTLS is required",
             Cause::StartTlsRefused(_) => "the mail server refused STARTTLS",
-            Cause::NotTls => of_side("the mail server does not speak TLS", "TLS is required"),
+            Cause::Record(LayerFault::NotTls) => {
+                of_side("the mail server does not speak TLS", "TLS is required")
+            }
             Cause::HandshakeTooLong | Cause::Alpn | Cause::Tls(_) => {
                 of_side("TLS with the mail server failed", "TLS with the client failed")
             }
@@ -241,7 +246,7 @@ impl Failure {
             // Public: whoever connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
             Cause::Mint(_) => "this gateway has no certificate to show for the mail server",
-            Cause::Layer(fault) => match fault {
+            Cause::Record(fault) | Cause::Layer(fault) => match fault {
                 LayerFault::NotOffloaded { .. } | LayerFault::NoKeyChange => {
                     "this gateway cannot carry the connection"
                 }
@@ -257,6 +262,7 @@ impl Failure {
                 | LayerFault::Malformed
                 | LayerFault::MessageTooLong
                 | LayerFault::ControlFlood
+                | LayerFault::IllegalParameter
                 | LayerFault::Renegotiation => {
                     of_side("the mail server broke the rules of TLS", "the client broke the rules of TLS")
                 }
@@ -307,7 +313,7 @@ mod tests {
             Cause::ClearClient(ClientFault::TlsOnClearPort),
             Cause::NoStartTls,
             Cause::StartTlsRefused(StartTlsRefusal::Bad),
-            Cause::NotTls,
+            Cause::Record(LayerFault::NotTls),
             Cause::Alpn,
             Cause::Tls(Error::General(own())),
             Cause::ClientCertificateWanted(Alert::BAD_CERTIFICATE),

@@ -35,5 +35,7 @@ mod fault;
 pub mod admin;
 /// The command line.
 pub mod cli;
+/// Lines of the log that peers can cause, limited in rate.
+mod line_limit;
 /// The two unsafe calls.
 mod sys;

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -155,10 +156,13 @@ impl Record {
         self.set("observer.egress.interface.name", interface);
     }
 
-    /// The name in the ClientHello.
-    pub fn sni(&mut self, name: Option<&str>) {
+    /// The name in the ClientHello, or the address that stands in its place and is no name.
+    pub fn sni(&mut self, name: Option<&str>, address: Option<IpAddr>) {
         if let Some(name) = name {
             self.set("tls.client.server_name", name);
+        }
+        if let Some(address) = address {
+            self.set("postern.sni_address", address.to_string());
         }
     }
 

@@ -98,14 +98,36 @@ fn check_exits_69_without_a_capability_and_warns_of_interfaces_that_may_yet_appe
     }
 }
 
+/// `check` goes first: what it lets pass, `run` would take for a reason to begin.
+fn refused_by_check_and_run(config: &str, words: &[&str]) {
+    for command in ["check", "run"] {
+        let output = postern(&[command, "--config", config]);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{command}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{command}: {said}");
+    }
+}
+
 #[test]
-fn check_warns_of_a_key_that_others_can_read() {
+fn a_key_that_others_can_read_exits_64_before_anything_is_touched_and_check_says_the_same() {
     let directory = tempfile::tempdir().expect("directory");
     let config = installed(directory.path());
     let key = directory.path().join("authority.key");
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("chmod");
-    let said = text(&postern(&["check", "--config", &config]).stdout);
-    assert!(said.contains("has mode 0644 — chmod 600 "), "{said}");
+    for mode in [0o644, 0o640, 0o604] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        let mode = format!("has mode {mode:04o}");
+        refused_by_check_and_run(&config, &["fail  authority key: ", &mode, "chmod 600 /"]);
+    }
+}
+
+#[test]
+fn a_key_of_somebody_else_exits_64_before_anything_is_touched_and_check_says_the_same() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    let key = directory.path().join("authority.key");
+    // What root alone can do: give the file away.
+    std::os::unix::fs::chown(&key, Some(65_534), None).expect("these tests run as root");
+    refused_by_check_and_run(&config, &["belongs to user 65534", "chown 0 /"]);
 }
 
 #[test]

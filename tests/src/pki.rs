@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -157,6 +158,7 @@ impl Identity {
         let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
         fs::write(&cert, &self.cert_pem)?;
         fs::write(&key, &self.key_pem)?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         Ok((cert, key))
     }
 }

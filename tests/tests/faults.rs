@@ -285,6 +285,82 @@ fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -
     scene.finish()
 }
 
+/// Half a message of a handshake, and another record in the middle of it (RFC 8446 section 5.1).
+const HALF_SERVER_HELLO: [u8; 19] = [22, 3, 3, 0, 8, 2, 0, 0, 80, 3, 3, 1, 1, 20, 3, 3, 0, 1, 1];
+
+#[test]
+fn a_server_that_breaks_its_handshake_gets_an_alert_and_the_client_is_told_in_words() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    for (at, port) in [993, 143].into_iter().enumerate() {
+        let to = scene.server(Family::V4, port);
+        let server = Scripted::once(&scene.lab.server, to, move |mut tcp| {
+            if port == 143 {
+                scripted::until_starttls(&mut tcp, "TAG OK begin\r\n")?;
+            }
+            tcp.read_exact(&mut [0])?;
+            tcp.write_all(&HALF_SERVER_HELLO)?;
+            scripted::to_end(&mut tcp)
+        })?;
+        let said = match port {
+            993 => told(&scene, to)?,
+            _ => {
+                let name = Family::V4.name();
+                let mut session = Session::clear(scene.lab.client.connect(to)?);
+                session.greeting()?;
+                session.starttls(name, &scene.client()?)?.line()?
+            }
+        };
+        assert!(said.starts_with("* BYE"), "{said}");
+        let heard = server.result()?;
+        assert!(heard.ends_with(&[21, 3, 3, 0, 2, 2, 10]), "{heard:?}");
+        let records = postern.wait_records(at + 1)?;
+        assert_eq!(records[at].text("event.reason"), "tls_handshake_failed", "{records:#?}");
+        assert_eq!(records[at].text("postern.side"), "upstream", "{records:#?}");
+    }
+    assert!(!postern.log().contains("panic"), "{}", postern.log());
+    postern.stop()?;
+    scene.finish()
+}
+
+/// A reset, which would destroy the words where it comes first, would make these writes fail.
+fn stays_open(stream: &mut TcpStream) -> Result<()> {
+    for _ in 0..2 {
+        stream.write_all(b"more").context("reset behind the last words")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn last_words_in_clear_text_wait_for_what_the_client_said_and_nobody_read() -> Result<()> {
+    let scene = Scene::new(&Policy::new().limits("sessions_per_client = 2"))?;
+    let postern = scene.start()?;
+    let to = scene.server(Family::V4, 143);
+    let unread = [b'x'; 100_000];
+    let last_words = |first: &[u8]| -> Result<String> {
+        let mut stream = scene.lab.client.connect(to)?;
+        stream.write_all(&[first, &unread].concat())?;
+        let told = String::from_utf8_lossy(&scripted::to_end(&mut stream)?).into_owned();
+        stays_open(&mut stream)?;
+        Ok(told)
+    };
+    // No server yet; then one, and clear text that ends the dialogue; then no room for this client.
+    let told = last_words(b"a NOOP\r\n")?;
+    assert!(told.starts_with("* BYE"), "{told}");
+    failure(&postern, "upstream_refused")?;
+    let server = scene.serve()?;
+    let told = last_words(b"a NOOP\0\r\n")?;
+    assert!(told.contains("* BYE"), "{told}");
+    failure(&postern, "nul_octet")?;
+    let held = [scene.session(Family::V4, 143)?, scene.session(Family::V4, 993)?];
+    let told = last_words(b"a NOOP\r\n")?;
+    assert!(told.starts_with("* BYE"), "{told}");
+    assert_eq!(postern.counter("refused_client")?, 1);
+    drop((held, server));
+    postern.stop()?;
+    scene.finish()
+}
+
 #[test]
 fn a_client_over_its_limit_is_told_on_143_and_reset_on_993() -> Result<()> {
     let scene = Scene::new(&Policy::new().limits("sessions_per_client = 2"))?;

@@ -175,6 +175,27 @@ fn a_client_hello_over_many_records_is_read() -> Result<()> {
 }
 
 #[test]
+fn an_address_in_place_of_a_name_is_in_the_record_and_writes_no_line_to_the_log() -> Result<()> {
+    const ADDRESS: &str = "203.0.113.10";
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let before = postern.log();
+    for visit in 0..3 {
+        let mut openssl = OpenSsl::start(&scene, &["-servername", ADDRESS])?;
+        openssl.type_line("a LOGOUT")?;
+        openssl.wait("a OK", 1)?;
+        let records = postern.wait_records(visit + 1)?;
+        assert_eq!(records[visit].text("postern.sni_address"), ADDRESS, "{records:#?}");
+        assert_eq!(records[visit].text("tls.client.server_name"), "", "{records:#?}");
+    }
+    assert_eq!(postern.log(), before, "lines about clients");
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
 fn a_hello_retry_request_to_the_client_works() -> Result<()> {
     // X448 is none of Postern's groups; the second one is.
     let record = one_session(|scene| {

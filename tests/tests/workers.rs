@@ -9,6 +9,8 @@ use postern_tests::wait::{self, PATIENCE};
 use serde_json::Value;
 
 const ON_DEMAND: [&str; 2] = ["env", "POSTERN_FAULT=1"];
+/// Several times as many as the log has lines for at once.
+const PANICS: usize = 60;
 /// Ends its connection's task.
 const CONNECTION: &str = "panic.connection.invalid";
 /// Ends its worker.
@@ -52,6 +54,26 @@ fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
         let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
         Ok((alive && restarts == times).then_some(()))
     })
+}
+
+#[test]
+fn panics_that_clients_cause_again_and_again_do_not_fill_the_log() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = start(&scene)?;
+    let server = scene.serve()?;
+    for _ in 0..PANICS {
+        name(&scene, CONNECTION, Family::V4, 993)?;
+    }
+    let records = postern.wait_records(PANICS)?;
+    ensure!(records.iter().all(|record| record.text("event.reason") == "internal_panic"), "{records:#?}");
+    let log = postern.log();
+    for words in ["please report it", "panicked at"] {
+        let lines = log.lines().filter(|line| line.contains(words)).count();
+        ensure!((1..PANICS / 2).contains(&lines), "{lines} lines with {words:?} of {PANICS} panics: {log}");
+    }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
 }
 
 #[test]

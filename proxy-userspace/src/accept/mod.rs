@@ -35,8 +35,9 @@ pub const DESCRIPTORS_PER_SESSION: u64 = 2;
 const DESCRIPTORS_BASE: u64 = 64;
 /// Descriptors of an interface: the classifier's links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 2;
-/// Descriptors of a worker beside its listeners: its event queue and what wakes it, netlink. Five were counted.
-const DESCRIPTORS_PER_WORKER: u64 = 8;
+/// Descriptors of a worker beside its listeners: its event queue and what wakes it, netlink (five were counted), and up
+/// to eight clients over a limit that are told so.
+const DESCRIPTORS_PER_WORKER: u64 = 16;
 /// Connections that wait for a worker.
 const BACKLOG: i32 = 4096;
 /// A peer that vanished is noticed after 60 s and three unanswered probes.
@@ -121,7 +122,7 @@ mod tests {
         let (one, two) = (interfaces("\"lan0\""), interfaces("\"lan0\", \"lan1\""));
         let more = descriptors_reserved(&two, 64) - descriptors_reserved(&one, 64);
         assert_eq!(more, 64 * 2 + DESCRIPTORS_PER_INTERFACE);
-        assert_eq!(sessions_within(1024, descriptors_reserved(&one, 4)), 458);
+        assert_eq!(sessions_within(1024, descriptors_reserved(&one, 4)), 442);
         assert_eq!(sessions_within(10, descriptors_reserved(&one, 4)), 0);
     }
 }

@@ -160,7 +160,8 @@ fn key(thing: &str, path: &Path, absent: &str) -> Item {
             "a daemon has nobody to ask for the passphrase: remove it with `openssl pkey` and keep mode 0600",
         ),
         Ok((_, mode)) if mode & 0o077 != 0 => {
-            Item::warn(thing, format!("{shown} has mode {:04o}", mode & 0o7777), format!("chmod 600 {shown}"))
+            let seen = format!("{shown} has mode {:04o}, so that others can read it", mode & 0o7777);
+            Item::fail(thing, seen, format!("chmod 600 {shown}"))
         }
         Ok(_) => Item::ok(thing, shown.to_string()),
     }
@@ -430,8 +431,8 @@ mod tests {
             ["fail  /dev/net/tun: absent", "modprobe tun"],
             ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
             ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
-            ["warn  open descriptors: 1024, enough for 458 sessions", "LimitNOFILE=10108"],
-            ["warn  limits: limits.sessions is 5000", "LimitNOFILE=10108"],
+            ["warn  open descriptors: 1024, enough for 442 sessions", "LimitNOFILE=10140"],
+            ["warn  limits: limits.sessions is 5000", "LimitNOFILE=10140"],
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }

@@ -3,8 +3,9 @@ use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::FromEnvError;
+use tracing_subscriber::filter::ParseError;
 
+use crate::line_limit::LineLimit;
 use crate::lines::Lines;
 
 /// Lines of the log that wait for a slow reader of stderr: hours of a quiet gateway, a second of a loud one.
@@ -15,7 +16,7 @@ const LOG_LINES_MAX: usize = 4096;
 pub(super) enum LogError {
     /// The variable cannot be read.
     #[error("POSTERN_LOG: {0}; use a level such as \"debug\" or \"postern=debug,warn\"")]
-    Filter(FromEnvError),
+    Filter(ParseError),
     /// No thread for it.
     #[error("no thread can be started for the log: {0}; raise the limit on processes (`ulimit -u`)")]
     Thread(std::io::Error),
@@ -34,15 +35,8 @@ impl Drop for Log {
 /// Records go to stdout, so everything else goes to stderr; panics, too, because a write to a stderr that nobody reads
 /// must not hold a worker.
 pub(super) fn to_stderr() -> Result<Log, LogError> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .with_env_var("POSTERN_LOG")
-        .try_from_env();
-    let filter = match filter {
-        Ok(filter) => filter,
-        Err(_) if std::env::var_os("POSTERN_LOG").is_none() => EnvFilter::new("info"),
-        Err(error) => return Err(LogError::Filter(error)),
-    };
+    let wanted = std::env::var_os("POSTERN_LOG").unwrap_or_default();
+    let filter = log_filter(&wanted.to_string_lossy()).map_err(LogError::Filter)?;
     let lines =
         Lines::to("log", std::io::stderr(), LOG_LINES_MAX, Some(confession)).map_err(LogError::Thread)?;
     let to = lines.clone();
@@ -55,19 +49,47 @@ pub(super) fn to_stderr() -> Result<Log, LogError> {
     Ok(Log(lines))
 }
 
+/// What rustls has to say is about peers, a line or more for each; records say what matters of it. Who wants to read it
+/// names rustls.
+fn log_filter(wanted: &str) -> Result<EnvFilter, ParseError> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .parse(wanted)?;
+    if wanted.contains("rustls") { Ok(filter) } else { Ok(filter.add_directive("rustls=off".parse()?)) }
+}
+
 fn confession(lost: u64) -> String {
     format!("postern: {lost} lines of the log were lost so far, because what reads stderr does not keep up\n")
 }
 
+/// A panic ends one connection, and a peer that finds how to cause one can do it again: its lines are limited like any
+/// that peers can cause.
 fn panicked(panic: &PanicHookInfo<'_>) {
+    static PANIC_LINES: LineLimit = LineLimit::new();
+    let Some(more) = PANIC_LINES.admit() else { return };
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let words = panic.payload_as_str().unwrap_or("without words");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
-        tracing::error!("thread {name} panicked at {place}: {words}\n{trace}");
+        tracing::error!("thread {name} panicked at {place}: {words}{more}\n{trace}");
     } else {
-        tracing::error!("thread {name} panicked at {place}: {words}");
+        tracing::error!("thread {name} panicked at {place}: {words}{more}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rustls_says_about_peers_is_kept_out_of_the_log_unless_it_is_named() {
+        let shown = |wanted: &str| log_filter(wanted).unwrap().to_string();
+        for wanted in ["", "debug", "postern=debug,warn"] {
+            assert!(shown(wanted).contains("rustls=off"), "{wanted}: {}", shown(wanted));
+        }
+        assert!(!shown("rustls=debug").contains("off"), "{}", shown("rustls=debug"));
+        assert!(log_filter("postern=loud").is_err());
     }
 }

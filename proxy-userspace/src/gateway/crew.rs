@@ -18,6 +18,7 @@ use super::worker::{Counts, Door, Seat, Shared, Worker};
 use crate::accept::{SocketBuffers, listen};
 use crate::admin::{ListenerStatus, WorkerStatus};
 use crate::config::Steering;
+use crate::line_limit::LineLimit;
 use crate::steering::program::Program;
 use crate::steering::routing;
 
@@ -25,6 +26,8 @@ use crate::steering::routing;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Both families, as slots, with their words in the status.
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "ipv4"), (Family::V6, "ipv6")];
+
+static DEATH_LINES: LineLimit = LineLimit::new();
 
 /// All workers. Belongs to the control task.
 pub(super) struct Crew {
@@ -110,14 +113,19 @@ impl Crew {
             return Ok(());
         }
         member.started = Instant::now();
+        let more = DEATH_LINES.admit();
         if let Some(worker) = member.worker.take() {
             let (why, cut) = worker.post_mortem();
-            tracing::error!(worker = index, sessions_cut = cut, "a worker died: {why}");
+            if let Some(more) = more {
+                tracing::error!(worker = index, sessions_cut = cut, "a worker died: {why}{more}");
+            }
         }
         member.worker =
             Some(self.hire(program, &member).with_context(|| format!("restarting worker {index}"))?);
         member.restarts += 1;
-        tracing::warn!(worker = index, restarts = member.restarts, "the worker was started again");
+        if more.is_some() {
+            tracing::warn!(worker = index, restarts = member.restarts, "the worker was started again");
+        }
         Ok(())
     }
 

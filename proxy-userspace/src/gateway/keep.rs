@@ -8,6 +8,7 @@ use proxy_ebpf::Intake;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Source, Steering as Settings};
+use crate::line_limit::LineLimit;
 use crate::steering::firewall::{masquerades, read_ruleset};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
@@ -101,19 +102,25 @@ pub(super) fn look_at_masquerading(settings: &Settings) -> io::Result<()> {
     std::thread::Builder::new().name("firewall".to_owned()).spawn(look).map(drop)
 }
 
+/// Clients that come and go can make room and take it as fast as they like.
+static ROOM_LINES: LineLimit = LineLimit::new();
+
 /// There is no room for new connections, or there is again.
 pub(super) fn make_room(steering: &RefCell<Steering>, full: bool) {
     let mut steering = steering.borrow_mut();
     let changed = if full { steering.refuse() } else { steering.set_intake(Intake::Take) };
+    let Some(more) = ROOM_LINES.admit() else { return };
     match (changed, steering.intake()) {
-        (Err(error), _) => tracing::error!("new connections are treated as before: {error}"),
-        (Ok(()), Intake::Take) => tracing::info!("there is room again: new connections are taken"),
+        (Err(error), _) => tracing::error!("new connections are treated as before: {error}{more}"),
+        (Ok(()), Intake::Take) => tracing::info!("there is room again: new connections are taken{more}"),
         (Ok(()), Intake::Drop) => {
-            tracing::error!("no room: new connections are dropped (on_exit = \"closed\") until sessions end");
+            tracing::error!(
+                "no room: new connections are dropped (on_exit = \"closed\") until sessions end{more}"
+            );
         }
         (Ok(()), Intake::Pass) => {
             tracing::error!(
-                "no room: new connections pass UNINSPECTED (on_exit = \"open\") until sessions end"
+                "no room: new connections pass UNINSPECTED (on_exit = \"open\") until sessions end{more}"
             );
         }
     }

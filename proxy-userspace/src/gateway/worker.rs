@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use super::Policy;
@@ -27,7 +27,9 @@ use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
 use crate::config::{InterfaceName, Steering};
+use crate::handshake::part;
 use crate::layer::Pool;
+use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::words::{ClientAddr, OriginalDst};
@@ -37,6 +39,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A shortage lasts at least this long: what the control task does about it costs more than one refused client, and
 /// descriptors come and go one by one.
 const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
+
+/// Clients over a limit whose leaving a worker waits for at a time, so that `* BYE` arrives. Their descriptors are those
+/// of no session; more clients than this are told and closed at once.
+const LEAVING_MAX: usize = 8;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -54,6 +60,8 @@ pub(super) struct Local {
     pub(super) pool: Pool,
     pub(super) pipes: Pipes,
     pub(super) egress: RefCell<EgressTable>,
+    /// Clients over a limit that are told so: see [`LEAVING_MAX`].
+    leaving: Rc<Semaphore>,
 }
 
 /// What a worker's successor goes on counting.
@@ -110,7 +118,8 @@ impl Worker {
                 pin(core);
             }
             let (pool, pipes) = (Pool::default(), Pipes::default());
-            let local = Local { shared, pool, pipes, egress: RefCell::new(egress) };
+            let leaving = Rc::new(Semaphore::new(LEAVING_MAX));
+            let local = Local { shared, pool, pipes, egress: RefCell::new(egress), leaving };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
             let accepting = accept(seat, Rc::new(local), stopped);
@@ -244,8 +253,10 @@ struct Want {
 
 impl Want {
     fn failed(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again");
+        if !std::mem::replace(&mut self.failing, true)
+            && let Some(more) = SHORTAGE_LINES.admit()
+        {
+            tracing::error!(%error, "accept failed; clients wait in the queue until it succeeds again{more}");
         }
         if is_shortage(error) {
             let admission = &self.admission;
@@ -258,8 +269,10 @@ impl Want {
             return;
         }
         self.short = None;
-        if std::mem::take(&mut self.failing) {
-            tracing::info!("accepting again");
+        if std::mem::take(&mut self.failing)
+            && let Some(more) = SHORTAGE_LINES.admit()
+        {
+            tracing::info!("accepting again{more}");
         }
     }
 
@@ -292,7 +305,7 @@ fn admit(
     let (permit, handshaking) = match local.shared.admission.admit(client.ip()) {
         Ok(admitted) => admitted,
         Err(limit) => {
-            refuse(socket, destination, limit);
+            refuse(socket, destination, limit, local);
             return;
         }
     };
@@ -308,6 +321,9 @@ fn admit(
     });
 }
 
+static FAULT_LINES: LineLimit = LineLimit::new();
+static SHORTAGE_LINES: LineLimit = LineLimit::new();
+
 /// A session is counted while this exists.
 struct Session {
     _permit: Permit,
@@ -319,9 +335,16 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.counts.active.fetch_sub(1, Ordering::Relaxed);
-        if std::thread::panicking() && !self.counts.ending.load(Ordering::Relaxed) {
+        if std::thread::panicking()
+            && !self.counts.ending.load(Ordering::Relaxed)
+            && let Some(more) = FAULT_LINES.admit()
+        {
             let (client, destination) = (self.client, self.destination);
-            tracing::error!(%client, %destination, "a fault in Postern ended this connection; please report it");
+            tracing::error!(
+                %client,
+                %destination,
+                "a fault in Postern ended this connection; please report it{more}"
+            );
         }
     }
 }
@@ -342,13 +365,18 @@ fn reset(socket: &TcpStream) {
 }
 
 /// Over a limit: words where words can be said, a reset where TLS would come first.
-fn refuse(mut socket: TcpStream, destination: OriginalDst, limit: LimitReached) {
+fn refuse(mut socket: TcpStream, destination: OriginalDst, limit: LimitReached, local: &Local) {
     if destination.is_implicit_tls() {
         reset(&socket);
         return;
     }
+    let leaving = Rc::clone(&local.leaving);
     tokio::task::spawn_local(async move {
-        let _ = socket.write_all(format!("* BYE {}\r\n", limit.words()).as_bytes()).await;
+        let words = format!("* BYE {}\r\n", limit.words());
+        match leaving.try_acquire() {
+            Ok(_permit) => part(&mut socket, words.as_bytes()).await,
+            Err(_) => drop(socket.write_all(words.as_bytes()).await),
+        }
     });
 }
 

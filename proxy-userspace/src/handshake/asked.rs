@@ -8,7 +8,7 @@ use rustls::client::{ClientConnectionData, ResolvesClientCert, UnbufferedClientC
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::UnbufferedStatus;
-use rustls::{AlertDescription, ClientConfig, Error, ExtractedSecrets, SignatureScheme};
+use rustls::{AlertDescription, ClientConfig, CommonState, Error, ExtractedSecrets, SignatureScheme};
 
 use super::drive::Unbuffered;
 use crate::failure::Cause;
@@ -80,6 +80,10 @@ impl Unbuffered for Upstream {
         let status = self.connection.process_tls_records(incoming);
         self.asked |= ASKED.take();
         status
+    }
+
+    fn common(&self) -> &CommonState {
+        self.connection.common()
     }
 
     fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), Error> {

@@ -1,68 +1,146 @@
 //! The ClientHello, read without answering it.
 
-use rustls::server::Acceptor;
+use std::net::IpAddr;
+
+use rustls::server::{Accepted, Acceptor, ClientHello};
 use rustls::{CipherSuite, SignatureScheme};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::drive::read_record;
+use super::alerts::alert_for;
+use super::drive::{Sealed, read_record, tls};
 use super::mint::KeyKind;
-use crate::failure::Cause;
-use crate::layer::Alert;
+use super::parting::Parting;
+use crate::failure::{Cause, Failure};
+use crate::layer::{ContentType, HEADER_BYTES, LayerFault};
 
 /// Octets of a ClientHello with its record headers. Browsers with post-quantum keys send 2 KiB.
 const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
+/// Its type among handshake messages (RFC 8446 section 4).
+const CLIENT_HELLO: u8 = 1;
+/// Octets of a ClientHello before the session: the message's header, the version, the random.
+const HELLO_FIXED_BYTES: usize = 4 + 2 + 32;
+/// The extension's type, and that of the only names there are (RFC 6066 section 3).
+const SERVER_NAME: &[u8] = &[0, 0];
+const HOST_NAME: &[u8] = &[0];
 const ALPN_IMAP: &[u8] = b"imap";
 
 /// What the client offers, and the octets that say it, to be replayed.
 pub(super) struct Hello {
     pub(super) octets: Vec<u8>,
     pub(super) sni: Option<String>,
+    /// An address where a name should be (RFC 6066 section 3 allows none). It is no name, and nothing follows from it.
+    pub(super) sni_address: Option<IpAddr>,
     pub(super) offers_alpn: bool,
     pub(super) key: KeyKind,
 }
 
 /// Read it; refuse what is not for a mail server before any server hears of it.
-pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Cause> {
+///
+/// # Errors
+/// What ended it, and the alert that says so: in clear text, because no key was agreed on.
+pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Parting> {
     let mut octets = Vec::new();
+    match accept(socket, &mut octets).await {
+        Ok(accepted) => offered(&accepted.client_hello(), octets),
+        Err((cause, said)) => Err(refused(cause, said)),
+    }
+}
+
+/// The whole ClientHello, and what rustls has to say if it is none.
+async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted, (Cause, Vec<u8>)> {
+    let silent = |cause| (cause, Vec::new());
     let mut acceptor = Acceptor::default();
     loop {
         let before = octets.len();
-        read_record(socket, &mut octets).await?;
+        let content = read_record(socket, octets, Sealed::Nothing).await.map_err(silent)?;
+        // What cannot begin a handshake is out of place, whether it could be read or not.
+        if content != ContentType::Handshake || octets.get(HEADER_BYTES) != Some(&CLIENT_HELLO) {
+            return Err(silent(Cause::Record(LayerFault::UnexpectedRecord)));
+        }
         if octets.len() > CLIENT_HELLO_BYTES_MAX {
-            return Err(Cause::HandshakeTooLong);
+            return Err(silent(Cause::HandshakeTooLong));
         }
         let mut unread = octets.get(before..).unwrap_or_default();
         while !unread.is_empty() {
-            acceptor.read_tls(&mut unread).map_err(Cause::Socket)?;
+            // It reads from memory: what fails is its own bound.
+            acceptor.read_tls(&mut unread).map_err(|_| silent(Cause::HandshakeTooLong))?;
         }
         match acceptor.accept() {
             Ok(None) => {}
-            Ok(Some(accepted)) => {
-                let hello = accepted.client_hello();
-                let alpn = hello.alpn().map(|mut offered| offered.any(|protocol| protocol == ALPN_IMAP));
-                if alpn == Some(false) {
-                    let _ = socket.write_all(&Alert::NO_APPLICATION_PROTOCOL.clear_record()).await;
-                    return Err(Cause::Alpn);
-                }
-                let schemes: &[SignatureScheme] = hello.signature_schemes();
-                let suites: &[CipherSuite] = hello.cipher_suites();
-                return Ok(Hello {
-                    sni: hello.server_name().map(str::to_ascii_lowercase),
-                    offers_alpn: alpn.is_some(),
-                    key: KeyKind::for_client(schemes, suites),
-                    octets,
-                });
-            }
+            Ok(Some(accepted)) => return Ok(accepted),
             Err((error, mut alert)) => {
-                let mut told = Vec::new();
-                if alert.write_all(&mut told).is_ok() {
-                    let _ = socket.write_all(&told).await;
-                }
-                return Err(Cause::Tls(error));
+                let mut said = Vec::new();
+                // Memory takes every write.
+                let _ = alert.write_all(&mut said);
+                return Err((tls(error), said));
             }
         }
     }
+}
+
+fn offered(hello: &ClientHello<'_>, octets: Vec<u8>) -> Result<Hello, Parting> {
+    let alpn = hello.alpn().map(|mut offered| offered.any(|protocol| protocol == ALPN_IMAP));
+    if alpn == Some(false) {
+        return Err(refused(Cause::Alpn, Vec::new()));
+    }
+    let schemes: &[SignatureScheme] = hello.signature_schemes();
+    let suites: &[CipherSuite] = hello.cipher_suites();
+    let sni = hello.server_name().map(str::to_ascii_lowercase);
+    Ok(Hello {
+        sni_address: if sni.is_none() { sni_address(&octets) } else { None },
+        sni,
+        offers_alpn: alpn.is_some(),
+        key: KeyKind::for_client(schemes, suites),
+        octets,
+    })
+}
+
+/// The address in the `server_name` extension of a ClientHello that rustls has read, in its records. rustls keeps
+/// names only.
+fn sni_address(records: &[u8]) -> Option<IpAddr> {
+    let mut message = Vec::with_capacity(records.len());
+    let mut rest = records;
+    // Type and version; the length stands before the fragment.
+    while take(&mut rest, HEADER_BYTES - 2).is_some() {
+        message.extend_from_slice(vector(&mut rest, 2)?);
+    }
+    let mut hello = message.as_slice();
+    take(&mut hello, HELLO_FIXED_BYTES)?;
+    // Session, suites, compression methods (RFC 8446 section 4.1.2).
+    for length_bytes in [1, 2, 1] {
+        vector(&mut hello, length_bytes)?;
+    }
+    let mut extensions = vector(&mut hello, 2)?;
+    while let Some(kind) = take(&mut extensions, 2) {
+        let mut extension = vector(&mut extensions, 2)?;
+        if kind == SERVER_NAME {
+            let mut names = vector(&mut extension, 2)?;
+            let kind = take(&mut names, 1)?;
+            let name = std::str::from_utf8(vector(&mut names, 2)?).ok()?;
+            return if kind == HOST_NAME { name.parse().ok() } else { None };
+        }
+    }
+    None
+}
+
+/// The next octets.
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, after) = rest.split_at_checked(count)?;
+    *rest = after;
+    Some(taken)
+}
+
+/// The next vector, whose length stands before it in so many octets (RFC 8446 section 3.4).
+fn vector<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
+    let length = take(rest, length_bytes)?;
+    take(rest, length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)))
+}
+
+/// rustls' own alert, or ours where it has none.
+fn refused(cause: Cause, said: Vec<u8>) -> Parting {
+    let ours = || alert_for(&cause).map(|alert| alert.clear_record().to_vec()).unwrap_or_default();
+    let words = if said.is_empty() { ours() } else { said };
+    Parting { words, failure: Failure::downstream(cause) }
 }
 
 #[cfg(test)]
@@ -72,6 +150,7 @@ mod tests {
     use rustls::crypto::aws_lc_rs;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -109,7 +188,10 @@ mod tests {
         };
         let server = async {
             let (mut socket, _) = listener.accept().await.unwrap();
-            read(&mut socket).await
+            match read(&mut socket).await {
+                Ok(hello) => Ok(hello),
+                Err(parting) => Err(parting.say(&mut socket).await.cause),
+            }
         };
         let (read, told) = tokio::join!(server, client);
         (read, told)
@@ -135,6 +217,50 @@ mod tests {
             let (read, told) = reading(&[octets.get(..end).unwrap()]).await;
             assert!(matches!(read, Err(Cause::Socket(_))), "cut at {end}");
             assert_eq!(told, b"", "cut at {end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_in_place_of_a_name_is_told_and_is_no_name() {
+        // As long as the name whose place it takes: a client of rustls sends no address.
+        let (name, address) = (b"mail.example.org", "2001:db8::abc:10");
+        let mut octets = hello(None, &[b"imap"]);
+        let at = octets.windows(name.len()).position(|octets| octets.eq_ignore_ascii_case(name)).unwrap();
+        octets[at..at + name.len()].copy_from_slice(address.as_bytes());
+        // In one record, and in records of one octet.
+        let slivers: Vec<u8> = octets[5..].iter().flat_map(|octet| [22, 3, 1, 0, 1, *octet]).collect();
+        for octets in [octets, slivers] {
+            let read = reading(&[&octets]).await.0.unwrap();
+            assert_eq!(read.sni, None);
+            assert_eq!(read.sni_address, Some(address.parse().unwrap()));
+        }
+        assert_eq!(reading(&[&hello(None, &[])]).await.0.unwrap().sni_address, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_client_hello_is_answered_with_the_alert_that_says_so() {
+        let message = |kind: u8, length: [u8; 3]| [[22, 3, 1, 0, 4, kind].as_slice(), &length].concat();
+        // A whole ClientHello is over a bound before it is whole: one octet of it in each record.
+        let mut slivers = message(1, [0, 0xff, 0xff]);
+        slivers.extend([22, 3, 1, 0, 1, 0].repeat(CLIENT_HELLO_BYTES_MAX / 6 + 1));
+        let mut pieces = message(1, [0, 0xff, 0xff]);
+        pieces.extend([[22, 3, 1, 0x40, 0].as_slice(), &[0; 1 << 14]].concat().repeat(4));
+        for (what, octets, reason, alert) in [
+            ("a ServerHello", message(2, [0; 3]), "unexpected_record", 10),
+            ("application data", vec![23, 3, 3, 0, 2, 1, 1], "unexpected_record", 10),
+            ("a ChangeCipherSpec", vec![20, 3, 3, 0, 1, 1], "unexpected_record", 10),
+            ("IMAP", b"a CAPABILITY\r\n".to_vec(), "not_tls", 10),
+            ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not_tls", 10),
+            ("an empty record", vec![22, 3, 1, 0, 0], "unexpected_record", 10),
+            ("a record too long", vec![22, 3, 1, 0x40, 1], "record_overflow", 22),
+            ("a ClientHello of 64 KiB in slivers", slivers, "handshake_too_long", 50),
+            ("a ClientHello of 64 KiB", pieces, "handshake_too_long", 50),
+            ("a ClientHello of 128 KiB", message(1, [2, 0, 0]), "handshake_too_long", 50),
+        ] {
+            let (read, told) = reading(&[&octets]).await;
+            let failure = Failure::downstream(read.err().unwrap());
+            assert_eq!(failure.reason(), reason, "{what}: {failure}");
+            assert_eq!(told, [21, 3, 3, 0, 2, 2, alert], "{what}: {failure}");
         }
     }
 

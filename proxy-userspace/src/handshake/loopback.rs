@@ -30,8 +30,8 @@ pub(crate) async fn connect(suite: SupportedCipherSuite) -> Result<(Finished, Fi
     tokio::try_join!(finished(client, near), finished(server, far))
 }
 
-async fn finished<C: Unbuffered>(mut connection: C, mut socket: TcpStream) -> Result<Finished, Cause> {
-    drive(&mut connection, &mut socket, Vec::new()).await?;
+async fn finished<C: Unbuffered>(connection: C, mut socket: TcpStream) -> Result<Finished, Cause> {
+    let connection = drive(connection, &mut socket, Vec::new()).await.map_err(|broken| broken.cause)?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
     Ok(Finished { socket, secrets, kernel, asked: false })
 }

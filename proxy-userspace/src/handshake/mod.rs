@@ -23,13 +23,18 @@ pub mod mint;
 pub(crate) mod loopback;
 /// One driver over rustls' unbuffered API for both sides.
 pub mod drive;
+/// Which alert says what, and how rustls is made to send it.
+mod alerts;
+/// Last words, and leaving so that they arrive.
+mod parting;
+#[cfg(test)]
+mod tests;
 
 use std::future::poll_fn;
 use std::time::Duration;
 
 use rustls::ExtractedSecrets;
 use rustls::server::UnbufferedServerConnection;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -37,6 +42,8 @@ use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
 use self::mint::{Class, Request, Shown};
+pub(crate) use self::parting::part;
+use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::SocketBuffers;
@@ -48,9 +55,6 @@ use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
 use crate::words::{ClientAddr, OriginalDst, Side};
-
-/// After `* BYE` a client may take this long to leave: a reset would destroy the words.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A side whose handshake is finished; the record layer takes it from here.
 pub struct Finished {
@@ -96,21 +100,36 @@ pub async fn handshake(
 ) -> Result<(Finished, Finished), Failure> {
     let bound = Bound::of(terms);
     let (hello, server) = if terms.destination.is_implicit_tls() {
-        let hello = bound.within(Side::Downstream, hello(&mut client)).await?;
-        record.sni(hello.sni.as_deref());
+        let hello = hello(&mut client, bound, record).await?;
         (hello, bound.within(Side::Upstream, connect(egress, terms)).await)
     } else {
         let server = clear_text(&mut client, egress, bound, terms, record).await?;
-        let hello = bound.within(Side::Downstream, hello(&mut client)).await?;
-        record.sni(hello.sni.as_deref());
-        (hello, Ok(server))
+        (hello(&mut client, bound, record).await?, Ok(server))
     };
     #[cfg(debug_assertions)]
     crate::fault::strike(hello.sni.as_deref());
-    let mut proven = match server {
-        Ok(server) => bound.within(Side::Upstream, prove(server, &hello, terms, record)).await,
-        Err(failure) => Err(failure),
+    let (proven, leaving) = match server {
+        Ok(server) => prove(server, &hello, bound, terms, record).await,
+        Err(failure) => (Err(failure), None),
     };
+    // A server at fault hears why while the client is told.
+    let leave = async {
+        if let Some((mut server, words)) = leaving {
+            part(&mut server, &words).await;
+        }
+    };
+    tokio::join!(conclude(client, proven, hello, bound, terms, record), leave).0
+}
+
+/// What the client sees of it: a leaf, and mail or `* BYE`.
+async fn conclude(
+    mut client: TcpStream,
+    mut proven: Result<(TcpStream, Proven), Failure>,
+    hello: Hello,
+    bound: Bound,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<(Finished, Finished), Failure> {
     let shown = match show(&proven, &hello, terms) {
         Ok(shown) => shown,
         // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
@@ -122,13 +141,17 @@ pub async fn handshake(
     record.shown(&shown.fingerprint);
     // Whatever became of the server, words need a finished handshake.
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
-    let downstream = bound.within(Side::Downstream, finish(client, hello, &shown, record)).await?;
+    let finishing = finish(&mut client, hello, &shown, record);
+    let downstream = match bound.within(Side::Downstream, finishing).await {
+        Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false },
+        Err(parting) => return Err(parting.say(&mut client).await),
+    };
     match proven {
-        Ok(Proven { finished, refused: None, .. }) => {
-            offloaded(downstream, finished, terms, record.id()).await
+        Ok((socket, Proven { secrets, kernel, asked, refused: None, .. })) => {
+            offloaded(downstream, Finished { socket, secrets, kernel, asked }, terms, record.id()).await
         }
-        Ok(Proven { refused: Some(faults), finished, .. }) => {
-            drop(finished);
+        Ok((server, Proven { refused: Some(faults), .. })) => {
+            drop(server);
             let failure = Failure::upstream(Cause::Certificate(faults));
             farewell(downstream, terms, &goodbye(&failure, record.id())).await;
             Err(failure)
@@ -161,8 +184,15 @@ async fn offloaded(
     }
 }
 
-async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
-    hello::read(client).await.map_err(Failure::downstream)
+/// The client's ClientHello; a client that sends another thing is told so.
+async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Result<Hello, Failure> {
+    match bound.within(Side::Downstream, hello::read(client)).await {
+        Ok(hello) => {
+            record.sni(hello.sni.as_deref(), hello.sni_address);
+            Ok(hello)
+        }
+        Err(parting) => Err(parting.say(client).await),
+    }
 }
 
 async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
@@ -189,33 +219,43 @@ async fn clear_text(
     let (mut server, dialogue) = match bound.within(Side::Upstream, greeted).await {
         Ok(greeted) => greeted,
         Err(failure) => {
-            say_bye(client, &goodbye(&failure, record.id())).await;
+            part(client, &goodbye(&failure, record.id())).await;
             return Err(failure);
         }
     };
     let agreed = starttls::agree(client, &mut server, dialogue, bound, record);
-    if let Err(failure) = bound.within(Side::Downstream, agreed).await {
-        if matches!(failure.cause, Cause::Silent(_)) {
-            say_bye(client, &goodbye(&failure, record.id())).await;
+    if let Err(mut parting) = bound.within(Side::Downstream, agreed).await {
+        if matches!(parting.failure.cause, Cause::Silent(_)) {
+            parting.words = goodbye(&parting.failure, record.id());
         }
-        return Err(failure);
+        return Err(parting.say(client).await);
     }
     Ok(server)
 }
 
+/// The server's handshake and its judgement. A server at fault comes back with what it has to be told.
 async fn prove(
-    server: TcpStream,
+    mut server: TcpStream,
     hello: &Hello,
+    bound: Bound,
     terms: &Terms<'_>,
     record: &mut Record,
-) -> Result<Proven, Failure> {
-    terms.trust.prove(server, hello, terms.destination, record).await.map_err(Failure::upstream)
+) -> (Result<(TcpStream, Proven), Failure>, Option<(TcpStream, Vec<u8>)>) {
+    let proving = terms.trust.prove(&mut server, hello, terms.destination, record);
+    match bound.within(Side::Upstream, proving).await {
+        Ok(proven) => (Ok((server, proven)), None),
+        Err(Parting { failure, words }) => (Err(failure), (!words.is_empty()).then_some((server, words))),
+    }
 }
 
 /// Choose or mint what the client sees, from what became of the server.
-fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> Result<Shown, Failure> {
+fn show(
+    proven: &Result<(TcpStream, Proven), Failure>,
+    hello: &Hello,
+    terms: &Terms<'_>,
+) -> Result<Shown, Failure> {
     let (upstream, class) = match proven {
-        Ok(proven) => (proven.chain.first(), proven.class),
+        Ok((_, proven)) => (proven.chain.first(), proven.class),
         Err(_) => (None, Class::Absent),
     };
     let request = Request {
@@ -230,25 +270,23 @@ fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> R
 }
 
 async fn finish(
-    mut client: TcpStream,
+    client: &mut TcpStream,
     hello: Hello,
     shown: &Shown,
     record: &mut Record,
-) -> Result<Finished, Failure> {
-    let finished = async {
-        let mut connection =
-            UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(Cause::Tls)?;
-        drive::drive(&mut connection, &mut client, hello.octets).await?;
-        record.tls(
-            Side::Downstream,
-            connection.protocol_version(),
-            connection.negotiated_cipher_suite(),
-            connection.handshake_kind(),
-        );
-        let (secrets, kernel) = drive::Unbuffered::into_kernel(connection).map_err(Cause::Tls)?;
-        Ok(Finished { socket: client, secrets, kernel, asked: false })
-    };
-    finished.await.map_err(Failure::downstream)
+) -> Result<(ExtractedSecrets, KernelSide), Parting> {
+    let tls = |error| Failure::downstream(Cause::Tls(error));
+    let connection = UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(tls)?;
+    let connection = drive::drive(connection, client, hello.octets)
+        .await
+        .map_err(|broken| Parting { failure: Failure::downstream(broken.cause), words: broken.words })?;
+    record.tls(
+        Side::Downstream,
+        connection.protocol_version(),
+        connection.negotiated_cipher_suite(),
+        connection.handshake_kind(),
+    );
+    Ok(drive::Unbuffered::into_kernel(connection).map_err(tls)?)
 }
 
 /// `* BYE` with the reason, inside TLS.
@@ -284,11 +322,6 @@ fn words(failure: &Failure, id: EventId) -> String {
     format!("{}; reference {id}", failure.told())
 }
 
-/// The same in clear text.
-async fn say_bye(client: &mut TcpStream, line: &[u8]) {
-    let _ = timeout(FAREWELL, client.write_all(line)).await;
-}
-
 /// One bound on everything between accept and relay, so that no peer gains time by going through many steps slowly.
 #[derive(Clone, Copy)]
 struct Bound {
@@ -310,14 +343,14 @@ impl Bound {
     }
 
     /// The work, or the silence of the side that was waited for.
-    async fn within<T>(
+    async fn within<T, E: From<Failure>>(
         self,
         side: Side,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         match timeout_at(self.deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(Failure { side, cause: Cause::Silent(self.limit.as_secs()) }),
+            Err(_) => Err(Failure { side, cause: Cause::Silent(self.limit.as_secs()) }.into()),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep};
+use super::parting::Parting;
 use super::{Bound, goodbye, words};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
@@ -37,13 +39,16 @@ async fn answer(server: &mut TcpStream, dialogue: &mut ServerDialogue) -> Result
 }
 
 /// Until the client may begin TLS on both sides.
+///
+/// # Errors
+/// What ended the dialogue, and what the client is told about it.
 pub(super) async fn agree(
     client: &mut TcpStream,
     server: &mut TcpStream,
     mut asked: ServerDialogue,
     bound: Bound,
     record: &mut Record,
-) -> Result<(), Failure> {
+) -> Result<(), Parting> {
     let id = record.id();
     let mut dialogue = ClientDialogue::new().with_reference(id);
     let mut refused: Option<Refusal> = None;
@@ -53,33 +58,30 @@ pub(super) async fn agree(
         let count =
             client.read(&mut room).await.map_err(|error| Failure::downstream(Cause::Socket(error)))?;
         if count == 0 {
-            return Err(left(refused));
+            return Err(left(refused).into());
         }
         let mut input = room.get(..count).unwrap_or_default();
         while let Some(step) = dialogue.step(&mut input) {
             record.logins_refused(dialogue.logins_refused());
             match step {
                 ClientStep::Reply(reply) => say(client, &reply).await?,
-                ClientStep::End { reply, fault } => {
-                    say(client, &reply).await?;
+                ClientStep::End { reply: words, fault } => {
                     let cause = fault.map(|fault| Failure::downstream(Cause::ClearClient(fault)));
-                    return Err(cause.unwrap_or_else(|| left(refused)));
+                    return Err(Parting { words, failure: cause.unwrap_or_else(|| left(refused)) });
                 }
-                ClientStep::StartTls if input.is_empty() => {
-                    match ask(client, server, &mut asked, bound, id).await? {
-                        None => {
-                            unsaid(client, server, &mut dialogue, &mut asked, id).await?;
-                            let ready = dialogue.starttls_ready().unwrap_or_default();
-                            return say(client, &ready).await;
-                        }
-                        Some(refusal) => {
-                            refused = Some(refusal);
-                            let words = words(&Failure::upstream(Cause::StartTlsRefused(refusal)), id);
-                            let reply = dialogue.starttls_refused(&words);
-                            say(client, &reply.unwrap_or_default()).await?;
-                        }
+                ClientStep::StartTls if input.is_empty() => match ask(server, &mut asked, bound, id).await? {
+                    None => {
+                        nothing_behind(client, server, &mut dialogue, &mut asked, id)?;
+                        let ready = dialogue.starttls_ready().unwrap_or_default();
+                        return say(client, &ready).await;
                     }
-                }
+                    Some(refusal) => {
+                        refused = Some(refusal);
+                        let words = words(&Failure::upstream(Cause::StartTlsRefused(refusal)), id);
+                        let reply = dialogue.starttls_refused(&words);
+                        say(client, &reply.unwrap_or_default()).await?;
+                    }
+                },
                 // More octets stand behind it: the next step ends the session.
                 ClientStep::StartTls => {}
             }
@@ -96,55 +98,132 @@ fn left(refused: Option<Refusal>) -> Failure {
 
 /// Ask the server for STARTTLS; `None` when it agreed.
 async fn ask(
-    client: &mut TcpStream,
     server: &mut TcpStream,
     dialogue: &mut ServerDialogue,
     bound: Bound,
     id: EventId,
-) -> Result<Option<Refusal>, Failure> {
+) -> Result<Option<Refusal>, Parting> {
     let asked = async {
         let words = dialogue.starttls().unwrap_or_default();
         server.write_all(&words).await.map_err(Cause::Socket)?;
         answer(server, dialogue).await
     };
-    let failed = match bound.within(Side::Upstream, async { asked.await.map_err(Failure::upstream) }).await {
-        Ok(ServerStep::Refused(refusal)) => return Ok(Some(refusal)),
-        Ok(_) => return Ok(None),
-        Err(failed) => failed,
-    };
-    // The caller has words of its own for silence.
-    if !matches!(failed.cause, Cause::Silent(_)) {
-        say(client, &goodbye(&failed, id)).await?;
+    let asked = async { asked.await.map_err(Failure::upstream) };
+    match bound.within(Side::Upstream, asked).await {
+        Ok(ServerStep::Refused(refusal)) => Ok(Some(refusal)),
+        Ok(_) => Ok(None),
+        Err(failure) => Err(Parting { words: goodbye(&failure, id), failure }),
     }
-    Err(failed)
 }
 
 /// Clear text that either side sent behind its STARTTLS line ends the session (CVE-2011-0411 and its kin).
-async fn unsaid(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
+fn nothing_behind(
+    client: &TcpStream,
+    server: &TcpStream,
     dialogue: &mut ClientDialogue,
     asked: &mut ServerDialogue,
     id: EventId,
-) -> Result<(), Failure> {
+) -> Result<(), Parting> {
     let mut room = [0; READ_BYTES];
-    if let Ok(count @ 1..) = server.try_read(&mut room)
-        && let Err(fault) = asked.receive(room.get(..count).unwrap_or_default())
-    {
+    if let Err(fault) = asked.receive(arrived(server, &mut room)) {
         let failure = Failure::upstream(Cause::ClearServer(fault));
-        say(client, &goodbye(&failure, id)).await?;
-        return Err(failure);
+        return Err(Parting { words: goodbye(&failure, id), failure });
     }
-    if let Ok(count @ 1..) = client.try_read(&mut room) {
-        let mut input = room.get(..count).unwrap_or_default();
-        if let Some(ClientStep::End { reply, fault }) = dialogue.step(&mut input) {
-            say(client, &reply).await?;
-            return Err(Failure::downstream(fault.map_or(Cause::NoStartTls, Cause::ClearClient)));
-        }
+    let mut input = arrived(client, &mut room);
+    if let Some(ClientStep::End { reply: words, fault }) = dialogue.step(&mut input) {
+        let cause = fault.map_or(Cause::NoStartTls, Cause::ClearClient);
+        return Err(Parting { words, failure: Failure::downstream(cause) });
     }
     Ok(())
 }
 
-async fn say(client: &mut TcpStream, words: &[u8]) -> Result<(), Failure> {
-    client.write_all(words).await.map_err(|error| Failure::downstream(Cause::Socket(error)))
+/// What the kernel holds of a peer at this moment. The kernel is asked, not tokio: its readiness is that of the
+/// reactor's last turn, and the read that took the line before has just cleared it.
+fn arrived<'a>(socket: &TcpStream, room: &'a mut [u8; READ_BYTES]) -> &'a [u8] {
+    // An end or an error of the socket is the next read's to tell.
+    let count = match recv(socket, &mut room[..], RecvFlags::DONTWAIT) {
+        Ok((_, count)) => count,
+        Err(_) => 0,
+    };
+    room.get(..count).unwrap_or_default()
+}
+
+async fn say(client: &mut TcpStream, words: &[u8]) -> Result<(), Parting> {
+    client.write_all(words).await.map_err(|error| Failure::downstream(Cause::Socket(error)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn id() -> EventId {
+        EventId::at(SystemTime::now())
+    }
+
+    /// A socket of ours in tokio's hands, and its peer, who is not.
+    fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_nodelay(true).unwrap();
+        let ours = listener.accept().unwrap().0;
+        ours.set_nonblocking(true).unwrap();
+        (TcpStream::from_std(ours).unwrap(), peer)
+    }
+
+    /// Until the kernel holds octets for this socket. Blocks the thread, so that tokio's reactor hears nothing of it.
+    fn queued(socket: &TcpStream) {
+        let mut room = [0; 1];
+        while recv(socket, &mut room, RecvFlags::DONTWAIT | RecvFlags::PEEK).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Both sides at the moment when the server has just agreed.
+    async fn agreed() -> (ClientDialogue, ServerDialogue, [(TcpStream, std::net::TcpStream); 2]) {
+        let (mut client, mut server) = (pair(), pair());
+        let mut dialogue = ClientDialogue::new();
+        client.1.write_all(b"a STARTTLS\r\n").unwrap();
+        let mut room = [0; READ_BYTES];
+        let count = client.0.read(&mut room).await.unwrap();
+        let mut input = &room[..count];
+        assert!(matches!(dialogue.step(&mut input), Some(ClientStep::StartTls)));
+        server.1.write_all(b"* OK ready\r\n").unwrap();
+        let mut asked = greeted(&mut server.0).await.unwrap();
+        server.1.write_all(b"P1 OK begin\r\n").unwrap();
+        let limit = Duration::from_secs(60);
+        let bound = Bound { deadline: Instant::now() + limit, limit };
+        assert!(ask(&mut server.0, &mut asked, bound, id()).await.unwrap().is_none());
+        (dialogue, asked, [client, server])
+    }
+
+    #[tokio::test]
+    async fn clear_text_that_arrives_behind_the_servers_ok_in_a_segment_of_its_own_is_seen() {
+        let (mut dialogue, mut asked, [client, mut server]) = agreed().await;
+        server.1.write_all(b"* CAPABILITY IMAP4rev1\r\n").unwrap();
+        queued(&server.0);
+        let parting = nothing_behind(&client.0, &server.0, &mut dialogue, &mut asked, id()).unwrap_err();
+        assert_eq!(parting.failure.reason(), "starttls_injected");
+        assert!(parting.words.starts_with(b"* BYE"));
+    }
+
+    #[tokio::test]
+    async fn commands_that_arrive_behind_the_clients_starttls_in_a_segment_of_their_own_are_seen() {
+        let (mut dialogue, mut asked, [mut client, server]) = agreed().await;
+        client.1.write_all(b"b NOOP\r\n").unwrap();
+        queued(&client.0);
+        let parting = nothing_behind(&client.0, &server.0, &mut dialogue, &mut asked, id()).unwrap_err();
+        assert_eq!(parting.failure.reason(), "starttls_pipelined");
+    }
+
+    #[tokio::test]
+    async fn a_server_and_a_client_that_wait_for_tls_may_begin_it() {
+        let (mut dialogue, mut asked, [client, server]) = agreed().await;
+        assert!(nothing_behind(&client.0, &server.0, &mut dialogue, &mut asked, id()).is_ok());
+    }
 }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, crypto};
+use rustls::{ClientConfig, ExtractedSecrets};
 use tokio::net::TcpStream;
 
-use super::Finished;
+use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
-use super::drive::{Unbuffered, drive};
+use super::drive::{Broken, Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
+use super::parting::Parting;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
 use crate::config::{Config, Verdict};
-use crate::failure::Cause;
+use crate::failure::{Cause, Failure};
+use crate::layer::KernelSide;
 use crate::record::Record;
 use crate::words::{OriginalDst, Side};
 
@@ -46,7 +48,10 @@ pub enum TrustError {
 
 /// A server that proved it holds the key of a certificate, and what was said of that certificate.
 pub(super) struct Proven {
-    pub(super) finished: Finished,
+    pub(super) secrets: ExtractedSecrets,
+    pub(super) kernel: KernelSide,
+    /// The server asked for a client certificate.
+    pub(super) asked: bool,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) class: Class,
     /// The faults that policy blocks.
@@ -60,8 +65,7 @@ impl Trust {
     /// Which file, what is wrong with it, and the remedy.
     pub fn load(config: &Config) -> Result<Self, TrustError> {
         let judge = Judge::load(&config.tls)?;
-        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-        let mut client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(config.tls.min_version))?
             .dangerous()
             .with_custom_certificate_verifier(judge.verifier())
@@ -82,17 +86,20 @@ impl Trust {
     /// The server's handshake, with the client's SNI, and the judgement: after every handshake, resumed ones too.
     pub(super) async fn prove(
         &self,
-        mut socket: TcpStream,
+        socket: &mut TcpStream,
         hello: &Hello,
         destination: OriginalDst,
         record: &mut Record,
-    ) -> Result<Proven, Cause> {
+    ) -> Result<Proven, Parting> {
+        let tls = |error| Failure::upstream(Cause::Tls(error));
         let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(destination.ip().into()));
-        let mut upstream = Upstream::new(Arc::clone(config), name).map_err(Cause::Tls)?;
-        let driven = drive(&mut upstream, &mut socket, Vec::new()).await;
-        driven.map_err(|cause| upstream.explain(cause))?;
+        let upstream = Upstream::new(Arc::clone(config), name).map_err(tls)?;
+        let upstream = drive(upstream, socket, Vec::new()).await.map_err(|broken| {
+            let Broken { connection, cause, words } = broken;
+            Parting { failure: Failure::upstream(connection.explain(cause)), words }
+        })?;
         let connection = &upstream.connection;
         record.tls(
             Side::Upstream,
@@ -109,10 +116,10 @@ impl Trust {
         let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
         record.judged(chain.first(), &judgement);
         let asked = upstream.asked;
-        let (secrets, kernel) = upstream.into_kernel().map_err(Cause::Tls)?;
+        let (secrets, kernel) = upstream.into_kernel().map_err(tls)?;
         let class = class(&judgement.faults, judgement.verdict);
         let refused = (judgement.verdict == Verdict::Block).then_some(judgement.faults);
-        Ok(Proven { finished: Finished { socket, secrets, kernel, asked }, chain, class, refused })
+        Ok(Proven { secrets, kernel, asked, chain, class, refused })
     }
 }
 

@@ -10,7 +10,7 @@ use super::shared::Secrets;
 use super::{LayerFault, PLAINTEXT_BYTES_MAX};
 
 /// Octets of a record's header.
-pub(super) const HEADER_BYTES: usize = 5;
+pub(crate) const HEADER_BYTES: usize = 5;
 /// Octets of an authentication tag, the same in all three ciphers.
 pub(super) const TAG_BYTES: usize = 16;
 /// Octets of the nonce that TLS 1.2 sends with every AES-GCM record.
@@ -20,17 +20,17 @@ pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + EXPLICIT_NONCE_BYTES;
 /// Room for what stands after it: TLS 1.3's inner type and the tag.
 pub(super) const TAIL_BYTES_MAX: usize = 1 + TAG_BYTES;
 /// RFC 8446 section 5.2: what a TLS 1.3 record may add to its plaintext.
-const EXPANSION_TLS13_BYTES_MAX: usize = 256;
+pub(crate) const EXPANSION_TLS13_BYTES_MAX: usize = 256;
 /// RFC 5246 section 6.2.3: what a TLS 1.2 record may add to its plaintext.
-const EXPANSION_TLS12_BYTES_MAX: usize = 2048;
+pub(crate) const EXPANSION_TLS12_BYTES_MAX: usize = 2048;
 /// The largest record of either version, header included.
-pub(crate) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX;
+pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + EXPANSION_TLS12_BYTES_MAX;
 /// Records that may be sealed under one AES-GCM key (RFC 8446 section 5.5, as rustls rounds it).
 pub(super) const AES_GCM_RECORDS_MAX: u64 = 1 << 24;
 
 /// The content types of RFC 8446 section 5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentType {
+pub(crate) enum ContentType {
     ChangeCipherSpec,
     Alert,
     Handshake,
@@ -38,7 +38,7 @@ pub(super) enum ContentType {
 }
 
 impl ContentType {
-    pub(super) const fn octet(self) -> u8 {
+    pub(crate) const fn octet(self) -> u8 {
         match self {
             Self::ChangeCipherSpec => 20,
             Self::Alert => 21,
@@ -47,7 +47,7 @@ impl ContentType {
         }
     }
 
-    pub(super) const fn parse(octet: u8) -> Option<Self> {
+    pub(crate) const fn parse(octet: u8) -> Option<Self> {
         match octet {
             20 => Some(Self::ChangeCipherSpec),
             21 => Some(Self::Alert),

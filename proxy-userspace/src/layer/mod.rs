@@ -42,7 +42,7 @@ pub use halves::{Incoming, Outgoing, split};
 pub use kernel::{KernelReceive, KernelTransmit, Spliced};
 pub use post::{Alert, KernelSide};
 
-pub(crate) use aead::RECORD_BYTES_MAX;
+pub(crate) use aead::{ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES};
 pub(crate) use buffer::BUFFER_BYTES;
 
 /// RFC 8446 section 5.1: plaintext of one record.
@@ -201,6 +201,9 @@ pub enum LayerFault {
     /// A handshake message that cannot be parsed.
     #[error("a malformed TLS message")]
     Malformed,
+    /// A field of a message whose value is none of those that it may have.
+    #[error("a TLS message with a value that TLS does not know")]
+    IllegalParameter,
     /// Post-handshake message over its bound.
     #[error("a TLS handshake message over {} octets", post::HANDSHAKE_BYTES_MAX)]
     MessageTooLong,
@@ -256,6 +259,7 @@ impl LayerFault {
             Self::RecordOverflow => "record_overflow",
             Self::UnexpectedRecord => "unexpected_record",
             Self::Malformed => "malformed_message",
+            Self::IllegalParameter => "illegal_parameter",
             Self::MessageTooLong => "message_too_long",
             Self::ControlFlood => "control_record_flood",
             Self::Renegotiation => "renegotiation_refused",
@@ -279,6 +283,7 @@ impl LayerFault {
             Self::BadRecord => Some(Alert::BAD_RECORD_MAC),
             Self::RecordOverflow => Some(Alert::RECORD_OVERFLOW),
             Self::Malformed | Self::MessageTooLong => Some(Alert::DECODE_ERROR),
+            Self::IllegalParameter => Some(Alert::ILLEGAL_PARAMETER),
             Self::Renegotiation => Some(Alert::HANDSHAKE_FAILURE),
             Self::ConfidentialityLimit | Self::NoKeyChange => Some(Alert::CLOSE_NOTIFY),
             Self::Rotation(_) | Self::UnknownCipher | Self::SealFailed => Some(Alert::INTERNAL_ERROR),

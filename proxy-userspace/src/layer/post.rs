@@ -8,14 +8,17 @@ use std::fmt;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
+use rustls::{AlertDescription, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
 
 use super::LayerFault;
 use super::aead::ContentType;
 
-/// One post-handshake message may be this long. Session tickets are a few hundred octets; one that holds a
-/// certificate chain still fits.
+/// Octets of a post-handshake message that are kept until it is whole. Session tickets are a few hundred octets; one
+/// that holds a certificate chain still fits.
 pub(super) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+/// Octets that a NewSessionTicket can have by the lengths of its fields (RFC 8446 section 4.6.1): lifetime and age, a
+/// nonce, a ticket, extensions. Longer than [`HANDSHAKE_BYTES_MAX`] it is passed over, because nobody has to resume.
+const TICKET_BYTES_MAX: usize = 4 + 4 + (1 + 0xff) + (2 + 0xffff) + (2 + 0xfffe);
 /// Records without application data that may follow each other: rustls' own bound on KeyUpdates.
 pub(super) const CONTROL_RECORDS_MAX: u32 = 32;
 
@@ -47,6 +50,8 @@ impl Alert {
     pub const HANDSHAKE_FAILURE: Self = Self(40);
     /// A certificate that does not satisfy us.
     pub const BAD_CERTIFICATE: Self = Self(42);
+    /// A field of a message whose value is none of those that it may have.
+    pub const ILLEGAL_PARAMETER: Self = Self(47);
     /// A message that cannot be parsed.
     pub const DECODE_ERROR: Self = Self(50);
     /// Nothing that the peer did.
@@ -56,8 +61,13 @@ impl Alert {
     /// No protocol in common (RFC 7301 section 3.2).
     pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
 
+    /// The octet that stands for it.
+    pub(crate) const fn octet(self) -> u8 {
+        self.0
+    }
+
     /// The record's two octets: close_notify and user_canceled are warnings, all others are fatal.
-    pub(super) const fn encode(self) -> [u8; 2] {
+    pub(crate) const fn encode(self) -> [u8; 2] {
         let level = if self.0 == Self::CLOSE_NOTIFY.0 || self.0 == Self::USER_CANCELED.0 { 1 } else { 2 };
         [level, self.0]
     }
@@ -70,15 +80,15 @@ impl Alert {
     }
 }
 
-impl From<rustls::AlertDescription> for Alert {
-    fn from(description: rustls::AlertDescription) -> Self {
+impl From<AlertDescription> for Alert {
+    fn from(description: AlertDescription) -> Self {
         Self(description.into())
     }
 }
 
 impl fmt::Display for Alert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ({})", rustls::AlertDescription::from(self.0), self.0)
+        write!(f, "{:?} ({})", AlertDescription::from(self.0), self.0)
     }
 }
 
@@ -156,6 +166,8 @@ pub(super) enum Control {
 #[derive(Default)]
 pub(super) struct PostHandshake {
     partial: Vec<u8>,
+    /// Octets that are still to come of a ticket that is passed over.
+    passing: usize,
     in_a_row: u32,
 }
 
@@ -169,7 +181,12 @@ impl PostHandshake {
     /// Application data came: floods are counted from here, and no message may be half said.
     pub(super) fn data(&mut self) -> Result<(), LayerFault> {
         self.in_a_row = 0;
-        if self.partial.is_empty() { Ok(()) } else { Err(LayerFault::UnexpectedRecord) }
+        if self.is_aligned() { Ok(()) } else { Err(LayerFault::UnexpectedRecord) }
+    }
+
+    /// No message is half said.
+    fn is_aligned(&self) -> bool {
+        self.partial.is_empty() && self.passing == 0
     }
 
     /// A record that carries no data: control, or an empty one.
@@ -180,12 +197,13 @@ impl PostHandshake {
 
     /// The content of an alert record.
     pub(super) fn alert(&self, content: &[u8], version: ProtocolVersion) -> Result<Control, LayerFault> {
+        // RFC 8446 section 5.4: an alert record without content is unexpected, not malformed.
+        if content.is_empty() || !self.is_aligned() {
+            return Err(LayerFault::UnexpectedRecord);
+        }
         let &[level, description] = content else {
             return Err(LayerFault::Malformed);
         };
-        if !self.partial.is_empty() {
-            return Err(LayerFault::UnexpectedRecord);
-        }
         match Alert(description) {
             Alert::CLOSE_NOTIFY => Ok(Control::Closed),
             Alert::USER_CANCELED => Ok(Control::Done),
@@ -205,6 +223,7 @@ impl PostHandshake {
         if content.is_empty() {
             return Err(LayerFault::UnexpectedRecord);
         }
+        let content = self.pass(content);
         if self.partial.is_empty() {
             return self.messages(content, kernel);
         }
@@ -216,8 +235,20 @@ impl PostHandshake {
         self.messages(&joined, kernel)
     }
 
+    /// What stands behind the ticket that is passed over.
+    fn pass<'a>(&mut self, content: &'a [u8]) -> &'a [u8] {
+        let passed = self.passing.min(content.len());
+        self.passing -= passed;
+        content.get(passed..).unwrap_or_default()
+    }
+
     fn messages(&mut self, mut rest: &[u8], kernel: &mut KernelSide) -> Result<Control, LayerFault> {
         while !rest.is_empty() {
+            if let Some(length) = long_ticket(rest, kernel) {
+                self.passing = HANDSHAKE_HEADER_BYTES + length;
+                rest = self.pass(rest);
+                continue;
+            }
             let Some((message, after)) = cut_message(rest)? else {
                 self.partial = rest.to_vec();
                 return Ok(Control::Done);
@@ -230,6 +261,8 @@ impl PostHandshake {
                     let reply = match message.payload {
                         [UPDATE_NOT_REQUESTED] => false,
                         [UPDATE_REQUESTED] => true,
+                        // RFC 8446 section 4.6.3.
+                        [_] => return Err(LayerFault::IllegalParameter),
                         _ => return Err(LayerFault::Malformed),
                     };
                     // RFC 8446 section 5.1: a message may not share its record with one under another key.
@@ -255,14 +288,41 @@ struct Message<'a> {
     payload: &'a [u8],
 }
 
+/// A message's type, its length as announced, and what follows the header; `None` when the header is cut.
+fn cut_header(bytes: &[u8]) -> Option<(u8, usize, &[u8])> {
+    let (&[kind, a, b, c], rest) = bytes.split_first_chunk::<HANDSHAKE_HEADER_BYTES>()?;
+    Some((kind, usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX), rest))
+}
+
+/// The length of the ticket that `bytes` begins with, where it is too long to be kept and a server may send it.
+fn long_ticket(bytes: &[u8], kernel: &KernelSide) -> Option<usize> {
+    let (kind, length, _) = cut_header(bytes)?;
+    let may_come = kernel.version() == ProtocolVersion::TLSv1_3 && matches!(kernel, KernelSide::Client(_));
+    let long = (HANDSHAKE_BYTES_MAX + 1..=TICKET_BYTES_MAX).contains(&length);
+    (kind == NEW_SESSION_TICKET && may_come && long).then_some(length)
+}
+
 /// The first message of `bytes` and what follows it; `None` when it is cut.
 fn cut_message(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, LayerFault> {
-    let Some((&[kind, a, b, c], rest)) = bytes.split_first_chunk::<HANDSHAKE_HEADER_BYTES>() else {
+    let Some((kind, length, rest)) = cut_header(bytes) else {
         return Ok(None);
     };
-    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
     if length > HANDSHAKE_BYTES_MAX {
         return Err(LayerFault::MessageTooLong);
     }
     Ok(rest.split_at_checked(length).map(|(payload, after)| (Message { kind, payload }, after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8446 section 5.4.
+    #[test]
+    fn an_alert_record_without_content_is_unexpected() {
+        for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
+            let fault = PostHandshake::default().alert(&[], version).unwrap_err();
+            assert_eq!(fault.alert(), Some(Alert::UNEXPECTED_MESSAGE), "{fault}");
+        }
+    }
 }

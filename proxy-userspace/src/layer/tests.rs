@@ -7,6 +7,7 @@ use rustls::{Connection, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::aead::{ContentType, Sealer};
 use super::handshaken::{Role, handshaken};
 use super::measure::{Comparison, Measurement, Spent};
 use super::offload::{Abilities, Cipher, Terms};
@@ -421,6 +422,69 @@ async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_al
             let fault = if in_kernel() && fault == "unexpected_record" { "bad_record" } else { fault };
             assert_eq!(pair.end().await.unwrap_err().reason(), fault, "{header:?}");
         }
+    }
+}
+
+/// Handshake records with these contents, sealed with the far end's own keys; and what it said before.
+fn handshake_records(pair: &mut Pair, contents: &[&[u8]]) -> Vec<u8> {
+    let mut wire = pair.said();
+    let unused = handshaken(Role::Client, &version::TLS13).2;
+    let peer = std::mem::replace(&mut pair.far.peer, unused);
+    let version = peer.protocol_version().unwrap();
+    let mut sealer = Sealer::new(version, &peer.dangerous_extract_secrets().unwrap().tx, None).unwrap();
+    let mut seal = |content, octets: &[u8]| {
+        let mut body = octets.to_vec();
+        let seal = sealer.seal(content, &mut body).unwrap();
+        wire.extend([seal.head(), &body, seal.tail()].concat());
+    };
+    contents.iter().for_each(|octets| seal(ContentType::Handshake, octets));
+    seal(ContentType::ApplicationData, b"mail");
+    wire
+}
+
+/// A NewSessionTicket that announces so many octets and has `there` of them.
+fn ticket(announced: u32, there: usize) -> Vec<u8> {
+    let [_, high, middle, low] = announced.to_be_bytes();
+    [[4, high, middle, low].as_slice(), &body(there)].concat()
+}
+
+#[tokio::test]
+async fn a_ticket_too_long_to_be_kept_is_passed_over_and_the_session_goes_on() {
+    // 40 KB in three records and with a header that is cut; the longest that RFC 8446 section 4.6.1 allows.
+    for octets in [40_000, 131_337] {
+        let mut pair = pair(Role::Client, &version::TLS13).await;
+        let whole = ticket(octets, octets as usize);
+        let (head, rest) = whole.split_at(3);
+        let pieces: Vec<_> = std::iter::once(head).chain(rest.chunks(PLAINTEXT_BYTES_MAX)).collect();
+        let wire = handshake_records(&mut pair, &pieces);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let (got, end) = pair.take(4).await;
+        assert_eq!(got, b"mail", "{octets} octets: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn messages_that_break_tls_after_the_handshake_are_named_and_answered() {
+    let key_update = |payload: &[u8]| [&[24, 0, 0, payload.len() as u8], payload].concat();
+    for (what, role, message, reason, alert) in [
+        ("KeyUpdate with 2", Role::Client, key_update(&[2]), "illegal_parameter", Alert::ILLEGAL_PARAMETER),
+        (
+            "KeyUpdate with 255",
+            Role::Server,
+            key_update(&[255]),
+            "illegal_parameter",
+            Alert::ILLEGAL_PARAMETER,
+        ),
+        ("KeyUpdate of two", Role::Server, key_update(&[0, 0]), "malformed_message", Alert::DECODE_ERROR),
+        ("an endless ticket", Role::Client, ticket(131_338, 9), "message_too_long", Alert::DECODE_ERROR),
+        ("a cut ticket", Role::Client, ticket(40_000, 39), "unexpected_record", Alert::UNEXPECTED_MESSAGE),
+    ] {
+        let mut pair = pair(role, &version::TLS13).await;
+        let wire = handshake_records(&mut pair, &[&message]);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let fault = pair.end().await.unwrap_err();
+        assert_eq!(fault.reason(), reason, "{what}: {fault}");
+        assert_eq!(fault.alert(), Some(alert), "{what}: {fault}");
     }
 }
 

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
@@ -54,6 +55,7 @@ pub(crate) fn write_pair(dir: &TempDir, stem: &str, cert: &str, key: &str) -> Ke
     let files = KeyFiles { cert: path("pem"), key: path("key") };
     std::fs::write(&files.cert, cert).unwrap();
     std::fs::write(&files.key, key).unwrap();
+    std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).unwrap();
     files
 }
 

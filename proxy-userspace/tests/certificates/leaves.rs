@@ -1,9 +1,14 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
-use postern::handshake::mint::{Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, UNTRUSTED_SUBJECT};
+use postern::handshake::mint::{
+    Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
+};
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -320,6 +325,72 @@ fn unusable_certificates_are_named_with_a_remedy() {
     let server = vec![ServerCertificate { names: vec![HOST.to_owned()], files: cert }];
     let told = Leaves::load(&Certificates { authority, server }, &tls(Vec::new(), strict())).unwrap_err();
     assert!(told.to_string().contains("server.key: is not the key of the first certificate in"), "{told}");
+}
+
+/// A key that somebody else can read or replace is refused, whatever it is the key of.
+#[test]
+fn keys_that_others_can_read_or_replace_are_refused_with_the_command_that_helps() {
+    let key = KeyPair::generate().unwrap();
+    let pem = key.serialize_pem();
+    let cert = ca_params("Proxy Authority", GOOD).self_signed(&key).unwrap().pem();
+    let leaf = leaf_params(&[HOST], GOOD).self_signed(&key).unwrap().pem();
+    for of_server in [false, true] {
+        let load = |change: &dyn Fn(&Path)| {
+            let dir = TempDir::new().unwrap();
+            let authority = write_pair(&dir, "authority", &cert, &pem);
+            let files = write_pair(&dir, "server", &leaf, &pem);
+            change(if of_server { &files.key } else { &authority.key });
+            let server = vec![ServerCertificate { names: vec![HOST.to_owned()], files }];
+            let loaded = Leaves::load(&Certificates { authority, server }, &tls(Vec::new(), strict()));
+            loaded.err().map(|error| error.to_string())
+        };
+        let file = if of_server { "server.key" } else { "authority.key" };
+        for mode in [0o644, 0o640, 0o660, 0o620, 0o601] {
+            let told = load(&|key| std::fs::set_permissions(key, Permissions::from_mode(mode)).unwrap());
+            let told = told.unwrap_or_else(|| panic!("{file} with mode {mode:04o} was taken"));
+            assert!(told.contains(&format!("{file}: has mode {mode:04o}")), "{told}");
+            assert!(told.contains("chmod 600 /") && told.ends_with(file), "{told}");
+        }
+        for mode in [0o600, 0o400] {
+            assert_eq!(
+                load(&|key| std::fs::set_permissions(key, Permissions::from_mode(mode)).unwrap()),
+                None
+            );
+        }
+    }
+}
+
+/// RFC 8446 section 4.4.2: whoever trusts the root has it.
+#[test]
+fn the_chain_that_is_shown_ends_below_the_root() {
+    let chain = |shown: &Shown| {
+        let client = handshake(&trusting_client(&[&version::TLS13]), shown, HOST).unwrap();
+        client.peer_certificates().unwrap().to_vec()
+    };
+    let absent = |leaves: &Leaves| {
+        let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+        let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+        leaves.server_config(&request).unwrap()
+    };
+    // The root signs.
+    assert_eq!(chain(&absent(&Mint::new().leaves)).len(), 1);
+    // Another one signs, with the root behind it in the file.
+    let (dir, root, key) = (TempDir::new().unwrap(), Ca::root("Root"), KeyPair::generate().unwrap());
+    let sub = ca_params("Subordinate", GOOD).signed_by(&key, &root.issuer).unwrap();
+    let both = format!("{}{}", sub.pem(), root.pem);
+    let authority = write_pair(&dir, "authority", &both, &key.serialize_pem());
+    let leaves = Leaves::load(&Certificates { authority, server: Vec::new() }, &tls(Vec::new(), strict()));
+    let shown = absent(&leaves.unwrap());
+    assert_eq!(chain(&shown)[1..], [sub.der().clone()]);
+    handshake(&client_of(&root.der), &shown, HOST).unwrap();
+    // The owner's own, with the root behind it; and one that is its own root.
+    let server_key = KeyPair::generate().unwrap();
+    let below = leaf_params(&[HOST], GOOD).signed_by(&server_key, &root.issuer).unwrap();
+    let alone = leaf_params(&[HOST], GOOD).self_signed(&server_key).unwrap();
+    for (file, leaf) in [(format!("{}{}", below.pem(), root.pem), below), (alone.pem(), alone)] {
+        let mint = Mint::with(&[(HOST, &file, &server_key.serialize_pem())]);
+        assert_eq!(chain(&mint.shown(None, Some(HOST), Class::Absent)), [leaf.der().clone()]);
+    }
 }
 
 fn pem_of(cert: &CertificateDer<'_>) -> String {

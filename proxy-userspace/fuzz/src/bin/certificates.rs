@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -22,6 +23,7 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
     let files = KeyFiles { cert: home.join("authority.pem"), key: home.join("authority.key") };
     std::fs::write(&files.cert, params.self_signed(&key).expect("a certificate").pem()).expect("written");
     std::fs::write(&files.key, key.serialize_pem()).expect("written");
+    std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).expect("its owner's alone");
     let block = Verdict::Block;
     let faults = FaultPolicy {
         expired: block,

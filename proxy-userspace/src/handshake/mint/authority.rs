@@ -32,7 +32,7 @@ const SIGNATURES: [(SignatureScheme, AlgorithmIdentifier); 5] = [
 
 /// A certificate that signs, its key, and what leaves need to know of it.
 pub(super) struct Authority {
-    /// Shown behind every leaf, the signing certificate first.
+    /// Shown behind every leaf, the signing certificate first, the root not at all: nothing where the root signs.
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// The subject as it stands in the certificate: a leaf's issuer must equal it octet by octet.
     pub(super) subject: Vec<u8>,
@@ -80,6 +80,7 @@ impl Authority {
         let (scheme, algorithm) =
             SIGNATURES.into_iter().find(|(scheme, _)| key.choose_scheme(&[*scheme]).is_some())?;
         let Parts { subject, key_identifier, validity } = parts;
+        let chain = without_roots(chain);
         Some(Self { chain, subject, key_identifier, validity, key, scheme, algorithm })
     }
 
@@ -94,6 +95,24 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("validity", &self.validity).finish_non_exhaustive()
     }
+}
+
+/// A chain without its self-signed certificates. A client that trusts one has it, and no other is helped by it
+/// (RFC 8446 section 4.4.2).
+pub(super) fn without_roots(mut chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    chain.retain(|cert| !X509Certificate::from_der(cert).is_ok_and(|(_, cert)| is_self_signed(&cert)));
+    chain
+}
+
+/// Whether the key that a certificate names signed it: subject and issuer are the same, and so are the identifiers of
+/// their keys where both are stated. They differ where an authority signs its next key (RFC 5280 section 3.2).
+fn is_self_signed(cert: &X509Certificate<'_>) -> bool {
+    let issuer = cert.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+        _ => None,
+    });
+    let same_key = issuer.is_none_or(|issuer| key_identifier(cert) == issuer);
+    cert.subject().as_raw() == cert.issuer().as_raw() && same_key
 }
 
 /// What leaves take over from the authority's certificate.

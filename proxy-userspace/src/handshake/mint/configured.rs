@@ -8,7 +8,7 @@ use rustls::{ServerConfig, SignatureAlgorithm};
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::authority::check_key;
+use super::authority::{check_key, without_roots};
 use super::serving::Serving;
 use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
 use crate::config::ServerCertificate;
@@ -33,7 +33,7 @@ impl Configured {
         now: UnixTime,
     ) -> Result<Self, CertificateError> {
         let files = &entry.files;
-        let chain = pem::certificates(&files.cert)?;
+        let mut chain = pem::certificates(&files.cert)?;
         let key = pem::signing_key(&files.key)?;
         let leaf = chain.first().map_or(&[][..], |cert| cert.as_ref());
         let Ok((_, cert)) = X509Certificate::from_der(leaf) else {
@@ -43,6 +43,9 @@ impl Configured {
         warn_of_refusals(entry, &cert, now);
         let fingerprint = fingerprint(leaf);
         let kind = if key.algorithm() == SignatureAlgorithm::RSA { KeyKind::Rsa } else { KeyKind::Ecdsa };
+        // The leaf stays, self-signed or not.
+        let issuers = chain.split_off(chain.len().min(1));
+        chain.extend(without_roots(issuers));
         let certified = Arc::new(CertifiedKey::new(chain, key));
         let config = |class| serving.config(Arc::clone(&certified), class).map_err(CertificateError::Tls);
         Ok(Self {

@@ -1,12 +1,20 @@
 //! PEM files that the owner names: read whole, each mistake told with the file and the remedy.
 
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::geteuid;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
+
+/// What chmod(1) sets.
+const PERMISSION_BITS: u32 = 0o7777;
+/// What the group and all others may do.
+const OTHERS_BITS: u32 = 0o077;
 
 /// A PEM file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +26,24 @@ pub enum PemError {
         file: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A private key that others can read: whoever does can impersonate every server to the clients.
+    #[error("{}: has mode {mode:04o}, so that others than its owner can read the private key; chmod 600 {}", file.display(), file.display())]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A private key of somebody who is neither root nor the user of this process.
+    #[error("{}: the private key's file belongs to user {owner}, who can read and replace it; chown {user} {}", file.display(), file.display())]
+    Owned {
+        /// The file.
+        file: PathBuf,
+        /// The owner's number.
+        owner: u32,
+        /// The number of this process's user.
+        user: u32,
     },
     /// A section that is not PEM.
     #[error("{}: is damaged ({source}); export it again as PEM", file.display())]
@@ -66,13 +92,31 @@ pub(in super::super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'
 
 /// The first private key of a file, ready to sign.
 pub(super) fn signing_key(file: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
-    let text = read(file)?;
+    let failed = |source| PemError::Read { file: file.into(), source };
+    let mut opened = File::open(file).map_err(failed)?;
+    // Of what was opened, not of what the path leads to by then.
+    guarded(file, &opened.metadata().map_err(failed)?)?;
+    let mut text = Vec::new();
+    opened.read_to_end(&mut text).map_err(failed)?;
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => PemError::NoKey { file: file.into() },
         source => PemError::Damaged { file: file.into(), source },
     })?;
     rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|source| PemError::UnsupportedKey { file: file.into(), source })
+}
+
+/// Whether a private key is its owner's alone, and the owner root or the user of this process.
+fn guarded(file: &Path, metadata: &Metadata) -> Result<(), PemError> {
+    let mode = metadata.mode() & PERMISSION_BITS;
+    if mode & OTHERS_BITS != 0 {
+        return Err(PemError::Exposed { file: file.into(), mode });
+    }
+    let (owner, user) = (metadata.uid(), geteuid().as_raw());
+    if owner != 0 && owner != user {
+        return Err(PemError::Owned { file: file.into(), owner, user });
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, PemError> {

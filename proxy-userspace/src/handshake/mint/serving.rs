@@ -8,6 +8,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
+use super::super::alerts::provider;
 use super::Class;
 use crate::config::TlsVersion;
 
@@ -27,7 +28,7 @@ impl Serving {
     /// Fresh ticket keys: sessions of an older policy do not resume.
     pub(super) fn new(oldest: TlsVersion) -> Result<Self, rustls::Error> {
         Ok(Self {
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            provider: provider(),
             versions: versions(oldest),
             verified: rustls::crypto::aws_lc_rs::Ticketer::new()?,
             allowed: rustls::crypto::aws_lc_rs::Ticketer::new()?,
