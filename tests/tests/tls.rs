@@ -278,6 +278,49 @@ fn a_client_that_comes_back_resumes_and_so_does_postern() -> Result<()> {
     Ok(())
 }
 
+/// One session of a server that says its greeting and waits for the client's end.
+fn greets(scene: &Scene, at: std::net::SocketAddr, identity: &Identity, tls: Tls) -> Result<Scripted<()>> {
+    let config = identity.server_config(tls.versions())?;
+    Scripted::once(&scene.lab.server, at, move |tcp| {
+        let mut stream = scripted::accept_tls(tcp, config)?;
+        stream.write_all(b"* OK ready\r\n")?;
+        stream.flush()?;
+        let _ = scripted::line(&mut stream);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_without_a_name_never_resumes_at_an_attackers_server() -> Result<()> {
+    for tls in Tls::ALL {
+        let scene = Scene::new(&Policy::new())?;
+        let postern = scene.start()?;
+        let attacker = scene.roots.issue(&Wanted::named("attacker.test"))?;
+        let mut config = Arc::unwrap_or_clone(scene.client_with(tls.versions())?);
+        config.enable_sni = false;
+        let config = Arc::new(config);
+        let (name, to) = (Family::V4.name(), scene.server(Family::V4, 993));
+        let honest = greets(&scene, to, &scene.identity, tls)?;
+        let mut session = Session::implicit(&scene.lab.client, to, name, &config)?;
+        session.greeting()?;
+        session.send(b"a LOGOUT\r\n")?;
+        honest.result()?;
+        drop(session);
+        // Whoever is on the path, or answers for the name, leads the client elsewhere.
+        let elsewhere = scene.other(993);
+        let _hostile = greets(&scene, elsewhere, &attacker, tls)?;
+        let Err(error) = Session::implicit(&scene.lab.client, elsewhere, name, &config) else {
+            anyhow::bail!("the client was content with TLS {}", tls.text());
+        };
+        ensure!(format!("{error:#}").contains("invalid peer certificate"), "{error:#}");
+        let records = postern.wait_records(2)?;
+        assert!(records.iter().all(|record| !record.flag("tls.resumed")), "{records:#?}");
+        postern.stop()?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_blocked_client_never_resumes() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;

@@ -9,7 +9,7 @@ use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::check_key;
-use super::serving::Serving;
+use super::serving::{Audience, Serving};
 use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
 use crate::config::ServerCertificate;
 
@@ -21,8 +21,8 @@ pub(super) struct Configured {
     kind: KeyKind,
     verified: Arc<ServerConfig>,
     allowed: Arc<ServerConfig>,
-    /// For sessions that end in `* BYE`.
-    farewell: Arc<ServerConfig>,
+    /// For sessions that no later one may resume: they end in `* BYE`, or the client sent no name.
+    once: Arc<ServerConfig>,
 }
 
 impl Configured {
@@ -44,22 +44,25 @@ impl Configured {
         let fingerprint = fingerprint(leaf);
         let kind = if key.algorithm() == SignatureAlgorithm::RSA { KeyKind::Rsa } else { KeyKind::Ecdsa };
         let certified = Arc::new(CertifiedKey::new(chain, key));
-        let config = |class| serving.config(Arc::clone(&certified), class).map_err(CertificateError::Tls);
+        let config = |class, named| {
+            let audience = Audience { class, named };
+            serving.config(Arc::clone(&certified), fingerprint, audience).map_err(CertificateError::Tls)
+        };
         Ok(Self {
             names: entry.names.clone(),
             fingerprint,
             kind,
-            verified: config(Class::Verified)?,
-            allowed: config(Class::Allowed)?,
-            farewell: config(Class::Blocked)?,
+            verified: config(Class::Verified, true)?,
+            allowed: config(Class::Allowed, true)?,
+            once: config(Class::Verified, false)?,
         })
     }
 
-    fn shown(&self, class: Class) -> Shown {
-        let config = match class {
-            Class::Verified => &self.verified,
+    fn shown(&self, audience: Audience) -> Shown {
+        let config = match audience.class {
+            _ if !audience.may_resume() => &self.once,
             Class::Allowed => &self.allowed,
-            Class::Mirrored | Class::Blocked | Class::Absent => &self.farewell,
+            _ => &self.verified,
         };
         Shown { config: Arc::clone(config), fingerprint: self.fingerprint, minted: false }
     }
@@ -87,7 +90,7 @@ pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Show
     let ranked = entries.iter().filter_map(|entry| entry.rank(request).map(|rank| (rank, entry)));
     // The first of equals, as the file lists them.
     let best = ranked.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map(|(_, entry)| entry.shown(request.class))
+    best.map(|(_, entry)| entry.shown(request.audience()))
 }
 
 /// RFC 9525 section 6.3: the wildcard stands for exactly one label.

@@ -36,7 +36,7 @@ use crate::config::{Certificates, Tls};
 use authority::Authority;
 use configured::Configured;
 use leaf::Contents;
-use serving::Serving;
+use serving::{Audience, Serving};
 
 /// Minted leaves kept. A large site's users reach a few hundred servers; an attacker's ten thousand only displace
 /// each other.
@@ -119,6 +119,10 @@ impl<'a> Request<'a> {
     /// The certificate to copy from.
     fn template(&self) -> Option<&'a CertificateDer<'a>> {
         self.upstream.filter(|_| self.class != Class::Absent)
+    }
+
+    const fn audience(&self) -> Audience {
+        Audience { class: self.class, named: self.sni.is_some() }
     }
 }
 
@@ -248,6 +252,8 @@ impl LeafKey {
 struct CacheKey {
     class: Class,
     kind: KeyKind,
+    /// Whether its sessions may be resumed, which takes a name of the client's.
+    resumes: bool,
     upstream: Option<[u8; 32]>,
     sni: Option<String>,
     destination: Option<IpAddr>,
@@ -259,6 +265,7 @@ impl CacheKey {
         Self {
             class: request.class,
             kind: request.key,
+            resumes: request.audience().may_resume(),
             upstream: request.template().map(|cert| fingerprint(cert)),
             sni: request.sni.filter(|_| named).map(str::to_ascii_lowercase),
             destination: Some(request.destination).filter(|_| named && request.sni.is_none()),
@@ -373,7 +380,7 @@ impl Leaves {
         let chain: Vec<_> = std::iter::once(leaf).chain(authority.chain.iter().cloned()).collect();
         let octets = chain.iter().map(|cert| cert.len()).sum();
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&key.signing)));
-        let config = self.serving.config(certified, request.class)?;
+        let config = self.serving.config(certified, fingerprint, request.audience())?;
         // A copied validity is as good as the server's own, and the key changes with the server's certificate.
         let fresh_until = if request.class.copies_validity() {
             i64::MAX
