@@ -13,6 +13,8 @@ mod hello;
 mod connect;
 /// The server: TLS, proof.
 mod upstream;
+/// How many paths a chain allows.
+mod paths;
 /// Judging the server's certificate: every fault, one verdict.
 pub mod verify;
 /// Leaves: minted from the re-signing authority or configured, cached, bounded.

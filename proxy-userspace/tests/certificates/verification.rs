@@ -93,9 +93,53 @@ fn what_breaks_a_rule_is_untrusted() {
     let not_a_certificate = CertificateDer::from(vec![0x30, 0x03, 2, 1, 1]);
     assert_eq!(judged(&root, &[not_a_certificate], Some(HOST)).faults, faults(&[Untrusted, WrongName]));
     assert_eq!(judged(&root, &[], None).faults, faults(&[Untrusted, NoName]));
-    let mut long = vec![root.leaf(&[HOST], GOOD)];
-    long.resize(17, root.der.clone());
-    assert_eq!(judged(&root, &long, Some(HOST)).faults, faults(&[Untrusted]));
+}
+
+#[test]
+fn more_certificates_than_honest_servers_send_are_untrusted() {
+    let root = Ca::root("Root");
+    for days in [GOOD, PAST] {
+        let mut chain = vec![root.leaf(&[HOST], days)];
+        chain.extend((1..10).map(|number| Ca::root(&format!("Other {number}")).der));
+        let within = judged(&root, &chain, Some(HOST)).faults;
+        assert_eq!(within, if days == GOOD { faults(&[]) } else { faults(&[Expired, Untrusted]) });
+        chain.push(root.der.clone());
+        assert!(judged(&root, &chain, Some(HOST)).faults.contains(Untrusted), "{days:?}");
+    }
+}
+
+#[test]
+fn a_chain_that_could_be_put_together_in_thousands_of_ways_is_untrusted() {
+    let root = Ca::root("Root");
+    let issuer = root.intermediate(GOOD);
+    let leaf = issuer.leaf(&[HOST], GOOD);
+    // A namesake of the issuer leads to authorities of one name, each with a key of its own, in every order.
+    let maze = |count: usize| {
+        let keys: Vec<_> = (0..count).map(|_| Ca::root("Maze")).collect();
+        let mut chain = vec![leaf.clone(), keys[0].intermediate(GOOD).der];
+        chain.extend(keys.into_iter().map(|key| key.der));
+        chain.push(issuer.der.clone());
+        judged(&root, &chain, Some(HOST)).faults
+    };
+    assert_eq!(maze(7), faults(&[Untrusted]));
+    assert_eq!(maze(3), faults(&[]), "an authority after two renewals");
+    // Sent again and again, a certificate is still one.
+    let mut twice = vec![leaf.clone()];
+    twice.resize(10, issuer.der.clone());
+    assert_eq!(judged(&root, &twice, Some(HOST)).faults, faults(&[]));
+}
+
+#[test]
+fn other_moments_are_tried_for_short_chains_only() {
+    let root = Ca::root("Root");
+    let expired = root.intermediate((-80, -5));
+    let chain = |others: usize| {
+        let mut chain = vec![expired.leaf(&[HOST], GOOD), expired.der.clone()];
+        chain.extend((0..others).map(|number| Ca::root(&format!("Other {number}")).der));
+        judged(&root, &chain, Some(HOST)).faults
+    };
+    assert_eq!(chain(2), faults(&[Expired]));
+    assert_eq!(chain(3), faults(&[Expired, Untrusted]));
 }
 
 #[test]
