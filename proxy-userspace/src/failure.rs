@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
 use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFault};
+use crate::handshake::jobs::JobError;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::Refusal;
@@ -77,6 +78,9 @@ pub enum Cause {
     /// The server's certificate, and policy says block.
     #[error("the server's certificate is refused: {0}")]
     Certificate(Faults),
+    /// No thread judged or signed in time.
+    #[error(transparent)]
+    Job(JobError),
     /// No certificate could be shown.
     #[error("no certificate for the client: {0}")]
     Mint(MintError),
@@ -139,6 +143,7 @@ impl Failure {
             | Cause::Alpn
             | Cause::Tls(_)
             | Cause::Certificate(_)
+            | Cause::Job(_)
             | Cause::Mint(_) => "handshake",
             Cause::Layer(_) | Cause::Truncated | Cause::Idle => "relay",
             Cause::Refused(_) => "inspect",
@@ -170,7 +175,8 @@ impl Failure {
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",
             Cause::Certificate(_) => "certificate_blocked",
-            Cause::Mint(_) => "certificate_not_minted",
+            Cause::Job(error) => error.reason(),
+            Cause::Mint(error) => error.reason(),
             Cause::Layer(fault) => fault.reason(),
             Cause::Truncated => "truncated",
             Cause::Idle => "idle",

@@ -53,7 +53,8 @@ async fn carry(
         return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
-    let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
+    let (pool, jobs) = (&local.pool, &*local.shared.jobs);
+    let terms = Terms { client, destination, source, trust, layers, limits, pool, jobs };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let downstream = records(downstream, &terms, Side::Downstream, record)?;

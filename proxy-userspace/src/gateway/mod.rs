@@ -35,6 +35,7 @@ use crate::accept::{Admission, descriptors_reserved, sessions_within};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
+use crate::handshake::jobs::JobPool;
 use crate::layer::offload::{Abilities, Terms as Layers};
 use crate::record::Records;
 use crate::steering::program::Program;
@@ -117,6 +118,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
+        jobs: Arc::new(JobPool::start(workers).context("starting the threads that judge and mint")?),
         records: records.clone(),
         egress_refused: Arc::default(),
     };

@@ -25,6 +25,7 @@ use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
 use crate::accept::{Admission, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive};
 use crate::config::{InterfaceName, Steering};
+use crate::handshake::jobs::JobPool;
 use crate::layer::Pool;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
@@ -41,6 +42,7 @@ const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) admission: Arc<Admission>,
+    pub(super) jobs: Arc<JobPool>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
 }

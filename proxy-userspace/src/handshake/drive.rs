@@ -10,6 +10,7 @@ use rustls::{Error, ExtractedSecrets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::jobs::{JobError, JobKind, JobPool};
 use crate::failure::Cause;
 use crate::layer::{KernelSide, RECORD_BYTES_MAX};
 
@@ -51,31 +52,64 @@ enum Step {
     Done,
 }
 
-/// Run a handshake to its end. `incoming` holds what was read of it already.
-pub(super) async fn drive<C: Unbuffered>(
-    connection: &mut C,
+/// A handshake between two of its steps.
+struct Handshake<C> {
+    connection: C,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl<C: Unbuffered + Send + 'static> Handshake<C> {
+    /// As far as it goes without the peer; on a thread of the pool where a signature would hold this one.
+    async fn advance(mut self, apart: Option<&JobPool>) -> Result<(Self, Result<Step, Error>), JobError> {
+        let work = move || {
+            loop {
+                match step(&mut self.connection, &mut self.incoming, &mut self.outgoing) {
+                    Ok(Step::Again) => {}
+                    taken => return (self, taken),
+                }
+            }
+        };
+        match apart {
+            Some(jobs) => jobs.run(JobKind::Serve, work).await,
+            None => Ok(work()),
+        }
+    }
+}
+
+/// Run a handshake to its end. `incoming` holds what was read of it already; `apart` is where to take its steps, if
+/// they may take long.
+pub(super) async fn drive<C: Unbuffered + Send + 'static>(
+    connection: C,
     socket: &mut TcpStream,
-    mut incoming: Vec<u8>,
-) -> Result<(), Cause> {
-    let mut outgoing = Vec::new();
+    incoming: Vec<u8>,
+    apart: Option<&JobPool>,
+) -> Result<C, Cause> {
     let mut total = incoming.len();
+    let mut handshake = Handshake { connection, incoming, outgoing: Vec::new() };
     loop {
-        match step(connection, &mut incoming, &mut outgoing) {
+        let taken;
+        (handshake, taken) = handshake.advance(apart).await.map_err(Cause::Job)?;
+        let Handshake { connection, incoming, outgoing } = &mut handshake;
+        match taken {
             Ok(Step::Again) => {}
-            Ok(Step::Send) => send(socket, &mut outgoing).await?,
+            Ok(Step::Send) => send(socket, outgoing).await?,
             Ok(Step::Read) => {
                 let before = incoming.len();
-                read_record(socket, &mut incoming).await?;
+                read_record(socket, incoming).await?;
                 total += incoming.len() - before;
                 if total > HANDSHAKE_BYTES_MAX {
                     return Err(Cause::HandshakeTooLong);
                 }
             }
-            Ok(Step::Done) => return send(socket, &mut outgoing).await,
+            Ok(Step::Done) => {
+                send(socket, outgoing).await?;
+                return Ok(handshake.connection);
+            }
             Err(error) => {
                 // rustls leaves the alert that explains the error in line.
-                while let Ok(Step::Again) = step(connection, &mut Vec::new(), &mut outgoing) {}
-                let _ = send(socket, &mut outgoing).await;
+                while let Ok(Step::Again) = step(connection, &mut Vec::new(), outgoing) {}
+                let _ = send(socket, outgoing).await;
                 return Err(Cause::Tls(error));
             }
         }
@@ -137,4 +171,96 @@ pub(super) async fn read_record(socket: &mut TcpStream, incoming: &mut Vec<u8>) 
     let body = incoming.get_mut(start + HEADER_BYTES..).ok_or(Cause::Socket(io::ErrorKind::Other.into()))?;
     socket.read_exact(body).await.map_err(Cause::Socket)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use rcgen::KeyPair;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
+    use rustls::{
+        ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
+        SupportedProtocolVersion, version,
+    };
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    type Threads = Arc<Mutex<Vec<Option<String>>>>;
+
+    /// A key that notes the threads on which it signs.
+    #[derive(Debug)]
+    struct Noted<T>(T, Threads);
+
+    impl SigningKey for Noted<Arc<dyn SigningKey>> {
+        fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+            Some(Box::new(Noted(self.0.choose_scheme(offered)?, Arc::clone(&self.1))))
+        }
+        fn algorithm(&self) -> SignatureAlgorithm {
+            self.0.algorithm()
+        }
+    }
+
+    impl Signer for Noted<Box<dyn Signer>> {
+        fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+            self.1.lock().unwrap().push(std::thread::current().name().map(str::to_owned));
+            self.0.sign(message)
+        }
+        fn scheme(&self) -> SignatureScheme {
+            self.0.scheme()
+        }
+    }
+
+    /// The threads on which a server signs in one handshake of this version.
+    async fn signing_threads(
+        version: &'static SupportedProtocolVersion,
+        apart: Option<&JobPool>,
+    ) -> Vec<Option<String>> {
+        let pair = KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["server.test".to_owned()]).unwrap();
+        let cert = params.self_signed(&pair).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.clone()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let threads = Threads::default();
+        let certified = CertifiedKey::new(vec![cert], Arc::new(Noted(key, Arc::clone(&threads))));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let name = ServerName::try_from("server.test").unwrap();
+        let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
+        let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
+        let (client, server) = tokio::join!(
+            drive(client, &mut near, Vec::new(), None),
+            drive(server, &mut far, Vec::new(), apart),
+        );
+        client.unwrap();
+        server.unwrap();
+        std::mem::take(&mut *threads.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_slow_signature_is_made_on_the_pool_and_a_quick_one_here() {
+        let pool = JobPool::start(1).unwrap();
+        let here = std::thread::current().name().map(str::to_owned);
+        for version in [&version::TLS13, &version::TLS12] {
+            assert_eq!(signing_threads(version, Some(&pool)).await, [Some("crypto-0".to_owned())]);
+            assert_eq!(signing_threads(version, None).await, std::slice::from_ref(&here));
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
+/// Threads for what must not hold a worker.
+pub mod jobs;
 /// The server: TLS, proof.
 mod upstream;
 /// How many paths a chain allows.
@@ -34,7 +36,8 @@ use tokio::time::timeout;
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
-use self::mint::{Class, Request, Shown};
+use self::jobs::JobPool;
+use self::mint::{Class, KeyKind, Request, Shown};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault};
@@ -74,6 +77,8 @@ pub struct Terms<'a> {
     pub limits: &'a Limits,
     /// Buffers for a farewell.
     pub pool: &'a Pool,
+    /// Where judging, minting and slow signatures are done.
+    pub jobs: &'a JobPool,
 }
 
 /// Both sides' handshakes. `egress` says whether the destination may be reached at all.
@@ -103,16 +108,16 @@ pub async fn handshake(
         Ok(server) => within(bound, Side::Upstream, prove(server, &hello, terms, record)).await,
         Err(failure) => Err(failure),
     };
-    let shown = match show(&proven, &hello, terms) {
+    let shown = match show(&proven, &hello, terms).await {
         Ok(shown) => shown,
         // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
         Err(failure) => {
             proven = Err(failure);
-            show(&proven, &hello, terms)?
+            show(&proven, &hello, terms).await?
         }
     };
     record.shown(&shown.fingerprint);
-    let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, record)).await?;
+    let downstream = within(bound, Side::Downstream, finish(client, hello, &shown, terms, record)).await?;
     match proven {
         Ok(Proven { finished, refused: None, .. }) => offloaded(downstream, finished, terms).await,
         Ok(Proven { refused: Some(faults), finished, .. }) => {
@@ -196,11 +201,11 @@ async fn prove(
     terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<Proven, Failure> {
-    terms.trust.prove(server, hello, terms.destination, record).await.map_err(Failure::upstream)
+    terms.trust.prove(server, hello, terms, record).await.map_err(Failure::upstream)
 }
 
 /// Choose or mint what the client sees, from what became of the server.
-fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> Result<Shown, Failure> {
+async fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> Result<Shown, Failure> {
     let (upstream, class) = match proven {
         Ok(proven) => (proven.chain.first(), proven.class),
         Err(_) => (None, Class::Absent),
@@ -213,19 +218,23 @@ fn show(proven: &Result<Proven, Failure>, hello: &Hello, terms: &Terms<'_>) -> R
         key: hello.key,
     };
     let leaves = terms.trust.leaves();
-    leaves.server_config(&request).map_err(|error| Failure::downstream(Cause::Mint(error)))
+    let shown = leaves.server_config(&request, terms.jobs).await;
+    shown.map_err(|error| Failure::downstream(Cause::Mint(error)))
 }
 
 async fn finish(
     mut client: TcpStream,
     hello: Hello,
     shown: &Shown,
+    terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<Finished, Failure> {
     let finished = async {
-        let mut connection =
+        let connection =
             UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(Cause::Tls)?;
-        drive::drive(&mut connection, &mut client, hello.octets).await?;
+        // A signature takes some 20 µs with P-256, and a millisecond or more with RSA.
+        let apart = (shown.key == KeyKind::Rsa).then_some(terms.jobs);
+        let connection = drive::drive(connection, &mut client, hello.octets, apart).await?;
         record.tls(
             Side::Downstream,
             connection.protocol_version(),

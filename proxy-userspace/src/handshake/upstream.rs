@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, crypto};
 use tokio::net::TcpStream;
 
-use super::Finished;
 use super::drive::{Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
+use super::{Finished, Terms};
 use crate::config::{Config, Verdict};
 use crate::failure::Cause;
 use crate::record::Record;
-use crate::words::{OriginalDst, Side};
+use crate::words::Side;
 
 /// Servers whose sessions are kept for resumption (some 2 KiB each).
 const SESSIONS_MAX: usize = 1024;
@@ -23,7 +23,7 @@ const SESSIONS_MAX: usize = 1024;
 /// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
 /// of no use in the next.
 pub struct Trust {
-    judge: Judge,
+    judge: Arc<Judge>,
     leaves: Leaves,
     plain: Arc<ClientConfig>,
     with_alpn: Arc<ClientConfig>,
@@ -58,7 +58,7 @@ impl Trust {
     /// # Errors
     /// Which file, what is wrong with it, and the remedy.
     pub fn load(config: &Config) -> Result<Self, TrustError> {
-        let judge = Judge::load(&config.tls)?;
+        let judge = Arc::new(Judge::load(&config.tls)?);
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(config.tls.min_version))?
@@ -83,14 +83,14 @@ impl Trust {
         &self,
         mut socket: TcpStream,
         hello: &Hello,
-        destination: OriginalDst,
+        terms: &Terms<'_>,
         record: &mut Record,
     ) -> Result<Proven, Cause> {
         let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
-        let name = name.unwrap_or_else(|| ServerName::IpAddress(destination.ip().into()));
-        let mut connection = UnbufferedClientConnection::new(Arc::clone(config), name).map_err(Cause::Tls)?;
-        drive(&mut connection, &mut socket, Vec::new()).await?;
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(terms.destination.ip().into()));
+        let connection = UnbufferedClientConnection::new(Arc::clone(config), name).map_err(Cause::Tls)?;
+        let connection = drive(connection, &mut socket, Vec::new(), None).await?;
         record.tls(
             Side::Upstream,
             connection.protocol_version(),
@@ -103,7 +103,8 @@ impl Trust {
             .iter()
             .map(|der| der.clone().into_owned())
             .collect();
-        let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
+        let judged = self.judge.judge_apart(terms.jobs, chain, hello.sni.clone()).await;
+        let (chain, judgement) = judged.map_err(Cause::Job)?;
         record.judged(chain.first(), &judgement);
         let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
         let class = class(&judgement.faults, judgement.verdict);

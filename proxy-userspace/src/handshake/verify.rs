@@ -18,6 +18,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
+use super::jobs::{JobError, JobKind, JobPool};
 use super::mint::pem::{self, PemError};
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
@@ -256,7 +257,7 @@ impl Judge {
     /// certificates that is not valid as a whole now, because no other moment is tried for it, and one over
     /// [`CHAIN_CERTIFICATES_MAX`], [`CHAIN_BYTES_MAX`] or [`PATH_STEPS_MAX`].
     ///
-    /// Takes up to some 20 ms of a hostile chain.
+    /// Takes up to some 20 ms of a hostile chain: workers use [`Self::judge_apart`].
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
         let mut faults = Faults::default();
@@ -284,6 +285,24 @@ impl Judge {
         }
         let verdict = faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow);
         Judgement { faults, verdict }
+    }
+
+    /// As [`Self::judge`], now, on a thread of the pool; gives the chain back.
+    ///
+    /// # Errors
+    /// [`JobError`]: nothing was found out, and nothing may be relayed.
+    pub async fn judge_apart(
+        self: &Arc<Self>,
+        jobs: &JobPool,
+        chain: Vec<CertificateDer<'static>>,
+        sni: Option<String>,
+    ) -> Result<(Vec<CertificateDer<'static>>, Judgement), JobError> {
+        let judge = Arc::clone(self);
+        let work = move || {
+            let judgement = judge.judge(&chain, sni.as_deref(), UnixTime::now());
+            (chain, judgement)
+        };
+        jobs.run(JobKind::Judge, work).await
     }
 
     fn path_faults(

@@ -3,18 +3,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
+use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, UNTRUSTED_SUBJECT};
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, HandshakeKind, RootCertStore, SignatureScheme, version,
-};
+use rustls::{CertificateError, CipherSuite, ClientConfig, RootCertStore, SignatureScheme, version};
 use tempfile::TempDir;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::client::{Mint, client_of, handshake, leaf_of, names, trusting_client, validity, write_pair};
+use crate::client::{Mint, client_of, handshake, leaf_of, names, validity, wait_for, write_pair};
 use crate::pki::{ADDRESS, Ca, DAY, FUTURE, GOOD, HOST, PAST, ca_params, leaf_params, now, strict, tls};
 
 #[test]
@@ -59,7 +58,7 @@ fn openssl_reads_and_verifies_every_class() {
         for key in [KeyKind::Ecdsa, KeyKind::Rsa] {
             let request =
                 Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
-            std::fs::write(&der, leaf_of(&mint.leaves.server_config(&request).unwrap())).unwrap();
+            std::fs::write(&der, leaf_of(&mint.server_config(&request).unwrap())).unwrap();
             let mut read = Command::new("openssl");
             read.args(["x509", "-inform", "der", "-text", "-in"]).arg(&der).arg("-out").arg(&pem);
             let read = read.output().unwrap();
@@ -153,7 +152,7 @@ fn an_rsa_only_client_gets_an_rsa_leaf() {
     let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
     let class = Class::Verified;
     let request = Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
-    handshake(&config, &mint.leaves.server_config(&request).unwrap(), HOST).unwrap();
+    handshake(&config, &mint.server_config(&request).unwrap(), HOST).unwrap();
 }
 
 #[test]
@@ -167,76 +166,6 @@ fn the_kind_of_key_follows_the_client_hello() {
     assert_eq!(KeyKind::for_client(&[rsa], &[tls13]), KeyKind::Rsa);
     assert_eq!(KeyKind::for_client(&[ecdsa, rsa], &[with_rsa]), KeyKind::Rsa);
     assert_eq!(KeyKind::for_client(&[SignatureScheme::ECDSA_NISTP384_SHA384], &[tls13]), KeyKind::Rsa);
-}
-
-#[test]
-fn only_verified_and_allowed_sessions_resume_and_never_across_classes() {
-    let (mint, upstream) = (Mint::new(), Ca::root("Root").leaf(&[HOST], GOOD));
-    let classes = [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked, Class::Absent];
-    for version in [&version::TLS13, &version::TLS12] {
-        for first in classes {
-            for second in classes {
-                let client = trusting_client(&[version]);
-                let kind = |class| {
-                    let shown = mint.shown(Some(&upstream), Some(HOST), class);
-                    handshake(&client, &shown, HOST).unwrap().handshake_kind().unwrap()
-                };
-                assert_eq!(kind(first), HandshakeKind::Full);
-                let resumes = first == second && matches!(first, Class::Verified | Class::Allowed);
-                let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };
-                assert_eq!(kind(second), expected, "{version:?} {first:?} {second:?}");
-            }
-        }
-    }
-}
-
-/// A client of this version that accepts whatever it is shown, with or without its name in the ClientHello.
-fn resuming_client(version: &'static rustls::SupportedProtocolVersion, sends_sni: bool) -> Arc<ClientConfig> {
-    let mut client = Arc::unwrap_or_clone(trusting_client(&[version]));
-    client.enable_sni = sends_sni;
-    Arc::new(client)
-}
-
-#[test]
-fn a_ticket_resumes_under_the_leaf_that_it_was_given_for_and_under_no_other() {
-    let (mint, root) = (Mint::new(), Ca::root("Root"));
-    let (server, attacker) = (root.leaf(&[HOST], GOOD), root.leaf(&[HOST], GOOD));
-    for version in [&version::TLS13, &version::TLS12] {
-        for class in [Class::Verified, Class::Allowed] {
-            let visit = |client: &Arc<ClientConfig>, upstream| {
-                let shown = mint.shown(Some(upstream), Some(HOST), class);
-                handshake(client, &shown, HOST).unwrap().handshake_kind()
-            };
-            let client = resuming_client(version, true);
-            assert_eq!(visit(&client, &server), Some(HandshakeKind::Full));
-            assert_eq!(visit(&client, &server), Some(HandshakeKind::Resumed), "{version:?} {class:?}");
-            assert_eq!(visit(&client, &attacker), Some(HandshakeKind::Full), "{version:?} {class:?}");
-        }
-    }
-}
-
-#[test]
-fn a_client_without_a_name_sees_the_certificate_of_every_server_that_it_reaches() {
-    let (owner, key) = (Ca::root("Owner"), KeyPair::generate().unwrap());
-    let own = leaf_params(&["own.example.org"], GOOD).signed_by(&key, &owner.issuer).unwrap();
-    let mint = Mint::with(&[("own.example.org", &own.pem(), &key.serialize_pem())]);
-    let root = Ca::root("Root");
-    let [own, server, attacker] =
-        ["own.example.org", HOST, "attacker.example"].map(|name| root.leaf(&[name], GOOD));
-    for version in [&version::TLS13, &version::TLS12] {
-        let client = resuming_client(version, false);
-        for (upstream, minted) in
-            [(&own, false), (&own, false), (&server, true), (&server, true), (&attacker, true)]
-        {
-            // A name that is none of DNS counts as none, as does an address.
-            for sni in [None, Some("192.0.2.7")] {
-                let shown = mint.shown(Some(upstream), sni, Class::Verified);
-                assert_eq!(shown.minted, minted);
-                let kind = handshake(&client, &shown, HOST).unwrap().handshake_kind();
-                assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -276,34 +205,12 @@ fn a_leaf_is_minted_once_and_anew_before_it_ends() {
     let request = Request { upstream: None, sni: Some("new.example"), destination: ADDRESS, class, key };
     let later = |days: i64| {
         let at = Duration::from_secs(u64::try_from(now() + days * DAY).unwrap());
-        mint.leaves.server_config_at(&request, UnixTime::since_unix_epoch(at)).unwrap()
+        wait_for(mint.leaves.server_config_at(&request, &mint.jobs, UnixTime::since_unix_epoch(at))).unwrap()
     };
     assert_eq!(later(20).fingerprint, seen[0]);
     let renewed = later(25);
     assert_ne!(renewed.fingerprint, seen[0]);
     assert!(validity(&leaf_of(&renewed)).1 > now() + 50 * DAY);
-}
-
-#[test]
-fn a_configured_certificate_is_shown_for_its_names() {
-    let (owner, key) = (Ca::root("Owner"), KeyPair::generate().unwrap());
-    let exact = leaf_params(&[HOST], GOOD).signed_by(&key, &owner.issuer).unwrap();
-    let wild = leaf_params(&["*.example.org"], GOOD).signed_by(&key, &owner.issuer).unwrap();
-    let key = key.serialize_pem();
-    let mint = Mint::with(&[("*.example.org", &wild.pem(), &key), (HOST, &exact.pem(), &key)]);
-    let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
-    let shown = |sni, class| mint.shown(Some(&upstream), sni, class);
-    for class in [Class::Verified, Class::Allowed, Class::Blocked, Class::Absent] {
-        let for_host = shown(Some(HOST), class);
-        assert!(!for_host.minted && leaf_of(&for_host) == *exact.der(), "{class:?}: exact before wildcard");
-        handshake(&client_of(&owner.der), &for_host, HOST).unwrap();
-        assert!(leaf_of(&shown(Some("pop.example.org"), class)) == *wild.der(), "{class:?}");
-        assert!(shown(Some("a.b.example.org"), class).minted);
-        assert!(shown(Some("example.org"), class).minted);
-    }
-    assert!(!shown(None, Class::Verified).minted, "the server's own names decide");
-    assert!(mint.shown(None, None, Class::Absent).minted);
-    assert!(shown(Some(HOST), Class::Mirrored).minted);
 }
 
 /// Directory services name authorities with several DC: who keeps one value per attribute type loses some, and the
@@ -331,7 +238,8 @@ fn an_authority_with_repeated_attributes_is_accepted_by_its_clients() {
     let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
     let (class, key) = (Class::Absent, KeyKind::Ecdsa);
     let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
-    let shown = leaves.server_config(&request).unwrap();
+    let jobs = JobPool::start(1).unwrap();
+    let shown = wait_for(leaves.server_config(&request, &jobs)).unwrap();
     let leaf = leaf_of(&shown);
     let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
     assert_eq!(parsed.issuer().to_string(), "DC=test, DC=corp, CN=Sub");

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use postern::config::{FaultPolicy, Tls, Verdict};
-use postern::handshake::mint::Shown;
+use postern::handshake::mint::{KeyKind, Shown};
 use postern::handshake::verify::CertificateFault::{
     self, Expired, NoName, NotYetValid, Untrusted, WrongName,
 };
@@ -200,7 +200,8 @@ fn a_server_that_does_not_hold_the_key_fails_the_handshake() {
         let server =
             rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let server = server.unwrap().with_no_client_auth().with_cert_resolver(resolver.clone());
-        let shown = Shown { config: Arc::new(server), fingerprint: [0; 32], minted: false };
+        let (fingerprint, key) = ([0; 32], KeyKind::Ecdsa);
+        let shown = Shown { config: Arc::new(server), fingerprint, minted: false, key };
         let refused = handshake(&trusting_client(&[version]), &shown, HOST).unwrap_err();
         assert_eq!(refused, rustls::Error::InvalidCertificate(CertificateError::BadSignature));
     }

@@ -7,7 +7,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::Authority;
 use super::der::{self, tag};
-use super::{Class, MintError, Request};
+use super::minter::LeafTerms;
+use super::{Class, MintError};
 
 /// Names copied into one leaf. Public authorities stop at 100 to 250; beyond that a hostile server only wants memory.
 pub const SANS_MAX: usize = 1_024;
@@ -140,27 +141,29 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// What a leaf for this request says at `now` (seconds since 1970).
-    pub(super) fn new(request: &Request<'_>, now: i64) -> Result<Self, MintError> {
-        let upstream = request.template().map(CertificateDer::as_ref).map(X509Certificate::from_der);
+    /// What a leaf on these terms says at `now` (seconds since 1970).
+    pub(super) fn new(
+        terms: &LeafTerms,
+        upstream: Option<&CertificateDer<'_>>,
+        now: i64,
+    ) -> Result<Self, MintError> {
+        let upstream = upstream.map(CertificateDer::as_ref).map(X509Certificate::from_der);
         let upstream = match upstream {
             Some(Ok((_, cert))) => Some(cert),
             // Its names and times are all that such a leaf consists of.
-            Some(Err(_)) if request.class.copies_validity() => return Err(MintError::Unreadable),
+            Some(Err(_)) if terms.class.copies_validity() => return Err(MintError::Unreadable),
             Some(Err(_)) | None => None,
         };
         let mut names = Names::default();
-        if !request.class.copies_validity() {
-            request.sni.into_iter().for_each(|sni| names.dns(sni));
-        }
+        terms.sni.iter().for_each(|sni| names.dns(sni));
         upstream.iter().for_each(|cert| names.copy_from(cert));
-        if names.encoded.is_empty() && !request.class.copies_validity() {
-            names.address(request.destination);
+        if names.encoded.is_empty() {
+            terms.destination.into_iter().for_each(|address| names.address(address));
         }
         Ok(Self {
             subject: subject(upstream.as_ref()),
             names,
-            validity: validity(request.class, upstream.as_ref(), now),
+            validity: validity(terms.class, upstream.as_ref(), now),
         })
     }
 
