@@ -322,6 +322,28 @@ fn a_client_without_a_name_never_resumes_at_an_attackers_server() -> Result<()> 
 }
 
 #[test]
+fn a_session_with_one_address_is_not_offered_to_another_of_the_same_name() -> Result<()> {
+    for tls in Tls::ALL {
+        let scene = Scene::new(&Policy::new())?;
+        let postern = scene.start()?;
+        let server = scene.serve_with(scene.identity.server_config(tls.versions())?, vec![])?;
+        let (one, other) = (scene.server(Family::V4, 993), scene.other(993));
+        for (visit, (to, resumed)) in
+            [(one, false), (other, false), (one, true), (other, true)].into_iter().enumerate()
+        {
+            Session::open(&scene.lab.client, to, Family::V4.name(), &scene.client()?)?.logout()?;
+            let records = postern.wait_records(visit + 1)?;
+            let record = &records[visit];
+            assert_eq!(record.flag("postern.upstream.tls.resumed"), resumed, "{record:#?}");
+        }
+        drop(server);
+        postern.stop()?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_blocked_client_never_resumes() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;

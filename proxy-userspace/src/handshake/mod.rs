@@ -13,6 +13,8 @@ mod hello;
 mod connect;
 /// Threads for what must not hold a worker.
 pub mod jobs;
+/// Sessions with servers, for resumption.
+mod sessions;
 /// The server: TLS, proof.
 mod upstream;
 /// How many paths a chain allows.

@@ -10,23 +10,22 @@ use tokio::net::TcpStream;
 use super::drive::{Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
+use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
 use super::{Finished, Terms};
 use crate::config::{Config, Verdict};
 use crate::failure::Cause;
 use crate::record::Record;
-use crate::words::Side;
-
-/// Servers whose sessions are kept for resumption (some 2 KiB each).
-const SESSIONS_MAX: usize = 1024;
+use crate::words::{OriginalDst, Side};
 
 /// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
 /// of no use in the next.
 pub struct Trust {
     judge: Arc<Judge>,
     leaves: Leaves,
-    plain: Arc<ClientConfig>,
-    with_alpn: Arc<ClientConfig>,
+    plain: ClientConfig,
+    with_alpn: ClientConfig,
+    sessions: Arc<UpstreamSessions>,
 }
 
 /// Why a policy's certificates cannot be used.
@@ -66,11 +65,17 @@ impl Trust {
             .with_custom_certificate_verifier(judge.verifier())
             .with_no_client_auth();
         client.enable_secret_extraction = true;
-        client.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         let mut with_alpn = client.clone();
         with_alpn.alpn_protocols = vec![b"imap".to_vec()];
         let leaves = Leaves::load(&config.certificates, &config.tls)?;
-        Ok(Self { judge, leaves, plain: Arc::new(client), with_alpn: Arc::new(with_alpn) })
+        Ok(Self { judge, leaves, plain: client, with_alpn, sessions: UpstreamSessions::new() })
+    }
+
+    /// What a handshake with this server is done with. A clone costs some 300 octets for the life of the connection.
+    fn client_config(&self, offers_alpn: bool, server: OriginalDst) -> Arc<ClientConfig> {
+        let mut config = if offers_alpn { self.with_alpn.clone() } else { self.plain.clone() };
+        config.resumption = Resumption::store(self.sessions.at(server.0));
+        Arc::new(config)
     }
 
     /// What clients are shown.
@@ -86,10 +91,10 @@ impl Trust {
         terms: &Terms<'_>,
         record: &mut Record,
     ) -> Result<Proven, Cause> {
-        let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
+        let config = self.client_config(hello.offers_alpn, terms.destination);
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(terms.destination.ip().into()));
-        let connection = UnbufferedClientConnection::new(Arc::clone(config), name).map_err(Cause::Tls)?;
+        let connection = UnbufferedClientConnection::new(config, name).map_err(Cause::Tls)?;
         let connection = drive(connection, &mut socket, Vec::new(), None).await?;
         record.tls(
             Side::Upstream,
