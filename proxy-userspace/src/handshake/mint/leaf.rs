@@ -103,9 +103,9 @@ impl Names {
         }
     }
 
-    /// `otherName`, `URI` and the like are left out: no mail client compares them with a host.
+    /// `otherName`, `URI` and the like are left out: no mail client compares them with a host. A common name is never
+    /// made one: name constraints of the server's issuers were not held against it (RFC 5280 section 4.2.1.10).
     fn copy_from(&mut self, cert: &X509Certificate<'_>) {
-        let before = self.encoded.len();
         if let Ok(Some(names)) = cert.subject_alternative_name() {
             for name in &names.value.general_names {
                 match name {
@@ -114,12 +114,6 @@ impl Names {
                     _ => {}
                 }
             }
-        }
-        if self.encoded.len() == before {
-            cert.subject()
-                .iter_common_name()
-                .filter_map(|name| name.as_str().ok())
-                .for_each(|name| self.dns(name));
         }
     }
 
