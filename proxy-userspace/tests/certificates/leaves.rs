@@ -159,6 +159,27 @@ fn a_common_name_stays_outside_the_issuers_constraints_for_the_client_too() {
 }
 
 #[test]
+fn the_clients_name_is_kept_however_many_names_the_server_has() {
+    let (mint, root) = (Mint::new(), Ca::root("Root"));
+    let mut many: Vec<_> = (0..2_000).map(|i| format!("h{i}.example")).collect();
+    many.push("*.last.example".to_owned());
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let upstream = root.leaf(&many, GOOD);
+    for class in [Class::Verified, Class::Mirrored, Class::Allowed] {
+        for name in ["h0.example", "h1999.example", "H1998.Example", "imap.last.example"] {
+            let shown = mint.shown(Some(&upstream), Some(name), class);
+            assert_eq!(names(&leaf_of(&shown)).len(), SANS_MAX);
+            let seen = handshake(&client_of(&mint.ca), &shown, name);
+            assert_eq!(seen.is_ok(), class != Class::Mirrored, "{class:?} {name}: {:?}", seen.err());
+        }
+        let seen = names(&leaf_of(&mint.shown(Some(&upstream), Some("imap.last.example"), class)));
+        assert!(seen.iter().any(|name| name.ends_with("last.example")), "{class:?}");
+    }
+    let stranger = names(&leaf_of(&mint.shown(Some(&upstream), Some("other.example"), Class::Mirrored)));
+    assert!(!stranger.contains(&"other.example".to_owned()), "the client shall see the wrong name");
+}
+
+#[test]
 fn an_rsa_only_client_gets_an_rsa_leaf() {
     let mint = Mint::new();
     let mut provider = aws_lc_rs::default_provider();

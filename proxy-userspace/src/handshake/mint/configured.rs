@@ -97,7 +97,7 @@ pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Show
 
 /// Whether a certificate that has this name is good for that host (RFC 9525 section 6.3): a wildcard stands for exactly
 /// one label.
-fn covers(pattern: &str, name: &str) -> bool {
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
     if pattern.eq_ignore_ascii_case(name) {
         return true;
     }

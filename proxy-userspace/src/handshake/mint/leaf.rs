@@ -6,6 +6,7 @@ use rustls::pki_types::{CertificateDer, DnsName};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::Authority;
+use super::configured::covers;
 use super::der::{self, tag};
 use super::minter::LeafTerms;
 use super::{Class, MintError};
@@ -71,6 +72,8 @@ impl Validity {
 struct Names {
     encoded: Vec<Vec<u8>>,
     octets: usize,
+    /// A bound was met: this and all later names are left out.
+    is_abridged: bool,
 }
 
 impl Names {
@@ -97,9 +100,24 @@ impl Names {
 
     fn push(&mut self, name: Vec<u8>) {
         let octets = self.octets.saturating_add(name.len());
-        if self.encoded.len() < SANS_MAX && octets <= SAN_BYTES_MAX && !self.encoded.contains(&name) {
+        if self.is_abridged || self.encoded.contains(&name) {
+            return;
+        }
+        self.is_abridged = self.encoded.len() >= SANS_MAX || octets > SAN_BYTES_MAX;
+        if !self.is_abridged {
             self.octets = octets;
             self.encoded.push(name);
+        }
+    }
+
+    /// Those of the server's names that are good for `sni`, before others take the room.
+    fn copy_for(&mut self, sni: &str, cert: &X509Certificate<'_>) {
+        let names = cert.subject_alternative_name().ok().flatten();
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::DNSName(name) if covers(name, sni) => self.dns(name),
+                _ => {}
+            }
         }
     }
 
@@ -149,7 +167,11 @@ impl Contents {
             Some(Err(_)) | None => None,
         };
         let mut names = Names::default();
-        terms.sni.iter().for_each(|sni| names.dns(sni));
+        match (&terms.sni, &upstream) {
+            (Some(sni), Some(cert)) if terms.class.copies_validity() => names.copy_for(sni, cert),
+            (Some(sni), _) => names.dns(sni),
+            (None, _) => {}
+        }
         upstream.iter().for_each(|cert| names.copy_from(cert));
         if names.encoded.is_empty() {
             terms.destination.into_iter().for_each(|address| names.address(address));
@@ -159,6 +181,11 @@ impl Contents {
             names,
             validity: validity(terms.class, upstream.as_ref(), now),
         })
+    }
+
+    /// Whether names of the server's were left out, because there are too many.
+    pub(super) const fn is_abridged(&self) -> bool {
+        self.names.is_abridged
     }
 
     /// The certificate, signed. Mirrored leaves keep the server's validity whole, so that the client sees it.

@@ -43,12 +43,19 @@ impl LeafTerms {
             destination: Some(request.destination).filter(|_| own && request.sni.is_none()),
         }
     }
+
+    /// The same for one name alone.
+    pub(super) fn with_sni(self, sni: &str) -> Self {
+        Self { sni: Some(sni.to_ascii_lowercase()), ..self }
+    }
 }
 
 /// A minted leaf as the cache keeps it.
 #[derive(Clone)]
 pub(super) struct Minted {
     pub(super) shown: Shown,
+    /// Names of the server's were left out, because there were too many.
+    pub(super) is_abridged: bool,
     octets: usize,
     /// Seconds since 1970; from then on it is minted anew.
     pub(super) fresh_until: i64,
@@ -146,6 +153,6 @@ impl Minter {
             validity.not_after.saturating_sub(RENEW_SECONDS)
         };
         let shown = Shown { config, fingerprint, minted: true, key: terms.kind };
-        Ok(Minted { shown, octets, fresh_until })
+        Ok(Minted { shown, is_abridged: contents.is_abridged(), octets, fresh_until })
     }
 }

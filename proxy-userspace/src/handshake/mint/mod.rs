@@ -300,7 +300,14 @@ impl Leaves {
             return Ok(shown);
         }
         let terms = LeafTerms::new(&request);
-        Ok(self.leaf(&terms, &request, jobs, now).await?.shown)
+        let leaf = self.leaf(&terms, &request, jobs, now).await?;
+        match request.sni {
+            // The one that all clients share may lack the name of this one.
+            Some(sni) if leaf.is_abridged && terms.sni.is_none() => {
+                Ok(self.leaf(&terms.with_sni(sni), &request, jobs, now).await?.shown)
+            }
+            _ => Ok(leaf.shown),
+        }
     }
 
     /// How many minted leaves are kept at the moment.
