@@ -187,6 +187,17 @@ fn a_hello_retry_request_to_the_client_works() -> Result<()> {
 }
 
 #[test]
+fn a_client_of_tls_1_2_without_p_256_is_shown_an_rsa_certificate() -> Result<()> {
+    let record = one_session(|scene| {
+        let mut openssl = OpenSsl::start(scene, &["-tls1_2", "-groups", "X25519"])?;
+        openssl.type_line("a LOGOUT")?;
+        openssl.wait("a OK", 1)
+    })?;
+    assert!(record.text("tls.cipher").starts_with("TLS_ECDHE_RSA_"), "{record:#?}");
+    Ok(())
+}
+
+#[test]
 fn a_hello_retry_request_from_the_server_works() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;

@@ -50,7 +50,7 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Cause> {
                 return Ok(Hello {
                     sni: hello.server_name().map(str::to_ascii_lowercase),
                     offers_alpn: alpn.is_some(),
-                    key: KeyKind::for_client(schemes, suites),
+                    key: KeyKind::for_client(schemes, suites, hello.named_groups()),
                     octets,
                 });
             }

@@ -9,7 +9,9 @@ use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, CipherSuite, ClientConfig, RootCertStore, SignatureScheme, version};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, NamedGroup, RootCertStore, SignatureScheme, version,
+};
 use tempfile::TempDir;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -193,7 +195,7 @@ fn an_rsa_only_client_gets_an_rsa_leaf() {
     let config =
         ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&version::TLS12]);
     let config = Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth());
-    let key = KeyKind::for_client(&schemes, &suites);
+    let key = KeyKind::for_client(&schemes, &suites, None);
     assert_eq!(key, KeyKind::Rsa);
     let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
     let class = Class::Verified;
@@ -207,11 +209,18 @@ fn the_kind_of_key_follows_the_client_hello() {
     let tls13 = CipherSuite::TLS13_AES_128_GCM_SHA256;
     let with_ecdsa = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
     let with_rsa = CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
-    assert_eq!(KeyKind::for_client(&[rsa, ecdsa], &[tls13]), KeyKind::Ecdsa);
-    assert_eq!(KeyKind::for_client(&[ecdsa], &[with_rsa, with_ecdsa]), KeyKind::Ecdsa);
-    assert_eq!(KeyKind::for_client(&[rsa], &[tls13]), KeyKind::Rsa);
-    assert_eq!(KeyKind::for_client(&[ecdsa, rsa], &[with_rsa]), KeyKind::Rsa);
-    assert_eq!(KeyKind::for_client(&[SignatureScheme::ECDSA_NISTP384_SHA384], &[tls13]), KeyKind::Rsa);
+    let kind = |schemes: &[_], suites: &[_]| KeyKind::for_client(schemes, suites, None);
+    assert_eq!(kind(&[rsa, ecdsa], &[tls13]), KeyKind::Ecdsa);
+    assert_eq!(kind(&[ecdsa], &[with_rsa, with_ecdsa]), KeyKind::Ecdsa);
+    assert_eq!(kind(&[rsa], &[tls13]), KeyKind::Rsa);
+    assert_eq!(kind(&[ecdsa, rsa], &[with_rsa]), KeyKind::Rsa);
+    assert_eq!(kind(&[SignatureScheme::ECDSA_NISTP384_SHA384], &[tls13]), KeyKind::Rsa);
+    // The curve of the key must be among the groups, but only in TLS 1.2.
+    let (curve, other) = (NamedGroup::secp256r1, NamedGroup::X25519);
+    let kind = |suites: &[_], groups: &[_]| KeyKind::for_client(&[ecdsa, rsa], suites, Some(groups));
+    assert_eq!(kind(&[with_ecdsa, with_rsa], &[other, curve]), KeyKind::Ecdsa);
+    assert_eq!(kind(&[with_ecdsa, with_rsa], &[other]), KeyKind::Rsa);
+    assert_eq!(kind(&[tls13, with_ecdsa], &[other]), KeyKind::Ecdsa);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
-use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, NamedGroup, ServerConfig, SignatureScheme};
 use tokio::time::timeout;
 
 pub use authority::UNTRUSTED_SUBJECT;
@@ -79,19 +79,29 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// What a client can use, by its ClientHello: ECDSA on P-256 needs the signature scheme and a suite that
-    /// authenticates with it (in TLS 1.3 every suite does).
+    /// authenticates with it, which in TLS 1.3 every suite does. In TLS 1.2 the key's curve must be among the groups,
+    /// too, where the client lists any (RFC 8422 section 5.1); in TLS 1.3 groups say nothing of certificates (RFC 8446
+    /// section 4.2.7). Who offers a suite of TLS 1.3 is taken to negotiate it, as every policy here allows it.
     #[must_use]
-    pub fn for_client(schemes: &[SignatureScheme], suites: &[CipherSuite]) -> Self {
-        const WITH_ECDSA: [CipherSuite; 6] = [
+    pub fn for_client(
+        schemes: &[SignatureScheme],
+        suites: &[CipherSuite],
+        groups: Option<&[NamedGroup]>,
+    ) -> Self {
+        const OF_TLS13: [CipherSuite; 3] = [
             CipherSuite::TLS13_AES_128_GCM_SHA256,
             CipherSuite::TLS13_AES_256_GCM_SHA384,
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ];
+        const WITH_ECDSA: [CipherSuite; 3] = [
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
         ];
+        let offers = |wanted: &[CipherSuite]| suites.iter().any(|suite| wanted.contains(suite));
+        let knows_curve = groups.is_none_or(|groups| groups.contains(&NamedGroup::secp256r1));
         let verifies = schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-        if verifies && suites.iter().any(|suite| WITH_ECDSA.contains(suite)) {
+        if verifies && (offers(&OF_TLS13) || offers(&WITH_ECDSA) && knows_curve) {
             Self::Ecdsa
         } else {
             Self::Rsa
