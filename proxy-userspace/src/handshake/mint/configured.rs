@@ -1,6 +1,7 @@
 //! Inbound protection: the owner's own certificates, shown instead of minted leaves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -13,6 +14,28 @@ use super::authority::check_key;
 use super::serving::{Audience, Serving};
 use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
 use crate::config::ServerCertificate;
+
+/// Reads and checks `certificates.server`.
+pub(super) fn load(
+    entries: &[ServerCertificate],
+    serving: &Serving,
+    now: UnixTime,
+) -> Result<Vec<Configured>, CertificateError> {
+    let loaded: Vec<_> =
+        entries.iter().map(|entry| Configured::load(entry, serving, now)).collect::<Result<_, _>>()?;
+    let mut claims: HashMap<(String, KeyKind), &Path> = HashMap::new();
+    for (entry, configured) in entries.iter().zip(&loaded) {
+        for name in &entry.names {
+            let claim = (name.to_ascii_lowercase(), configured.kind);
+            if let Some(first) = claims.insert(claim, &entry.files.cert) {
+                let (first, second) = (first.to_owned(), entry.files.cert.clone());
+                let (name, kind) = (name.clone(), configured.kind);
+                return Err(CertificateError::SameKind { name, kind, first, second });
+            }
+        }
+    }
+    Ok(loaded)
+}
 
 /// One configured certificate, ready for every class that shows it.
 #[derive(Debug)]
@@ -27,12 +50,8 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// Reads and checks one entry of `certificates.server`.
-    pub(super) fn load(
-        entry: &ServerCertificate,
-        serving: &Serving,
-        now: UnixTime,
-    ) -> Result<Self, CertificateError> {
+    /// Reads and checks one entry.
+    fn load(entry: &ServerCertificate, serving: &Serving, now: UnixTime) -> Result<Self, CertificateError> {
         let files = &entry.files;
         let chain = pem::certificates(&files.cert)?;
         let key = pem::signing_key(&files.key)?;

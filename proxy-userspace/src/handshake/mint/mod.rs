@@ -109,6 +109,15 @@ impl KeyKind {
     }
 }
 
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+        })
+    }
+}
+
 /// What a certificate is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -206,6 +215,21 @@ pub enum CertificateError {
         /// Its `notBefore`.
         from: String,
     },
+    /// Two entries of `certificates.server` with one name and one kind of key: nothing would choose between them.
+    #[error(
+        "{}: is for \"{name}\" with an {kind} key, as {} is; remove the name from one entry of certificates.server, or \
+         give one ECDSA and one RSA certificate", second.display(), first.display()
+    )]
+    SameKind {
+        /// The name.
+        name: String,
+        /// The kind of both keys.
+        kind: KeyKind,
+        /// The certificate of the earlier entry.
+        first: PathBuf,
+        /// The certificate of the later entry.
+        second: PathBuf,
+    },
     /// The untrusted authority or the shared leaf keys could not be made.
     #[error("certificates: the keys of this process could not be made: {0}")]
     Keys(#[from] MintError),
@@ -271,11 +295,7 @@ impl Leaves {
         let now = UnixTime::now();
         let authority = Authority::load(&certificates.authority, seconds(now))?;
         let serving = Serving::new(tls.min_version).map_err(CertificateError::Tls)?;
-        let configured = certificates
-            .server
-            .iter()
-            .map(|entry| Configured::load(entry, &serving, now))
-            .collect::<Result<_, _>>()?;
+        let configured = configured::load(&certificates.server, &serving, now)?;
         let octets = u64::try_from(LEAVES_MAX.saturating_mul(LEAF_BYTES)).unwrap_or(u64::MAX);
         Ok(Self {
             configured,
