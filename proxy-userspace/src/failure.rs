@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
 use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFault};
+use crate::handshake::jobs::JobError;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::Refusal;
@@ -95,6 +96,9 @@ pub enum Cause {
     /// The server's certificate, and policy says block.
     #[error("the server's certificate is refused: {0}")]
     Certificate(Faults),
+    /// No thread judged or signed in time.
+    #[error(transparent)]
+    Job(JobError),
     /// No certificate could be shown.
     #[error("no certificate for the client: {0}")]
     Mint(MintError),
@@ -159,6 +163,7 @@ impl Failure {
             | Cause::ClientCertificateWanted(_)
             | Cause::TlsIncompatible(_)
             | Cause::Certificate(_)
+            | Cause::Job(_)
             | Cause::Mint(_) => "handshake",
             Cause::Layer(_) | Cause::Truncated | Cause::Idle => "relay",
             Cause::Refused(_) => "inspect",
@@ -192,7 +197,8 @@ impl Failure {
             Cause::ClientCertificateWanted(_) => "upstream_wants_client_certificate",
             Cause::TlsIncompatible(_) => "upstream_tls_incompatible",
             Cause::Certificate(_) => "certificate_blocked",
-            Cause::Mint(_) => "certificate_not_minted",
+            Cause::Job(error) => error.reason(),
+            Cause::Mint(error) => error.reason(),
             Cause::Layer(fault) => fault.reason(),
             Cause::Truncated => "truncated",
             Cause::Idle => "idle",
@@ -245,6 +251,7 @@ impl Failure {
             }
             // Public: whoever connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
+            Cause::Job(_) | Cause::Mint(MintError::Job(_)) => "this gateway has too much to do",
             Cause::Mint(_) => "this gateway has no certificate to show for the mail server",
             Cause::Record(fault) | Cause::Layer(fault) => match fault {
                 LayerFault::NotOffloaded { .. } | LayerFault::NoKeyChange => {

@@ -208,6 +208,17 @@ fn a_hello_retry_request_to_the_client_works() -> Result<()> {
 }
 
 #[test]
+fn a_client_of_tls_1_2_without_p_256_is_shown_an_rsa_certificate() -> Result<()> {
+    let record = one_session(|scene| {
+        let mut openssl = OpenSsl::start(scene, &["-tls1_2", "-groups", "X25519"])?;
+        openssl.type_line("a LOGOUT")?;
+        openssl.wait("a OK", 1)
+    })?;
+    assert!(record.text("tls.cipher").starts_with("TLS_ECDHE_RSA_"), "{record:#?}");
+    Ok(())
+}
+
+#[test]
 fn a_hello_retry_request_from_the_server_works() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
@@ -291,6 +302,71 @@ fn a_client_that_comes_back_resumes_and_so_does_postern() -> Result<()> {
             assert!(record.succeeded(), "{record:#?}");
             assert_eq!(record.flag("tls.resumed"), visit > 0, "{record:#?}");
             assert!(!record.text("tls.server.hash.sha256").is_empty(), "{record:#?}");
+        }
+        drop(server);
+        postern.stop()?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+/// One session of a server that says its greeting and waits for the client's end.
+fn greets(scene: &Scene, at: std::net::SocketAddr, identity: &Identity, tls: Tls) -> Result<Scripted<()>> {
+    let config = identity.server_config(tls.versions())?;
+    Scripted::once(&scene.lab.server, at, move |tcp| {
+        let mut stream = scripted::accept_tls(tcp, config)?;
+        stream.write_all(b"* OK ready\r\n")?;
+        stream.flush()?;
+        let _ = scripted::line(&mut stream);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_without_a_name_never_resumes_at_an_attackers_server() -> Result<()> {
+    for tls in Tls::ALL {
+        let scene = Scene::new(&Policy::new())?;
+        let postern = scene.start()?;
+        let attacker = scene.roots.issue(&Wanted::named("attacker.test"))?;
+        let mut config = Arc::unwrap_or_clone(scene.client_with(tls.versions())?);
+        config.enable_sni = false;
+        let config = Arc::new(config);
+        let (name, to) = (Family::V4.name(), scene.server(Family::V4, 993));
+        let honest = greets(&scene, to, &scene.identity, tls)?;
+        let mut session = Session::implicit(&scene.lab.client, to, name, &config)?;
+        session.greeting()?;
+        session.send(b"a LOGOUT\r\n")?;
+        honest.result()?;
+        drop(session);
+        // Whoever is on the path, or answers for the name, leads the client elsewhere.
+        let elsewhere = scene.other(993);
+        let _hostile = greets(&scene, elsewhere, &attacker, tls)?;
+        let Err(error) = Session::implicit(&scene.lab.client, elsewhere, name, &config) else {
+            anyhow::bail!("the client was content with TLS {}", tls.text());
+        };
+        ensure!(format!("{error:#}").contains("invalid peer certificate"), "{error:#}");
+        let records = postern.wait_records(2)?;
+        assert!(records.iter().all(|record| !record.flag("tls.resumed")), "{records:#?}");
+        postern.stop()?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_with_one_address_is_not_offered_to_another_of_the_same_name() -> Result<()> {
+    for tls in Tls::ALL {
+        let scene = Scene::new(&Policy::new())?;
+        let postern = scene.start()?;
+        let server = scene.serve_with(scene.identity.server_config(tls.versions())?, vec![])?;
+        let (one, other) = (scene.server(Family::V4, 993), scene.other(993));
+        for (visit, (to, resumed)) in
+            [(one, false), (other, false), (one, true), (other, true)].into_iter().enumerate()
+        {
+            Session::open(&scene.lab.client, to, Family::V4.name(), &scene.client()?)?.logout()?;
+            let records = postern.wait_records(visit + 1)?;
+            let record = &records[visit];
+            assert_eq!(record.flag("postern.upstream.tls.resumed"), resumed, "{record:#?}");
         }
         drop(server);
         postern.stop()?;

@@ -1,8 +1,10 @@
-//! What a fault of Postern's own takes with it: a connection's task, or a worker. Debug builds cause both on demand.
+//! Workers: what a fault of Postern's own takes with it (a task, or a worker; debug builds cause both on demand), and what
+//! is done beside them.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_tests::client::Session;
 use postern_tests::lab::{Family, INGRESS};
+use postern_tests::openssl::OpenSsl;
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::wait::{self, PATIENCE};
@@ -54,6 +56,47 @@ fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
         let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
         Ok((alive && restarts == times).then_some(()))
     })
+}
+
+/// How often the only thread that judges and mints went back to wait: once for each job, as a session's come one by one.
+fn jobs_done(postern: &Postern<'_>) -> Result<u64> {
+    let tasks = format!("/proc/{}/task", postern.pid().as_raw_nonzero());
+    for task in std::fs::read_dir(tasks)? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        if line("Name:") == Some("crypto-0") {
+            return Ok(line("voluntary_ctxt_switches:").context("no count")?.parse()?);
+        }
+    }
+    bail!("there is no thread crypto-0")
+}
+
+#[test]
+fn certificates_are_judged_and_rsa_signatures_made_beside_the_workers() -> Result<()> {
+    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let ecdsa = || new_session(&scene, Family::V4)?.logout();
+    let rsa = || {
+        let mut openssl = OpenSsl::start(&scene, &["-tls1_2", "-groups", "X25519"])?;
+        openssl.type_line("a LOGOUT")?;
+        openssl.wait("a OK", 1)
+    };
+    // From here on the leaves are cached.
+    ecdsa()?;
+    rsa()?;
+    postern.wait_records(2)?;
+    for (what, visit, least) in [
+        ("the judgement", &ecdsa as &dyn Fn() -> Result<()>, 1),
+        ("the judgement and the steps of a handshake", &rsa, 3),
+    ] {
+        let before = jobs_done(&postern)?;
+        visit()?;
+        wait::until(what, PATIENCE, || Ok((jobs_done(&postern)? >= before + least).then_some(())))?;
+    }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
 }
 
 #[test]

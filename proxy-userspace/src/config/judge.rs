@@ -209,10 +209,9 @@ fn certificates(
     near: Option<Range<usize>>,
 ) -> Option<Certificates> {
     let authority = authority(report, file.authority.as_ref(), base, near);
-    let mut seen = BTreeMap::new();
     let mut server = Vec::new();
     for (index, entry) in file.server.iter().enumerate().take(SERVER_CERTIFICATES_MAX) {
-        server.extend(server_certificate(report, index, entry, base, &mut seen));
+        server.extend(server_certificate(report, index, entry, base));
     }
     if let Some(beyond) = file.server.get(SERVER_CERTIFICATES_MAX) {
         let reason = Reason::TooMany { count: file.server.len(), max: SERVER_CERTIFICATES_MAX };
@@ -266,7 +265,6 @@ fn server_certificate(
     index: usize,
     entry: &Spanned<shape::ServerCertificate>,
     base: &Path,
-    seen: &mut BTreeMap<String, usize>,
 ) -> Option<ServerCertificate> {
     let prefix = format!("certificates.server[{index}]");
     let key = format!("{prefix}.names");
@@ -284,9 +282,11 @@ fn server_certificate(
     if list.get_ref().is_empty() {
         report.add(key.as_str(), list.span(), Reason::Empty { remedy: "list at least one name" });
     }
+    // Another entry may have the name, with a key of the other kind: known when the files are read.
+    let mut seen = BTreeMap::new();
     let names = all(report, list, |report, text| {
         let name = report.kept(&key, text, names::server_name)?;
-        unique(report, &key, text, name.clone(), seen).then_some(name)
+        unique(report, &key, text, name.clone(), &mut seen).then_some(name)
     });
     Some(ServerCertificate { names, files: files? })
 }

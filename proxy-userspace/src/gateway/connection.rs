@@ -66,8 +66,8 @@ async fn carry(
         return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
     }
     let (trust, layers) = (&policy.trust, &policy.layers);
-    let (accepted, pool) = (arrival.accepted, &local.pool);
-    let terms = Terms { client, destination, source, trust, layers, limits, accepted, pool };
+    let (accepted, pool, jobs) = (arrival.accepted, &local.pool, &*local.shared.jobs);
+    let terms = Terms { client, destination, source, trust, layers, limits, accepted, pool, jobs };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let asked = upstream.asked;

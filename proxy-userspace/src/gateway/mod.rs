@@ -35,6 +35,7 @@ use crate::accept::{Admission, Machine, Memory, Room};
 use crate::admin::{AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
+use crate::handshake::jobs::JobPool;
 use crate::layer::offload::Terms as Layers;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::record::Records;
@@ -120,6 +121,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
+        jobs: Arc::new(JobPool::start(workers).context("starting the threads that judge and mint")?),
         records: records.clone(),
         egress_refused: Arc::default(),
         local_refused: Arc::default(),

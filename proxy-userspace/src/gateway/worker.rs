@@ -27,6 +27,7 @@ use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
 use crate::config::{InterfaceName, Steering};
+use crate::handshake::jobs::JobPool;
 use crate::handshake::part;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
@@ -49,6 +50,7 @@ const LEAVING_MAX: usize = 8;
 pub(super) struct Shared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) admission: Arc<Admission>,
+    pub(super) jobs: Arc<JobPool>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,

@@ -1,6 +1,7 @@
 //! One driver over rustls' unbuffered API for both sides. It reads whole records and not one octet more: ciphertext
 //! that is read too far cannot be given to another record layer.
 
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::alerts::{alert_for, instead};
+use super::jobs::{JobError, JobKind, JobPool};
 use crate::failure::Cause;
 use crate::layer::{
     Alert, ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES, KernelSide,
@@ -56,24 +58,31 @@ impl Unbuffered for UnbufferedServerConnection {
 }
 
 /// A handshake that came to no end.
-#[derive(Debug)]
 pub(super) struct Broken<C> {
-    /// As it is now.
-    pub(super) connection: C,
+    /// As it is now; none where it was lost with a thread's job.
+    pub(super) connection: Option<C>,
     /// What ended it.
     pub(super) cause: Cause,
     /// The records for the peer that say so: sealed where it has keys.
     pub(super) words: Vec<u8>,
 }
 
-/// Run a handshake to its end. `incoming` holds what was read of it already.
+impl<C> fmt::Debug for Broken<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broken").field("cause", &self.cause).finish_non_exhaustive()
+    }
+}
+
+/// Run a handshake to its end. `incoming` holds what was read of it already; `apart` is where to take its steps, if
+/// they may take long.
 ///
 /// # Errors
 /// What ended it.
-pub(super) async fn drive<C: Unbuffered>(
+pub(super) async fn drive<C: Unbuffered + Send + 'static>(
     connection: C,
     socket: &mut TcpStream,
     incoming: Vec<u8>,
+    apart: Option<&JobPool>,
 ) -> Result<C, Broken<C>> {
     let mut driver = Driver {
         connection,
@@ -83,11 +92,27 @@ pub(super) async fn drive<C: Unbuffered>(
         outgoing: Vec::new(),
         changed_cipher: false,
     };
-    match driver.run(socket).await {
-        Ok(()) => Ok(driver.connection),
-        Err(cause) => {
-            driver.explain(&cause);
-            Err(Broken { connection: driver.connection, cause, words: driver.outgoing })
+    loop {
+        let taken;
+        (driver, taken) = match driver.advance(apart).await {
+            Ok(advanced) => advanced,
+            Err(error) => {
+                return Err(Broken { connection: None, cause: Cause::Job(error), words: Vec::new() });
+            }
+        };
+        let done = matches!(taken, Ok(Step::Done));
+        let answered = match taken {
+            Ok(Step::Read) => driver.read(socket).await,
+            Ok(Step::Again | Step::Send | Step::Done) => driver.send(socket).await,
+            Err(error) => Err(tls(error)),
+        };
+        match answered {
+            Ok(()) if done => return Ok(driver.connection),
+            Ok(()) => {}
+            Err(cause) => {
+                driver.explain(&cause);
+                return Err(Broken { connection: Some(driver.connection), cause, words: driver.outgoing });
+            }
         }
     }
 }
@@ -113,18 +138,25 @@ struct Driver<C> {
     changed_cipher: bool,
 }
 
-impl<C: Unbuffered> Driver<C> {
-    async fn run(&mut self, socket: &mut TcpStream) -> Result<(), Cause> {
-        loop {
-            match self.step().map_err(tls)? {
-                Step::Again => {}
-                Step::Send => self.send(socket).await?,
-                Step::Read => self.read(socket).await?,
-                Step::Done => return self.send(socket).await,
+impl<C: Unbuffered + Send + 'static> Driver<C> {
+    /// As far as it goes without the peer; on a thread of the pool where a signature would hold this one.
+    async fn advance(mut self, apart: Option<&JobPool>) -> Result<(Self, Result<Step, Error>), JobError> {
+        let work = move || {
+            loop {
+                match self.step() {
+                    Ok(Step::Again) => {}
+                    taken => return (self, taken),
+                }
             }
+        };
+        match apart {
+            Some(jobs) => jobs.run(JobKind::Serve, work).await,
+            None => Ok(work()),
         }
     }
+}
 
+impl<C: Unbuffered> Driver<C> {
     fn step(&mut self) -> Result<Step, Error> {
         let UnbufferedStatus { discard, state } = self.connection.process(&mut self.incoming);
         let step = state.and_then(|state| match state {
@@ -273,4 +305,96 @@ pub(super) async fn read_record(
     let body = incoming.get_mut(start + HEADER_BYTES..).ok_or(Cause::Socket(io::ErrorKind::Other.into()))?;
     socket.read_exact(body).await.map_err(Cause::Socket)?;
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use rcgen::KeyPair;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
+    use rustls::{
+        ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
+        SupportedProtocolVersion, version,
+    };
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    type Threads = Arc<Mutex<Vec<Option<String>>>>;
+
+    /// A key that notes the threads on which it signs.
+    #[derive(Debug)]
+    struct Noted<T>(T, Threads);
+
+    impl SigningKey for Noted<Arc<dyn SigningKey>> {
+        fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+            Some(Box::new(Noted(self.0.choose_scheme(offered)?, Arc::clone(&self.1))))
+        }
+        fn algorithm(&self) -> SignatureAlgorithm {
+            self.0.algorithm()
+        }
+    }
+
+    impl Signer for Noted<Box<dyn Signer>> {
+        fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+            self.1.lock().unwrap().push(std::thread::current().name().map(str::to_owned));
+            self.0.sign(message)
+        }
+        fn scheme(&self) -> SignatureScheme {
+            self.0.scheme()
+        }
+    }
+
+    /// The threads on which a server signs in one handshake of this version.
+    async fn signing_threads(
+        version: &'static SupportedProtocolVersion,
+        apart: Option<&JobPool>,
+    ) -> Vec<Option<String>> {
+        let pair = KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["server.test".to_owned()]).unwrap();
+        let cert = params.self_signed(&pair).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.clone()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let threads = Threads::default();
+        let certified = CertifiedKey::new(vec![cert], Arc::new(Noted(key, Arc::clone(&threads))));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let name = ServerName::try_from("server.test").unwrap();
+        let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
+        let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
+        let (client, server) = tokio::join!(
+            drive(client, &mut near, Vec::new(), None),
+            drive(server, &mut far, Vec::new(), apart),
+        );
+        client.unwrap();
+        server.unwrap();
+        std::mem::take(&mut *threads.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_slow_signature_is_made_on_the_pool_and_a_quick_one_here() {
+        let pool = JobPool::start(1).unwrap();
+        let here = std::thread::current().name().map(str::to_owned);
+        for version in [&version::TLS13, &version::TLS12] {
+            assert_eq!(signing_threads(version, Some(&pool)).await, [Some("crypto-0".to_owned())]);
+            assert_eq!(signing_threads(version, None).await, std::slice::from_ref(&here));
+        }
+    }
 }

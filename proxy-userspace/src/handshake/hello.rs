@@ -90,7 +90,7 @@ fn offered(hello: &ClientHello<'_>, octets: Vec<u8>) -> Result<Hello, Parting> {
         sni_address: if sni.is_none() { sni_address(&octets) } else { None },
         sni,
         offers_alpn: alpn.is_some(),
-        key: KeyKind::for_client(schemes, suites),
+        key: KeyKind::for_client(schemes, suites, hello.named_groups()),
         octets,
     })
 }

@@ -30,8 +30,11 @@ pub(crate) async fn connect(suite: SupportedCipherSuite) -> Result<(Finished, Fi
     tokio::try_join!(finished(client, near), finished(server, far))
 }
 
-async fn finished<C: Unbuffered>(connection: C, mut socket: TcpStream) -> Result<Finished, Cause> {
-    let connection = drive(connection, &mut socket, Vec::new()).await.map_err(|broken| broken.cause)?;
+async fn finished<C: Unbuffered + Send + 'static>(
+    connection: C,
+    mut socket: TcpStream,
+) -> Result<Finished, Cause> {
+    let connection = drive(connection, &mut socket, Vec::new(), None).await.map_err(|broken| broken.cause)?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
     Ok(Finished { socket, secrets, kernel, asked: false })
 }

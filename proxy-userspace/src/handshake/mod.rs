@@ -11,10 +11,16 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
+/// Threads for what must not hold a worker.
+pub mod jobs;
+/// Sessions with servers, for resumption.
+mod sessions;
 /// Whether the server asks for a client certificate, and what its refusals mean.
 mod asked;
 /// The server: TLS, proof.
 mod upstream;
+/// How many paths a chain allows.
+mod paths;
 /// Judging the server's certificate: every fault, one verdict.
 pub mod verify;
 /// Leaves: minted from the re-signing authority or configured, cached, bounded.
@@ -41,7 +47,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
-use self::mint::{Class, Request, Shown};
+use self::jobs::JobPool;
+use self::mint::{Class, KeyKind, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
@@ -86,6 +93,8 @@ pub struct Terms<'a> {
     pub accepted: Instant,
     /// Buffers for a farewell.
     pub pool: &'a Pool,
+    /// Where judging, minting and slow signatures are done.
+    pub jobs: &'a JobPool,
 }
 
 /// Both sides' handshakes. `egress` says whether the destination may be reached at all.
@@ -130,18 +139,18 @@ async fn conclude(
     terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<(Finished, Finished), Failure> {
-    let shown = match show(&proven, &hello, terms) {
+    let shown = match show(&proven, &hello, terms).await {
         Ok(shown) => shown,
         // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
         Err(failure) => {
             proven = Err(failure);
-            show(&proven, &hello, terms)?
+            show(&proven, &hello, terms).await?
         }
     };
     record.shown(&shown.fingerprint);
     // Whatever became of the server, words need a finished handshake.
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
-    let finishing = finish(&mut client, hello, &shown, record);
+    let finishing = finish(&mut client, hello, &shown, terms, record);
     let downstream = match bound.within(Side::Downstream, finishing).await {
         Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false },
         Err(parting) => return Err(parting.say(&mut client).await),
@@ -241,7 +250,7 @@ async fn prove(
     terms: &Terms<'_>,
     record: &mut Record,
 ) -> (Result<(TcpStream, Proven), Failure>, Option<(TcpStream, Vec<u8>)>) {
-    let proving = terms.trust.prove(&mut server, hello, terms.destination, record);
+    let proving = terms.trust.prove(&mut server, hello, terms, record);
     match bound.within(Side::Upstream, proving).await {
         Ok(proven) => (Ok((server, proven)), None),
         Err(Parting { failure, words }) => (Err(failure), (!words.is_empty()).then_some((server, words))),
@@ -249,7 +258,7 @@ async fn prove(
 }
 
 /// Choose or mint what the client sees, from what became of the server.
-fn show(
+async fn show(
     proven: &Result<(TcpStream, Proven), Failure>,
     hello: &Hello,
     terms: &Terms<'_>,
@@ -266,18 +275,22 @@ fn show(
         key: hello.key,
     };
     let leaves = terms.trust.leaves();
-    leaves.server_config(&request).map_err(|error| Failure::downstream(Cause::Mint(error)))
+    let shown = leaves.server_config(&request, terms.jobs).await;
+    shown.map_err(|error| Failure::downstream(Cause::Mint(error)))
 }
 
 async fn finish(
     client: &mut TcpStream,
     hello: Hello,
     shown: &Shown,
+    terms: &Terms<'_>,
     record: &mut Record,
 ) -> Result<(ExtractedSecrets, KernelSide), Parting> {
     let tls = |error| Failure::downstream(Cause::Tls(error));
     let connection = UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(tls)?;
-    let connection = drive::drive(connection, client, hello.octets)
+    // A signature takes some 20 µs with P-256, and a millisecond or more with RSA.
+    let apart = (shown.key == KeyKind::Rsa).then_some(terms.jobs);
+    let connection = drive::drive(connection, client, hello.octets, apart)
         .await
         .map_err(|broken| Parting { failure: Failure::downstream(broken.cause), words: broken.words })?;
     record.tls(

@@ -74,8 +74,8 @@ fn peer() -> ServerName<'static> {
 }
 
 /// Our end: the reason in the record, if the handshake failed.
-async fn driven<C: Unbuffered>(connection: C, mut socket: TcpStream) -> Option<String> {
-    let Broken { cause, words, .. } = drive(connection, &mut socket, Vec::new()).await.err()?;
+async fn driven<C: Unbuffered + Send + 'static>(connection: C, mut socket: TcpStream) -> Option<String> {
+    let Broken { cause, words, .. } = drive(connection, &mut socket, Vec::new(), None).await.err()?;
     let parting = Parting { failure: Failure::downstream(cause), words };
     let failure = parting.say(&mut socket).await;
     Some(format!("{} ({failure})", failure.reason()))

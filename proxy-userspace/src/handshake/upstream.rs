@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ExtractedSecrets};
 use tokio::net::TcpStream;
 
+use super::Terms;
 use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
 use super::drive::{Broken, Unbuffered, drive};
 use super::hello::Hello;
 use super::mint::{CertificateError, Class, Leaves, versions};
 use super::parting::Parting;
+use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
 use crate::config::{Config, Verdict};
 use crate::failure::{Cause, Failure};
@@ -20,16 +22,14 @@ use crate::layer::KernelSide;
 use crate::record::Record;
 use crate::words::{OriginalDst, Side};
 
-/// Servers whose sessions are kept for resumption (some 2 KiB each).
-const SESSIONS_MAX: usize = 1024;
-
 /// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
 /// of no use in the next.
 pub struct Trust {
-    judge: Judge,
+    judge: Arc<Judge>,
     leaves: Leaves,
-    plain: Arc<ClientConfig>,
-    with_alpn: Arc<ClientConfig>,
+    plain: ClientConfig,
+    with_alpn: ClientConfig,
+    sessions: Arc<UpstreamSessions>,
 }
 
 /// Why a policy's certificates cannot be used.
@@ -64,18 +64,24 @@ impl Trust {
     /// # Errors
     /// Which file, what is wrong with it, and the remedy.
     pub fn load(config: &Config) -> Result<Self, TrustError> {
-        let judge = Judge::load(&config.tls)?;
+        let judge = Arc::new(Judge::load(&config.tls)?);
         let mut client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(config.tls.min_version))?
             .dangerous()
             .with_custom_certificate_verifier(judge.verifier())
             .with_client_cert_resolver(Arc::new(NoCertificate));
         client.enable_secret_extraction = true;
-        client.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         let mut with_alpn = client.clone();
         with_alpn.alpn_protocols = vec![b"imap".to_vec()];
         let leaves = Leaves::load(&config.certificates, &config.tls)?;
-        Ok(Self { judge, leaves, plain: Arc::new(client), with_alpn: Arc::new(with_alpn) })
+        Ok(Self { judge, leaves, plain: client, with_alpn, sessions: UpstreamSessions::new() })
+    }
+
+    /// What a handshake with this server is done with. A clone costs some 300 octets for the life of the connection.
+    fn client_config(&self, offers_alpn: bool, server: OriginalDst) -> Arc<ClientConfig> {
+        let mut config = if offers_alpn { self.with_alpn.clone() } else { self.plain.clone() };
+        config.resumption = Resumption::store(self.sessions.at(server.0));
+        Arc::new(config)
     }
 
     /// What clients are shown.
@@ -88,17 +94,21 @@ impl Trust {
         &self,
         socket: &mut TcpStream,
         hello: &Hello,
-        destination: OriginalDst,
+        terms: &Terms<'_>,
         record: &mut Record,
     ) -> Result<Proven, Parting> {
         let tls = |error| Failure::upstream(Cause::Tls(error));
-        let config = if hello.offers_alpn { &self.with_alpn } else { &self.plain };
+        let config = self.client_config(hello.offers_alpn, terms.destination);
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
-        let name = name.unwrap_or_else(|| ServerName::IpAddress(destination.ip().into()));
-        let upstream = Upstream::new(Arc::clone(config), name).map_err(tls)?;
-        let upstream = drive(upstream, socket, Vec::new()).await.map_err(|broken| {
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(terms.destination.ip().into()));
+        let upstream = Upstream::new(config, name).map_err(tls)?;
+        let upstream = drive(upstream, socket, Vec::new(), None).await.map_err(|broken| {
             let Broken { connection, cause, words } = broken;
-            Parting { failure: Failure::upstream(connection.explain(cause)), words }
+            let cause = match connection {
+                Some(connection) => connection.explain(cause),
+                None => cause,
+            };
+            Parting { failure: Failure::upstream(cause), words }
         })?;
         let connection = &upstream.connection;
         record.tls(
@@ -113,7 +123,8 @@ impl Trust {
             .iter()
             .map(|der| der.clone().into_owned())
             .collect();
-        let judgement = self.judge.judge(&chain, hello.sni.as_deref(), UnixTime::now());
+        let judged = self.judge.judge_apart(terms.jobs, chain, hello.sni.clone()).await;
+        let (chain, judgement) = judged.map_err(|error| Failure::upstream(Cause::Job(error)))?;
         record.judged(chain.first(), &judgement);
         let asked = upstream.asked;
         let (secrets, kernel) = upstream.into_kernel().map_err(tls)?;

@@ -18,12 +18,17 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
+use super::jobs::{JobError, JobKind, JobPool};
 use super::mint::pem::{self, PemError};
+pub use super::paths::PATH_STEPS_MAX;
+use super::paths::leading_on;
 use crate::config::{FaultPolicy, Tls, Verdict};
 
 /// Certificates in a server's chain, leaf included. Path building is exponential in hostile chains; honest ones have
 /// four, the longest seen in the wild about ten.
-pub const CHAIN_CERTIFICATES_MAX: usize = 16;
+pub const CHAIN_CERTIFICATES_MAX: usize = 10;
+/// Certificates of a chain that is looked at for other moments than now where time alone speaks against it.
+pub const CHAIN_IN_TIME_CERTIFICATES_MAX: usize = 4;
 /// Octets of a server's chain: what one handshake message of rustls can carry.
 pub const CHAIN_BYTES_MAX: usize = 64 * 1_024;
 
@@ -248,7 +253,11 @@ impl Judge {
     ///
     /// Time, trust and name are judged apart from each other: an expired certificate of an unknown authority has both
     /// faults, whatever is found first. Where a chain was never valid as a whole, at no moment of its leaf's life,
-    /// trust cannot be shown and it is untrusted as well.
+    /// trust cannot be shown and it is untrusted as well. So is one of more than [`CHAIN_IN_TIME_CERTIFICATES_MAX`]
+    /// certificates that is not valid as a whole now, because no other moment is tried for it, and one over
+    /// [`CHAIN_CERTIFICATES_MAX`], [`CHAIN_BYTES_MAX`] or [`PATH_STEPS_MAX`].
+    ///
+    /// Takes up to some 20 ms of a hostile chain: workers use [`Self::judge_apart`].
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
         let mut faults = Faults::default();
@@ -278,6 +287,24 @@ impl Judge {
         Judgement { faults, verdict }
     }
 
+    /// As [`Self::judge`], now, on a thread of the pool; gives the chain back.
+    ///
+    /// # Errors
+    /// [`JobError`]: nothing was found out, and nothing may be relayed.
+    pub async fn judge_apart(
+        self: &Arc<Self>,
+        jobs: &JobPool,
+        chain: Vec<CertificateDer<'static>>,
+        sni: Option<String>,
+    ) -> Result<(Vec<CertificateDer<'static>>, Judgement), JobError> {
+        let judge = Arc::clone(self);
+        let work = move || {
+            let judgement = judge.judge(&chain, sni.as_deref(), UnixTime::now());
+            (chain, judgement)
+        };
+        jobs.run(JobKind::Judge, work).await
+    }
+
     fn path_faults(
         &self,
         leaf: &CertificateDer<'_>,
@@ -286,11 +313,16 @@ impl Judge {
         now: UnixTime,
         faults: &mut Faults,
     ) {
-        let Err(error) = self.build_path(cert, intermediates, now) else { return };
+        let Some(leading) = leading_on(cert, intermediates) else {
+            faults.insert(CertificateFault::Untrusted);
+            return;
+        };
+        let Err(error) = self.build_path(cert, &leading, now) else { return };
         match time_fault(&error) {
             Some(fault) => {
                 faults.insert(fault);
-                if !self.was_ever_trusted(leaf, cert, intermediates) {
+                let short = intermediates.len() < CHAIN_IN_TIME_CERTIFICATES_MAX;
+                if !short || !self.was_ever_trusted(leaf, cert, &leading) {
                     faults.insert(CertificateFault::Untrusted);
                 }
             }
@@ -299,7 +331,8 @@ impl Judge {
     }
 
     /// Whether a path exists at any moment of the leaf's life. If one does, it exists at the latest `notBefore` among
-    /// its certificates; so those are the moments to try, and the first answer that is not about time is final.
+    /// its certificates; so those are the moments to try, and the first answer that is not about time is final. A short
+    /// chain has few moments and few paths.
     fn was_ever_trusted(
         &self,
         leaf: &CertificateDer<'_>,

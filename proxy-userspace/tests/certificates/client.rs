@@ -2,7 +2,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
-use postern::handshake::mint::{Class, KeyKind, Leaves, Request, Shown};
+use postern::handshake::jobs::JobPool;
+use postern::handshake::mint::{Class, KeyKind, Leaves, MintError, Request, Shown};
 use rcgen::KeyPair;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -17,6 +18,7 @@ pub(crate) struct Mint {
     pub(crate) dir: TempDir,
     pub(crate) ca: CertificateDer<'static>,
     pub(crate) leaves: Leaves,
+    pub(crate) jobs: JobPool,
 }
 
 impl Mint {
@@ -36,7 +38,11 @@ impl Mint {
         });
         let certificates = Certificates { authority, server: server.collect() };
         let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
-        Self { dir, ca: cert.der().clone(), leaves }
+        Self { dir, ca: cert.der().clone(), leaves, jobs: JobPool::start(1).unwrap() }
+    }
+
+    pub(crate) fn server_config(&self, request: &Request<'_>) -> Result<Shown, MintError> {
+        wait_for(self.leaves.server_config(request, &self.jobs))
     }
 
     pub(crate) fn shown(
@@ -46,8 +52,13 @@ impl Mint {
         class: Class,
     ) -> Shown {
         let request = Request { upstream, sni, destination: ADDRESS, class, key: KeyKind::Ecdsa };
-        self.leaves.server_config(&request).unwrap()
+        self.server_config(&request).unwrap()
     }
+}
+
+/// What a session's task would wait for.
+pub(crate) fn wait_for<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
 }
 
 pub(crate) fn write_pair(dir: &TempDir, stem: &str, cert: &str, key: &str) -> KeyFiles {

@@ -15,3 +15,9 @@ mod client;
 mod verification;
 /// The client is shown another.
 mod leaves;
+/// The owner's own certificates.
+mod configured;
+/// A client comes back.
+mod resumption;
+/// What is done off the callers' threads.
+mod threads;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use postern::config::{FaultPolicy, Tls, Verdict};
-use postern::handshake::mint::Shown;
+use postern::handshake::mint::{KeyKind, Shown};
 use postern::handshake::verify::CertificateFault::{
     self, Expired, NoName, NotYetValid, Untrusted, WrongName,
 };
@@ -93,9 +93,53 @@ fn what_breaks_a_rule_is_untrusted() {
     let not_a_certificate = CertificateDer::from(vec![0x30, 0x03, 2, 1, 1]);
     assert_eq!(judged(&root, &[not_a_certificate], Some(HOST)).faults, faults(&[Untrusted, WrongName]));
     assert_eq!(judged(&root, &[], None).faults, faults(&[Untrusted, NoName]));
-    let mut long = vec![root.leaf(&[HOST], GOOD)];
-    long.resize(17, root.der.clone());
-    assert_eq!(judged(&root, &long, Some(HOST)).faults, faults(&[Untrusted]));
+}
+
+#[test]
+fn more_certificates_than_honest_servers_send_are_untrusted() {
+    let root = Ca::root("Root");
+    for days in [GOOD, PAST] {
+        let mut chain = vec![root.leaf(&[HOST], days)];
+        chain.extend((1..10).map(|number| Ca::root(&format!("Other {number}")).der));
+        let within = judged(&root, &chain, Some(HOST)).faults;
+        assert_eq!(within, if days == GOOD { faults(&[]) } else { faults(&[Expired, Untrusted]) });
+        chain.push(root.der.clone());
+        assert!(judged(&root, &chain, Some(HOST)).faults.contains(Untrusted), "{days:?}");
+    }
+}
+
+#[test]
+fn a_chain_that_could_be_put_together_in_thousands_of_ways_is_untrusted() {
+    let root = Ca::root("Root");
+    let issuer = root.intermediate(GOOD);
+    let leaf = issuer.leaf(&[HOST], GOOD);
+    // A namesake of the issuer leads to authorities of one name, each with a key of its own, in every order.
+    let maze = |count: usize| {
+        let keys: Vec<_> = (0..count).map(|_| Ca::root("Maze")).collect();
+        let mut chain = vec![leaf.clone(), keys[0].intermediate(GOOD).der];
+        chain.extend(keys.into_iter().map(|key| key.der));
+        chain.push(issuer.der.clone());
+        judged(&root, &chain, Some(HOST)).faults
+    };
+    assert_eq!(maze(7), faults(&[Untrusted]));
+    assert_eq!(maze(3), faults(&[]), "an authority after two renewals");
+    // Sent again and again, a certificate is still one.
+    let mut twice = vec![leaf.clone()];
+    twice.resize(10, issuer.der.clone());
+    assert_eq!(judged(&root, &twice, Some(HOST)).faults, faults(&[]));
+}
+
+#[test]
+fn other_moments_are_tried_for_short_chains_only() {
+    let root = Ca::root("Root");
+    let expired = root.intermediate((-80, -5));
+    let chain = |others: usize| {
+        let mut chain = vec![expired.leaf(&[HOST], GOOD), expired.der.clone()];
+        chain.extend((0..others).map(|number| Ca::root(&format!("Other {number}")).der));
+        judged(&root, &chain, Some(HOST)).faults
+    };
+    assert_eq!(chain(2), faults(&[Expired]));
+    assert_eq!(chain(3), faults(&[Expired, Untrusted]));
 }
 
 #[test]
@@ -156,7 +200,8 @@ fn a_server_that_does_not_hold_the_key_fails_the_handshake() {
         let server =
             rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let server = server.unwrap().with_no_client_auth().with_cert_resolver(resolver.clone());
-        let shown = Shown { config: Arc::new(server), fingerprint: [0; 32], minted: false };
+        let (fingerprint, key) = ([0; 32], KeyKind::Ecdsa);
+        let shown = Shown { config: Arc::new(server), fingerprint, minted: false, key };
         let refused = handshake(&trusting_client(&[version]), &shown, HOST).unwrap_err();
         assert_eq!(refused, rustls::Error::InvalidCertificate(CertificateError::BadSignature));
     }

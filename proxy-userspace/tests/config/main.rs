@@ -289,10 +289,18 @@ fn server_names_are_names_that_a_client_may_send() {
 }
 
 #[test]
-fn a_name_has_one_certificate() {
-    let text = "server = [\n{ names = [\"a.example\"], cert = \"c\", key = \"k\" },\n\
-                { names = [\"A.example\"], cert = \"c\", key = \"k\" }]";
-    assert_message(text, &[":9:12: certificates.server[1].names = \"A.example\": already given on line 8"]);
+fn two_entries_may_have_one_name() {
+    let both = "server = [{ names = [\"a.example\"], cert = \"ecdsa.pem\", key = \"ecdsa.key\" },\n\
+                { names = [\"A.example\"], cert = \"rsa.pem\", key = \"rsa.key\" }]";
+    let config = good(&format!("{MINIMAL}{both}\n"));
+    assert!(config.certificates.server.iter().all(|entry| entry.names == ["a.example"]));
+    assert_eq!(config.certificates.server.len(), 2);
+}
+
+#[test]
+fn an_entry_names_a_host_once() {
+    let text = "server = [\n{ names = [\"a.example\",\n\"A.example\"], cert = \"c\", key = \"k\" }]";
+    assert_message(text, &[":9:1: certificates.server[0].names = \"A.example\": already given on line 8"]);
 }
 
 #[test]

@@ -8,10 +8,17 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
+use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{Class, KeyKind, Leaves, Request};
 use postern::handshake::verify::Judge;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::runtime::{Builder, Runtime};
+
+static THREADS: LazyLock<(Runtime, JobPool)> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    (runtime, JobPool::start(1).expect("a thread"))
+});
 
 static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
     let home = std::env::temp_dir().join(format!("postern-fuzz-{}", std::process::id()));
@@ -47,12 +54,14 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
 
 fuzz_target!(|data: &[u8]| {
     let (judge, leaves) = &*GATEWAY;
+    let (runtime, jobs) = &*THREADS;
     let der = CertificateDer::from(data);
     let judgement = judge.judge(std::slice::from_ref(&der), Some("imap.example.org"), UnixTime::now());
     assert_eq!(judgement.verdict, Verdict::Block, "nobody forges the authority's signature");
     for class in [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked] {
         let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let sni = Some("imap.example.org");
-        let _ = leaves.server_config(&Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa });
+        let request = Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa };
+        let _ = runtime.block_on(leaves.server_config(&request, jobs));
     }
 });

@@ -1,17 +1,41 @@
 //! Inbound protection: the owner's own certificates, shown instead of minted leaves.
 
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm};
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::{check_key, without_roots};
-use super::serving::Serving;
+use super::serving::{Audience, Serving};
 use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
 use crate::config::ServerCertificate;
+
+/// Reads and checks `certificates.server`.
+pub(super) fn load(
+    entries: &[ServerCertificate],
+    serving: &Serving,
+    now: UnixTime,
+) -> Result<Vec<Configured>, CertificateError> {
+    let loaded: Vec<_> =
+        entries.iter().map(|entry| Configured::load(entry, serving, now)).collect::<Result<_, _>>()?;
+    let mut claims: HashMap<(String, KeyKind), &Path> = HashMap::new();
+    for (entry, configured) in entries.iter().zip(&loaded) {
+        for name in &entry.names {
+            let claim = (name.to_ascii_lowercase(), configured.kind);
+            if let Some(first) = claims.insert(claim, &entry.files.cert) {
+                let (first, second) = (first.to_owned(), entry.files.cert.clone());
+                let (name, kind) = (name.clone(), configured.kind);
+                return Err(CertificateError::SameKind { name, kind, first, second });
+            }
+        }
+    }
+    Ok(loaded)
+}
 
 /// One configured certificate, ready for every class that shows it.
 #[derive(Debug)]
@@ -21,17 +45,13 @@ pub(super) struct Configured {
     kind: KeyKind,
     verified: Arc<ServerConfig>,
     allowed: Arc<ServerConfig>,
-    /// For sessions that end in `* BYE`.
-    farewell: Arc<ServerConfig>,
+    /// For sessions that no later one may resume: they end in `* BYE`, or the client sent no name.
+    once: Arc<ServerConfig>,
 }
 
 impl Configured {
-    /// Reads and checks one entry of `certificates.server`.
-    pub(super) fn load(
-        entry: &ServerCertificate,
-        serving: &Serving,
-        now: UnixTime,
-    ) -> Result<Self, CertificateError> {
+    /// Reads and checks one entry.
+    fn load(entry: &ServerCertificate, serving: &Serving, now: UnixTime) -> Result<Self, CertificateError> {
         let files = &entry.files;
         let mut chain = pem::certificates(&files.cert)?;
         let key = pem::signing_key(&files.key)?;
@@ -47,35 +67,37 @@ impl Configured {
         let issuers = chain.split_off(chain.len().min(1));
         chain.extend(without_roots(issuers));
         let certified = Arc::new(CertifiedKey::new(chain, key));
-        let config = |class| serving.config(Arc::clone(&certified), class).map_err(CertificateError::Tls);
+        let config = |class, named| {
+            let audience = Audience { class, named };
+            serving.config(Arc::clone(&certified), fingerprint, audience).map_err(CertificateError::Tls)
+        };
         Ok(Self {
             names: entry.names.clone(),
             fingerprint,
             kind,
-            verified: config(Class::Verified)?,
-            allowed: config(Class::Allowed)?,
-            farewell: config(Class::Blocked)?,
+            verified: config(Class::Verified, true)?,
+            allowed: config(Class::Allowed, true)?,
+            once: config(Class::Verified, false)?,
         })
     }
 
-    fn shown(&self, class: Class) -> Shown {
-        let config = match class {
-            Class::Verified => &self.verified,
+    fn shown(&self, audience: Audience) -> Shown {
+        let config = match audience.class {
+            _ if !audience.may_resume() => &self.once,
             Class::Allowed => &self.allowed,
-            Class::Mirrored | Class::Blocked | Class::Absent => &self.farewell,
+            _ => &self.verified,
         };
-        Shown { config: Arc::clone(config), fingerprint: self.fingerprint, minted: false }
+        Shown { config: Arc::clone(config), fingerprint: self.fingerprint, minted: false, key: self.kind }
     }
 
     /// How well this entry suits: an exact name before a wildcard, the client's kind of key before the other.
-    fn rank(&self, request: &Request<'_>) -> Option<(bool, bool)> {
-        let exact = match (request.sni, request.template()) {
-            (Some(sni), _) => {
+    fn rank(&self, request: &Request<'_>, upstream: &HostNames) -> Option<(bool, bool)> {
+        let exact = match request.sni {
+            Some(sni) => {
                 let exact = self.names.iter().any(|name| name.eq_ignore_ascii_case(sni));
-                (exact || self.names.iter().any(|name| wildcard_covers(name, sni))).then_some(exact)
+                (exact || self.names.iter().any(|name| covers(name, sni))).then_some(exact)
             }
-            (None, Some(upstream)) => covers_one_of(upstream, &self.names).then_some(true),
-            (None, None) => None,
+            None => self.names.iter().any(|name| upstream.share(name)).then_some(true),
         };
         exact.map(|exact| (exact, self.kind == request.key))
     }
@@ -84,33 +106,54 @@ impl Configured {
 /// The configured certificate for a request, if one of the entries claims it. A mirrored leaf is never configured:
 /// its purpose is the client's warning.
 pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Shown> {
-    if request.class == Class::Mirrored {
+    if request.class == Class::Mirrored || entries.is_empty() {
         return None;
     }
-    let ranked = entries.iter().filter_map(|entry| entry.rank(request).map(|rank| (rank, entry)));
+    let upstream = request.template().filter(|_| request.sni.is_none());
+    let upstream = upstream.map(HostNames::of).unwrap_or_default();
+    let ranked = entries.iter().filter_map(|entry| entry.rank(request, &upstream).map(|rank| (rank, entry)));
     // The first of equals, as the file lists them.
     let best = ranked.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map(|(_, entry)| entry.shown(request.class))
+    best.map(|(_, entry)| entry.shown(request.audience()))
 }
 
-/// RFC 9525 section 6.3: the wildcard stands for exactly one label.
-fn wildcard_covers(pattern: &str, name: &str) -> bool {
+/// Whether a certificate that has this name is good for that host (RFC 9525 section 6.3): a wildcard stands for exactly
+/// one label.
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
+    if pattern.eq_ignore_ascii_case(name) {
+        return true;
+    }
     match (pattern.strip_prefix("*."), name.split_once('.')) {
         (Some(parent), Some((label, rest))) => !label.is_empty() && rest.eq_ignore_ascii_case(parent),
         _ => false,
     }
 }
 
-/// Whether the server's own certificate names a host that this entry is for.
-fn covers_one_of(upstream: &CertificateDer<'_>, names: &[String]) -> bool {
-    let Ok(cert) = EndEntityCert::try_from(upstream) else { return false };
-    names.iter().any(|name| match name.strip_prefix("*.") {
-        Some(_) => {
-            cert.valid_dns_names().any(|san| san.eq_ignore_ascii_case(name) || wildcard_covers(name, san))
-        }
-        None => ServerName::try_from(name.as_str())
-            .is_ok_and(|name| cert.verify_is_valid_for_subject_name(&name).is_ok()),
-    })
+/// The hosts that a server's certificate names, each once: its names may be thousands, and so may the configured ones.
+#[derive(Debug, Default)]
+struct HostNames {
+    /// In lower case, wildcards as they are.
+    names: HashSet<String>,
+    /// What stands behind the first label of each.
+    parents: HashSet<String>,
+}
+
+impl HostNames {
+    fn of(upstream: &CertificateDer<'_>) -> Self {
+        let Ok(cert) = EndEntityCert::try_from(upstream) else { return Self::default() };
+        let names: HashSet<_> = cert.valid_dns_names().map(str::to_ascii_lowercase).collect();
+        let parents = names.iter().filter_map(|name| Some(name.split_once('.')?.1.to_owned())).collect();
+        Self { names, parents }
+    }
+
+    /// Whether a host exists that both this certificate and the configured name are for.
+    fn share(&self, configured: &str) -> bool {
+        let configured = configured.to_ascii_lowercase();
+        let (label, parent) = configured.split_once('.').unwrap_or((&configured, ""));
+        self.names.contains(&configured)
+            || self.names.contains(&format!("*.{parent}"))
+            || label == "*" && self.parents.contains(parent)
+    }
 }
 
 /// Clients will refuse such a certificate, but mail to other names must not stop for it.
@@ -129,9 +172,7 @@ fn warn_of_refusals(entry: &ServerCertificate, cert: &X509Certificate<'_>, now: 
     let sans = cert.subject_alternative_name().ok().flatten();
     let sans = sans.map_or(&[][..], |names| names.value.general_names.as_slice());
     for name in &entry.names {
-        let named = sans.iter().any(|san| {
-            matches!(san, GeneralName::DNSName(san) if san.eq_ignore_ascii_case(name) || wildcard_covers(san, name))
-        });
+        let named = sans.iter().any(|san| matches!(san, GeneralName::DNSName(san) if covers(san, name)));
         if !named {
             tracing::warn!("{file}: does not name {name}; clients that ask for it will refuse it");
         }

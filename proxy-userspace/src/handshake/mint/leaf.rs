@@ -6,8 +6,10 @@ use rustls::pki_types::{CertificateDer, DnsName};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::Authority;
+use super::configured::covers;
 use super::der::{self, tag};
-use super::{Class, MintError, Request};
+use super::minter::LeafTerms;
+use super::{Class, MintError};
 
 /// Names copied into one leaf. Public authorities stop at 100 to 250; beyond that a hostile server only wants memory.
 pub const SANS_MAX: usize = 1_024;
@@ -70,6 +72,8 @@ impl Validity {
 struct Names {
     encoded: Vec<Vec<u8>>,
     octets: usize,
+    /// A bound was met: this and all later names are left out.
+    is_abridged: bool,
 }
 
 impl Names {
@@ -96,15 +100,30 @@ impl Names {
 
     fn push(&mut self, name: Vec<u8>) {
         let octets = self.octets.saturating_add(name.len());
-        if self.encoded.len() < SANS_MAX && octets <= SAN_BYTES_MAX && !self.encoded.contains(&name) {
+        if self.is_abridged || self.encoded.contains(&name) {
+            return;
+        }
+        self.is_abridged = self.encoded.len() >= SANS_MAX || octets > SAN_BYTES_MAX;
+        if !self.is_abridged {
             self.octets = octets;
             self.encoded.push(name);
         }
     }
 
-    /// `otherName`, `URI` and the like are left out: no mail client compares them with a host.
+    /// Those of the server's names that are good for `sni`, before others take the room.
+    fn copy_for(&mut self, sni: &str, cert: &X509Certificate<'_>) {
+        let names = cert.subject_alternative_name().ok().flatten();
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::DNSName(name) if covers(name, sni) => self.dns(name),
+                _ => {}
+            }
+        }
+    }
+
+    /// `otherName`, `URI` and the like are left out: no mail client compares them with a host. A common name is never
+    /// made one: name constraints of the server's issuers were not held against it (RFC 5280 section 4.2.1.10).
     fn copy_from(&mut self, cert: &X509Certificate<'_>) {
-        let before = self.encoded.len();
         if let Ok(Some(names)) = cert.subject_alternative_name() {
             for name in &names.value.general_names {
                 match name {
@@ -113,12 +132,6 @@ impl Names {
                     _ => {}
                 }
             }
-        }
-        if self.encoded.len() == before {
-            cert.subject()
-                .iter_common_name()
-                .filter_map(|name| name.as_str().ok())
-                .for_each(|name| self.dns(name));
         }
     }
 
@@ -140,28 +153,39 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// What a leaf for this request says at `now` (seconds since 1970).
-    pub(super) fn new(request: &Request<'_>, now: i64) -> Result<Self, MintError> {
-        let upstream = request.template().map(CertificateDer::as_ref).map(X509Certificate::from_der);
+    /// What a leaf on these terms says at `now` (seconds since 1970).
+    pub(super) fn new(
+        terms: &LeafTerms,
+        upstream: Option<&CertificateDer<'_>>,
+        now: i64,
+    ) -> Result<Self, MintError> {
+        let upstream = upstream.map(CertificateDer::as_ref).map(X509Certificate::from_der);
         let upstream = match upstream {
             Some(Ok((_, cert))) => Some(cert),
             // Its names and times are all that such a leaf consists of.
-            Some(Err(_)) if request.class.copies_validity() => return Err(MintError::Unreadable),
+            Some(Err(_)) if terms.class.copies_validity() => return Err(MintError::Unreadable),
             Some(Err(_)) | None => None,
         };
         let mut names = Names::default();
-        if !request.class.copies_validity() {
-            request.sni.into_iter().for_each(|sni| names.dns(sni));
+        match (&terms.sni, &upstream) {
+            (Some(sni), Some(cert)) if terms.class.copies_validity() => names.copy_for(sni, cert),
+            (Some(sni), _) => names.dns(sni),
+            (None, _) => {}
         }
         upstream.iter().for_each(|cert| names.copy_from(cert));
-        if names.encoded.is_empty() && !request.class.copies_validity() {
-            names.address(request.destination);
+        if names.encoded.is_empty() {
+            terms.destination.into_iter().for_each(|address| names.address(address));
         }
         Ok(Self {
             subject: subject(upstream.as_ref()),
             names,
-            validity: validity(request.class, upstream.as_ref(), now),
+            validity: validity(terms.class, upstream.as_ref(), now),
         })
+    }
+
+    /// Whether names of the server's were left out, because there are too many.
+    pub(super) const fn is_abridged(&self) -> bool {
+        self.names.is_abridged
     }
 
     /// The certificate, signed. Mirrored leaves keep the server's validity whole, so that the client sees it.

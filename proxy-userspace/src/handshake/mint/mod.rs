@@ -9,6 +9,8 @@ mod authority;
 mod leaf;
 /// How it is written.
 mod der;
+/// The two put together.
+mod minter;
 /// How it is served.
 mod serving;
 /// The files that all of it comes from.
@@ -17,26 +19,25 @@ pub(in crate::handshake) mod pem;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use rcgen::{KeyPair, RsaKeySize};
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
-use rustls::sign::{CertifiedKey, SigningKey};
-use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, NamedGroup, ServerConfig, SignatureScheme};
+use tokio::time::timeout;
 
 pub use authority::UNTRUSTED_SUBJECT;
 pub use leaf::{SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX};
 pub use pem::PemError;
 pub use serving::versions;
 
+use super::jobs::{JOB_WAIT, JobError, JobKind, JobPool};
 use crate::config::{Certificates, Tls};
 use authority::Authority;
 use configured::Configured;
-use leaf::Contents;
-use serving::Serving;
+use minter::{ByOctets, LeafTerms, Minted, Minter};
+use serving::{Audience, Serving};
 
 /// Minted leaves kept. A large site's users reach a few hundred servers; an attacker's ten thousand only displace
 /// each other.
@@ -44,8 +45,6 @@ pub const LEAVES_MAX: usize = 4_096;
 /// What an entry weighs at least, its configuration included. With [`LEAVES_MAX`] it bounds the octets kept, so that
 /// a few leaves with monstrous names displace many ordinary ones instead of growing the cache.
 pub const LEAF_BYTES: usize = 4 * 1_024;
-/// A leaf with a validity of our own is minted anew when less than this remains: longer than any mail session.
-const RENEW_SECONDS: i64 = 7 * 24 * 60 * 60;
 
 /// What became of the server's certificate, as far as leaves differ by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,23 +79,42 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// What a client can use, by its ClientHello: ECDSA on P-256 needs the signature scheme and a suite that
-    /// authenticates with it (in TLS 1.3 every suite does).
+    /// authenticates with it, which in TLS 1.3 every suite does. In TLS 1.2 the key's curve must be among the groups,
+    /// too, where the client lists any (RFC 8422 section 5.1); in TLS 1.3 groups say nothing of certificates (RFC 8446
+    /// section 4.2.7). Who offers a suite of TLS 1.3 is taken to negotiate it, as every policy here allows it.
     #[must_use]
-    pub fn for_client(schemes: &[SignatureScheme], suites: &[CipherSuite]) -> Self {
-        const WITH_ECDSA: [CipherSuite; 6] = [
+    pub fn for_client(
+        schemes: &[SignatureScheme],
+        suites: &[CipherSuite],
+        groups: Option<&[NamedGroup]>,
+    ) -> Self {
+        const OF_TLS13: [CipherSuite; 3] = [
             CipherSuite::TLS13_AES_128_GCM_SHA256,
             CipherSuite::TLS13_AES_256_GCM_SHA384,
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ];
+        const WITH_ECDSA: [CipherSuite; 3] = [
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
         ];
+        let offers = |wanted: &[CipherSuite]| suites.iter().any(|suite| wanted.contains(suite));
+        let knows_curve = groups.is_none_or(|groups| groups.contains(&NamedGroup::secp256r1));
         let verifies = schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-        if verifies && suites.iter().any(|suite| WITH_ECDSA.contains(suite)) {
+        if verifies && (offers(&OF_TLS13) || offers(&WITH_ECDSA) && knows_curve) {
             Self::Ecdsa
         } else {
             Self::Rsa
         }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+        })
     }
 }
 
@@ -120,6 +138,10 @@ impl<'a> Request<'a> {
     fn template(&self) -> Option<&'a CertificateDer<'a>> {
         self.upstream.filter(|_| self.class != Class::Absent)
     }
+
+    const fn audience(&self) -> Audience {
+        Audience { class: self.class, named: self.sni.is_some() }
+    }
 }
 
 /// The certificate for one client.
@@ -131,6 +153,8 @@ pub struct Shown {
     pub fingerprint: [u8; 32],
     /// Minted; otherwise one of the owner's own.
     pub minted: bool,
+    /// The kind of its key: an RSA signature would hold a worker for a millisecond or more.
+    pub key: KeyKind,
 }
 
 /// What makes `[certificates]` unusable.
@@ -191,7 +215,22 @@ pub enum CertificateError {
         /// Its `notBefore`.
         from: String,
     },
-    /// The untrusted authority or the shared leaf key could not be made.
+    /// Two entries of `certificates.server` with one name and one kind of key: nothing would choose between them.
+    #[error(
+        "{}: is for \"{name}\" with an {kind} key, as {} is; remove the name from one entry of certificates.server, or \
+         give one ECDSA and one RSA certificate", second.display(), first.display()
+    )]
+    SameKind {
+        /// The name.
+        name: String,
+        /// The kind of both keys.
+        kind: KeyKind,
+        /// The certificate of the earlier entry.
+        first: PathBuf,
+        /// The certificate of the later entry.
+        second: PathBuf,
+    },
+    /// The untrusted authority or the shared leaf keys could not be made.
     #[error("certificates: the keys of this process could not be made: {0}")]
     Keys(#[from] MintError),
     /// rustls refuses.
@@ -222,64 +261,19 @@ pub enum MintError {
     /// A signature or a configuration.
     #[error("rustls: {0}")]
     Tls(#[from] rustls::Error),
+    /// No thread minted it in time.
+    #[error(transparent)]
+    Job(#[from] JobError),
 }
 
-/// The one key of a kind that all minted leaves of this process share.
-struct LeafKey {
-    signing: Arc<dyn SigningKey>,
-    /// `SubjectPublicKeyInfo`, DER.
-    public: Vec<u8>,
-}
-
-impl LeafKey {
-    fn generate(kind: KeyKind) -> Result<Self, MintError> {
-        let pair = match kind {
-            KeyKind::Ecdsa => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
-            KeyKind::Rsa => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?,
-        };
-        let signing = authority::signing_key(&pair)?;
-        let public = signing.public_key().ok_or(MintError::NoSignature)?.as_ref().to_vec();
-        Ok(Self { signing, public })
-    }
-}
-
-/// What two requests must agree in to share a leaf.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct CacheKey {
-    class: Class,
-    kind: KeyKind,
-    upstream: Option<[u8; 32]>,
-    sni: Option<String>,
-    destination: Option<IpAddr>,
-}
-
-impl CacheKey {
-    fn new(request: &Request<'_>) -> Self {
-        let named = !request.class.copies_validity();
-        Self {
-            class: request.class,
-            kind: request.key,
-            upstream: request.template().map(|cert| fingerprint(cert)),
-            sni: request.sni.filter(|_| named).map(str::to_ascii_lowercase),
-            destination: Some(request.destination).filter(|_| named && request.sni.is_none()),
+impl MintError {
+    /// The token in records.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Job(error) => error.reason(),
+            _ => "certificate_not_minted",
         }
-    }
-}
-
-#[derive(Clone)]
-struct Cached {
-    shown: Shown,
-    octets: usize,
-    /// Seconds since 1970; from then on it is minted anew.
-    fresh_until: i64,
-}
-
-#[derive(Clone)]
-struct ByOctets;
-
-impl Weighter<CacheKey, Cached> for ByOctets {
-    fn weight(&self, _: &CacheKey, leaf: &Cached) -> u64 {
-        u64::try_from(leaf.octets.max(LEAF_BYTES)).unwrap_or(u64::MAX)
     }
 }
 
@@ -287,75 +281,63 @@ impl Weighter<CacheKey, Cached> for ByOctets {
 /// with new ticket keys.
 pub struct Leaves {
     configured: Vec<Configured>,
-    authority: Authority,
-    untrusted: Authority,
-    serving: Serving,
-    ecdsa: LeafKey,
-    /// Made for the first client that needs it: 100 ms that most gateways never spend.
-    rsa: OnceLock<LeafKey>,
-    cache: Cache<CacheKey, Cached, ByOctets>,
+    minter: Arc<Minter>,
+    cache: Cache<LeafTerms, Minted, ByOctets>,
 }
 
 impl Leaves {
-    /// Reads and checks every file of `[certificates]` and makes the keys of this process.
+    /// Reads and checks every file of `[certificates]`; the first makes the keys of this process.
     ///
     /// # Errors
     /// [`CertificateError`] names the file and the remedy. A configured server certificate that has expired or lacks
     /// one of its names is only warned of: mail to other names must not stop for it.
     pub fn load(certificates: &Certificates, tls: &Tls) -> Result<Self, CertificateError> {
-        Self::load_at(certificates, tls, UnixTime::now())
-    }
-
-    fn load_at(certificates: &Certificates, tls: &Tls, now: UnixTime) -> Result<Self, CertificateError> {
+        let now = UnixTime::now();
         let authority = Authority::load(&certificates.authority, seconds(now))?;
         let serving = Serving::new(tls.min_version).map_err(CertificateError::Tls)?;
-        let configured = certificates
-            .server
-            .iter()
-            .map(|entry| Configured::load(entry, &serving, now))
-            .collect::<Result<_, _>>()?;
+        let configured = configured::load(&certificates.server, &serving, now)?;
         let octets = u64::try_from(LEAVES_MAX.saturating_mul(LEAF_BYTES)).unwrap_or(u64::MAX);
         Ok(Self {
             configured,
-            authority,
-            untrusted: Authority::untrusted()?,
-            serving,
-            ecdsa: LeafKey::generate(KeyKind::Ecdsa)?,
-            rsa: OnceLock::new(),
+            minter: Arc::new(Minter::new(authority, serving)?),
             cache: Cache::with_weighter(LEAVES_MAX, octets, ByOctets),
         })
     }
 
-    /// The certificate for one client, now.
-    ///
-    /// May hold the calling thread for the time of one signature (about 50 µs; 1 ms with an RSA authority), and once
-    /// for that of an RSA key.
+    /// The certificate for one client, now. One that is configured or cached is at hand; others are minted on a thread
+    /// of the pool.
     ///
     /// # Errors
     /// [`MintError`]; only [`MintError::Unreadable`] is of the server's making.
-    pub fn server_config(&self, request: &Request<'_>) -> Result<Shown, MintError> {
-        self.server_config_at(request, UnixTime::now())
+    pub async fn server_config(&self, request: &Request<'_>, jobs: &JobPool) -> Result<Shown, MintError> {
+        self.server_config_at(request, jobs, UnixTime::now()).await
     }
 
     /// As [`Self::server_config`], at a time that the caller tells.
     ///
     /// # Errors
     /// As [`Self::server_config`].
-    pub fn server_config_at(&self, request: &Request<'_>, now: UnixTime) -> Result<Shown, MintError> {
+    pub async fn server_config_at(
+        &self,
+        request: &Request<'_>,
+        jobs: &JobPool,
+        now: UnixTime,
+    ) -> Result<Shown, MintError> {
         let now = seconds(now);
         let sni = request.sni.filter(|sni| DnsName::try_from(*sni).is_ok());
         let request = Request { sni, ..*request };
         if let Some(shown) = configured::find(&self.configured, &request) {
             return Ok(shown);
         }
-        let key = CacheKey::new(&request);
-        let cached = self.cache.get_or_insert_with(&key, || self.mint(&request, now))?;
-        if cached.fresh_until > now {
-            return Ok(cached.shown);
+        let terms = LeafTerms::new(&request);
+        let leaf = self.leaf(&terms, &request, jobs, now).await?;
+        match request.sni {
+            // The one that all clients share may lack the name of this one.
+            Some(sni) if leaf.is_abridged && terms.sni.is_none() => {
+                Ok(self.leaf(&terms.with_sni(sni), &request, jobs, now).await?.shown)
+            }
+            _ => Ok(leaf.shown),
         }
-        // Whoever comes first takes the stale one away; the others then wait for the one new mint.
-        self.cache.remove_if(&key, |leaf| leaf.fresh_until <= now);
-        Ok(self.cache.get_or_insert_with(&key, || self.mint(&request, now))?.shown)
     }
 
     /// How many minted leaves are kept at the moment.
@@ -364,33 +346,40 @@ impl Leaves {
         self.cache.len()
     }
 
-    fn mint(&self, request: &Request<'_>, now: i64) -> Result<Cached, MintError> {
-        let authority = if request.class == Class::Mirrored { &self.untrusted } else { &self.authority };
-        let key = self.leaf_key(request.key)?;
-        let contents = Contents::new(request, now)?;
-        let (leaf, validity) = contents.sign(authority, request.class, &key.public)?;
-        let fingerprint = fingerprint(&leaf);
-        let chain: Vec<_> = std::iter::once(leaf).chain(authority.chain.iter().cloned()).collect();
-        let octets = chain.iter().map(|cert| cert.len()).sum();
-        let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&key.signing)));
-        let config = self.serving.config(certified, request.class)?;
-        // A copied validity is as good as the server's own, and the key changes with the server's certificate.
-        let fresh_until = if request.class.copies_validity() {
-            i64::MAX
-        } else {
-            validity.not_after.saturating_sub(RENEW_SECONDS)
-        };
-        Ok(Cached { shown: Shown { config, fingerprint, minted: true }, octets, fresh_until })
+    async fn leaf(
+        &self,
+        terms: &LeafTerms,
+        request: &Request<'_>,
+        jobs: &JobPool,
+        now: i64,
+    ) -> Result<Minted, MintError> {
+        let cached = self.kept_or_minted(terms, request, jobs, now).await?;
+        if cached.fresh_until > now {
+            return Ok(cached);
+        }
+        // Whoever comes first takes the stale one away; the others then wait for the one new mint.
+        self.cache.remove_if(terms, |leaf| leaf.fresh_until <= now);
+        self.kept_or_minted(terms, request, jobs, now).await
     }
 
-    fn leaf_key(&self, kind: KeyKind) -> Result<&LeafKey, MintError> {
-        match (kind, self.rsa.get()) {
-            (KeyKind::Ecdsa, _) => Ok(&self.ecdsa),
-            (KeyKind::Rsa, Some(key)) => Ok(key),
-            (KeyKind::Rsa, None) => {
-                let fresh = LeafKey::generate(KeyKind::Rsa)?;
-                Ok(self.rsa.get_or_init(|| fresh))
-            }
+    /// One mint in flight for the same terms; those who wait for it hold no thread, and where its session goes, one of
+    /// them takes over.
+    async fn kept_or_minted(
+        &self,
+        terms: &LeafTerms,
+        request: &Request<'_>,
+        jobs: &JobPool,
+        now: i64,
+    ) -> Result<Minted, MintError> {
+        let mint = async {
+            let (minter, terms) = (Arc::clone(&self.minter), terms.clone());
+            let upstream = request.template().map(|der| der.clone().into_owned());
+            let work = move || minter.mint(&terms, upstream.as_ref(), now);
+            jobs.run(JobKind::Serve, work).await?
+        };
+        match timeout(JOB_WAIT, self.cache.get_or_insert_async(terms, mint)).await {
+            Ok(leaf) => leaf,
+            Err(_) => Err(JobError::Late.into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From a chain and a key to a `rustls::ServerConfig`: versions, ALPN, tickets per class.
+//! From a chain and a key to a `rustls::ServerConfig`: versions, ALPN, tickets that belong to one leaf.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,33 @@ use crate::config::TlsVersion;
 /// The only application protocol that is spoken here (RFC 8314 and the IANA ALPN registry).
 const ALPN_IMAP: &[u8] = b"imap";
 
+/// Octets in front of a ticket's session: one for the class, 32 for the leaf's fingerprint.
+const BINDING_BYTES: usize = 1 + 32;
+
 /// What all leaves are served with.
 pub(super) struct Serving {
     provider: Arc<CryptoProvider>,
     versions: &'static [&'static SupportedProtocolVersion],
-    /// One ticketer per class: a ticket of one never resumes a session of the other.
-    verified: Arc<dyn ProducesTickets>,
-    allowed: Arc<dyn ProducesTickets>,
+    /// Holds and rotates the keys of all tickets; [`LeafTickets`] says whose each ticket is.
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+/// For whom a configuration is, as far as tickets depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audience {
+    /// What became of the server's certificate.
+    pub(super) class: Class,
+    /// Whether the client sent a name. One that did not has its own check of the leaf as its only protection, and a
+    /// resumed handshake shows no leaf.
+    pub(super) named: bool,
+}
+
+impl Audience {
+    /// Whether a later session may do without the certificate, which only a full handshake shows: never after a
+    /// warning or a refusal that the client must see again.
+    pub(super) const fn may_resume(self) -> bool {
+        self.named && matches!(self.class, Class::Verified | Class::Allowed)
+    }
 }
 
 impl Serving {
@@ -30,16 +50,16 @@ impl Serving {
         Ok(Self {
             provider: provider(),
             versions: versions(oldest),
-            verified: rustls::crypto::aws_lc_rs::Ticketer::new()?,
-            allowed: rustls::crypto::aws_lc_rs::Ticketer::new()?,
+            ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()?,
         })
     }
 
-    /// A configuration that shows this certificate to every client.
+    /// A configuration that shows this certificate to every client; `leaf` is the SHA-256 of its first certificate.
     pub(super) fn config(
         &self,
         certified: Arc<CertifiedKey>,
-        class: Class,
+        leaf: [u8; 32],
+        audience: Audience,
     ) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(self.versions)?
@@ -50,11 +70,10 @@ impl Serving {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // RFC 8446 section 8: early data can be replayed, and IMAP commands are not idempotent.
         config.max_early_data_size = 0;
-        match class {
-            Class::Verified => config.ticketer = Arc::clone(&self.verified),
-            Class::Allowed => config.ticketer = Arc::clone(&self.allowed),
-            // A resumed client would never see that certificate again.
-            Class::Mirrored | Class::Blocked | Class::Absent => config.send_tls13_tickets = 0,
+        if audience.may_resume() {
+            config.ticketer = Arc::new(LeafTickets::new(Arc::clone(&self.ticketer), audience.class, leaf));
+        } else {
+            config.send_tls13_tickets = 0;
         }
         Ok(Arc::new(config))
     }
@@ -63,6 +82,50 @@ impl Serving {
 impl fmt::Debug for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serving").field("versions", &self.versions).finish_non_exhaustive()
+    }
+}
+
+/// Tickets that are good for one leaf and class, whatever other leaves share the keys: the session inside begins with
+/// the class and the leaf's fingerprint. Without this a client would resume at another server, whose certificate it
+/// never saw, what it began at the first.
+struct LeafTickets {
+    keys: Arc<dyn ProducesTickets>,
+    binding: [u8; BINDING_BYTES],
+}
+
+impl LeafTickets {
+    fn new(keys: Arc<dyn ProducesTickets>, class: Class, leaf: [u8; 32]) -> Self {
+        let mut binding = [0; BINDING_BYTES];
+        if let Some((first, rest)) = binding.split_first_mut() {
+            *first = class as u8;
+            rest.copy_from_slice(&leaf);
+        }
+        Self { keys, binding }
+    }
+}
+
+impl ProducesTickets for LeafTickets {
+    fn enabled(&self) -> bool {
+        self.keys.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.keys.lifetime()
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        self.keys.encrypt(&[self.binding.as_slice(), session].concat())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let bound = self.keys.decrypt(ticket)?;
+        bound.strip_prefix(self.binding.as_slice()).map(<[u8]>::to_vec)
+    }
+}
+
+impl fmt::Debug for LeafTickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafTickets").finish_non_exhaustive()
     }
 }
 
