@@ -79,7 +79,7 @@ pub struct Batch {
     pub(super) parsed: usize,
     /// Whether the spans hold ciphertext now.
     pub(super) sealed: bool,
-    /// Octets of the sealed spans that the kernel took.
+    /// See [`Batch::sent`].
     pub(super) sent: usize,
 }
 
@@ -96,6 +96,12 @@ impl Batch {
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.spans().iter().map(|span| span.body.len() as u64).sum()
+    }
+
+    /// Octets of the sealed records, or of the plaintext where the kernel seals, that the kernel has taken.
+    #[must_use]
+    pub const fn sent(&self) -> usize {
+        self.sent
     }
 
     pub(super) fn spans(&self) -> &[Span] {

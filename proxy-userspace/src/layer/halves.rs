@@ -48,6 +48,8 @@ pub fn split(
     }
     let opener = Opener::new(shared.version, secrets.rx)?;
     let sealer = Sealer::new(shared.version, secrets.tx, terms.records_max)?;
+    // Where the kernel does not tell, a read costs one more call.
+    let _slower = sys::tell_in_queue(&socket);
     let (read, write) = socket.into_split();
     let incoming = UserReceive::new(read, opener, Rc::clone(&shared), pool.clone());
     let outgoing = UserTransmit::new(write, sealer, shared, terms.records_max);
@@ -185,10 +187,10 @@ impl Transmit for Outgoing {
         }
     }
 
-    fn is_mid_record(&self) -> bool {
+    fn is_mid_batch(&self) -> bool {
         match self {
-            Self::User(half) => half.is_mid_record(),
-            Self::Kernel(half) => half.is_mid_record(),
+            Self::User(half) => half.is_mid_batch(),
+            Self::Kernel(half) => half.is_mid_batch(),
         }
     }
 }

@@ -158,7 +158,7 @@ where
 /// The peer at fault learns what it did, where the stream still allows an alert.
 async fn tell<T: Transmit>(out: &mut T, fault: &LayerFault) {
     if let Some(alert) = fault.alert()
-        && !out.is_mid_record()
+        && !out.is_mid_batch()
         && out.queue_alert(alert).is_ok()
     {
         let _ = timeout(ALERT, poll_fn(|cx| out.poll_end(cx, Ending::Cut))).await;
