@@ -10,7 +10,7 @@ use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, Terms, connect_upstream, handshake};
-use crate::inspect::FirstOctets;
+use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{self, End, splice};
@@ -58,7 +58,7 @@ async fn carry(
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let downstream = records(downstream, &terms, Side::Downstream, record)?;
     let upstream = records(upstream, &terms, Side::Upstream, record)?;
-    let inspect = (FirstOctets::default(), FirstOctets::default());
+    let inspect = (FirstOctets::default(), LastLines::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     ended(relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await)
 }
