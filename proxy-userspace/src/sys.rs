@@ -1,7 +1,7 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, TCP_INQ, kernel TLS and tokio's registration have no safe binding"
+    reason = "TUNSETIFF, TCP_INQ, malloc_trim, kernel TLS and tokio's registration have no safe binding"
 )]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -170,6 +170,16 @@ pub(crate) fn receive_records(socket: impl AsFd, room: &mut [u8]) -> std::io::Re
     let is_type = message.msg_controllen >= RecordType::LENGTH
         && (header.cmsg_level, header.cmsg_type) == (SOL_TLS, TLS_GET_RECORD_TYPE);
     Ok((count, is_type.then_some(octet)))
+}
+
+/// Give free memory back to the system: pages inside of heaps, too, which `free` keeps. Other threads wait for their heap
+/// meanwhile, about a millisecond per ten megabytes. Allocators other than glibc's are left to themselves.
+pub(crate) fn give_memory_back() {
+    // SAFETY: malloc_trim(3) may be called by any thread at any time (MT-Safe) and touches free memory only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// `TCP_INQ`, and `TCP_CM_INQ` of the control message (linux/tcp.h): with each read, how many octets are left to be read.

@@ -21,6 +21,8 @@ pub struct Admission {
     /// Also what orders changes of `active` and `crowded`. Bounded by the sessions: an entry goes with its last one.
     clients: Mutex<HashMap<IpAddr, u64>>,
     active: AtomicU64,
+    /// The most sessions at once since [`Self::take_most`] was asked last.
+    most: AtomicU64,
     accepted: AtomicU64,
     refused_total: AtomicU64,
     refused_client: AtomicU64,
@@ -66,6 +68,7 @@ impl Admission {
             per_client_max: AtomicU64::new(per_client_max),
             clients: Mutex::default(),
             active: AtomicU64::new(0),
+            most: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused_total: AtomicU64::new(0),
             refused_client: AtomicU64::new(0),
@@ -102,7 +105,8 @@ impl Admission {
             return None;
         }
         *count += 1;
-        self.active.fetch_add(1, Ordering::Relaxed);
+        let active = self.active.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.most.fetch_max(active, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.judge_room();
         Some(Permit { admission: Arc::clone(self), client })
@@ -132,6 +136,11 @@ impl Admission {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// The most sessions at once since this was asked last.
+    pub fn take_most(&self) -> u64 {
+        self.most.swap(self.active.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
     /// For `postern status`.

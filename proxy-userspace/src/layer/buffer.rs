@@ -14,8 +14,9 @@ const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
 /// Records opened in one go; more stay sealed where they are until these are sent. Bounds the work that a flood of
 /// one-octet records causes between two other sessions' turns.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
-/// Free buffers that a worker keeps (5 MiB); more are given back to the allocator.
-const POOL_BUFFERS_MAX: usize = 64;
+/// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. A buffer is taken when octets are
+/// there and mostly given back within the same turn, so few are free at once.
+const POOL_BUFFERS_MAX: usize = 16;
 
 /// A worker's free buffers. One thread owns it: no lock.
 #[derive(Clone, Default)]
