@@ -15,7 +15,7 @@ use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 /// Sessions in a row where a goodbye races with a reset.
 const RACES: usize = 20;
 /// What a client sends meanwhile: less than the buffers on the way hold, so that sending does not wait.
-const UPLOAD: [u8; 256 * 1024] = [b'x'; 256 * 1024];
+static UPLOAD: [u8; 256 * 1024] = [b'x'; 256 * 1024];
 
 const BYE: &[u8] = b"* BYE the mailbox is gone\r\n";
 

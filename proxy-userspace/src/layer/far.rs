@@ -1,5 +1,4 @@
 //! A layer's halves on a real socket, with rustls at the far end: what tests of layers and of the relay begin with.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "not part of the daemon")]
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read as _};
