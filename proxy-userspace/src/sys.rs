@@ -172,8 +172,8 @@ pub(crate) fn receive_records(socket: impl AsFd, room: &mut [u8]) -> std::io::Re
     Ok((count, is_type.then_some(octet)))
 }
 
-/// Give free memory back to the system: pages inside of heaps, too, which `free` keeps. Other threads wait for their heap
-/// meanwhile, about a millisecond per ten megabytes. Allocators other than glibc's are left to themselves.
+/// Give free memory back to the system: pages inside of heaps, too, which `free` keeps. Threads wait for their heap
+/// while it is trimmed. Allocators other than glibc's are left to themselves.
 pub(crate) fn give_memory_back() {
     // SAFETY: malloc_trim(3) may be called by any thread at any time (MT-Safe) and touches free memory only.
     #[cfg(target_env = "gnu")]
