@@ -276,6 +276,7 @@ impl Failure {
                 LayerFault::ConfidentialityLimit
                 | LayerFault::Rotation(_)
                 | LayerFault::UnknownCipher
+                | LayerFault::Unfinished
                 | LayerFault::SealFailed => "TLS cannot go on",
             },
             Cause::Idle => "nothing was said for too long",

@@ -1,8 +1,9 @@
 //! Looking at the octets before they go on.
 //!
-//! An inspector is lent the plaintext of one direction where it was opened. In this version there is one: it refuses
+//! An inspector is lent the plaintext of one direction where it was opened. In this version there are two. One refuses
 //! HTTP inside TLS, so that a browser cannot be made to speak to a mail server (ALPACA). It needs no octet held back,
-//! because a request that is refused at its first slash has told a mail server nothing.
+//! because a request that is refused at its first slash has told a mail server nothing. The other remembers whether the
+//! server said goodbye.
 
 use crate::layer::Batch;
 use crate::words::Direction;
@@ -17,6 +18,11 @@ pub trait Inspect {
 
     /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
     fn is_done(&self, direction: Direction) -> bool;
+
+    /// Whether the sender has announced that it ends here, so that an end without `close_notify` misses nothing.
+    fn is_announced(&self) -> bool {
+        false
+    }
 }
 
 /// Why an inspector ends a session.
@@ -96,6 +102,43 @@ impl FirstOctets {
     }
 }
 
+/// How far back from a record's end `* BYE` is looked for: two lines of the length that servers write.
+const LAST_OCTETS_MAX: usize = 512;
+
+/// Remembers whether the server's last words are `* BYE` (RFC 9051 section 7.1.5), alone or with the answer to LOGOUT
+/// behind it: a server that leaves without `close_notify` then has left as IMAP has it. Lines are not told from literals
+/// here, so mail that ends in such a line, and is cut just behind it, passes for a goodbye. Refuses nothing.
+#[derive(Debug, Default)]
+pub struct LastLines {
+    bye: bool,
+}
+
+impl Inspect for LastLines {
+    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), Refusal> {
+        batch.plaintext().for_each(|octets| self.push(octets));
+        Ok(())
+    }
+
+    fn is_done(&self, _: Direction) -> bool {
+        true
+    }
+
+    fn is_announced(&self) -> bool {
+        self.bye
+    }
+}
+
+impl LastLines {
+    fn push(&mut self, record: &[u8]) {
+        let is_short = record.len() <= LAST_OCTETS_MAX;
+        let tail = record.get(record.len().saturating_sub(LAST_OCTETS_MAX)..).unwrap_or_default();
+        // What was cut off in front of the tail left a part of a line.
+        let mut lines = tail.split(|octet| *octet == b'\n').skip(usize::from(!is_short));
+        let is_bye = |line: &[u8]| line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"* BYE"));
+        self.bye = record.ends_with(b"\r\n") && (lines.any(is_bye) || (self.bye && is_short));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +171,36 @@ mod tests {
         let mut guard = FirstOctets::default();
         assert_eq!(guard.push(b"a NOOP\r\nGET / HTTP/1.1\r\n"), Ok(()));
         assert_eq!(guard.push(b"GET / HTTP/1.1\r\n"), Ok(()));
+    }
+
+    fn announced(records: &[&[u8]]) -> bool {
+        let mut last = LastLines::default();
+        records.iter().for_each(|record| last.push(record));
+        last.is_announced()
+    }
+
+    #[test]
+    fn a_goodbye_is_the_last_that_a_server_says() {
+        let long = [&[b'x'; 20_000][..], b"\r\n* BYE bye\r\na OK done\r\n"].concat();
+        for said in [
+            &[&b"* BYE bye\r\na OK done\r\n"[..]][..],
+            &[b"* OK hi\r\n", b"* bye autologout\r\n"],
+            &[b"* BYE bye\r\n", b"a OK done\r\n"],
+            &[&long],
+        ] {
+            assert!(announced(said), "{said:?}");
+        }
+        let mail = [&b"* BYE bye\r\n"[..], &[b'x'; 20_000], b"\r\n"].concat();
+        for said in [
+            &[][..],
+            &[&b"* OK hi\r\n"[..]],
+            &[b"* BYE bye\r\na OK do"],
+            &[b"* BYE bye\r\n", b"half a line"],
+            &[&mail],
+            &[b"* BYE bye\r\n", &mail],
+            &[b"a FETCH * BYE\r\n"],
+        ] {
+            assert!(!announced(said), "{said:?}");
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
-#![expect(unsafe_code, reason = "TUNSETIFF, kernel TLS and tokio's registration have no safe binding")]
+#![expect(
+    unsafe_code,
+    reason = "TUNSETIFF, TCP_INQ, malloc_trim, kernel TLS and tokio's registration have no safe binding"
+)]
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -167,6 +170,64 @@ pub(crate) fn receive_records(socket: impl AsFd, room: &mut [u8]) -> std::io::Re
     let is_type = message.msg_controllen >= RecordType::LENGTH
         && (header.cmsg_level, header.cmsg_type) == (SOL_TLS, TLS_GET_RECORD_TYPE);
     Ok((count, is_type.then_some(octet)))
+}
+
+/// Give free memory back to the system: pages inside of heaps, too, which `free` keeps. Threads wait for their heap
+/// while it is trimmed. Allocators other than glibc's are left to themselves.
+pub(crate) fn give_memory_back() {
+    // SAFETY: malloc_trim(3) may be called by any thread at any time (MT-Safe) and touches free memory only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// `TCP_INQ`, and `TCP_CM_INQ` of the control message (linux/tcp.h): with each read, how many octets are left to be read.
+const TCP_INQ: libc::c_int = 36;
+
+/// Room for one control message with one `int`, aligned as `struct cmsghdr` is.
+#[repr(C)]
+struct InQueue {
+    header: libc::cmsghdr,
+    octets: libc::c_int,
+    rest: [u8; size_of::<usize>() - size_of::<libc::c_int>()],
+}
+
+impl InQueue {
+    /// `CMSG_LEN(sizeof(int))`.
+    const LENGTH: usize = size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
+}
+
+/// Have [`receive`] told with each read whether more is there.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 4.18.
+pub(crate) fn tell_in_queue(socket: impl AsFd) -> std::io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, TCP_INQ, &1u32, size_of::<u32>())
+}
+
+/// Receive without waiting: how many octets, and whether more are there, the end of the stream among them. Where the
+/// kernel does not say (see [`tell_in_queue`]), more may be there.
+///
+/// # Errors
+/// `EAGAIN` while nothing is there, and what has become of the connection.
+pub(crate) fn receive(socket: impl AsFd, room: &mut [u8]) -> std::io::Result<(usize, bool)> {
+    let header = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
+    let mut control = InQueue { header, octets: 0, rest: [0; size_of::<usize>() - size_of::<libc::c_int>()] };
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: all octets of `msghdr` may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<InQueue>();
+    // SAFETY: the descriptor is open while `socket` is borrowed; the message points to one iovec over `room`, which the
+    // kernel may write up to its length, and to a buffer for one control message; all live until the call returns.
+    let count = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let count = usize::try_from(count).map_err(|_| std::io::Error::last_os_error())?;
+    let is_told = message.msg_controllen >= InQueue::LENGTH
+        && (control.header.cmsg_level, control.header.cmsg_type) == (libc::IPPROTO_TCP, TCP_INQ);
+    Ok((count, !is_told || control.octets > 0))
 }
 
 /// Have the runtime tell when the socket is readable.

@@ -27,6 +27,15 @@ impl Side {
         }
     }
 
+    /// The other connection.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Downstream => Self::Upstream,
+            Self::Upstream => Self::Downstream,
+        }
+    }
+
     /// Who is at the far end, in an operator's words.
     #[must_use]
     pub const fn peer(self) -> &'static str {

@@ -1,6 +1,6 @@
 //! The daemon's life: start, reload, stop, and what it leaves.
 
-use std::fs::File;
+use std::fs::{self, File};
 
 use anyhow::{Context as _, Result};
 use postern_tests::client::Session;
@@ -217,6 +217,36 @@ fn without_records_start_there_are_records_only() -> Result<()> {
     scene.fetches()?;
     assert_eq!(postern.wait_records(1)?.len(), 1);
     assert!(postern.starts()?.is_empty(), "{:#?}", postern.starts());
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+/// Sessions that leave at once.
+const CROWD: usize = 600;
+
+/// Memory of a process that no file stands behind, in KB.
+fn anonymous(pid: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).context("no count")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn the_memory_of_sessions_that_have_left_is_given_back() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let pid = postern.pid().as_raw_nonzero().to_string();
+    scene.fetches()?;
+    let before = anonymous(&pid)?;
+    let crowd = scene.sessions(CROWD)?;
+    let most = anonymous(&pid)?;
+    crowd.logout()?;
+    let given_back = || Ok((anonymous(&pid)? < before + (most - before) / 3).then_some(()));
+    wait::until("the memory of sessions that have left", PATIENCE, given_back).with_context(|| {
+        format!("{before} KB before, {most} KB with {CROWD} sessions, {:?} KB now", anonymous(&pid))
+    })?;
     drop(server);
     postern.stop()?;
     scene.finish()

@@ -2,6 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Session;
@@ -10,6 +13,7 @@ use postern_tests::postern::Policy;
 use postern_tests::record::Record;
 use postern_tests::scene::Scene;
 use postern_tests::scripted::{Scripted, accept_tls};
+use postern_tests::wait::{self, PATIENCE};
 use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 
 /// A literal of 4 MB: some 250 full records.
@@ -197,5 +201,34 @@ fn a_fatal_alert_in_the_middle_of_mail_ends_the_session_and_is_recorded() -> Res
     )?;
     assert_eq!(record.text("event.reason"), "peer_alert", "{record:#?}");
     assert_eq!(record.text("postern.side"), "upstream", "{record:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_refused_in_the_middle_of_a_download_gets_whole_records_and_a_goodbye() -> Result<()> {
+    let written = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&written);
+    let (_, record) = with_server(
+        move |stream| {
+            // Nobody reads: this stops when every buffer on the way is full, and ends when the session does.
+            while let Ok(count) = stream.write(&[b'x'; KEY_OCTETS]) {
+                written.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Ok(())
+        },
+        |mut session| {
+            let stalled = || {
+                let before = seen.load(Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(300));
+                Ok((before > 0 && seen.load(Ordering::Relaxed) == before).then_some(()))
+            };
+            wait::until("a server that is held back", PATIENCE, stalled)?;
+            session.send(b"GET / HTTP/1.1\r\n\r\n")?;
+            let got = session.to_end().context("the client cannot read its records to a goodbye")?;
+            ensure!(!got.is_empty() && got.iter().all(|octet| *octet == b'x'), "other octets came");
+            Ok(())
+        },
+    )?;
+    assert_eq!(record.text("event.reason"), "http_request", "{record:#?}");
     Ok(())
 }

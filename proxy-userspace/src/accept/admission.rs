@@ -68,6 +68,8 @@ impl LimitReached {
 pub struct Admission {
     /// Also what orders changes of `crowded`.
     state: Mutex<AdmissionState>,
+    /// The most sessions at once since [`Self::take_most`] was asked last.
+    most: AtomicU64,
     /// The limit was reached, and too few sessions have ended since.
     crowded: AtomicBool,
     /// Workers that cannot accept for want of descriptors or memory.
@@ -148,6 +150,7 @@ impl Admission {
                 left: VecDeque::new(),
                 numbers: Admitted::default(),
             }),
+            most: AtomicU64::new(0),
             crowded: AtomicBool::new(false),
             short: AtomicU64::new(0),
             told: AtomicBool::new(false),
@@ -182,6 +185,7 @@ impl Admission {
         };
         let mut state = self.state();
         state.admit(client, now)?;
+        self.most.fetch_max(state.numbers.active, Ordering::Relaxed);
         self.judge_room(&state);
         drop(state);
         let admission = Arc::clone(self);
@@ -212,6 +216,11 @@ impl Admission {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// The most sessions at once since this was asked last.
+    pub fn take_most(&self) -> u64 {
+        self.most.swap(self.state().numbers.active, Ordering::Relaxed)
     }
 
     /// For `postern status`.

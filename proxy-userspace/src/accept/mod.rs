@@ -74,9 +74,12 @@ pub(crate) fn listener_address(family: Family, port: u16) -> SocketAddr {
     }
 }
 
-/// What every session's sockets have: keepalive, no waiting for more octets to send, and a bound on what is not sent.
+/// What every session's sockets have: keepalive, no waiting for more octets to send, a bound on what is not sent, and
+/// TCP's urgent octet in its place among the others (RFC 6093 section 6): taken out of the stream, as sockets do by
+/// default, it would be missing in its record.
 pub fn keep_alive(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
+    let _ = SockRef::from(socket).set_out_of_band_inline(true);
     let probes = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(3);
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_keepalive(&probes);

@@ -12,7 +12,7 @@ use crate::accept::{Handshaking, SocketBuffers};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, Terms, connect_upstream, goodbye, handshake, say_goodbye};
-use crate::inspect::FirstOctets;
+use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{self, End, splice};
@@ -74,7 +74,7 @@ async fn carry(
     let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
     let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let inspect = (FirstOctets::default(), FirstOctets::default());
+    let inspect = (FirstOctets::default(), LastLines::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let end = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;

@@ -8,6 +8,8 @@ mod crew;
 mod keep;
 /// What `postern status` is told.
 mod report;
+/// The memory of sessions that have left.
+mod memory;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
 mod worker;
 
@@ -149,6 +151,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
         () = told => Ok(()),
         ended = serve(socket, status) => ended.context("the admin socket ended"),
         never = keep(&steering, watch, began) => never,
+        never = memory::give_back(&shared.admission) => never,
     };
     crew.stop();
     steering.into_inner().release()?;

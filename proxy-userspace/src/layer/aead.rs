@@ -200,6 +200,11 @@ impl Sealer {
         self.0.records_max.saturating_sub(self.0.sequence.0)
     }
 
+    /// Whether the key has sealed nothing yet.
+    pub(super) const fn is_unused(&self) -> bool {
+        self.0.sequence.0 == 0
+    }
+
     /// Encrypt `body` where it stands; what goes before and after it comes back.
     pub(super) fn seal(&mut self, content: ContentType, body: &mut [u8]) -> Result<Seal, LayerFault> {
         if self.records_left() == 0 {

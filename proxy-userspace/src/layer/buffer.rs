@@ -16,8 +16,9 @@ pub(crate) const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
 /// Records opened in one go; more stay sealed where they are until these are sent. Bounds the work that a flood of
 /// one-octet records causes between two other sessions' turns.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
-/// Free buffers that a worker keeps (5 MiB); more are given back to the allocator.
-const POOL_BUFFERS_MAX: usize = 64;
+/// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. A buffer is taken when octets are
+/// there and mostly given back within the same turn, so few are free at once.
+const POOL_BUFFERS_MAX: usize = 16;
 
 /// A worker's free buffers, and how many may be in use. One thread owns it: no lock.
 #[derive(Clone, Default)]
@@ -95,7 +96,7 @@ pub struct Batch {
     pub(super) parsed: usize,
     /// Whether the spans hold ciphertext now.
     pub(super) sealed: bool,
-    /// Octets of the sealed spans that the kernel took.
+    /// See [`Batch::sent`].
     pub(super) sent: usize,
 }
 
@@ -112,6 +113,12 @@ impl Batch {
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.spans().iter().map(|span| span.body.len() as u64).sum()
+    }
+
+    /// Octets of the sealed records, or of the plaintext where the kernel seals, that the kernel has taken.
+    #[must_use]
+    pub const fn sent(&self) -> usize {
+        self.sent
     }
 
     pub(super) fn spans(&self) -> &[Span] {

@@ -61,6 +61,10 @@ pub fn split(
         // Only slower without.
         let _slower = sys::expect_no_pad(&socket);
     }
+    if receive.is_none() {
+        // Where the kernel does not tell, a read costs one more call.
+        let _slower = sys::tell_in_queue(&socket);
+    }
     let (read, write) = socket.into_split();
     let incoming = match receive {
         Some(_) => Incoming::Kernel(KernelReceive::new(read, Rc::clone(&shared), pool.clone())),
@@ -206,10 +210,10 @@ impl Transmit for Outgoing {
         }
     }
 
-    fn is_mid_record(&self) -> bool {
+    fn is_mid_batch(&self) -> bool {
         match self {
-            Self::User(half) => half.is_mid_record(),
-            Self::Kernel(half) => half.is_mid_record(),
+            Self::User(half) => half.is_mid_batch(),
+            Self::Kernel(half) => half.is_mid_batch(),
         }
     }
 }

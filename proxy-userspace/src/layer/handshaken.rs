@@ -17,7 +17,7 @@ use super::KernelSide;
 
 /// Which part the layer plays; rustls plays the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Client,
     Server,
 }

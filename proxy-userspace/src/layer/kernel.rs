@@ -17,6 +17,7 @@ use rustls::ProtocolVersion;
 use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::coop::poll_proceed;
 
 use super::aead::{AES_GCM_RECORDS_MAX, ContentType};
 use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
@@ -61,6 +62,8 @@ impl KernelReceive {
             if self.wait.is_some() {
                 ready!(self.poll_wait(cx)).map_err(system("poll"))?;
             }
+            // Neither waiting for errors nor `try_io` spends the runtime's budget.
+            let budget = ready!(poll_proceed(cx));
             let socket = (*self.socket).as_ref();
             let turn = &mut self.batch.turn;
             // A buffer is taken when something is there: an idle session holds none.
@@ -81,6 +84,7 @@ impl KernelReceive {
                 Ok(None) => return Poll::Pending,
                 Ok(Some(((0, None), _))) => return Poll::Ready(Ok((0, None))),
                 Ok(Some((read, buffer))) => {
+                    budget.made_progress();
                     self.batch.buffer = Some(buffer);
                     return Poll::Ready(Ok(read));
                 }
@@ -165,6 +169,7 @@ impl KernelReceive {
             if self.wait.is_some() {
                 ready!(self.poll_wait(cx)).map_err(system("poll"))?;
             }
+            let turn = ready!(poll_proceed(cx));
             let socket = self.socket();
             let mut moves = |interest| socket.try_io(interest, || splice(socket));
             let moved = match moves(Interest::READABLE) {
@@ -174,6 +179,7 @@ impl KernelReceive {
             match moved {
                 Ok(0) => return Poll::Ready(Ok(Spliced::Other)),
                 Ok(count) => {
+                    turn.made_progress();
                     self.post.data()?;
                     return Poll::Ready(Ok(Spliced::Octets(count)));
                 }
@@ -240,6 +246,7 @@ pub struct KernelTransmit {
     line: VecDeque<Own>,
     /// The next key is in line.
     changing: bool,
+    mid_batch: bool,
     ended: bool,
 }
 
@@ -258,11 +265,12 @@ impl KernelTransmit {
         };
         let records_max = records_max.map_or(limit, |max| max.min(limit));
         let (line, records_left) = (VecDeque::new(), records_max);
-        Self { socket, shared, rekeys, records_max, records_left, line, changing: false, ended: false }
+        let (changing, mid_batch, ended) = (false, false, false);
+        Self { socket, shared, rekeys, records_max, records_left, line, changing, mid_batch, ended }
     }
 
-    /// Send `octets` out of a pipe as data, behind what is in line; the pipe holds that many. `octets` counts down, so
-    /// that the call can be made again; `whole` says that it was not begun yet.
+    /// Send `octets` out of a pipe as data, behind what is in line, and then what came into line meanwhile; the pipe
+    /// holds that many. `octets` counts down, so that the call can be made again; `whole` says that it was not begun yet.
     ///
     /// # Errors
     /// As [`Transmit::poll_send`].
@@ -273,10 +281,11 @@ impl KernelTransmit {
         octets: &mut usize,
         whole: &mut bool,
     ) -> Poll<Result<(), LayerFault>> {
-        if std::mem::take(whole) {
+        if *whole {
             self.prepare(*octets)?;
+            ready!(self.poll_line(cx))?;
+            *whole = false;
         }
-        ready!(self.poll_line(cx))?;
         while *octets > 0 {
             let socket = self.socket.as_ref();
             ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
@@ -292,7 +301,7 @@ impl KernelTransmit {
                 Err(error) => return Poll::Ready(Err(system("splice")(error))),
             }
         }
-        Poll::Ready(Ok(()))
+        self.poll_line(cx)
     }
 
     /// Before so many octets of data: a KeyUpdate that is owed or due.
@@ -333,17 +342,22 @@ impl KernelTransmit {
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
         let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
         if !batch.sealed {
-            self.prepare(total)?;
             // From here on the batch is the kernel's, record by record, as if it were sealed.
             (batch.sealed, batch.sent) = (true, 0);
         }
-        ready!(self.poll_line(cx))?;
+        // Our own words stand before data or behind it, never in it.
+        if batch.sent == 0 {
+            self.prepare(total)?;
+            ready!(self.poll_line(cx))?;
+        }
+        self.mid_batch = batch.sent < total;
         while batch.sent < total {
             let count = ready!(poll_write(self.socket.as_ref(), cx, batch))?;
             self.took(count);
             batch.sent += count;
         }
-        Poll::Ready(Ok(()))
+        self.mid_batch = false;
+        self.poll_line(cx)
     }
 
     /// Send what is in line.
@@ -450,9 +464,8 @@ impl Transmit for KernelTransmit {
         Some(self)
     }
 
-    fn is_mid_record(&self) -> bool {
-        // The kernel closes the record at hand before it begins one of another type.
-        false
+    fn is_mid_batch(&self) -> bool {
+        self.mid_batch
     }
 }
 

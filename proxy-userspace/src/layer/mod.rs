@@ -15,6 +15,8 @@ mod aead;
 mod post;
 /// What both halves of a side share.
 mod shared;
+/// The order of records on the wire.
+mod outlet;
 /// The record layer in this process.
 mod user;
 /// The record layer in the kernel.
@@ -28,6 +30,9 @@ mod halves;
 /// A finished handshake for tests and fuzz targets.
 #[cfg(any(test, fuzzing))]
 mod handshaken;
+/// Halves on a real socket, for tests.
+#[cfg(test)]
+pub(crate) mod far;
 /// The doors that fuzz targets use.
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -95,19 +100,20 @@ pub trait Transmit {
     /// same batch until then.
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>>;
 
-    /// Put words of our own in line; at most [`OWN_WORDS_BYTES_MAX`] at a time.
+    /// Put words of our own in line: they go behind a batch that was begun, and before the next one. At most
+    /// [`OWN_WORDS_BYTES_MAX`] at a time.
     ///
     /// # Errors
     /// The key's limit is reached, or the words are too long.
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault>;
 
-    /// Put an alert in line. Nothing may follow a fatal one.
+    /// Put an alert in line, as words are. Nothing may follow a fatal one.
     ///
     /// # Errors
     /// The key's limit is reached.
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault>;
 
-    /// Send what is in line.
+    /// Send what is in line. A batch that was begun has to be sent first (see [`Transmit::is_mid_batch`]).
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>>;
 
     /// Send what is in line and close our half of the connection.
@@ -118,8 +124,9 @@ pub trait Transmit {
         None
     }
 
-    /// Whether the last send stopped inside a record, so that nothing else may be said any more.
-    fn is_mid_record(&self) -> bool;
+    /// Whether a batch was begun that the kernel has not wholly taken: until [`Transmit::poll_send`] has finished it,
+    /// nothing else can be said.
+    fn is_mid_batch(&self) -> bool;
 }
 
 /// Lent, so that a half can still be spoken to when what used it is over.
@@ -167,8 +174,8 @@ impl<T: Transmit> Transmit for &mut T {
         (**self).kernel()
     }
 
-    fn is_mid_record(&self) -> bool {
-        (**self).is_mid_record()
+    fn is_mid_batch(&self) -> bool {
+        (**self).is_mid_batch()
     }
 }
 
@@ -246,6 +253,9 @@ pub enum LayerFault {
     /// Encryption itself failed.
     #[error("sealing a record failed")]
     SealFailed,
+    /// Something was to be said behind a batch that was sealed, not wholly sent, and given up.
+    #[error("records were left half sent, and nothing can be said behind them")]
+    Unfinished,
 }
 
 impl LayerFault {
@@ -271,6 +281,7 @@ impl LayerFault {
             Self::UnknownCipher => "unknown_cipher",
             Self::MemoryShortage => "memory_shortage",
             Self::SealFailed => "seal_failed",
+            Self::Unfinished => "send_unfinished",
         }
     }
 
@@ -278,7 +289,7 @@ impl LayerFault {
     #[must_use]
     pub const fn alert(&self) -> Option<Alert> {
         match self {
-            Self::System { .. } | Self::PeerAlert(_) => None,
+            Self::System { .. } | Self::PeerAlert(_) | Self::Unfinished => None,
             Self::NotTls | Self::UnexpectedRecord | Self::ControlFlood => Some(Alert::UNEXPECTED_MESSAGE),
             Self::BadRecord => Some(Alert::BAD_RECORD_MAC),
             Self::RecordOverflow => Some(Alert::RECORD_OVERFLOW),

@@ -1,13 +1,15 @@
 //! The layer against rustls as its peer, over a real socket.
 
 use std::future::poll_fn;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
-use rustls::{Connection, SupportedProtocolVersion, version};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::{SupportedProtocolVersion, version};
+use tokio::io::AsyncWriteExt;
 
 use super::aead::{ContentType, Sealer};
+use super::far::{
+    Far, Pair, ROLES, VERSIONS, in_kernel, limited, once, pair, rekeys, sharing, sockets, spend_turn,
+};
 use super::handshaken::{Role, handshaken};
 use super::measure::{Comparison, Measurement, Spent};
 use super::offload::{Abilities, Cipher, Terms};
@@ -17,126 +19,8 @@ use crate::relay::Meter;
 use crate::relay::splice::{self, Pipes};
 use crate::words::Direction;
 
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
-
-/// The same tests for both layers: `cargo xtask vm` runs them with this set to `kernel`, in kernels that have TLS.
-const LAYER: &str = "POSTERN_LAB_LAYER";
-
-fn in_kernel() -> bool {
-    std::env::var(LAYER).is_ok_and(|layer| layer == "kernel")
-}
-
-fn terms(records_max: Option<u64>) -> Terms {
-    if in_kernel() {
-        Terms { mode: Offload::Always, abilities: Abilities::probe(), records_max, ..Terms::default() }
-    } else {
-        Terms { mode: Offload::Never, records_max, ..Terms::default() }
-    }
-}
-
-/// Whether keys can be changed where these tests run.
-fn rekeys() -> bool {
-    !in_kernel() || terms(None).abilities.rekey
-}
-
-const ROLES: [Role; 2] = [Role::Client, Role::Server];
-
-struct Pair {
-    receive: Incoming,
-    transmit: Outgoing,
-    pool: Pool,
-    far: Far,
-    /// Plaintext that arrived and was not asked about yet.
-    got: Vec<u8>,
-}
-
-/// The far end: rustls on a socket.
-struct Far {
-    peer: Connection,
-    wire: TcpStream,
-}
-
-impl Far {
-    /// rustls reads `count` octets of plaintext from the wire.
-    async fn read(&mut self, count: usize) -> Vec<u8> {
-        let mut got = vec![0; count];
-        let mut at = 0;
-        let mut room = vec![0; 16 * 1024];
-        while at < count {
-            let read = self.wire.read(&mut room).await.unwrap();
-            assert!(read > 0, "the wire ended at {at} of {count}");
-            let mut unread = &room[..read];
-            while !unread.is_empty() {
-                self.peer.read_tls(&mut unread).unwrap();
-                let state = self.peer.process_new_packets().unwrap();
-                let ready = state.plaintext_bytes_to_read().min(count - at);
-                self.peer.reader().read_exact(&mut got[at..at + ready]).unwrap();
-                at += ready;
-            }
-        }
-        got
-    }
-}
-
-async fn pair(role: Role, version: &'static SupportedProtocolVersion) -> Pair {
-    limited(role, version, None).await
-}
-
-async fn limited(role: Role, version: &'static SupportedProtocolVersion, records_max: Option<u64>) -> Pair {
-    sharing(&Pool::default(), role, version, records_max).await
-}
-
-async fn sharing(
-    pool: &Pool,
-    role: Role,
-    version: &'static SupportedProtocolVersion,
-    records_max: Option<u64>,
-) -> Pair {
-    let (secrets, kernel, peer) = handshaken(role, version);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    let layer = if in_kernel() { "kernel" } else { "user" };
-    let terms = terms(records_max);
-    let (receive, transmit) = split(ours.unwrap(), secrets, kernel, pool, &terms).unwrap();
-    assert_eq!((receive.layer(), transmit.layer()), (layer, layer));
-    let wire = theirs.unwrap().0;
-    wire.set_nodelay(true).unwrap();
-    Pair { receive, transmit, pool: pool.clone(), far: Far { peer, wire }, got: Vec::new() }
-}
-
-impl Pair {
-    /// What rustls has in line, as octets.
-    fn said(&mut self) -> Vec<u8> {
-        let mut octets = Vec::new();
-        while self.far.peer.wants_write() {
-            self.far.peer.write_tls(&mut octets).unwrap();
-        }
-        octets
-    }
-
-    /// Receive until `count` octets, an end, or a fault. What was received before a cancelled call is not lost.
-    async fn take(&mut self, count: usize) -> (Vec<u8>, Option<Result<Received, LayerFault>>) {
-        while self.got.len() < count {
-            match poll_fn(|cx| self.receive.poll_receive(cx)).await {
-                Ok(Received::Data) => {
-                    let got = &mut self.got;
-                    self.receive.batch().plaintext().for_each(|part| got.extend_from_slice(part));
-                }
-                end => return (std::mem::take(&mut self.got), Some(end)),
-            }
-        }
-        (std::mem::take(&mut self.got), None)
-    }
-
-    /// What the layer does with the next record that carries no data.
-    async fn end(&mut self) -> Result<Received, LayerFault> {
-        self.take(usize::MAX).await.1.unwrap()
-    }
-
-    async fn peer_reads(&mut self, count: usize) -> Vec<u8> {
-        self.far.read(count).await
-    }
-}
+/// For what happens at once, on a loaded machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 fn body(octets: usize) -> Vec<u8> {
     (0..octets).map(|at| (at % 251) as u8).collect()
@@ -537,13 +421,18 @@ async fn exactly_so_many_octets_go_from_kernel_to_kernel_and_the_next_is_read_as
 #[tokio::test]
 async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
     for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
-        let Some((mut source, mut sink)) = spliceable(from, to).await else { continue };
+        let (mut source, mut sink) = match spliceable(from, to).await {
+            Some(halves) => halves,
+            // Without kernel TLS the same is said and obeyed, and nothing is spliced.
+            None => (pair(Role::Client, from).await, pair(Role::Server, to).await),
+        };
         let (pipes, meter) = (Pipes::default(), Meter::default());
         let octets = speech(&mut source, from);
         source.far.wire.write_all(&octets).await.unwrap();
         let end = loop {
-            let (receive, transmit) = (source.receive.kernel().unwrap(), sink.transmit.kernel().unwrap());
-            splice::data(receive, transmit, &pipes, Direction::ServerToClient, &meter).await.unwrap();
+            if let (Some(receive), Some(transmit)) = (source.receive.kernel(), sink.transmit.kernel()) {
+                splice::data(receive, transmit, &pipes, Direction::ServerToClient, &meter).await.unwrap();
+            }
             match poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap() {
                 Received::Data => {
                     let batch = source.receive.batch();
@@ -554,7 +443,46 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
         };
         assert_eq!(end, Received::Closed);
         assert_eq!(sink.peer_reads(16).await, b"onetwo and three", "{from:?} to {to:?}");
-        assert!(meter.spliced(Direction::ServerToClient) > 0, "nothing was spliced");
+        assert_eq!(meter.spliced(Direction::ServerToClient) > 0, in_kernel(), "what is spliced is counted");
+    }
+}
+
+#[tokio::test]
+async fn a_record_with_urgent_data_is_read_on_without_waiting_for_more() {
+    for version in VERSIONS {
+        let mut pair = pair(Role::Client, version).await;
+        for urgent in [0, 4, 5, 20] {
+            pair.far.peer.writer().write_all(b"a line with urgent data").unwrap();
+            let wire = pair.said();
+            // The urgent octet is the last that this call sends; a read stops before it.
+            let (until, rest) = wire.split_at(urgent + 1);
+            let socket = socket2::SockRef::from(&pair.far.wire);
+            assert_eq!(socket.send_out_of_band(until).unwrap(), until.len());
+            assert_eq!(socket.send(rest).unwrap(), rest.len());
+            let taken = tokio::time::timeout(PATIENCE, pair.take(23)).await;
+            assert_eq!(taken.expect("what is there is read").0, b"a line with urgent data");
+        }
+        // And where it is the last octet of all.
+        pair.far.peer.writer().write_all(b"done").unwrap();
+        let wire = pair.said();
+        assert_eq!(socket2::SockRef::from(&pair.far.wire).send_out_of_band(&wire).unwrap(), wire.len());
+        let taken = tokio::time::timeout(PATIENCE, pair.take(4)).await;
+        assert_eq!(taken.expect("what is there is read").0, b"done");
+    }
+}
+
+#[tokio::test]
+async fn a_half_that_has_had_its_turn_receives_nothing_before_the_next() {
+    let mut pair = pair(Role::Client, &version::TLS13).await;
+    for round in 0..3_u8 {
+        pair.far.peer.writer().write_all(&[round; 100]).unwrap();
+        let wire = pair.said();
+        pair.far.wire.write_all(&wire).await.unwrap();
+        pair.far.wire.writable().await.unwrap();
+        spend_turn().await;
+        assert!(once(|cx| pair.receive.poll_receive(cx)).await.is_none(), "others wait");
+        tokio::task::yield_now().await;
+        assert_eq!(pair.take(100).await.0, [round; 100]);
     }
 }
 
@@ -572,20 +500,18 @@ async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_u
             Abilities { suites: vec![(version.version, cipher)], rekey: true, ..Abilities::default() };
         let measurement = std::sync::Arc::new(Measurement::Taken(vec![wins]));
         let auto = Terms { abilities, measurement, ..Terms::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (ours, theirs) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (receive, mut transmit) = split(ours.unwrap(), secrets, kernel, &Pool::default(), &auto).unwrap();
+        let (ours, wire) = sockets(None).await;
+        let (receive, mut transmit) = split(ours, secrets, kernel, &Pool::default(), &auto).unwrap();
         let layer = if has_tls { "kernel" } else { "user" };
         assert_eq!((receive.layer(), transmit.layer()), (layer, layer), "{version:?}");
-        let mut far = Far { peer, wire: theirs.unwrap().0 };
+        let mut far = Far { peer, wire };
         transmit.queue(b"here").unwrap();
         poll_fn(|cx| transmit.poll_flush(cx)).await.unwrap();
         assert_eq!(far.read(4).await, b"here", "{version:?}");
 
         let always = Terms { mode: Offload::Always, ..auto.clone() };
         let (secrets, kernel, _peer) = handshaken(Role::Server, version);
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _theirs) = sockets(None).await;
         let refused = split(ours, secrets, kernel, &Pool::default(), &always).err();
         let refused = refused.map(|fault| fault.reason());
         assert_eq!(refused, (!has_tls).then_some("offload_refused"), "{version:?}");

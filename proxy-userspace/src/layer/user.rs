@@ -5,18 +5,20 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use rustls::ProtocolVersion;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite as _, Interest};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
-use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, PostHandshake};
-use super::shared::{RECORDS_RESERVE, Shared};
-use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, Receive, Received, Transmit};
+use super::outlet::{Line, Next, Outlet};
+use super::post::{Alert, Control, PostHandshake};
+use super::shared::Shared;
+use super::{Ending, LayerFault, Receive, Received, Transmit};
+use crate::sys;
 
-/// Slices that one write hands to the kernel: three per record, and the line before them.
-const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX + 1;
+/// Slices that one write hands to the kernel: three per record.
+const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX;
 
 /// The receiving half.
 pub struct UserReceive {
@@ -82,35 +84,36 @@ impl Receive for UserReceive {
 impl UserReceive {
     /// Read once. A buffer is taken when octets are there, and given back when they were not.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let batch = &mut self.batch;
-        let buffer = match &mut batch.buffer {
-            Some(buffer) => buffer,
-            none => {
-                ready!(self.socket.as_ref().poll_read_ready(cx))?;
-                none.insert(ready!(self.pool.poll_take(&mut batch.turn, cx)))
+        let (batch, socket) = (&mut self.batch, self.socket.as_ref());
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            let buffer = match &mut batch.buffer {
+                Some(buffer) => buffer,
+                none => none.insert(ready!(self.pool.poll_take(&mut batch.turn, cx))),
+            };
+            let partial = batch.filled - batch.parsed;
+            // A header that was cut is moved to the front: never a body.
+            if partial < HEADER_BYTES && batch.parsed > 0 {
+                buffer.bytes.copy_within(batch.parsed..batch.filled, 0);
+                self.copied += partial as u64;
+                (batch.parsed, batch.filled) = (0, partial);
             }
-        };
-        let partial = batch.filled - batch.parsed;
-        // A header that was cut is moved to the front: never a body.
-        if partial < HEADER_BYTES && batch.parsed > 0 {
-            buffer.bytes.copy_within(batch.parsed..batch.filled, 0);
-            self.copied += partial as u64;
-            (batch.parsed, batch.filled) = (0, partial);
+            // At the front, fill the buffer; behind it, finish exactly the record that the last read cut.
+            let until = match batch.parsed {
+                0 => READ_BYTES_MAX,
+                parsed => record_end(parsed, &buffer.bytes),
+            };
+            let room = buffer.bytes.get_mut(batch.filled..until).unwrap_or_default();
+            let read = read(socket, room);
+            batch.filled += read.as_ref().copied().unwrap_or_default();
+            if batch.filled == 0 {
+                batch.buffer = None;
+            }
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
         }
-        // At the front, fill the buffer; behind it, finish exactly the record that the last read cut.
-        let until = match batch.parsed {
-            0 => READ_BYTES_MAX,
-            parsed => record_end(parsed, &buffer.bytes),
-        };
-        let room = buffer.bytes.get_mut(batch.filled..until).unwrap_or_default();
-        let mut room = ReadBuf::new(room);
-        let polled = Pin::new(&mut self.socket).poll_read(cx, &mut room);
-        let count = room.filled().len();
-        batch.filled += count;
-        if batch.filled == 0 {
-            batch.buffer = None;
-        }
-        polled.map_ok(|()| count)
     }
 
     /// Open what is complete, until the batch is full or the peer has ended.
@@ -157,6 +160,18 @@ impl UserReceive {
     }
 }
 
+/// Read once, and have the runtime wait for the kernel's next event only where the kernel says that nothing more is
+/// there: a short read alone does not say so, because it also stops at TCP's urgent mark.
+fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut got = None;
+    let tried = socket.try_io(Interest::READABLE, || {
+        let (count, more) = sys::receive(socket, room)?;
+        got = Some(count);
+        if count == 0 || more { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+    got.map_or(tried, Ok)
+}
+
 /// Where the record that begins at `parsed` ends, or its header while that is cut.
 fn record_end(parsed: usize, bytes: &[u8]) -> usize {
     let header = bytes.get(parsed..).and_then(Header::parse);
@@ -166,13 +181,9 @@ fn record_end(parsed: usize, bytes: &[u8]) -> usize {
 /// The transmitting half.
 pub struct UserTransmit {
     socket: OwnedWriteHalf,
-    sealer: Sealer,
-    records_max: Option<u64>,
-    shared: Rc<Shared>,
-    /// Sealed records of our own that go before the next batch.
-    line: Vec<u8>,
-    line_sent: usize,
-    mid_record: bool,
+    outlet: Outlet,
+    /// What of our own goes out at the next boundary, before the next batch.
+    line: Line,
     ended: bool,
 }
 
@@ -185,47 +196,29 @@ impl UserTransmit {
         shared: Rc<Shared>,
         records_max: Option<u64>,
     ) -> Self {
-        let (line, line_sent) = (Vec::new(), 0);
-        Self { socket, sealer, records_max, shared, line, line_sent, mid_record: false, ended: false }
+        let outlet = Outlet::new(sealer, shared, records_max);
+        Self { socket, outlet, line: Line::default(), ended: false }
     }
 }
 
 impl Transmit for UserTransmit {
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
-        if !batch.sealed {
-            self.seal(batch)?;
+        match self.poll_out(cx, batch) {
+            Poll::Pending if batch.is_called_back(cx) => Poll::Ready(Err(LayerFault::MemoryShortage)),
+            sent => sent,
         }
-        let total: usize = batch.spans().iter().map(sealed_bytes).sum();
-        while self.line_sent < self.line.len() || batch.sent < total {
-            let line = self.line.get(self.line_sent..).unwrap_or_default();
-            let count = match poll_write(&mut self.socket, cx, line, batch) {
-                Poll::Pending if batch.is_called_back(cx) => {
-                    return Poll::Ready(Err(LayerFault::MemoryShortage));
-                }
-                written => ready!(written)?,
-            };
-            let of_line = count.min(line.len());
-            self.line_sent += of_line;
-            batch.sent += count - of_line;
-            self.mid_record = true;
-        }
-        self.mid_record = false;
-        self.forget_line();
-        Poll::Ready(Ok(()))
     }
 
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
-        if words.len() + self.line.len() > 2 * OWN_WORDS_BYTES_MAX {
-            return Err(LayerFault::RecordOverflow);
-        }
-        if self.sealer.records_left() <= RECORDS_RESERVE && self.shared.version != ProtocolVersion::TLSv1_3 {
+        if !self.outlet.has_room_for_words() {
             return Err(LayerFault::ConfidentialityLimit);
         }
-        self.line_up(ContentType::ApplicationData, words)
+        self.line.words(words)
     }
 
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
-        self.line_up(ContentType::Alert, &alert.encode())
+        self.line.push(ContentType::Alert, &alert.encode());
+        Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
@@ -245,55 +238,31 @@ impl Transmit for UserTransmit {
             .map_err(|source| LayerFault::System { call: "shutdown", source })
     }
 
-    fn is_mid_record(&self) -> bool {
-        self.mid_record
+    fn is_mid_batch(&self) -> bool {
+        self.outlet.is_mid_batch()
     }
 }
 
 impl UserTransmit {
-    /// Seal every span where it stands; a KeyUpdate that is owed or due goes before them.
-    fn seal(&mut self, batch: &mut Batch) -> Result<(), LayerFault> {
-        let records = batch.spans().len() as u64;
-        // Without data nothing is due under TLS 1.2: its last alert must still go out.
-        let changes = records > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
-        let due = changes && self.sealer.records_left() < records + RECORDS_RESERVE;
-        if self.shared.owes_key_update.take() || due {
-            self.change_key()?;
-        }
-        if let Some(buffer) = &mut batch.buffer {
-            for span in &mut buffer.spans {
-                let body = buffer.bytes.get_mut(span.body.clone()).ok_or(LayerFault::SealFailed)?;
-                span.seal = self.sealer.seal(ContentType::ApplicationData, body)?;
+    /// What is in line, and the batch, each at its turn.
+    fn poll_out(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
+        loop {
+            match self.outlet.next() {
+                Next::Own(sealed) => {
+                    let count = ready!(poll_write(&mut self.socket, cx, &[IoSlice::new(sealed)]))?;
+                    self.outlet.own_written(count);
+                }
+                Next::Batch => {
+                    ready!(poll_write_batch(&mut self.socket, cx, batch))?;
+                    self.outlet.batch_written();
+                }
+                Next::Boundary(boundary) if boundary.owes(&self.line) => boundary.seal_own(&mut self.line)?,
+                Next::Boundary(boundary) if !batch.sealed && !batch.spans().is_empty() => {
+                    boundary.seal_batch(batch)?;
+                }
+                Next::Boundary(_) => return Poll::Ready(Ok(())),
             }
         }
-        batch.sealed = true;
-        batch.sent = 0;
-        Ok(())
-    }
-
-    /// Announce and take the next sending key. TLS 1.2 has none: its connection ends while it can still say so.
-    fn change_key(&mut self) -> Result<(), LayerFault> {
-        if self.shared.version != ProtocolVersion::TLSv1_3 {
-            return Err(LayerFault::ConfidentialityLimit);
-        }
-        self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE)?;
-        let next = self.shared.kernel.borrow_mut().next_transmit()?;
-        self.sealer = Sealer::new(self.shared.version, &next, self.records_max)?;
-        Ok(())
-    }
-
-    fn line_up(&mut self, content: ContentType, octets: &[u8]) -> Result<(), LayerFault> {
-        let mut body = octets.to_vec();
-        let seal = self.sealer.seal(content, &mut body)?;
-        self.line.extend_from_slice(seal.head());
-        self.line.extend_from_slice(&body);
-        self.line.extend_from_slice(seal.tail());
-        Ok(())
-    }
-
-    fn forget_line(&mut self) {
-        self.line = Vec::new();
-        self.line_sent = 0;
     }
 }
 
@@ -301,36 +270,48 @@ fn sealed_bytes(span: &Span) -> usize {
     span.seal.head().len() + span.body.len() + span.seal.tail().len()
 }
 
-/// One write of everything that is left, as slices: nothing is gathered into another buffer.
+/// Write all that is left of a sealed batch, as slices: nothing is gathered into another buffer.
+fn poll_write_batch(
+    socket: &mut OwnedWriteHalf,
+    cx: &mut Context<'_>,
+    batch: &mut Batch,
+) -> Poll<Result<(), LayerFault>> {
+    // The sealed batch is gone and its records can never be completed.
+    if !batch.sealed {
+        return Poll::Ready(Err(LayerFault::Unfinished));
+    }
+    let total: usize = batch.spans().iter().map(sealed_bytes).sum();
+    while batch.sent < total {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
+        let sealed = batch.spans().iter().flat_map(|span| {
+            [span.seal.head(), bytes.get(span.body.clone()).unwrap_or_default(), span.seal.tail()]
+        });
+        let mut skip = batch.sent;
+        let unsent = sealed.filter_map(|part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            part.get(skipped..).filter(|rest| !rest.is_empty())
+        });
+        let mut count = 0;
+        for (slot, part) in slices.iter_mut().zip(unsent) {
+            *slot = IoSlice::new(part);
+            count += 1;
+        }
+        batch.sent += ready!(poll_write(socket, cx, slices.get(..count).unwrap_or_default()))?;
+    }
+    Poll::Ready(Ok(()))
+}
+
 fn poll_write(
     socket: &mut OwnedWriteHalf,
     cx: &mut Context<'_>,
-    line: &[u8],
-    batch: &Batch,
+    slices: &[IoSlice<'_>],
 ) -> Poll<Result<usize, LayerFault>> {
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
-    let sealed = batch.spans().iter().flat_map(|span| {
-        [span.seal.head(), bytes.get(span.body.clone()).unwrap_or_default(), span.seal.tail()]
-    });
-    let mut skip = batch.sent;
-    let unsent = sealed.filter_map(|part| {
-        let skipped = skip.min(part.len());
-        skip -= skipped;
-        part.get(skipped..).filter(|rest| !rest.is_empty())
-    });
-    let parts = Some(line).filter(|line| !line.is_empty()).into_iter().chain(unsent);
-    let mut count = 0;
-    for (slot, part) in slices.iter_mut().zip(parts) {
-        *slot = IoSlice::new(part);
-        count += 1;
-    }
-    let slices = slices.get(..count).unwrap_or_default();
+    let system = |source| LayerFault::System { call: "send", source };
     match ready!(Pin::new(socket).poll_write_vectored(cx, slices)) {
-        Ok(0) => {
-            Poll::Ready(Err(LayerFault::System { call: "send", source: io::ErrorKind::WriteZero.into() }))
-        }
+        Ok(0) => Poll::Ready(Err(system(io::ErrorKind::WriteZero.into()))),
         Ok(count) => Poll::Ready(Ok(count)),
-        Err(source) => Poll::Ready(Err(LayerFault::System { call: "send", source })),
+        Err(source) => Poll::Ready(Err(system(source))),
     }
 }

@@ -6,19 +6,24 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use super::{End, Meter, PumpEnd, both};
+use super::ends::{Ends, PumpEnd, both};
+use super::{End, Meter, PARTING};
 use crate::layer::{KernelReceive, KernelTransmit, LayerFault, Spliced};
 use crate::words::{Direction, Side};
 
 /// Octets moved in one call: what a pipe holds by default. From Linux 6.8 on, larger lengths than a pipe are no use
 /// and unbounded ones are refused.
 const SPLICE_BYTES_MAX: usize = 64 * 1024;
+/// Octets that are read in one call to throw them away.
+const THROWN_AWAY_BYTES: usize = 16 * 1024;
 /// Empty pipes that a worker keeps: two descriptors each.
 const PIPES_MAX: usize = 32;
 
@@ -87,9 +92,16 @@ pub async fn exactly(
             break;
         };
         let (mut left, mut whole) = (count, true);
-        poll_fn(|cx| to.poll_splice(cx, pipe.read.as_fd(), &mut left, &mut whole))
-            .await
-            .map_err(|fault| (direction.to(), fault))?;
+        let emptying = poll_fn(|cx| {
+            let before = left;
+            let polled = to.poll_splice(cx, pipe.read.as_fd(), &mut left, &mut whole);
+            // A slow reader that takes a part is no silence.
+            if left != before {
+                meter.moved();
+            }
+            polled
+        });
+        emptying.await.map_err(|fault| (direction.to(), fault))?;
         pipes.give(pipe);
         meter.add_spliced(direction, count as u64);
         moved += count;
@@ -107,7 +119,29 @@ pub async fn relay(
 ) -> End {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
-    both(requests, responses, meter, idle).await
+    let Ends { end, open } = both(requests, responses, meter, idle).await;
+    let open = open.map(|side| if side == Side::Downstream { client } else { server });
+    if let Some(socket) = open {
+        let _ = timeout(PARTING, part(socket)).await;
+    }
+    end
+}
+
+/// End a side whose peer has not ended, in a way that lets the peer hear all that it was told.
+async fn part(socket: &TcpStream) -> io::Result<()> {
+    let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
+    poll_fn(|cx| {
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            match socket.try_read(&mut [0; THROWN_AWAY_BYTES]) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    })
+    .await
 }
 
 async fn pump(
@@ -119,8 +153,9 @@ async fn pump(
 ) -> PumpEnd {
     let failed = |side, call, source| PumpEnd::Failed(side, LayerFault::System { call, source });
     loop {
-        // Wait without a pipe: an idle session holds none.
-        if let Err(source) = from.readable().await {
+        // Wait without a pipe: an idle session holds none. `readable` would spend nothing of the runtime's budget, and a
+        // fast peer would keep every other session of the worker waiting.
+        if let Err(source) = poll_fn(|cx| from.poll_read_ready(cx)).await {
             return failed(direction.from(), "poll", source);
         }
         let pipe = match pipes.take() {
@@ -139,14 +174,14 @@ async fn pump(
             }
             Err(source) => return failed(direction.from(), "splice", source),
         };
-        if let Err(source) = drain(&pipe, to, count).await {
+        if let Err(source) = drain(&pipe, to, count, meter).await {
             return failed(direction.to(), "splice", source);
         }
         pipes.give(pipe);
         meter.add(direction, count as u64);
     }
     let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
-    PumpEnd::Closed
+    PumpEnd::Finished
 }
 
 fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
@@ -170,12 +205,15 @@ fn fill_held(from: &TcpStream, pipes: &Pipes, held: &mut Option<Pipe>, octets: u
     }
 }
 
-async fn drain(pipe: &Pipe, to: &TcpStream, mut count: usize) -> io::Result<()> {
+async fn drain(pipe: &Pipe, to: &TcpStream, mut count: usize, meter: &Meter) -> io::Result<()> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
     while count > 0 {
-        to.writable().await?;
+        poll_fn(|cx| to.poll_write_ready(cx)).await?;
         match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, count, flags)?)) {
-            Ok(moved) => count -= moved.min(count),
+            Ok(moved) => {
+                count -= moved.min(count);
+                meter.moved();
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

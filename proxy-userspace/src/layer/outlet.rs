@@ -1,0 +1,353 @@
+//! The order of records on the wire. A record takes its sequence number, and perhaps the next key, when it is sealed; so
+//! whatever is sealed is written before anything else is sealed. The type holds that: the sealer is behind
+//! `Boundary`, which exists only while nothing sealed waits, and which sealing consumes.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rustls::ProtocolVersion;
+
+use super::aead::{ContentType, Sealer};
+use super::buffer::{Batch, Span};
+use super::post::KEY_UPDATE_MESSAGE;
+use super::shared::{RECORDS_RESERVE, Shared};
+use super::{LayerFault, OWN_WORDS_BYTES_MAX};
+
+/// A record of our own that waits for its turn, in plaintext.
+struct Own {
+    content: ContentType,
+    octets: Vec<u8>,
+}
+
+/// Records of our own, in their order. Octets are bounded by twice [`OWN_WORDS_BYTES_MAX`], so words fit one record.
+#[derive(Default)]
+pub(super) struct Line(VecDeque<Own>);
+
+impl Line {
+    /// Words that wait together share a record.
+    pub(super) fn words(&mut self, words: &[u8]) -> Result<(), LayerFault> {
+        let waiting: usize = self.0.iter().map(|own| own.octets.len()).sum();
+        if words.len() + waiting > 2 * OWN_WORDS_BYTES_MAX {
+            return Err(LayerFault::RecordOverflow);
+        }
+        match self.0.back_mut() {
+            Some(Own { content: ContentType::ApplicationData, octets }) => octets.extend_from_slice(words),
+            _ => self.push(ContentType::ApplicationData, words),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, content: ContentType, octets: &[u8]) {
+        self.0.push_back(Own { content, octets: octets.to_vec() });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What is sealed and not written yet. Nothing else may be sealed before it, nor written.
+enum Unwritten {
+    Nothing,
+    /// Records of our own.
+    Own {
+        sealed: Vec<u8>,
+        written: usize,
+    },
+    /// The batch that was sealed last; it counts what was written of it.
+    Batch,
+}
+
+/// What comes next on the wire.
+pub(super) enum Next<'a> {
+    /// These octets, as they are.
+    Own(&'a [u8]),
+    /// The rest of the batch that was sealed last.
+    Batch,
+    /// Whatever is sealed now.
+    Boundary(Boundary<'a>),
+}
+
+/// The sealer of one side, and what it sealed that is not written yet.
+pub(super) struct Outlet {
+    sealer: Sealer,
+    records_max: Option<u64>,
+    shared: Rc<Shared>,
+    unwritten: Unwritten,
+}
+
+impl Outlet {
+    /// `records_max` lowers the suite's bound on records under later keys, as it did under the sealer's.
+    pub(super) const fn new(sealer: Sealer, shared: Rc<Shared>, records_max: Option<u64>) -> Self {
+        Self { sealer, records_max, shared, unwritten: Unwritten::Nothing }
+    }
+
+    pub(super) fn next(&mut self) -> Next<'_> {
+        match self.unwritten {
+            Unwritten::Nothing => Next::Boundary(Boundary(self)),
+            Unwritten::Own { ref sealed, written } => Next::Own(sealed.get(written..).unwrap_or_default()),
+            Unwritten::Batch => Next::Batch,
+        }
+    }
+
+    /// The kernel took so many octets of [`Next::Own`].
+    pub(super) fn own_written(&mut self, octets: usize) {
+        if let Unwritten::Own { sealed, written } = &mut self.unwritten {
+            *written += octets;
+            if *written >= sealed.len() {
+                self.unwritten = Unwritten::Nothing;
+            }
+        }
+    }
+
+    /// The kernel took all of [`Next::Batch`].
+    pub(super) fn batch_written(&mut self) {
+        self.unwritten = Unwritten::Nothing;
+    }
+
+    /// Whether a batch was sealed and is not written yet.
+    pub(super) const fn is_mid_batch(&self) -> bool {
+        matches!(self.unwritten, Unwritten::Batch)
+    }
+
+    /// Whether the key has records left for words beside the reserve. TLS 1.3 takes another key in time.
+    pub(super) fn has_room_for_words(&self) -> bool {
+        self.is_tls13() || self.sealer.records_left() > RECORDS_RESERVE
+    }
+
+    fn is_tls13(&self) -> bool {
+        self.shared.version == ProtocolVersion::TLSv1_3
+    }
+}
+
+/// Nothing sealed waits: the one place where records are sealed and keys are changed.
+pub(super) struct Boundary<'a>(&'a mut Outlet);
+
+impl Boundary<'_> {
+    /// Whether something of our own goes before data: what is in line, or a KeyUpdate that the peer asked for
+    /// (RFC 8446 section 4.6.3).
+    pub(super) fn owes(&self, line: &Line) -> bool {
+        !line.is_empty() || self.0.shared.owes_key_update.get()
+    }
+
+    /// Seal everything in line, after the KeyUpdate that is owed or due.
+    pub(super) fn seal_own(self, line: &mut Line) -> Result<(), LayerFault> {
+        let outlet = self.0;
+        let mut sealed = Vec::new();
+        if outlet.shared.owes_key_update.take() {
+            change_key(outlet, &mut sealed)?;
+        }
+        while let Some(own) = line.0.pop_front() {
+            if outlet.is_tls13() && is_due(outlet, 1) {
+                change_key(outlet, &mut sealed)?;
+            }
+            seal(outlet, own, &mut sealed)?;
+        }
+        outlet.unwritten = Unwritten::Own { sealed, written: 0 };
+        Ok(())
+    }
+
+    /// Seal every span where it stands; or, where the key's limit is near, a KeyUpdate that goes before them. TLS 1.2
+    /// has none: its connection ends while it can still say so.
+    pub(super) fn seal_batch(self, batch: &mut Batch) -> Result<(), LayerFault> {
+        let outlet = self.0;
+        if is_due(outlet, batch.spans().len() as u64) {
+            let mut sealed = Vec::new();
+            change_key(outlet, &mut sealed)?;
+            outlet.unwritten = Unwritten::Own { sealed, written: 0 };
+            return Ok(());
+        }
+        if let Some(buffer) = &mut batch.buffer {
+            for Span { body, seal } in &mut buffer.spans {
+                let body = buffer.bytes.get_mut(body.clone()).ok_or(LayerFault::SealFailed)?;
+                *seal = outlet.sealer.seal(ContentType::ApplicationData, body)?;
+            }
+        }
+        (batch.sealed, batch.sent) = (true, 0);
+        outlet.unwritten = Unwritten::Batch;
+        Ok(())
+    }
+}
+
+/// Whether so many records leave too few under this key. A key that sealed nothing is never due: the next has no more.
+fn is_due(outlet: &Outlet, records: u64) -> bool {
+    outlet.sealer.records_left() < records + RECORDS_RESERVE && !outlet.sealer.is_unused()
+}
+
+/// Announce and take the next sending key.
+fn change_key(outlet: &mut Outlet, sealed: &mut Vec<u8>) -> Result<(), LayerFault> {
+    if !outlet.is_tls13() {
+        return Err(LayerFault::ConfidentialityLimit);
+    }
+    let own = Own { content: ContentType::Handshake, octets: KEY_UPDATE_MESSAGE.to_vec() };
+    seal(outlet, own, sealed)?;
+    let next = outlet.shared.kernel.borrow_mut().next_transmit()?;
+    outlet.sealer = Sealer::new(outlet.shared.version, &next, outlet.records_max)?;
+    Ok(())
+}
+
+fn seal(
+    outlet: &mut Outlet,
+    Own { content, mut octets }: Own,
+    sealed: &mut Vec<u8>,
+) -> Result<(), LayerFault> {
+    let seal = outlet.sealer.seal(content, &mut octets)?;
+    sealed.extend_from_slice(seal.head());
+    sealed.extend_from_slice(&octets);
+    sealed.extend_from_slice(seal.tail());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    use proptest::prelude::Rng as _;
+    use proptest::test_runner::{RngAlgorithm, TestRng};
+    use rustls::version;
+
+    use super::super::far::{Pair, Role, VERSIONS, narrow, once, pair, rekeys};
+    use super::super::{Alert, Outgoing, Receive as _, Received, Transmit as _};
+    use super::*;
+
+    /// Batches of one session.
+    const ROUNDS: usize = 12;
+    /// Records under one key: more than a batch has, so that keys change between batches, often.
+    const RECORDS_MAX: u64 = 100;
+
+    /// A number below `end`.
+    fn below(random: &mut TestRng, end: usize) -> usize {
+        random.next_u32() as usize % end
+    }
+
+    /// The transmitting half of one side under random events, and what its peer should see.
+    struct Session {
+        sink: Pair,
+        random: TestRng,
+        expected: Vec<u8>,
+        /// Whether a batch is half sent or was, and what was put in line since.
+        is_begun: bool,
+        behind: Vec<u8>,
+        got: Vec<u8>,
+        words: u8,
+        warnings: u8,
+        changes_keys: bool,
+    }
+
+    impl Session {
+        async fn event(&mut self) {
+            match below(&mut self.random, 8) {
+                0..=1 => self.say().await,
+                2 if self.changes_keys => {
+                    // The peer changes its key and asks for ours.
+                    self.sink.far.peer.refresh_traffic_keys().unwrap();
+                    let asked = self.sink.said();
+                    self.sink.far.wire.try_write(&asked).unwrap();
+                    tokio::task::yield_now().await;
+                    assert!(once(|cx| self.sink.receive.poll_receive(cx)).await.is_none());
+                }
+                // A warning, which changes nothing. rustls takes a few.
+                3 if self.warnings < 4 => {
+                    self.warnings += 1;
+                    self.sink.transmit.queue_alert(Alert::USER_CANCELED).unwrap();
+                }
+                _ => {
+                    let octets = 1 + below(&mut self.random, 8000);
+                    self.sink.far.read_some(octets, &mut self.got);
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+
+        async fn say(&mut self) {
+            self.words = self.words.wrapping_add(1);
+            let words = vec![self.words; 1 + below(&mut self.random, 300)];
+            // A line that is full takes no more: what was queued before counts.
+            if self.sink.transmit.queue(&words).is_ok() {
+                if self.is_begun { &mut self.behind } else { &mut self.expected }.extend(words);
+            }
+        }
+
+        async fn send(&mut self, batch: &mut Batch) {
+            let plaintext: Vec<u8> = batch.plaintext().flatten().copied().collect();
+            while once(|cx| self.sink.transmit.poll_send(cx, batch)).await.map(Result::unwrap).is_none() {
+                if !self.is_begun && self.sink.transmit.is_mid_batch() {
+                    self.is_begun = true;
+                    self.expected.extend_from_slice(&plaintext);
+                }
+                self.event().await;
+            }
+            if !std::mem::take(&mut self.is_begun) {
+                self.expected.extend_from_slice(&plaintext);
+            }
+            self.expected.append(&mut self.behind);
+        }
+    }
+
+    async fn session(seed: u8, version: &'static rustls::SupportedProtocolVersion) {
+        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+        let changes_keys = version == &version::TLS13 && rekeys();
+        let records_max = changes_keys.then_some(RECORDS_MAX);
+        let mut source = pair(Role::Client, version).await;
+        source.far.peer.set_buffer_limit(None);
+        let sink = narrow(Role::Server, version, records_max).await;
+        let (expected, behind, got) = (Vec::new(), Vec::new(), Vec::new());
+        let mut session = Session {
+            sink,
+            random,
+            expected,
+            is_begun: false,
+            behind,
+            got,
+            words: 0,
+            warnings: 0,
+            changes_keys,
+        };
+        for round in 0..ROUNDS {
+            for _ in 0..=below(&mut session.random, 40) {
+                let octets = 1 + below(&mut session.random, 2000);
+                source.far.peer.writer().write_all(&vec![round as u8 | 0x80; octets]).unwrap();
+            }
+            let wire = source.said();
+            assert_eq!(source.far.wire.try_write(&wire).unwrap(), wire.len());
+            session.event().await;
+            assert_eq!(poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap(), Received::Data);
+            session.send(source.receive.batch()).await;
+        }
+        while once(|cx| session.sink.transmit.poll_flush(cx)).await.map(Result::unwrap).is_none() {
+            session.sink.far.read_some(8000, &mut session.got);
+            tokio::task::yield_now().await;
+        }
+        let missing = session.expected.len() - session.got.len();
+        let rest = session.sink.far.read(missing).await;
+        session.got.extend(rest);
+        assert!(session.got == session.expected, "seed {seed}, {version:?}: other octets, or another order");
+    }
+
+    #[tokio::test]
+    async fn whatever_is_said_while_records_go_out_in_parts_the_peer_opens_all_of_it_in_order() {
+        for (seed, version) in (0..24).flat_map(|seed| VERSIONS.map(|version| (seed, version))) {
+            session(seed, version).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_behind_a_batch_that_was_half_sent_and_given_up() {
+        let mut source = pair(Role::Client, &version::TLS13).await;
+        let mut sink = narrow(Role::Server, &version::TLS13, None).await;
+        source.far.peer.writer().write_all(&[1; 60_000]).unwrap();
+        let wire = source.said();
+        source.far.wire.try_write(&wire).unwrap();
+        while !sink.transmit.is_mid_batch() {
+            poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap();
+            let batch = source.receive.batch();
+            let _ = once(|cx| sink.transmit.poll_send(cx, batch)).await;
+        }
+        drop(source);
+        sink.transmit.queue_alert(Alert::CLOSE_NOTIFY).unwrap();
+        let Outgoing::User(_) = sink.transmit else { return };
+        let flushed = poll_fn(|cx| sink.transmit.poll_flush(cx)).await;
+        assert!(matches!(flushed, Err(LayerFault::Unfinished)), "{flushed:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Octets that were relayed.
+
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
+use crate::words::Direction;
+
+/// Octets that were relayed, and when the last ones came. Shared with the record, so that it is true at any moment.
+#[derive(Debug)]
+pub struct Meter {
+    client_to_server: Flow,
+    server_to_client: Flow,
+    active: Cell<Instant>,
+    spoke_last: Cell<Option<Direction>>,
+}
+
+/// Octets of one direction.
+#[derive(Debug, Default)]
+struct Flow {
+    octets: Cell<u64>,
+    spliced: Cell<u64>,
+    copied: Cell<u64>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            client_to_server: Flow::default(),
+            server_to_client: Flow::default(),
+            active: Cell::new(Instant::now()),
+            spoke_last: Cell::new(None),
+        }
+    }
+}
+
+impl Meter {
+    /// Octets of plaintext (of TCP payload under bypass) that went this way.
+    #[must_use]
+    pub fn octets(&self, direction: Direction) -> u64 {
+        self.flow(direction).octets.get()
+    }
+
+    /// Of these, octets that went from kernel to kernel.
+    #[must_use]
+    pub fn spliced(&self, direction: Direction) -> u64 {
+        self.flow(direction).spliced.get()
+    }
+
+    /// Of these, octets that stood in this process's buffers.
+    #[must_use]
+    pub fn held(&self, direction: Direction) -> u64 {
+        self.octets(direction).saturating_sub(self.spliced(direction))
+    }
+
+    /// Octets that were moved within this process's memory.
+    #[must_use]
+    pub fn copied(&self, direction: Direction) -> u64 {
+        self.flow(direction).copied.get()
+    }
+
+    pub(super) fn add_spliced(&self, direction: Direction, octets: u64) {
+        let spliced = &self.flow(direction).spliced;
+        spliced.set(spliced.get().saturating_add(octets));
+        self.add(direction, octets);
+    }
+
+    pub(super) fn set_copied(&self, direction: Direction, octets: u64) {
+        self.flow(direction).copied.set(octets);
+    }
+
+    pub(super) fn add(&self, direction: Direction, octets: u64) {
+        let relayed = &self.flow(direction).octets;
+        relayed.set(relayed.get().saturating_add(octets));
+        self.spoke_last.set(Some(direction));
+        self.moved();
+    }
+
+    /// Octets moved, if only a part of what is to be counted.
+    pub(super) fn moved(&self) {
+        self.active.set(Instant::now());
+    }
+
+    /// When octets moved last.
+    pub(super) const fn active(&self) -> Instant {
+        self.active.get()
+    }
+
+    /// Which way the last octets went.
+    pub(super) const fn spoke_last(&self) -> Option<Direction> {
+        self.spoke_last.get()
+    }
+
+    const fn flow(&self, direction: Direction) -> &Flow {
+        match direction {
+            Direction::ClientToServer => &self.client_to_server,
+            Direction::ServerToClient => &self.server_to_client,
+        }
+    }
+}
