@@ -1,6 +1,8 @@
 //! What becomes of mail without a daemon, or when it has no room: held by the kernel, whatever ended the daemon.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -207,6 +209,39 @@ fn nothing_is_cleared_under_a_daemon_that_runs() -> Result<()> {
     postern.wait_record("a session", |record| record.text("event.outcome") == "success")?;
     postern.stop()?;
     drop(server);
+    scene.finish()
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_who_takes_a_name_that_all_may_take_keeps_nobody_from_starting() -> Result<()>
+{
+    let scene = Scene::new(&Policy::new())?;
+    // What any user of the machine can do.
+    let _squatter = scene.lab.gateway.enter(|| {
+        let name = std::os::unix::net::SocketAddr::from_abstract_name("postern/steering")?;
+        Ok(UnixListener::bind_addr(&name)?)
+    })?;
+    let postern = scene.start()?;
+    let before = postern.status()?;
+    let second = scene.installation.command(&scene.lab.gateway, &["run"])?;
+    ensure!(second.code == Some(1) && second.stderr.contains("stop it first"), "{second:?}");
+    ensure!(postern.status()?["rules"] == before["rules"], "the second one touched something");
+    postern.stop()?;
+    let said = scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    ensure!(said.code == Some(0), "{said:?}");
+    scene.finish()
+}
+
+#[test]
+fn a_start_right_after_a_kill_succeeds_every_time() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let mut postern = scene.start()?;
+    for kill in 1..=10 {
+        postern.signal(rustix::process::Signal::KILL)?;
+        postern = scene.start().with_context(|| format!("after kill {kill}"))?;
+    }
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
     scene.finish()
 }
 

@@ -13,11 +13,9 @@ mod worker;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -32,11 +30,12 @@ use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
 use crate::accept::{Admission, descriptors_reserved, sessions_within};
-use crate::admin::{AdminSocket, ask, serve};
+use crate::admin::{AdminError, AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
 use crate::layer::offload::{Abilities, Terms as Layers};
 use crate::record::Records;
+use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
 use crate::steering::program::Program;
 use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
@@ -85,7 +84,7 @@ pub fn run(config: Config, path: &Path) -> Result<()> {
 /// # Errors
 /// A daemon runs here, or the kernel refuses.
 pub fn clear(config: Option<&Config>) -> Result<Vec<String>> {
-    let _sole = sole_in_namespace()?;
+    let _sole = Device::open_by(Instant::now() + PREDECESSOR_TIME_MAX)?;
     let mut cleared = routing::clear()?;
     if let Some(config) = config {
         let settings = sysctl::give_back(&sysctl_memory(config))?;
@@ -107,8 +106,10 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     tracing::info!("kernel TLS: {abilities}");
     let policy = Policy::load(config, &abilities)?;
     let mut signals = Signals::new()?;
-    let _sole = sole_in_namespace()?;
-    let socket = admin_socket(&policy.config.admin.socket)?;
+    // Before anything is touched: while this daemon has the device, no other steers here or clears.
+    let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
+    let device = Device::open_by(deadline)?;
+    let socket = admin_socket(&policy.config.admin.socket, deadline)?;
     let (records, writer) = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
@@ -124,7 +125,7 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let watch = Watch::open().context("subscribing to the kernel's events")?;
     let mut program = Program::load()?;
     let crew = Crew::start(&mut program, &settings, workers, &shared)?;
-    let (steering, began) = install(&settings, program)?;
+    let (steering, began) = install(&settings, device, program)?;
     say_started(&settings, workers);
     keep::look_at_masquerading(&settings)?;
 
@@ -177,8 +178,8 @@ async fn until_stopped(
 }
 
 /// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
-fn install(settings: &Settings, program: Program) -> Result<(Steering, Repair)> {
-    let installed = Steering::install(settings.clone(), program);
+fn install(settings: &Settings, device: Device, program: Program) -> Result<(Steering, Repair)> {
+    let installed = Steering::install(settings.clone(), device, program);
     if installed.is_err()
         && settings.on_exit == OnExit::Open
         && let Err(error) = routing::clear()
@@ -258,25 +259,13 @@ fn reload(path: &Path, shared: &Shared) {
     }
 }
 
-/// Abstract socket names belong to a network namespace and vanish with their process: a lock that nobody can leave
-/// behind. It is the proof that no other daemon runs here, before anything is cleared.
-fn sole_in_namespace() -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name("postern/steering")?;
-    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            anyhow::anyhow!(
-                "another postern steers this network namespace already; stop it first (`postern status`)"
-            )
-        }
-        _ => error.into(),
-    })
-}
-
-fn admin_socket(path: &Path) -> Result<AdminSocket> {
+/// A daemon that was killed may hold its socket for some moments longer than its device.
+fn admin_socket(path: &Path, deadline: Instant) -> Result<AdminSocket> {
     if let Ok(other) = ask(path) {
         bail!("another postern (pid {}) answers on {}; stop it first", other.pid, path.display());
     }
-    Ok(AdminSocket::bind(path)?)
+    let in_use = |error: &AdminError| matches!(error, AdminError::InUse { .. });
+    Ok(patiently(deadline, || AdminSocket::bind(path), in_use)?)
 }
 
 fn names(interfaces: &[InterfaceName]) -> String {

@@ -59,18 +59,21 @@ pub struct Steering {
 impl Steering {
     /// Attach the programs and make mail local, in this order, so that no packet is made local before somebody takes
     /// it. Leftovers of a killed predecessor are taken over where they fit and removed where they do not. The
-    /// listeners are in the program already.
+    /// listeners are in the program already; the device is the proof that nobody else does this here.
     ///
     /// # Errors
     /// What the kernel refuses. What was installed before it is what a kill would leave.
-    pub fn install(settings: Settings, mut program: Program) -> Result<(Self, Repair), SteeringError> {
+    pub fn install(
+        settings: Settings,
+        device: Device,
+        mut program: Program,
+    ) -> Result<(Self, Repair), SteeringError> {
         let interfaces = interfaces(&settings)?;
         for interface in interfaces.iter().filter_map(Interface::place) {
             super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
         }
         program.set_returning(settings.source == Source::Client)?;
         program.attach()?;
-        let device = Device::open()?;
         let mut steering = Self { settings, device, program, intake: Intake::Take, repairs: 0 };
         let repair = steering.look()?;
         Ok((steering, repair))
