@@ -208,3 +208,62 @@ fn an_interface_that_is_not_there_at_the_start_is_served_when_it_appears() -> Re
     drop(server);
     Ok(())
 }
+
+/// What `ip rule` shows first behind the kernel's own rule.
+fn first_rule(lab: &Lab, family: &str) -> Result<String> {
+    let rules = lab.gateway.ip(&[family, "rule", "show"])?;
+    let first = rules.lines().find(|line| !line.starts_with("0:")).context("no rules")?;
+    Ok(first.to_owned())
+}
+
+#[test]
+fn rules_that_a_vpn_puts_in_front_are_overtaken_named_and_forgotten_when_they_go() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(8)?;
+    let counted = repairs(&postern)?;
+    for family in ["-4", "-6"] {
+        // The second takes the place before the first, as wg-quick means it.
+        for rule in [
+            &["not", "fwmark", "51820", "lookup", "main"][..],
+            &["lookup", "main", "suppress_prefixlength", "0"],
+        ] {
+            scene.lab.gateway.ip(&[&[family, "rule", "add"], rule].concat())?;
+        }
+    }
+    for family in ["-4", "-6"] {
+        wait::until("Postern's rules to be first", PATIENCE, || {
+            Ok(first_rule(&scene.lab, family)?.contains("lookup 143993").then_some(()))
+        })
+        .with_context(|| postern.log())?;
+    }
+    // These clients trust Postern's authority only: beside it they would meet a stranger.
+    scene.sessions(8)?.prove().context("new sessions are taken")?;
+    crowd.prove().context("sessions go on")?;
+    postern.wait_log("ip -6 rule pref 142 not fwmark 0xca6c lookup main")?;
+    ensure!(
+        postern.log().contains("stood in front of Postern's, where mail follows them"),
+        "{}",
+        postern.log()
+    );
+    ensure!(repairs(&postern)? > counted, "nothing was counted");
+    let status = postern.status()?;
+    ensure!(
+        status.pointer("/steering/in_front").context("no such field")? == &serde_json::json!([]),
+        "{status:#}"
+    );
+    for family in ["-4", "-6"] {
+        scene.lab.gateway.ip(&[family, "rule", "delete", "not", "fwmark", "51820", "lookup", "main"])?;
+        scene.lab.gateway.ip(&[family, "rule", "delete", "lookup", "main", "suppress_prefixlength", "0"])?;
+        wait::until("Postern's rules to be where they were", PATIENCE, || {
+            Ok(first_rule(&scene.lab, family)?.starts_with("143:").then_some(()))
+        })?;
+    }
+    postern.wait_log("stand higher again")?;
+    crowd.prove()?;
+    drop(crowd);
+    postern.stop()?;
+    drop(server);
+    scene.finish()
+}

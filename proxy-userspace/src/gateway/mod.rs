@@ -36,6 +36,7 @@ use crate::handshake::Trust;
 use crate::layer::offload::{Abilities, Terms as Layers};
 use crate::record::Records;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
+use crate::steering::forward::{self, NFT_TABLE};
 use crate::steering::program::Program;
 use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
@@ -85,7 +86,12 @@ pub fn run(config: Config, path: &Path) -> Result<()> {
 /// A daemon runs here, or the kernel refuses.
 pub fn clear(config: Option<&Config>) -> Result<Vec<String>> {
     let _sole = Device::open_by(Instant::now() + PREDECESSOR_TIME_MAX)?;
-    let mut cleared = routing::clear()?;
+    // Both are tried, whatever becomes of the other.
+    let (routes, chain) = (routing::clear(), forward::clear());
+    let mut cleared = routes?;
+    if chain? {
+        cleared.push(format!("nft table inet {NFT_TABLE}"));
+    }
     if let Some(config) = config {
         let settings = sysctl::give_back(&sysctl_memory(config))?;
         cleared.extend(settings.iter().map(|name| format!("the daemon's value of sysctl {name}")));

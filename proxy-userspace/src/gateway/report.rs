@@ -8,10 +8,11 @@ use proxy_ebpf::{Class, Exit, Intake};
 use super::crew::Crew;
 use super::worker::Shared;
 use crate::admin::{InterfaceStatus, SessionsStatus, Status, SteeringStatus};
+use crate::config::Steering as Settings;
 use crate::record::Records;
 use crate::steering::device::DEVICE;
-use crate::steering::routing;
 use crate::steering::upkeep::Steering;
+use crate::steering::{forward, routing};
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {
@@ -39,7 +40,7 @@ pub(super) fn status(
         source: settings.source.as_str().to_owned(),
         workers: crew.workers(),
         listeners: crew.listeners(),
-        steering: steering_status(steering),
+        steering: steering_status(steering, settings),
         rules: held.rules,
         routes: held.routes,
         sessions: SessionsStatus {
@@ -55,7 +56,9 @@ pub(super) fn status(
     }
 }
 
-fn steering_status(steering: &Steering) -> SteeringStatus {
+fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
+    let precedence = routing::precedence(settings).unwrap_or_default();
+    let guard = forward::held().unwrap_or_default();
     let program = steering.program();
     let exits = program.counters().unwrap_or_default();
     let classes = program.classes().unwrap_or_default();
@@ -81,5 +84,9 @@ fn steering_status(steering: &Steering) -> SteeringStatus {
         counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(exits).collect(),
         classes: Class::ALL.iter().map(|class| class.name().to_owned()).zip(classes).collect(),
         repairs: steering.repairs(),
+        alarms: steering.alarms().to_vec(),
+        in_front: precedence.into_iter().flat_map(|judged| judged.in_front).collect(),
+        forward: guard.rules,
+        forward_dropped: guard.dropped,
     }
 }
