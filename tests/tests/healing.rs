@@ -4,11 +4,17 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use postern::steering::classifier::{Hook, Place};
+use postern::steering::program::Program;
+use postern::steering::routing::interface_index;
+use postern::words::Side;
 use postern_tests::crowd::Crowd;
+use postern_tests::frames::{Packet, Segment};
 use postern_tests::lab::{EGRESS, Family, GUEST, INGRESS, Lab, Shape};
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
+use postern_tests::wire::Wire;
 
 const SESSIONS: usize = 100;
 
@@ -266,4 +272,51 @@ fn rules_that_a_vpn_puts_in_front_are_overtaken_named_and_forgotten_when_they_go
     postern.stop()?;
     drop(server);
     scene.finish()
+}
+
+#[test]
+fn a_program_that_goes_before_the_classifier_is_overtaken_and_what_it_hid_is_dropped_again() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let mut wire = Wire::open(&scene.lab.client, "eth0")?;
+    let way = scene.lab.client.way(Family::V4.server())?;
+    // Without CAP_SYS_ADMIN, which opening the programs of others would take.
+    let capable = ["setpriv", "--bounding-set", "-all,+bpf,+net_admin,+perfmon"];
+    let postern = scene.installation.start_with(&scene.lab.gateway, &capable)?;
+    let (from, to) =
+        (SocketAddr::new(Family::V4.client(), 40_000), SocketAddr::new(Family::V4.server(), 143));
+    let segment = Segment { options: vec![1; 20], ..Segment::syn(1) };
+    let hidden = Packet::tcp(from, to, &segment).fragment(0, 24).frame(way.far, way.near, &[]);
+    let counted = || postern.counter("dropped_fragment");
+    let ingress = postern::config::load(&scene.installation.config())?.steering.ingress;
+    let name = ingress.first().context("no ingress")?.clone();
+    // Of somebody else, and the first to see packets; it drops what it would hide.
+    let hook = Hook::of_this_kernel();
+    let mut other = Some(Program::load_with(hook)?);
+    scene.lab.gateway.enter(|| {
+        let index = interface_index(&name)?.context("no lan0")?;
+        let place = Place { name, index, side: Side::Downstream };
+        if let Some(other) = &mut other {
+            other.classify(&[place])?;
+        }
+        Ok(())
+    })?;
+    match hook {
+        Hook::Tcx => {
+            postern.wait_log("is not the first program on lan0")?;
+            postern.wait_log("put back: classifier on lan0")?;
+        }
+        // There the order cannot be mended, and is told.
+        Hook::Clsact => {
+            postern.wait_log("on lan0 the filter of preference 143 (bpf) stands before")?;
+            scene.lab.gateway.enter(|| {
+                drop(other.take());
+                Ok(())
+            })?;
+        }
+    }
+    let before = counted()?;
+    wire.send(&hidden)?;
+    wait::until("the fragment to be counted", PATIENCE, || Ok((counted()? > before).then_some(())))?;
+    ensure!(!postern.log().contains("cannot be put back"), "{}", postern.log());
+    postern.stop()
 }

@@ -134,6 +134,7 @@ impl Steering {
         let classified = self.program.classify(&places)?;
         let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
         repair.put_back.extend(words);
+        repair.alarms.extend(self.program.in_front_of_classifier().iter().cloned());
         Ok(())
     }
 
