@@ -110,8 +110,20 @@ pub struct SteeringStatus {
     pub counters: BTreeMap<String, u64>,
     /// Packets by the way they left the classifier.
     pub classes: BTreeMap<String, u64>,
-    /// Rules, routes, links and programs that others took away and that were put back.
+    /// Rules, routes, links and programs that others took away or went in front of, and that were put back.
     pub repairs: u64,
+    /// What is not as it should be and cannot be put right by the daemon, with the remedy.
+    #[serde(default)]
+    pub alarms: Vec<String>,
+    /// Rules of others that are asked before Postern's, as `ip rule` would show them: mail may follow them.
+    #[serde(default)]
+    pub in_front: Vec<String>,
+    /// Rules of the nftables chain that drops mail which would be forwarded past Postern; none under `open`.
+    #[serde(default)]
+    pub forward: Vec<String>,
+    /// Packets that this chain has dropped.
+    #[serde(default)]
+    pub forward_dropped: u64,
 }
 
 /// A configured interface.

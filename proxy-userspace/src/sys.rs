@@ -1,7 +1,7 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, TCP_INQ, malloc_trim, kernel TLS and tokio's registration have no safe binding"
+    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS and tokio's registration have no safe binding"
 )]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -39,6 +39,55 @@ pub(crate) fn make_tun(device: impl AsFd, name: &str, flags: u16) -> Result<()> 
     // SAFETY: for TUNSETIFF the kernel reads a `struct ifreq` and writes one back (`__tun_chr_ioctl` in
     // drivers/net/tun.c); `Ifreq` has its size and layout, and lives until the call returns.
     unsafe { ioctl(device, Updater::<TUNSETIFF, Ifreq>::new(&mut request)) }
+}
+
+/// `BPF_PROG_QUERY` and `BPF_TCX_INGRESS` (linux/bpf.h).
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_INGRESS: u32 = 46;
+/// An interface takes no more programs (`BPF_MPROG_MAX` in linux/bpf_mprog.h).
+const TCX_PROGRAMS_MAX: usize = 64;
+
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    interface: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    padding: u32,
+    program_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The numbers of the tcx programs that see what arrives on an interface, in their order. aya's question also opens each
+/// program, which takes `CAP_SYS_ADMIN`; this one takes `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// `ENODEV` where there is no such interface, `EINVAL` before Linux 6.6.
+pub(crate) fn tcx_programs(interface: u32) -> std::io::Result<Vec<u32>> {
+    let mut ids = vec![0; TCX_PROGRAMS_MAX];
+    let mut query = ProgramQuery {
+        interface,
+        attach_type: BPF_TCX_INGRESS,
+        program_ids: ids.as_mut_ptr().expose_provenance() as u64,
+        count: u32::try_from(ids.len()).unwrap_or(0),
+        ..ProgramQuery::default()
+    };
+    // SAFETY: for BPF_PROG_QUERY the kernel reads and writes a `union bpf_attr` of the size that it is told
+    // (`bpf_prog_query` in kernel/bpf/syscall.c), and writes at most `count` numbers of 32 bits behind `program_ids`
+    // (`bpf_mprog_query` in kernel/bpf/mprog.c); both live until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>()) };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    ids.truncate(usize::try_from(query.count).unwrap_or(0));
+    Ok(ids)
 }
 
 /// `SOL_TLS` (linux/socket.h).

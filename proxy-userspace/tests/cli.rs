@@ -272,6 +272,10 @@ fn example() -> Status {
             counters: [("steered_ipv4".to_owned(), 12_345)].into(),
             classes: [("dropped_fragment".to_owned(), 678)].into(),
             repairs: 3,
+            alarms: vec!["`ip -4 rule pref 0 lookup main` stands in front".to_owned()],
+            in_front: vec!["ip -4 rule pref 0 lookup main".to_owned()],
+            forward: vec!["nft inet postern forward: iifname lan0 tcp dport 143 drop".to_owned()],
+            forward_dropped: 12,
         },
         rules: vec!["100: from all iif lan0 ipproto tcp dport 143 lookup 143".to_owned()],
         routes: vec!["local default dev lo table 143".to_owned()],
@@ -336,6 +340,9 @@ fn status_shows_what_the_daemon_says() {
             "dropped_fragment  678",
             "vpn0       downstream  ABSENT",
             "3 repairs",
+            "ALARMS\n  `ip -4 rule pref 0 lookup main` stands in front",
+            "RULES OF OTHERS IN FRONT, mail may follow them\n  ip -4 rule pref 0 lookup main",
+            "forward chain, 12 packets dropped\n  nft inet postern forward: iifname lan0 tcp dport 143 drop",
         ] {
             assert!(shown.contains(part), "{part} is not in {shown}");
         }

@@ -53,7 +53,7 @@ fn settings(ingress: &[&str], on_exit: &str) -> Steering {
 
 /// What a daemon does with its routing while it lives.
 fn reconcile(settings: &Steering, device: Option<&Device>) -> Result<Changes, RoutingError> {
-    routing::reconcile(&Wanted { settings, device: device.map(Device::index), ports: true })
+    routing::reconcile(&Wanted { settings, device: device.map(Device::index), ports: true, rise: false })
 }
 
 /// All rules and the table's routes of both families, one a line.
@@ -118,6 +118,89 @@ fn what_is_wanted_is_added_once_and_clearing_leaves_nothing() {
         assert_eq!(routing::clear().unwrap().len(), 16);
         assert_eq!(kernel_state(), before);
         assert!(routing::clear().unwrap().is_empty(), "what is gone already is fine");
+    });
+}
+
+/// Who leads mail from `lan0` now: `local`, or the interface that it is forwarded to.
+fn way_of_mail(family: &str) -> String {
+    let [from, to] = match family {
+        "-4" => ["10.0.1.2", "192.0.2.1"],
+        _ => ["fd00:1::2", "2001:db8::1"],
+    };
+    ip(&format!("route get {to} from {from} iif lan0 ipproto tcp sport 40000 dport 993"))
+}
+
+/// The rules of others, in order.
+fn order_of_others(family: &str) -> Vec<String> {
+    let rules = ip(&format!("{family} rule show"));
+    let others = rules.lines().filter(|line| !line.contains(&TABLE.to_string()));
+    others.filter_map(|line| Some(words(line.split_once(':')?.1))).collect()
+}
+
+/// What wg-quick runs for a peer with all addresses, in its order.
+fn wg_quick(family: &str) {
+    ip(&format!("{family} rule add not fwmark 51820 table 51820"));
+    ip(&format!("{family} rule add table main suppress_prefixlength 0"));
+}
+
+#[test]
+fn rules_that_others_add_without_a_preference_stay_behind_and_keep_their_order() {
+    in_namespace(|| {
+        ip("route add default via 10.0.3.9 dev wan0");
+        ip("-6 route add default via fd00:3::9 dev wan0");
+        sysctl_of("ipv4/ip_forward", "1");
+        sysctl_of("ipv6/conf/all/forwarding", "1");
+        let families = ["-4", "-6"];
+        for family in families {
+            ip(&format!("{family} route add default dev wan1 table 51820"));
+            wg_quick(family);
+        }
+        let wanted: Vec<_> = families.map(order_of_others).into();
+        let device = Device::open().unwrap();
+        let settings = settings(&["lan0"], "open");
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap().overtaken, Vec::<String>::new());
+        for family in families {
+            ip(&format!("{family} rule delete not fwmark 51820 table 51820"));
+            ip(&format!("{family} rule delete table main suppress_prefixlength 0"));
+            wg_quick(family);
+            assert!(way_of_mail(family).contains("dev wan1"), "such rules come in front");
+        }
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (0, 0), "{changes:?}");
+        assert_eq!(changes.moved, ["IPv4 rules to preference 140", "IPv6 rules to preference 140"]);
+        let said = "ip -6 rule pref 142 not fwmark 0xca6c lookup 51820";
+        assert!(changes.overtaken.iter().any(|rule| rule == said), "{changes:?}");
+        for (family, wanted) in families.into_iter().zip(&wanted) {
+            assert!(way_of_mail(family).starts_with("local "), "{}", ip(&format!("{family} rule")));
+            assert_eq!(&order_of_others(family), wanted);
+        }
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap(), Changes::default(), "not moved twice");
+        for family in families {
+            ip(&format!("{family} rule delete not fwmark 51820 table 51820"));
+            ip(&format!("{family} rule delete table main suppress_prefixlength 0"));
+        }
+        let risen = Wanted { settings: &settings, device: Some(device.index()), ports: true, rise: true };
+        let changes = routing::reconcile(&risen).unwrap();
+        assert_eq!(changes.moved, ["IPv4 rules to preference 143", "IPv6 rules to preference 143"]);
+        assert_eq!(routing::clear().unwrap().len(), 10);
+    });
+}
+
+#[test]
+fn a_rule_that_nothing_can_stand_before_is_named_and_so_is_the_remedy() {
+    in_namespace(|| {
+        let device = Device::open().unwrap();
+        let settings = settings(&["lan0"], "open");
+        ip("rule add pref 1 iif lan0 lookup main");
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!(changes.in_front, ["ip -4 rule pref 1 iif lan0 lookup main"]);
+        let again = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!((again.in_front.len(), again.moved.len()), (1, 0), "nothing is moved in vain: {again:?}");
+        ip("rule delete pref 1");
+        ip("rule add pref 1 iif lan0 lookup main");
+        let behind = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!(behind.in_front, Vec::<String>::new(), "the later one of a preference stands behind");
+        routing::clear().unwrap();
     });
 }
 

@@ -223,8 +223,8 @@ impl Namespace {
             .with_context(|| input.to_owned())
     }
 
-    /// What rules, routes, links, queueing disciplines, programs on interfaces and the sysctls that Postern may set
-    /// look like: equal before and after whatever cleans up behind itself.
+    /// What rules, routes, links, queueing disciplines, programs on interfaces, the nftables table that Postern may make
+    /// and the sysctls that it may set look like: equal before and after whatever cleans up behind itself.
     ///
     /// # Errors
     /// What `ip`, `tc` or the kernel says.
@@ -244,6 +244,10 @@ impl Namespace {
         for (interface, side, program) in self.tcx()? {
             seen.push_str(&format!("tcx {side} {interface}: {program}\n"));
         }
+        let tables = self.run_nft(&["list", "tables"], "")?;
+        seen.extend(
+            tables.lines().filter(|table| table.ends_with(" postern")).map(|table| format!("{table}\n")),
+        );
         for sysctl in SYSCTLS {
             let value = self.enter(|| Ok(fs::read_to_string(Path::new("/proc/sys/net").join(sysctl))?))?;
             seen.push_str(&format!("{sysctl} {}\n", value.trim()));

@@ -432,3 +432,42 @@ fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Res
     ensure!(!left.contains("clsact"), "{left}");
     Ok(())
 }
+
+#[test]
+fn the_classifier_goes_before_programs_of_others_or_says_that_it_cannot() -> Result<()> {
+    for &hook in Hook::available() {
+        let lab = Lab::new()?;
+        // Another's program, there before: it drops the fragment itself, and then nobody behind it sees one.
+        let mut other = program(&lab, hook)?;
+        let (wire, way) = (Wire::open(&lab.client, "eth0")?, lab.client.way(Family::V4.server())?);
+        let mut scene = Scene { program: program(&lab, hook)?, lab, wire, way };
+        let fragment = syn(Family::V4, 143).fragment(0, 24);
+        scene.packet("behind nobody", &fragment, Class::DroppedFragment)?;
+        match hook {
+            Hook::Tcx => {
+                let again = stand(&scene.lab, &mut other)?;
+                ensure!(again.len() == 2, "the other goes before it again: {again:?}");
+                let again = stand(&scene.lab, &mut scene.program)?;
+                ensure!(again.len() == 2, "and it before the other: {again:?}");
+            }
+            Hook::Clsact => {
+                stand(&scene.lab, &mut scene.program)?;
+                ensure!(scene.program.in_front_of_classifier().is_empty(), "the other stands behind it");
+                stand(&scene.lab, &mut other)?;
+                let said = other.in_front_of_classifier();
+                ensure!(said.len() == 2, "{said:?}");
+                ensure!(
+                    said.iter().all(|said| said.contains("the filter of preference 143 (bpf)")),
+                    "{said:?}"
+                );
+            }
+        }
+        scene.packet("behind nobody", &fragment, Class::DroppedFragment)?;
+        ensure!(stand(&scene.lab, &mut scene.program)?.is_empty(), "the first one is not attached again");
+        scene.lab.gateway.enter(|| {
+            drop(other);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -201,7 +201,7 @@ fn a_session_that_a_kill_ends_has_left_its_first_line() -> Result<()> {
     })?;
     assert_ne!(starts[0].text("event.id"), starts[1].text("event.id"), "{starts:#?}");
     postern.kill()?;
-    let left = std::fs::read_to_string(scene.installation.dir().join("records"))?;
+    let left = fs::read_to_string(scene.installation.dir().join("records"))?;
     assert_eq!(left.matches(starts[1].text("event.id")).count(), 1, "a start without an end: {left}");
     let _ = cut.to_end();
     drop(server);

@@ -4,11 +4,17 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use postern::steering::classifier::{Hook, Place};
+use postern::steering::program::Program;
+use postern::steering::routing::interface_index;
+use postern::words::Side;
 use postern_tests::crowd::Crowd;
+use postern_tests::frames::{Packet, Segment};
 use postern_tests::lab::{EGRESS, Family, GUEST, INGRESS, Lab, Shape};
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
+use postern_tests::wire::Wire;
 
 const SESSIONS: usize = 100;
 
@@ -207,4 +213,110 @@ fn an_interface_that_is_not_there_at_the_start_is_served_when_it_appears() -> Re
     postern.stop()?;
     drop(server);
     Ok(())
+}
+
+/// What `ip rule` shows first behind the kernel's own rule.
+fn first_rule(lab: &Lab, family: &str) -> Result<String> {
+    let rules = lab.gateway.ip(&[family, "rule", "show"])?;
+    let first = rules.lines().find(|line| !line.starts_with("0:")).context("no rules")?;
+    Ok(first.to_owned())
+}
+
+#[test]
+fn rules_that_a_vpn_puts_in_front_are_overtaken_named_and_forgotten_when_they_go() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let mut crowd = scene.sessions(8)?;
+    let counted = repairs(&postern)?;
+    for family in ["-4", "-6"] {
+        // The second takes the place before the first, as wg-quick means it.
+        for rule in [
+            &["not", "fwmark", "51820", "lookup", "main"][..],
+            &["lookup", "main", "suppress_prefixlength", "0"],
+        ] {
+            scene.lab.gateway.ip(&[&[family, "rule", "add"], rule].concat())?;
+        }
+    }
+    for family in ["-4", "-6"] {
+        wait::until("Postern's rules to be first", PATIENCE, || {
+            Ok(first_rule(&scene.lab, family)?.contains("lookup 143993").then_some(()))
+        })
+        .with_context(|| postern.log())?;
+    }
+    // These clients trust Postern's authority only: beside it they would meet a stranger.
+    scene.sessions(8)?.prove().context("new sessions are taken")?;
+    crowd.prove().context("sessions go on")?;
+    postern.wait_log("ip -6 rule pref 142 not fwmark 0xca6c lookup main")?;
+    ensure!(
+        postern.log().contains("stood in front of Postern's, where mail follows them"),
+        "{}",
+        postern.log()
+    );
+    ensure!(repairs(&postern)? > counted, "nothing was counted");
+    let status = postern.status()?;
+    ensure!(
+        status.pointer("/steering/in_front").context("no such field")? == &serde_json::json!([]),
+        "{status:#}"
+    );
+    for family in ["-4", "-6"] {
+        scene.lab.gateway.ip(&[family, "rule", "delete", "not", "fwmark", "51820", "lookup", "main"])?;
+        scene.lab.gateway.ip(&[family, "rule", "delete", "lookup", "main", "suppress_prefixlength", "0"])?;
+        wait::until("Postern's rules to be where they were", PATIENCE, || {
+            Ok(first_rule(&scene.lab, family)?.starts_with("143:").then_some(()))
+        })?;
+    }
+    postern.wait_log("stand higher again")?;
+    crowd.prove()?;
+    drop(crowd);
+    postern.stop()?;
+    drop(server);
+    scene.finish()
+}
+
+#[test]
+fn a_program_that_goes_before_the_classifier_is_overtaken_and_what_it_hid_is_dropped_again() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let mut wire = Wire::open(&scene.lab.client, "eth0")?;
+    let way = scene.lab.client.way(Family::V4.server())?;
+    // Without CAP_SYS_ADMIN, which opening the programs of others would take.
+    let capable = ["setpriv", "--bounding-set", "-all,+bpf,+net_admin,+perfmon"];
+    let postern = scene.installation.start_with(&scene.lab.gateway, &capable)?;
+    let (from, to) =
+        (SocketAddr::new(Family::V4.client(), 40_000), SocketAddr::new(Family::V4.server(), 143));
+    let segment = Segment { options: vec![1; 20], ..Segment::syn(1) };
+    let hidden = Packet::tcp(from, to, &segment).fragment(0, 24).frame(way.far, way.near, &[]);
+    let counted = || postern.counter("dropped_fragment");
+    let ingress = postern::config::load(&scene.installation.config())?.steering.ingress;
+    let name = ingress.first().context("no ingress")?.clone();
+    // Of somebody else, and the first to see packets; it drops what it would hide.
+    let hook = Hook::of_this_kernel();
+    let mut other = Some(Program::load_with(hook)?);
+    scene.lab.gateway.enter(|| {
+        let index = interface_index(&name)?.context("no lan0")?;
+        let place = Place { name, index, side: Side::Downstream };
+        if let Some(other) = &mut other {
+            other.classify(&[place])?;
+        }
+        Ok(())
+    })?;
+    match hook {
+        Hook::Tcx => {
+            postern.wait_log("is not the first program on lan0")?;
+            postern.wait_log("put back: classifier on lan0")?;
+        }
+        // There the order cannot be mended, and is told.
+        Hook::Clsact => {
+            postern.wait_log("on lan0 the filter of preference 143 (bpf) stands before")?;
+            scene.lab.gateway.enter(|| {
+                drop(other.take());
+                Ok(())
+            })?;
+        }
+    }
+    let before = counted()?;
+    wire.send(&hidden)?;
+    wait::until("the fragment to be counted", PATIENCE, || Ok((counted()? > before).then_some(())))?;
+    ensure!(!postern.log().contains("cannot be put back"), "{}", postern.log());
+    postern.stop()
 }

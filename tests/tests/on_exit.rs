@@ -1,6 +1,8 @@
 //! What becomes of mail without a daemon, or when it has no room: held by the kernel, whatever ended the daemon.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::{self, Session};
 use postern_tests::crowd::Crowd;
-use postern_tests::lab::{Family, Lab};
+use postern_tests::lab::{Family, Lab, Shape};
 use postern_tests::postern::{Installation, Policy, Postern};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
@@ -189,11 +191,14 @@ fn status_reads_the_kernel_where_no_daemon_answers() -> Result<()> {
         ensure!(said.code == Some(3), "{said:?}");
         ensure!(said.stdout.contains(words) && said.stdout.contains("postern clear"), "{said:?}");
         ensure!(said.stdout.contains("ip -6 rule pref 143 iif lan0"), "{said:?}");
+        let chain = "nft inet postern forward: iifname lan0 tcp dport 993 drop";
+        ensure!(said.stdout.contains(chain) == (on_exit == "closed"), "{said:?}");
         let said = scene.installation.command(&scene.lab.gateway, &["status", "--json"])?;
         let document: Value = serde_json::from_str(&said.stdout)?;
         ensure!(document["mail"].as_str().is_some_and(|mail| mail.contains(words)), "{document:#}");
         let said = scene.installation.command(&scene.lab.gateway, &["clear"])?;
         ensure!(said.code == Some(0) && said.stdout.contains("removed ip -4 rule"), "{said:?}");
+        ensure!(said.stdout.contains("nft table inet postern") == (on_exit == "closed"), "{said:?}");
         let said = ask(&scene.installation)?;
         ensure!(said.stdout.contains("nothing is installed"), "{said:?}");
         scene.finish()?;
@@ -213,6 +218,174 @@ fn nothing_is_cleared_under_a_daemon_that_runs() -> Result<()> {
     postern.stop()?;
     drop(server);
     scene.finish()
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_who_takes_a_name_that_all_may_take_keeps_nobody_from_starting() -> Result<()>
+{
+    let scene = Scene::new(&Policy::new())?;
+    // What any user of the machine can do.
+    let _squatter = scene.lab.gateway.enter(|| {
+        let name = std::os::unix::net::SocketAddr::from_abstract_name("postern/steering")?;
+        Ok(UnixListener::bind_addr(&name)?)
+    })?;
+    let postern = scene.start()?;
+    let before = postern.status()?;
+    let second = scene.installation.command(&scene.lab.gateway, &["run"])?;
+    ensure!(second.code == Some(1) && second.stderr.contains("stop it first"), "{second:?}");
+    ensure!(postern.status()?["rules"] == before["rules"], "the second one touched something");
+    postern.stop()?;
+    let said = scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    ensure!(said.code == Some(0), "{said:?}");
+    scene.finish()
+}
+
+#[test]
+fn a_start_right_after_a_kill_succeeds_every_time() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let mut postern = scene.start()?;
+    for kill in 1..=10 {
+        postern.signal(rustix::process::Signal::KILL)?;
+        postern = scene.start().with_context(|| format!("after kill {kill}"))?;
+    }
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+/// The rules of Postern's chain that are in force.
+fn chain(lab: &Lab) -> Result<usize> {
+    let ruleset = lab.gateway.nft_list()?;
+    let ours = ruleset.split("table ").find(|table| table.starts_with("inet postern {")).unwrap_or_default();
+    Ok(ours.lines().filter(|line| line.contains("iifname \"lan0\"") && line.contains("drop")).count())
+}
+
+#[test]
+fn under_closed_a_rule_in_front_that_cannot_be_overtaken_costs_the_mail_and_never_its_inspection()
+-> Result<()> {
+    let shape = Shape { guest: true, ..Shape::default() };
+    let scene = Scene::shaped(&Policy::new().on_exit("closed"), shape)?;
+    let lookouts = Lookouts::new(&scene.lab)?;
+    let postern = scene.start()?;
+    for family in ["-4", "-6"] {
+        // Beside the kernel's own rule: no preference is left for Postern's.
+        scene.lab.gateway.ip(&[family, "rule", "add", "pref", "0", "lookup", "main"])?;
+    }
+    is_dropped(&scene.lab, &lookouts)?;
+    ensure!(postern.counter("forward_dropped")? >= 4, "{:#}", postern.status()?);
+    for family in Family::ALL {
+        // Whoever is on an interface that is not listed is forwarded as before, from both sides of the gateway.
+        let guest = scene.lab.guest()?;
+        wait::until("a guest", PATIENCE, || Ok(guest.connect(SocketAddr::new(family.server(), 143)).ok()))?;
+    }
+    postern.wait_log("`ip -4 rule pref 0 lookup main` stands in front of Postern's rules")?;
+    let status = postern.status()?;
+    for place in ["/steering/alarms", "/steering/in_front"] {
+        let told = status.pointer(place).context("no such field")?.to_string();
+        ensure!(told.contains("ip -6 rule pref 0 lookup main"), "{place}: {told}");
+    }
+    let said = scene.installation.command(&scene.lab.gateway, &["check"])?;
+    ensure!(said.code == Some(69), "{said:?}");
+    ensure!(said.stdout.contains("fail  rules in front: `ip -4 rule pref 0 lookup main`"), "{said:?}");
+    for family in ["-4", "-6"] {
+        scene.lab.gateway.ip(&[family, "rule", "delete", "pref", "0", "lookup", "main"])?;
+    }
+    postern.wait_log("no longer so: `ip -4 rule pref 0 lookup main`")?;
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn the_forward_chain_comes_back_after_a_flush_outlives_a_kill_and_goes_when_open_or_cleared() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let postern = scene.start()?;
+    ensure!(chain(&scene.lab)? == 2, "{}", scene.lab.gateway.nft_list()?);
+    for deed in [
+        "flush ruleset",
+        "flush chain inet postern forward",
+        "delete chain inet postern forward",
+        "add table inet postern { flags dormant; }",
+    ] {
+        let counted = postern.counter("repairs")?;
+        scene.lab.gateway.nft(deed)?;
+        wait::until("the chain", PATIENCE, || {
+            let whole = chain(&scene.lab)? == 2 && !scene.lab.gateway.nft_list()?.contains("dormant");
+            Ok((whole && postern.counter("repairs")? > counted).then_some(()))
+        })
+        .with_context(|| deed.to_owned())?;
+    }
+    ensure!(postern.log().contains("put back: nft inet postern forward"), "{}", postern.log());
+    postern.kill()?;
+    ensure!(chain(&scene.lab)? == 2, "it stays after a kill");
+    for family in ["-4", "-6"] {
+        scene.lab.gateway.ip(&[family, "rule", "flush"])?;
+        scene.lab.gateway.ip(&[family, "rule", "add", "pref", "32766", "lookup", "main"])?;
+    }
+    scene.lab.gateway.ip(&["rule", "add", "pref", "32767", "lookup", "default"])?;
+    let said = scene.installation.command(&scene.lab.gateway, &["status"])?;
+    ensure!(said.stdout.contains("mail is dropped by an nftables chain"), "{said:?}");
+    is_dropped(&scene.lab, &Lookouts::new(&scene.lab)?).context("rules flushed without a daemon")?;
+    scene.installation.configure(&Policy::new().on_exit("open"))?;
+    scene.start()?.stop()?;
+    ensure!(chain(&scene.lab)? == 0, "`open` wants none");
+    scene.installation.configure(&Policy::new().on_exit("closed"))?;
+    scene.start()?.stop()?;
+    ensure!(chain(&scene.lab)? == 2, "it stays after a stop");
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn a_table_of_others_with_the_chains_name_is_left_alone_and_named() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let theirs = "table inet postern { chain input { type filter hook input priority 0; counter; }; }";
+    scene.lab.gateway.nft(theirs)?;
+    let before = scene.lab.gateway.nft_list()?;
+    let postern = scene.start()?;
+    postern.wait_log("the nftables table `inet postern` is not Postern's")?;
+    let said = scene.installation.command(&scene.lab.gateway, &["check"])?;
+    ensure!(
+        said.code == Some(69) && said.stdout.contains("fail  forward chain: the nftables table"),
+        "{said:?}"
+    );
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    let same = |list: &str| list.lines().filter(|line| !line.contains("counter")).collect::<String>();
+    ensure!(same(&scene.lab.gateway.nft_list()?) == same(&before), "it was touched");
+    scene.lab.gateway.nft("delete table inet postern")?;
+    scene.finish()
+}
+
+#[test]
+fn mail_between_two_ports_of_a_bridge_is_not_routed_and_the_chain_lets_it_alone() -> Result<()> {
+    let policy = Policy::new().ingress(&["br7", "lan0"]).on_exit("closed");
+    let scene = Scene::shaped(&policy, Shape { guest: true, ..Shape::default() })?;
+    let gateway = &scene.lab.gateway;
+    let postern = scene.start()?;
+    // Made while the daemon runs: what an interface is may change.
+    gateway.ip(&["link", "add", "br7", "type", "bridge"])?;
+    for (port, host, address) in
+        [("p1", &scene.lab.client, "10.66.0.1"), ("p2", scene.lab.guest()?, "10.66.0.2")]
+    {
+        gateway.ip(&["link", "add", port, "type", "veth", "peer", "name", "eth9", "netns", host.name()])?;
+        gateway.ip(&["link", "set", port, "master", "br7", "up"])?;
+        host.ip(&["link", "set", "eth9", "up"])?;
+        host.ip(&["address", "add", &format!("{address}/24"), "dev", "eth9"])?;
+    }
+    gateway.ip(&["link", "set", "br7", "up"])?;
+    gateway
+        .sysctl(&[("bridge/bridge-nf-call-iptables", "1")])
+        .context("frames of bridges shall meet netfilter: `modprobe br_netfilter`")?;
+    let listener = scene.lab.guest()?.listen("10.66.0.2:143".parse()?)?;
+    wait::until("the chain", PATIENCE, || {
+        Ok(gateway.nft_list()?.contains("iifname \"br7\" oifname != \"br7\"").then_some(()))
+    })?;
+    let _open = scene.lab.client.connect("10.66.0.2:143".parse()?)?;
+    ensure!(listener.accept()?.1.ip() == IpAddr::from([10, 66, 0, 1]), "somebody else came");
+    postern.stop()?;
+    gateway.ip(&["link", "delete", "br7"])?;
+    Ok(())
 }
 
 /// Whether new connections are steered now.

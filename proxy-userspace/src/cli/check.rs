@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, firewall};
+use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::gateway::worker_count;
@@ -89,6 +89,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
     let mut machine = Machine::here(&config).examine(&config);
+    machine.extend(steering::items(&config.steering));
     machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");

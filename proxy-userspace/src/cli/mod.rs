@@ -4,6 +4,8 @@
 mod check;
 /// Its part about the firewall: what stops steered mail, and the rules that are missing.
 mod firewall;
+/// Its part about steering: rules of others in front, and the chain that drops what would be forwarded.
+mod steering;
 /// `postern ca init`: the re-signing authority.
 mod ca;
 /// `postern status`: what the running daemon says, for people.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
 use crate::admin::{self, AdminError, Status, SteeringStatus};
+use crate::steering::forward;
 use crate::steering::routing::{self, Held};
 use crate::words::Size;
 
@@ -53,16 +54,19 @@ pub(super) fn status(config: &Path, options: &Options) -> ExitCode {
 fn kernel(json: bool) -> ExitCode {
     match routing::installed() {
         Ok(held) => {
-            let mail = fate(&held);
+            // Who may not look at nftables is told about the rest.
+            let forward = forward::held().unwrap_or_default().rules;
+            let mail = fate(&held, !forward.is_empty());
             if json {
                 let document = serde_json::json!({
-                    "pid": null, "mail": mail, "rules": held.rules, "routes": held.routes,
+                    "pid": null, "mail": mail, "rules": held.rules, "routes": held.routes, "forward": forward,
                 });
                 show(&format!("{document:#}\n"));
             } else {
                 let mut text = format!("no daemon; {mail}\n");
                 lines(&mut text, "rules", &held.rules);
                 lines(&mut text, "routes", &held.routes);
+                lines(&mut text, "forward chain", &forward);
                 show(&text);
             }
             ExitCode::from(EXIT_NOT_RUNNING)
@@ -75,8 +79,12 @@ fn kernel(json: bool) -> ExitCode {
 }
 
 /// What becomes of mail by what the kernel holds.
-fn fate(held: &Held) -> &'static str {
+fn fate(held: &Held, forward_drops: bool) -> &'static str {
     match (held.rules.is_empty(), held.local, held.blackhole) {
+        (true, ..) if forward_drops => {
+            "mail is dropped by an nftables chain of Postern's (on_exit = \"closed\"): start Postern, or let it flow \
+             uninspected with `postern clear`"
+        }
         (true, ..) => "nothing is installed: mail flows uninspected",
         (false, true, _) => "mail is delivered to a daemon that does not answer at this socket",
         (false, false, true) => {
@@ -155,11 +163,19 @@ fn readable(status: &Status) -> String {
     text.push_str(&format!(
         "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
     ));
+    let SteeringStatus { alarms, in_front, forward, forward_dropped, .. } = &status.steering;
+    if !alarms.is_empty() {
+        lines(&mut text, "ALARMS", alarms);
+    }
+    if !in_front.is_empty() {
+        lines(&mut text, "RULES OF OTHERS IN FRONT, mail may follow them", in_front);
+    }
     table(&mut text, "interfaces", &["interface", "side", "index"], &interfaces(status));
     table(&mut text, "steering counters", &["exit", "packets"], &counted(counters));
     table(&mut text, "classifier counters", &["exit", "packets"], &counted(classes));
     lines(&mut text, "rules", &status.rules);
     lines(&mut text, "routes", &status.routes);
+    lines(&mut text, &format!("forward chain, {forward_dropped} packets dropped"), forward);
     text
 }
 

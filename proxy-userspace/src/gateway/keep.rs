@@ -10,57 +10,93 @@ use tokio::time::{sleep, timeout};
 use crate::config::{Source, Steering as Settings};
 use crate::line_limit::LineLimit;
 use crate::steering::firewall::{masquerades, read_ruleset};
-use crate::steering::upkeep::{Repair, Steering};
+use crate::steering::upkeep::{Occasion, Repair, Steering};
 use crate::steering::watch::Watch;
 
-/// While something cannot be put back, it is tried again this often; otherwise only events lead to a look.
-const RETRY: Duration = Duration::from_secs(1);
+/// An event leads to a look at once. What tells no event is looked at this often: the order of programs on an interface,
+/// and what could not be put back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was said already, so that it is said once however long it lasts.
+#[derive(Default)]
+struct Told {
+    absent: Vec<String>,
+    alarms: Vec<String>,
+    amiss: Option<String>,
+}
 
 /// Answer the kernel's news until the future is dropped.
 pub(super) async fn keep(steering: &RefCell<Steering>, mut watch: Watch, began: Repair) -> ! {
-    let mut absent = Vec::new();
-    tell_absent(&mut absent, began.absent);
-    let mut amiss: Option<String> = None;
+    let mut told = Told::default();
+    told.standing(began, true);
     loop {
-        let news = match amiss {
-            Some(_) => timeout(RETRY, watch.news()).await.unwrap_or(Ok(())),
-            None => watch.news().await,
+        let occasion = match timeout(LOOK_EVERY, watch.news()).await {
+            Err(_) => Occasion::Time,
+            Ok(Ok(())) => Occasion::Event,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the kernel's events cannot be read; subscribing again");
+                sleep(LOOK_EVERY).await;
+                if let Ok(again) = Watch::open() {
+                    watch = again;
+                }
+                Occasion::Event
+            }
         };
-        if let Err(error) = news {
-            tracing::error!(%error, "the kernel's events cannot be read; subscribing again");
-            sleep(RETRY).await;
-            if let Ok(again) = Watch::open() {
-                watch = again;
-            }
-        }
         let mut steering = steering.borrow_mut();
-        match steering.repair() {
-            Ok(repair) => {
-                if amiss.take().is_some() {
-                    tracing::info!("steering is whole again");
-                }
-                if !repair.put_back.is_empty() {
-                    tracing::error!(
-                        repairs = steering.repairs(),
-                        "steering was disturbed from outside; put back: {}",
-                        repair.put_back.join("; ")
-                    );
-                }
-                tell_absent(&mut absent, repair.absent);
-            }
-            Err(error) => {
-                let error = error.to_string();
-                // Once per fault, however long it lasts.
-                if amiss.as_ref() != Some(&error) {
-                    tracing::error!(
-                        "steering was disturbed and cannot be put back, mail may be refused or pass: {error}; trying \
-                         again every {} s",
-                        RETRY.as_secs()
-                    );
-                }
-                amiss = Some(error);
-            }
+        let (repair, looked) = steering.repair(occasion);
+        if !repair.put_back.is_empty() {
+            tracing::error!(
+                repairs = steering.repairs(),
+                "steering was disturbed from outside; put back: {}",
+                repair.put_back.join("; ")
+            );
         }
+        told.standing(repair, looked.is_ok());
+        if let Err(error) = looked {
+            told.fault(error.to_string());
+        } else if told.amiss.take().is_some() {
+            tracing::info!("steering is whole again");
+        }
+    }
+}
+
+impl Told {
+    fn fault(&mut self, error: String) {
+        if self.amiss.as_ref() != Some(&error) {
+            tracing::error!(
+                "steering was disturbed and cannot be put back, mail may be refused or pass: {error}; trying again every \
+                 {} s",
+                LOOK_EVERY.as_secs()
+            );
+        }
+        self.amiss = Some(error);
+    }
+
+    /// What a look found beside what it put back. One that was not whole does not show that an alarm is over.
+    fn standing(&mut self, repair: Repair, is_whole: bool) {
+        let moved = repair.moved.join(", ");
+        if !repair.overtaken.is_empty() {
+            tracing::error!(
+                "rules of others stood in front of Postern's, where mail follows them: {}; now Postern's stand before them{}",
+                repair.overtaken.join("; "),
+                if moved.is_empty() { String::new() } else { format!(" ({moved})") }
+            );
+        } else if !moved.is_empty() {
+            tracing::info!("Postern's rules stand higher again, nothing is in front of them: {moved}");
+        }
+        let (known, new): (Vec<_>, Vec<_>) =
+            repair.alarms.into_iter().partition(|alarm| self.alarms.contains(alarm));
+        for alarm in &new {
+            tracing::error!("{alarm}");
+        }
+        if is_whole {
+            for alarm in self.alarms.iter().filter(|alarm| !known.contains(alarm)) {
+                tracing::info!("no longer so: {alarm}");
+            }
+            self.alarms = known;
+        }
+        self.alarms.extend(new);
+        tell_absent(&mut self.absent, repair.absent);
     }
 }
 

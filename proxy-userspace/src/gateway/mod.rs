@@ -15,11 +15,9 @@ mod worker;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -34,13 +32,15 @@ use self::keep::{keep, make_room};
 use self::report::Origin;
 use self::worker::Shared;
 use crate::accept::{Admission, Machine, Memory, Room};
-use crate::admin::{AdminSocket, ask, serve};
+use crate::admin::{AdminError, AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
 use crate::handshake::Trust;
 use crate::handshake::jobs::JobPool;
 use crate::layer::offload::Terms as Layers;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::record::Records;
+use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
+use crate::steering::forward::{self, NFT_TABLE};
 use crate::steering::program::Program;
 use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
@@ -91,8 +91,13 @@ pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
 /// # Errors
 /// A daemon runs here, or the kernel refuses.
 pub fn clear(config: Option<&Config>) -> Result<Vec<String>> {
-    let _sole = sole_in_namespace()?;
-    let mut cleared = routing::clear()?;
+    let _sole = Device::open_by(Instant::now() + PREDECESSOR_TIME_MAX)?;
+    // Both are tried, whatever becomes of the other.
+    let (routes, chain) = (routing::clear(), forward::clear());
+    let mut cleared = routes?;
+    if chain? {
+        cleared.push(format!("nft table inet {NFT_TABLE}"));
+    }
     if let Some(config) = config {
         let settings = sysctl::give_back(&sysctl_memory(config))?;
         cleared.extend(settings.iter().map(|name| format!("the daemon's value of sysctl {name}")));
@@ -113,8 +118,10 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
-    let _sole = sole_in_namespace()?;
-    let socket = admin_socket(&policy.config.admin.socket)?;
+    // Before anything is touched: while this daemon has the device, no other steers here or clears.
+    let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
+    let device = Device::open_by(deadline)?;
+    let socket = admin_socket(&policy.config.admin.socket, deadline)?;
     let records = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
     let workers = worker_count(settings.workers);
@@ -132,7 +139,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     let watch = Watch::open().context("subscribing to the kernel's events")?;
     let mut program = Program::load()?;
     let crew = Crew::start(&mut program, &settings, workers, &shared)?;
-    let (steering, began) = install(&settings, program)?;
+    let (steering, began) = install(&settings, device, program)?;
     say_started(&settings, workers);
     keep::look_at_masquerading(&settings)?;
 
@@ -185,8 +192,8 @@ async fn until_stopped(
 }
 
 /// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
-fn install(settings: &Settings, program: Program) -> Result<(Steering, Repair)> {
-    let installed = Steering::install(settings.clone(), program);
+fn install(settings: &Settings, device: Device, program: Program) -> Result<(Steering, Repair)> {
+    let installed = Steering::install(settings.clone(), device, program);
     if installed.is_err()
         && settings.on_exit == OnExit::Open
         && let Err(error) = routing::clear()
@@ -284,25 +291,13 @@ fn reload(path: &Path, shared: &Shared) {
     }
 }
 
-/// Abstract socket names belong to a network namespace and vanish with their process: a lock that nobody can leave
-/// behind. It is the proof that no other daemon runs here, before anything is cleared.
-fn sole_in_namespace() -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name("postern/steering")?;
-    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            anyhow::anyhow!(
-                "another postern steers this network namespace already; stop it first (`postern status`)"
-            )
-        }
-        _ => error.into(),
-    })
-}
-
-fn admin_socket(path: &Path) -> Result<AdminSocket> {
+/// A daemon that was killed may hold its socket for some moments longer than its device.
+fn admin_socket(path: &Path, deadline: Instant) -> Result<AdminSocket> {
     if let Ok(other) = ask(path) {
         bail!("another postern (pid {}) answers on {}; stop it first", other.pid, path.display());
     }
-    Ok(AdminSocket::bind(path)?)
+    let in_use = |error: &AdminError| matches!(error, AdminError::InUse { .. });
+    Ok(patiently(deadline, || AdminSocket::bind(path), in_use)?)
 }
 
 fn names(interfaces: &[InterfaceName]) -> String {

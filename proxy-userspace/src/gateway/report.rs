@@ -8,11 +8,12 @@ use proxy_ebpf::{Class, Exit, Intake};
 use super::crew::Crew;
 use super::worker::Shared;
 use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
+use crate::config::Steering as Settings;
 use crate::lines::Lines;
 use crate::record::Records;
 use crate::steering::device::DEVICE;
-use crate::steering::routing;
 use crate::steering::upkeep::Steering;
+use crate::steering::{forward, routing};
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {
@@ -42,7 +43,7 @@ pub(super) fn status(
         source: settings.source.as_str().to_owned(),
         workers: crew.workers(),
         listeners: crew.listeners(),
-        steering: steering_status(steering),
+        steering: steering_status(steering, settings),
         rules: held.rules,
         routes: held.routes,
         sessions: SessionsStatus {
@@ -73,7 +74,9 @@ pub(super) fn status(
     }
 }
 
-fn steering_status(steering: &Steering) -> SteeringStatus {
+fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
+    let precedence = routing::precedence(settings).unwrap_or_default();
+    let guard = forward::held().unwrap_or_default();
     let program = steering.program();
     let exits = program.counters().unwrap_or_default();
     let classes = program.classes().unwrap_or_default();
@@ -99,5 +102,9 @@ fn steering_status(steering: &Steering) -> SteeringStatus {
         counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(exits).collect(),
         classes: Class::ALL.iter().map(|class| class.name().to_owned()).zip(classes).collect(),
         repairs: steering.repairs(),
+        alarms: steering.alarms().to_vec(),
+        in_front: precedence.into_iter().flat_map(|judged| judged.in_front).collect(),
+        forward: guard.rules,
+        forward_dropped: guard.dropped,
     }
 }

@@ -2,23 +2,33 @@
 //!
 //! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
 //! fragments, until the next start or `postern clear` removes it.
+//!
+//! The classifier is the first program of an interface: one before it that ends the list (`TCX_PASS`, `TC_ACT_OK`) would
+//! hide packets from it. Attaching tells no event, so the order is asked for at every look. By tcx the classifier goes
+//! first again. Under clsact it cannot always: a preference below another's may not exist, and one preference takes one
+//! kind of filter only, so that Postern at preference 1 would keep others from theirs. There it is an alarm.
+
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError as AyaError, SchedClassifier, TcAttachType};
+use aya::sys::SyscallError;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
 use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM};
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
 use super::program::{ProgramError, Step, at, judged};
 use crate::config::InterfaceName;
+use crate::sys::tcx_programs;
 use crate::words::Side;
 
 /// First kernel with tcx.
 const TCX_SINCE: (u32, u32) = (6, 6);
-/// The filter's preference under clsact: before those that `tc` numbers by itself (49152 and down).
+/// The filter's preference under clsact: before those that `tc` numbers by itself (49152 and down), and none that
+/// people write by hand.
 const FILTER_PRIORITY: u16 = 143;
 /// `TC_H_CLSACT` (linux/pkt_sched.h).
 const CLSACT_PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
@@ -26,6 +36,10 @@ const CLSACT_PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
 const CLSACT_HANDLE: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 /// The two places for filters under it: `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS`.
 const CLSACT_MINORS: [u16; 2] = [0xfff2, 0xfff3];
+
+/// How often attaching is tried again after a link of ours was given up, and how long is waited between two tries.
+const ATTACH_ATTEMPTS_MAX: u32 = 50;
+const ATTACH_PAUSE: Duration = Duration::from_millis(1);
 
 /// How programs are attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +92,8 @@ pub struct Place {
 
 struct Attached {
     place: Place,
+    /// The program's number in the kernel.
+    program_id: u32,
     /// Dropping it detaches.
     link: SchedClassifierLink,
     /// The qdisc was not there before.
@@ -88,11 +104,13 @@ struct Attached {
 pub(super) struct Classifier {
     hook: Hook,
     attached: Vec<Attached>,
+    /// Filters of others that stand before it and cannot be gone before, in words.
+    in_front: Vec<String>,
 }
 
 impl Classifier {
     pub(super) const fn new(hook: Hook) -> Self {
-        Self { hook, attached: Vec::new() }
+        Self { hook, attached: Vec::new(), in_front: Vec::new() }
     }
 
     pub(super) const fn hook(&self) -> Hook {
@@ -108,23 +126,31 @@ impl Classifier {
         Ok(())
     }
 
-    /// Be attached at these places and at no other. Where it is already, its traffic sees no gap. Says what was
-    /// attached anew.
+    pub(super) fn in_front(&self) -> &[String] {
+        &self.in_front
+    }
+
+    /// Be attached at these places and at no other, before all others. Where it is already, its traffic sees no gap.
+    /// Where another program went before it, it leaves the list for the moment that attaching takes, because the kernel
+    /// takes a program once. Says what was attached anew.
     pub(super) fn stand_at(&mut self, bpf: &mut Ebpf, places: &[Place]) -> Result<Vec<Place>, ProgramError> {
         let (stay, go): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| places.contains(&attached.place));
         self.attached = stay;
         go.into_iter().for_each(Attached::detach);
-        if self.hook == Hook::Clsact {
-            self.forget_lost();
-        }
         let mut added = Vec::new();
-        let mut refused = Ok(());
+        let mut refused = match self.hook {
+            Hook::Tcx => self.forget_overtaken(),
+            Hook::Clsact => {
+                self.forget_lost();
+                Ok(())
+            }
+        };
         for place in places {
             if self.attached.iter().any(|attached| attached.place == *place) {
                 continue;
             }
-            match attach(bpf, self.hook, place) {
+            match attach_anew(bpf, self.hook, place) {
                 Ok(attached) => {
                     self.attached.push(attached);
                     added.push(place.clone());
@@ -133,7 +159,56 @@ impl Classifier {
                 Err(error) => refused = refused.and(Err(error)),
             }
         }
+        if self.hook == Hook::Clsact {
+            self.look_in_front();
+        }
         refused.map(|()| added)
+    }
+
+    /// Detach where a program of others stands before the classifier, and where others took the link away.
+    fn forget_overtaken(&mut self) -> Result<(), ProgramError> {
+        let mut refused = Ok(());
+        for attached in std::mem::take(&mut self.attached) {
+            let name = attached.place.name.as_str();
+            match programs_before(attached.place.index, attached.program_id) {
+                Ok(Some(before)) if before.is_empty() => self.attached.push(attached),
+                Ok(before) => {
+                    let why = match before {
+                        None => "others detached it".to_owned(),
+                        Some(ids) => format!(
+                            "programs of others stand before it, `bpftool prog show id` tells whose: {}",
+                            ids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+                        ),
+                    };
+                    tracing::error!(
+                        "the classifier is not the first program on {name}, so packets may be hidden from it: {why}; \
+                         attaching it there again"
+                    );
+                    attached.detach();
+                }
+                Err(error) => {
+                    let failed = at(Step::Classify { interface: name.to_owned() });
+                    let call = SyscallError { call: "bpf_prog_query", io_error: error };
+                    refused = refused.and(Err(failed(AyaError::from(call))));
+                    self.attached.push(attached);
+                }
+            }
+        }
+        refused
+    }
+
+    fn look_in_front(&mut self) {
+        self.in_front.clear();
+        let Ok(mut netlink) = Netlink::open() else { return };
+        for Attached { place, program_id, .. } in &self.attached {
+            let name = place.name.as_str();
+            for filter in filters_before(&mut netlink, place.index, *program_id).unwrap_or_default() {
+                self.in_front.push(format!(
+                    "on {name} the filter of preference {filter} stands before Postern's classifier and may hide packets \
+                     from it: give it one over {FILTER_PRIORITY} (`tc filter show dev {name} ingress`)"
+                ));
+            }
+        }
     }
 
     /// Others can delete a qdisc and every filter with it.
@@ -174,23 +249,51 @@ const fn program_name(side: Side) -> &'static str {
     }
 }
 
+/// The kernel takes a program once, and a link that was just given up lives on while a child of this process, between
+/// fork and exec, has its descriptor.
+fn attach_anew(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
+    let mut attempts = 1;
+    loop {
+        match attach(bpf, hook, place) {
+            Err(ProgramError::Refused { error, .. })
+                if attempts < ATTACH_ATTEMPTS_MAX && Errno::from_io_error(&error) == Some(Errno::EXIST) =>
+            {
+                attempts += 1;
+                std::thread::sleep(ATTACH_PAUSE);
+            }
+            attached => return attached,
+        }
+    }
+}
+
 fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
     let name = place.name.as_str();
     let failed = |error: AyaError| at(Step::Classify { interface: name.to_owned() })(error);
     let mut qdisc_is_ours = false;
     let options = match hook {
-        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
         Hook::Clsact => {
             qdisc_is_ours = add_qdisc(name).map_err(failed)?;
             TcAttachOptions::Netlink(NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() })
         }
     };
     let program = program(bpf, place.side)?;
+    let program_id = program.info().map_err(failed)?.id();
     let link = program
         .attach_with_options(name, TcAttachType::Ingress, options)
         .and_then(|id| program.take_link(id))
         .map_err(failed)?;
-    Ok(Attached { place: place.clone(), link, qdisc_is_ours })
+    Ok(Attached { place: place.clone(), program_id, link, qdisc_is_ours })
+}
+
+/// The programs that stand before this one in an interface's list; `None` where it does not stand there.
+fn programs_before(index: u32, program_id: u32) -> std::io::Result<Option<Vec<u32>>> {
+    let mut programs = tcx_programs(index)?;
+    let ours = programs.iter().position(|id| *id == program_id);
+    Ok(ours.map(|ours| {
+        programs.truncate(ours);
+        programs
+    }))
 }
 
 /// Whether it was not there before.
@@ -239,6 +342,34 @@ fn is_filtered(netlink: &mut Netlink, index: u32) -> std::io::Result<bool> {
     let [ingress, _] = CLSACT_MINORS;
     let filters = filters(netlink, index, ingress)?;
     Ok(filters.iter().any(|filter| filter.header.info >> 16 == u32::from(FILTER_PRIORITY)))
+}
+
+/// The filters under clsact that stand before ours, by preference and kind.
+fn filters_before(netlink: &mut Netlink, index: u32, program_id: u32) -> std::io::Result<Vec<String>> {
+    let [ingress, _] = CLSACT_MINORS;
+    let filters = filters(netlink, index, ingress)?;
+    let before = filters.iter().take_while(|filter| bpf_program(filter) != Some(program_id));
+    // Before the filters of a preference the kernel tells of their common part, which has no handle.
+    let before = before.filter(|filter| u32::from(filter.header.handle) != 0);
+    Ok(before.map(|filter| format!("{} ({})", filter.header.info >> 16, kind(filter))).collect())
+}
+
+fn kind(filter: &TcMessage) -> &str {
+    let kind = filter.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Kind(kind) => Some(kind.as_str()),
+        _ => None,
+    });
+    kind.unwrap_or("of no kind")
+}
+
+fn bpf_program(filter: &TcMessage) -> Option<u32> {
+    filter.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => options.iter().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        }),
+        _ => None,
+    })
 }
 
 fn filters(netlink: &mut Netlink, index: u32, minor: u16) -> std::io::Result<Vec<TcMessage>> {

@@ -1,10 +1,16 @@
 //! The TUN device that the local route lies on. The kernel removes it, and the route with it, when the daemon's
 //! descriptor closes, however the daemon ends: that is what holds `on_exit`.
 //!
+//! It is also the proof that no other daemon runs in this network namespace: there is one device of a name, making it
+//! takes `CAP_NET_ADMIN`, and it ends with its process. Who may delete it may break that proof: between the deletion and
+//! the look that follows the kernel's event another daemon could make it. The first one then says so in its log every
+//! time that its fault changes, and puts nothing on the other's device.
+//!
 //! No packet ever goes through it: a route of type `local` delivers, whatever device it names.
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
@@ -24,6 +30,31 @@ const FLAGS: u16 = 0x0001 | 0x1000 | 0x8000;
 /// `IN6_ADDR_GEN_MODE_NONE`: no link-local address, so nothing is ever sent into the device.
 const NO_ADDRESS: &str = "1";
 
+/// How long a start waits for what a process that was killed still holds: the kernel takes it back within
+/// milliseconds, or within a second on a machine that is busy.
+pub(crate) const PREDECESSOR_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(20);
+
+/// Try until it works, until it fails for a reason that does not pass, or until the deadline.
+///
+/// # Errors
+/// The last one.
+pub(crate) fn patiently<T, E>(
+    deadline: Instant,
+    attempt: impl Fn() -> Result<T, E>,
+    passes: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    loop {
+        match attempt() {
+            Err(error) if passes(&error) && Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_POLL);
+            }
+            ended => return ended,
+        }
+    }
+}
+
 /// Why the device is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -35,8 +66,8 @@ pub enum DeviceError {
     Open(io::Error),
     /// The name is taken.
     #[error(
-        "an interface {DEVICE} exists already and is not this daemon's: remove it (`ip link delete {DEVICE}`), or stop \
-         the process that holds it"
+        "an interface {DEVICE} exists already: either another postern steers this network namespace, stop it first \
+         (`postern status` names its process), or somebody else made it, remove it (`ip link delete {DEVICE}`)"
     )]
     Taken,
     /// Anything else that the kernel answers.
@@ -81,6 +112,15 @@ impl Device {
         let device = Self { _held: held, index };
         device.raise()?;
         Ok(device)
+    }
+
+    /// As [`Self::open`]; waits until the deadline for a device of that name to go: that of a process which was killed
+    /// lives for some moments longer.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by(deadline: Instant) -> Result<Self, DeviceError> {
+        patiently(deadline, Self::open, |error| matches!(error, DeviceError::Taken))
     }
 
     /// Its number among the namespace's interfaces.

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::device::DEVICE;
 use super::netlink::Netlink;
-use super::routing::{PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, name_of};
+use super::precedence;
+use super::routing::{PROTOCOL, RoutingError, TABLE, name_of};
 
 /// What routes to nowhere weigh: more than the local route, whatever its family's default is.
 const BLACKHOLE_METRIC: u32 = 0x7fff_ffff;
@@ -28,15 +29,27 @@ pub(super) enum Entry {
 /// What makes an entry this one and no other, among Postern's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    Rule { family: AddressFamily, preference: u32, interface: String, mark: u32, port: u16 },
-    Route { family: AddressFamily, kind: RouteType, device: u32, metric: u32 },
+    /// Not the preference: it depends on the rules of others.
+    Rule {
+        family: AddressFamily,
+        interface: String,
+        mark: u32,
+        port: u16,
+    },
+    Route {
+        family: AddressFamily,
+        kind: RouteType,
+        device: u32,
+        metric: u32,
+    },
 }
 
 impl Entry {
     /// What a whole port's mail from an ingress follows.
-    pub(super) fn port_rule(family: Family, ingress: &str, port: u16) -> Self {
+    pub(super) fn port_rule(family: Family, preference: u32, ingress: &str, port: u16) -> Self {
         Self::rule(
             family,
+            preference,
             ingress,
             [
                 RuleAttribute::IpProtocol(IpProtocol::Tcp),
@@ -47,20 +60,21 @@ impl Entry {
 
     /// What the classifier's mark leads to. It names the interface: a reverse-path check that carries the mark asks
     /// as if from loopback, and must not find this rule (`nft_fib6_flowi_init` in net/ipv6/netfilter/nft_fib_ipv6.c).
-    pub(super) fn mark_rule(family: Family, interface: &str) -> Self {
+    pub(super) fn mark_rule(family: Family, preference: u32, interface: &str) -> Self {
         Self::rule(
             family,
+            preference,
             interface,
             [RuleAttribute::FwMark(DELIVER_MARK), RuleAttribute::FwMask(DELIVER_MARK)],
         )
     }
 
-    fn rule(family: Family, interface: &str, selector: [RuleAttribute; 2]) -> Self {
+    fn rule(family: Family, preference: u32, interface: &str, selector: [RuleAttribute; 2]) -> Self {
         let mut rule = RuleMessage::default();
         rule.header.family = address_family(family);
         rule.header.action = RuleAction::ToTable;
         rule.attributes = vec![
-            RuleAttribute::Priority(RULE_PREFERENCE),
+            RuleAttribute::Priority(preference),
             RuleAttribute::Table(TABLE),
             RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
             RuleAttribute::Iifname(interface.to_owned()),
@@ -96,6 +110,14 @@ impl Entry {
                 route.header.protocol == RouteProtocol::Other(PROTOCOL)
                     && route.attributes.contains(&RouteAttribute::Table(TABLE))
             }
+        }
+    }
+
+    /// A rule's preference; routes have none.
+    pub(super) fn preference(&self) -> Option<u32> {
+        match self {
+            Self::Rule(rule) => Some(precedence::preference(rule)),
+            Self::Route(_) => None,
         }
     }
 
@@ -147,17 +169,16 @@ fn route(family: Family, kind: RouteType, metric: u32) -> RouteMessage {
 }
 
 fn rule_key(rule: &RuleMessage) -> Key {
-    let (mut preference, mut interface, mut mark, mut port) = (0, String::new(), 0, 0);
+    let (mut interface, mut mark, mut port) = (String::new(), 0, 0);
     for attribute in &rule.attributes {
         match attribute {
-            RuleAttribute::Priority(value) => preference = *value,
             RuleAttribute::Iifname(name) => interface.clone_from(name),
             RuleAttribute::FwMark(value) => mark = *value,
             RuleAttribute::DestinationPortRange(range) => port = range.start,
             _ => {}
         }
     }
-    Key::Rule { family: rule.header.family, preference, interface, mark, port }
+    Key::Rule { family: rule.header.family, interface, mark, port }
 }
 
 fn route_key(route: &RouteMessage) -> Key {
@@ -194,7 +215,8 @@ impl fmt::Display for Entry {
 
 /// In the order of `ip rule`, whatever order the kernel tells it in.
 fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
-    let Key::Rule { preference, interface, mark, port, .. } = rule_key(rule) else { return Ok(()) };
+    let Key::Rule { interface, mark, port, .. } = rule_key(rule) else { return Ok(()) };
+    let preference = precedence::preference(rule);
     write!(f, "ip {} rule pref {preference} iif {interface}", option(rule.header.family))?;
     if mark != 0 {
         write!(f, " fwmark {mark:#x}/{DELIVER_MARK:#x}")?;
@@ -221,6 +243,6 @@ fn write_route(f: &mut fmt::Formatter<'_>, route: &RouteMessage) -> fmt::Result 
     write!(f, " metric {metric} table {TABLE} protocol {PROTOCOL}")
 }
 
-fn option(family: AddressFamily) -> &'static str {
+pub(super) fn option(family: AddressFamily) -> &'static str {
     if family == AddressFamily::Inet6 { "-6" } else { "-4" }
 }

@@ -8,8 +8,14 @@ pub mod classifier;
 pub mod device;
 /// Rules and routes over netlink: what is wanted, what is there, what stays.
 pub mod routing;
+/// Rules of others that stand in front of Postern's, and where Postern's belong.
+pub mod precedence;
 /// One rule or route, as the kernel's message and in the words of `ip`.
 mod entry;
+/// The nftables chain that drops mail which would be forwarded past Postern.
+pub mod forward;
+/// Messages of nf_tables.
+mod nfnetlink;
 /// News of what others did to links, rules, routes and filters.
 pub mod watch;
 /// All of it together: installed, kept, and given back.

@@ -1,13 +1,15 @@
-//! One request, one answer: rtnetlink without a task of its own.
+//! One request, one answer: netlink without a task of its own.
 //!
 //! The kernel answers a routing request before `sendto` returns, so waiting in a runtime would gain nothing, and
 //! rules must also be removable while a runtime is being torn down.
 
 use std::io;
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -23,37 +25,47 @@ const DUMP_ATTEMPTS_MAX: u32 = 8;
 /// Messages start at multiples of this (`NLMSG_ALIGNTO` in linux/netlink.h).
 const ALIGNMENT_BYTES: usize = 4;
 
-type Message = NetlinkMessage<RouteNetlinkMessage>;
+/// The messages of one of netlink's protocols.
+pub(crate) trait Spoken: NetlinkSerializable + NetlinkDeserializable + Clone {
+    /// `NETLINK_*` (linux/netlink.h).
+    const PROTOCOL: isize;
+}
+
+impl Spoken for RouteNetlinkMessage {
+    const PROTOCOL: isize = NETLINK_ROUTE;
+}
 
 /// A socket in the network namespace of the thread that opened it.
 #[derive(Debug)]
-pub(crate) struct Netlink {
+pub(crate) struct Netlink<M = RouteNetlinkMessage> {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
+    speaks: PhantomData<M>,
 }
 
-impl AsFd for Netlink {
+impl<M> AsFd for Netlink<M> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl Netlink {
+impl<M: Spoken> Netlink<M> {
     /// Opens a socket whose reads are bounded and whose dumps are filtered by the kernel.
     pub(crate) fn open() -> io::Result<Self> {
-        let socket = Socket::new(NETLINK_ROUTE)?;
+        let socket = Socket::new(M::PROTOCOL)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_TIMEOUT))?;
         // Without strict checks a dump ignores table and protocol, and a router may hold a million routes.
         socket.set_netlink_get_strict_chk(true)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES_MAX), sequence: 0 })
+        let buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        Ok(Self { socket, buffer, sequence: 0, speaks: PhantomData })
     }
 
     /// Changes something and waits for the acknowledgement.
     ///
     /// # Errors
     /// The kernel's errno, or that of the socket.
-    pub(crate) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    pub(crate) fn change(&mut self, message: M, flags: u16) -> io::Result<()> {
         self.single(message, flags | NLM_F_ACK).map(drop)
     }
 
@@ -61,7 +73,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's errno, or that of the socket.
-    pub(crate) fn ask(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+    pub(crate) fn ask(&mut self, message: M) -> io::Result<M> {
         self.single(message, 0)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
@@ -69,7 +81,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's errno, or that of the socket.
-    pub(crate) fn dump(&mut self, message: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(crate) fn dump(&mut self, message: &M) -> io::Result<Vec<M>> {
         for _ in 0..DUMP_ATTEMPTS_MAX {
             if let Some(objects) = self.dump_once(message.clone())? {
                 return Ok(objects);
@@ -78,11 +90,7 @@ impl Netlink {
         Err(io::Error::from(io::ErrorKind::ResourceBusy))
     }
 
-    fn single(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Option<RouteNetlinkMessage>> {
+    fn single(&mut self, message: M, flags: u16) -> io::Result<Option<M>> {
         let deadline = self.send(message, flags)?;
         loop {
             for reply in self.receive(deadline)? {
@@ -97,7 +105,7 @@ impl Netlink {
     }
 
     /// `None`: the tables changed meanwhile and the list may be torn.
-    fn dump_once(&mut self, message: RouteNetlinkMessage) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
+    fn dump_once(&mut self, message: M) -> io::Result<Option<Vec<M>>> {
         let deadline = self.send(message, NLM_F_DUMP)?;
         let mut objects = Vec::new();
         let mut torn = false;
@@ -117,20 +125,49 @@ impl Netlink {
         }
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Instant> {
+    /// Sends messages that take effect together, and waits for the acknowledgement of each that asks for one. All have
+    /// one sequence number, so that every refusal is heard.
+    ///
+    /// # Errors
+    /// The kernel's first errno, or that of the socket.
+    pub(super) fn change_together(&mut self, messages: Vec<(M, u16)>) -> io::Result<()> {
+        let mut awaited = messages.iter().filter(|(_, flags)| flags & NLM_F_ACK != 0).count();
+        let deadline = self.send_all(messages)?;
+        while awaited > 0 {
+            for reply in self.receive(deadline)? {
+                let NetlinkPayload::Error(error) = reply.payload else { continue };
+                if error.code.is_some() {
+                    return Err(error.to_io());
+                }
+                awaited = awaited.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, message: M, flags: u16) -> io::Result<Instant> {
+        self.send_all(vec![(message, flags)])
+    }
+
+    fn send_all(&mut self, messages: Vec<(M, u16)>) -> io::Result<Instant> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = Message::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.header.sequence_number = self.sequence;
-        request.finalize();
-        let mut octets = vec![0; request.buffer_len()];
-        request.serialize(&mut octets);
-        self.socket.send_to(&octets, &SocketAddr::new(0, 0), 0)?;
+        let mut datagram = Vec::new();
+        for (message, flags) in messages {
+            let mut request =
+                NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+            request.header.flags = NLM_F_REQUEST | flags;
+            request.header.sequence_number = self.sequence;
+            request.finalize();
+            let mut octets = vec![0; request.buffer_len().next_multiple_of(ALIGNMENT_BYTES)];
+            request.serialize(octets.get_mut(..request.buffer_len()).unwrap_or_default());
+            datagram.append(&mut octets);
+        }
+        self.socket.send_to(&datagram, &SocketAddr::new(0, 0), 0)?;
         Ok(Instant::now() + REPLY_TIMEOUT)
     }
 
     /// One datagram's messages that answer the last request; older answers and other senders are dropped.
-    fn receive(&mut self, deadline: Instant) -> io::Result<Vec<Message>> {
+    fn receive(&mut self, deadline: Instant) -> io::Result<Vec<NetlinkMessage<M>>> {
         loop {
             if Instant::now() > deadline {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
@@ -149,13 +186,13 @@ impl Netlink {
     }
 }
 
-fn answers(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<Message>> {
+fn answers<M: Spoken>(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<NetlinkMessage<M>>> {
     let mut messages = Vec::new();
     while !datagram.is_empty() {
         let header = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;
         let length = usize::try_from(header.length()).map_err(io::Error::other)?;
         if header.sequence_number() == sequence {
-            messages.push(Message::deserialize(datagram).map_err(malformed)?);
+            messages.push(NetlinkMessage::deserialize(datagram).map_err(malformed)?);
         }
         datagram = datagram.get(length.next_multiple_of(ALIGNMENT_BYTES)..).unwrap_or_default();
     }
@@ -170,6 +207,12 @@ fn malformed(error: netlink_packet_core::DecodeError) -> io::Error {
 mod tests {
     use super::*;
     use netlink_packet_route::link::LinkMessage;
+
+    type Message = NetlinkMessage<RouteNetlinkMessage>;
+
+    fn answers(datagram: &[u8], sequence: u32) -> io::Result<Vec<Message>> {
+        super::answers(datagram, sequence)
+    }
 
     fn octets(sequence: u32) -> Vec<u8> {
         let mut message = Message::from(RouteNetlinkMessage::NewLink(LinkMessage::default()));

@@ -136,6 +136,12 @@ impl Program {
         self.classifier.stand_at(&mut self.bpf, places)
     }
 
+    /// What stands before the classifier and may hide packets from it, where that cannot be changed; in words.
+    #[must_use]
+    pub fn in_front_of_classifier(&self) -> &[String] {
+        self.classifier.in_front()
+    }
+
     /// How the classifier is attached.
     #[must_use]
     pub const fn hook(&self) -> Hook {

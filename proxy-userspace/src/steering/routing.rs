@@ -5,22 +5,24 @@
 
 use std::io;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use proxy_ebpf::Family;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily as SocketFamily, SocketType};
 
 use super::classifier;
-use super::entry::{Entry, Key, address_family};
+use super::entry::{Entry, address_family};
 use super::netlink::Netlink;
+use super::precedence::{self, Precedence};
 use crate::config::{InterfaceName, OnExit, Steering};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// Where Postern's rules stand: after the kernel's own (0), before those that others install for all traffic
-/// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up).
+/// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up). They stand lower
+/// where rules of others are in front ([`Precedence`]).
 pub const RULE_PREFERENCE: u32 = 143;
 /// Postern's table: over 255, where small numbers picked by hand end, and readable (ports 143 and 993).
 pub const TABLE: u32 = 143_993;
@@ -36,9 +38,8 @@ pub(crate) const LOOPBACK_INDEX: u32 = 1;
 pub enum RoutingError {
     /// Somebody else's entry stands where ours belongs.
     #[error(
-        "`{entry}` cannot be added, because one like it exists that is not Postern's: something else uses rule \
-         preference {RULE_PREFERENCE} or table {TABLE}; look with `ip rule` and `ip route show table {TABLE}` (and \
-         `ip -6`)"
+        "`{entry}` cannot be added, because one like it exists that is not Postern's: something else uses table \
+         {TABLE}; look with `ip rule` and `ip route show table {TABLE}` (and `ip -6`)"
     )]
     Occupied {
         /// In the words of `ip`.
@@ -86,6 +87,9 @@ pub struct Wanted<'a> {
     pub device: Option<u32>,
     /// Whether whole ports are made local: not while new connections pass.
     pub ports: bool,
+    /// Whether rules that stand low go up again as far as rules of others let them. Not at every look: with somebody
+    /// who takes his rule away and puts it in front again whenever ours move, that would go on without a pause.
+    pub rise: bool,
 }
 
 /// What was done to have the routing as wanted, in the words of `ip`.
@@ -95,32 +99,71 @@ pub struct Changes {
     pub added: Vec<String>,
     /// Was Postern's and not wanted.
     pub removed: Vec<String>,
+    /// Where Postern's rules went, for each family whose rules changed their preference.
+    pub moved: Vec<String>,
+    /// Rules of others that stood in front of Postern's and no longer do.
+    pub overtaken: Vec<String>,
+    /// Rules of others that stand in front of Postern's, and no preference is left below them.
+    pub in_front: Vec<String>,
 }
 
-/// Have exactly the wanted entries. What is missing is added before anything is removed, so that mail finds no gap;
-/// what is there already is not touched.
+/// Have exactly the wanted entries, the rules before those of others that could take mail. What is missing is added
+/// before anything is removed, so that mail finds no gap; what is there already is not touched.
 ///
 /// # Errors
 /// The kernel's refusal, or somebody else's entry in the way.
 pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
     let mut netlink = open()?;
-    let present = ours(&mut netlink)?;
-    let keys: Vec<Key> = present.iter().map(Entry::key).collect();
+    let Survey { ours: present, precedence } = survey(&mut netlink, &served(wanted.settings), wanted.rise)?;
     let mut changes = Changes::default();
-    let wanted = entries(wanted);
+    for (_, judged) in &precedence {
+        changes.overtaken.extend(judged.overtaken().cloned());
+        changes.in_front.extend(judged.unbeatable.iter().cloned());
+    }
+    let wanted = entries(wanted, &precedence);
     for entry in &wanted {
-        if !keys.contains(&entry.key()) {
-            entry.add(&mut netlink)?;
+        let likes: Vec<&Entry> = present.iter().filter(|other| other.key() == entry.key()).collect();
+        if likes.iter().any(|other| other.preference() == entry.preference()) {
+            continue;
+        }
+        entry.add(&mut netlink)?;
+        if likes.is_empty() {
             changes.added.push(entry.to_string());
+        } else {
+            changes.note_move(entry);
         }
     }
-    let wanted: Vec<Key> = wanted.iter().map(Entry::key).collect();
-    for entry in present.iter().filter(|entry| !wanted.contains(&entry.key())) {
-        if entry.delete(&mut netlink)? {
+    for entry in &present {
+        let mut likes = wanted.iter().filter(|other| other.key() == entry.key()).peekable();
+        let is_wanted = likes.peek().is_some();
+        if !likes.any(|other| other.preference() == entry.preference())
+            && entry.delete(&mut netlink)?
+            && !is_wanted
+        {
             changes.removed.push(entry.to_string());
         }
     }
     Ok(changes)
+}
+
+impl Changes {
+    fn note_move(&mut self, entry: &Entry) {
+        let Entry::Rule(rule) = entry else { return };
+        let family = if rule.header.family == AddressFamily::Inet6 { "IPv6" } else { "IPv4" };
+        let moved = format!("{family} rules to preference {}", precedence::preference(rule));
+        if !self.moved.contains(&moved) {
+            self.moved.push(moved);
+        }
+    }
+}
+
+/// Whether rules of others are asked before Postern's, for each family of this kernel.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn precedence(settings: &Steering) -> Result<Vec<Precedence>, RoutingError> {
+    let Survey { precedence, .. } = survey(&mut open()?, &served(settings), false)?;
+    Ok(precedence.into_iter().map(|(_, judged)| judged).collect())
 }
 
 /// Remove every rule and route of Postern's, and the classifier's filters that a killed daemon left under clsact.
@@ -131,7 +174,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
     let mut netlink = open()?;
     let mut cleared = Vec::new();
     let mut refused = Ok(());
-    for entry in ours(&mut netlink)? {
+    for entry in survey(&mut netlink, &[], false)?.ours {
         match entry.delete(&mut netlink) {
             Ok(true) => cleared.push(entry.to_string()),
             Ok(false) => {}
@@ -151,7 +194,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
 /// # Errors
 /// The kernel's refusal.
 pub fn installed() -> Result<Held, RoutingError> {
-    let entries = ours(&mut open()?)?;
+    let entries = survey(&mut open()?, &[], false)?.ours;
     let is_a = |kind| move |entry: &Entry| matches!(entry, Entry::Route(route) if route.header.kind == kind);
     let lines =
         |rules: bool| entries.iter().filter(|entry| entry.is_rule() == rules).map(Entry::to_string).collect();
@@ -188,6 +231,23 @@ pub fn interface_index(name: &InterfaceName) -> Result<Option<u32>, RoutingError
     }
 }
 
+/// Whether the interface is a bridge; one that is not there is none.
+pub(super) fn is_bridge(name: &InterfaceName) -> io::Result<bool> {
+    let Ok(index) = index_of(name.as_str()) else { return Ok(false) };
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    let found = match Netlink::open()?.ask(RouteNetlinkMessage::GetLink(link)) {
+        // It went this moment.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => return Ok(false),
+        found => found?,
+    };
+    let RouteNetlinkMessage::NewLink(link) = found else { return Ok(false) };
+    Ok(link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
+        _ => false,
+    }))
+}
+
 pub(super) fn index_of(name: &str) -> Result<u32, Errno> {
     let socket = rustix::net::socket(SocketFamily::UNIX, SocketType::DGRAM, None)?;
     rustix::net::netdevice::name_to_index(&socket, name)
@@ -211,38 +271,52 @@ fn open() -> Result<Netlink, RoutingError> {
     Netlink::open().map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "routing", source))
 }
 
+/// The interfaces that rules of Postern's name.
+fn served(settings: &Steering) -> Vec<&str> {
+    settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect()
+}
+
 /// Routes before rules: a rule that leads nowhere would let mail pass.
-fn entries(wanted: &Wanted<'_>) -> Vec<Entry> {
-    let Steering { ingress, egress, on_exit, .. } = wanted.settings;
+fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entry> {
+    let Steering { ingress, on_exit, .. } = wanted.settings;
     let mut entries = Vec::new();
-    for &family in families() {
-        entries.extend(wanted.device.map(|device| Entry::local_route(family, device)));
+    for (family, _) in precedence {
+        entries.extend(wanted.device.map(|device| Entry::local_route(*family, device)));
         if *on_exit == OnExit::Closed {
-            entries.push(Entry::blackhole(family));
+            entries.push(Entry::blackhole(*family));
         }
     }
-    for &family in families() {
-        for name in ingress.iter().chain(egress).map(InterfaceName::as_str) {
-            entries.push(Entry::mark_rule(family, name));
+    for (family, Precedence { preference, .. }) in precedence {
+        for name in served(wanted.settings) {
+            entries.push(Entry::mark_rule(*family, *preference, name));
         }
         for name in ingress.iter().map(InterfaceName::as_str).filter(|_| wanted.ports) {
-            entries.extend([IMAP_PORT, IMAPS_PORT].map(|port| Entry::port_rule(family, name, port)));
+            let rule = |port| Entry::port_rule(*family, *preference, name, port);
+            entries.extend([IMAP_PORT, IMAPS_PORT].map(rule));
         }
     }
     entries
 }
 
-/// Rules first, so that removing in this order never leaves a rule without its route.
-fn ours(netlink: &mut Netlink) -> Result<Vec<Entry>, RoutingError> {
-    let mut entries = Vec::new();
+/// What the kernel holds now.
+struct Survey {
+    /// Rules first, so that removing in this order never leaves a rule without its route.
+    ours: Vec<Entry>,
+    precedence: Vec<(Family, Precedence)>,
+}
+
+fn survey(netlink: &mut Netlink, served: &[&str], rise: bool) -> Result<Survey, RoutingError> {
+    let mut survey = Survey { ours: Vec::new(), precedence: Vec::new() };
     for &family in families() {
-        entries.extend(rules_of(netlink, family)?.into_iter().map(Entry::Rule));
+        let rules = rules_of(netlink, family)?;
+        survey.precedence.push((family, Precedence::of(&rules, served, rise)));
+        survey.ours.extend(rules.into_iter().map(Entry::Rule));
     }
     for &family in families() {
-        entries.extend(routes_of(netlink, family)?.into_iter().map(Entry::Route));
+        survey.ours.extend(routes_of(netlink, family)?.into_iter().map(Entry::Route));
     }
-    entries.retain(Entry::is_ours);
-    Ok(entries)
+    survey.ours.retain(Entry::is_ours);
+    Ok(survey)
 }
 
 fn rules_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RuleMessage>, RoutingError> {

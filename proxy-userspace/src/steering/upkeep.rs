@@ -5,8 +5,9 @@ use proxy_ebpf::{INGRESS_MAX, Intake};
 
 use super::classifier::Place;
 use super::device::{DEVICE, Device, DeviceError};
+use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
 use super::program::{Program, ProgramError};
-use super::routing::{self, Changes, RoutingError, Wanted, interface_index};
+use super::routing::{self, Changes, RULE_PREFERENCE, RoutingError, Wanted, interface_index};
 use crate::config::{InterfaceName, OnExit, Source, Steering as Settings};
 use crate::words::Side;
 
@@ -33,6 +34,21 @@ pub struct Repair {
     pub removed: Vec<String>,
     /// Configured interfaces that are not there.
     pub absent: Vec<String>,
+    /// Rules of others that stood in front of Postern's and no longer do.
+    pub overtaken: Vec<String>,
+    /// Where Postern's rules went.
+    pub moved: Vec<String>,
+    /// What is not as it should be and cannot be put right from here, in words with the remedy.
+    pub alarms: Vec<String>,
+}
+
+/// What brought a look about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The kernel told of a change.
+    Event,
+    /// Time passed: what tells no event is looked at, and rules may go up again.
+    Time,
 }
 
 /// A configured interface, as it stands.
@@ -54,41 +70,57 @@ pub struct Steering {
     program: Program,
     intake: Intake,
     repairs: u64,
+    alarms: Vec<String>,
 }
 
 impl Steering {
     /// Attach the programs and make mail local, in this order, so that no packet is made local before somebody takes
     /// it. Leftovers of a killed predecessor are taken over where they fit and removed where they do not. The
-    /// listeners are in the program already.
+    /// listeners are in the program already; the device is the proof that nobody else does this here.
     ///
     /// # Errors
     /// What the kernel refuses. What was installed before it is what a kill would leave.
-    pub fn install(settings: Settings, mut program: Program) -> Result<(Self, Repair), SteeringError> {
+    pub fn install(
+        settings: Settings,
+        device: Device,
+        mut program: Program,
+    ) -> Result<(Self, Repair), SteeringError> {
         let interfaces = interfaces(&settings)?;
         for interface in interfaces.iter().filter_map(Interface::place) {
             super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
         }
         program.set_returning(settings.source == Source::Client)?;
         program.attach()?;
-        let device = Device::open()?;
-        let mut steering = Self { settings, device, program, intake: Intake::Take, repairs: 0 };
-        let repair = steering.look()?;
+        let mut steering =
+            Self { settings, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
+        let (repair, looked) = steering.look(Occasion::Event);
+        looked?;
+        steering.alarms.clone_from(&repair.alarms);
         Ok((steering, repair))
     }
 
-    /// Look at all of it, and put back what is missing. Counts every thing that it puts back.
-    ///
-    /// # Errors
-    /// The kernel's refusal; what came before it is done.
-    pub fn repair(&mut self) -> Result<Repair, SteeringError> {
-        let repair = self.look()?;
-        self.repairs += u64::try_from(repair.put_back.len()).unwrap_or(u64::MAX);
-        Ok(repair)
+    /// Look at all of it, and put back what is missing. Counts every thing that it puts back, also where something else
+    /// cannot be: then the first refusal of the kernel comes with it.
+    pub fn repair(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
+        let (repair, looked) = self.look(occasion);
+        self.alarms = repair.alarms.clone();
+        self.alarms.extend(looked.as_ref().err().map(ToString::to_string));
+        let repaired = repair.put_back.len() + repair.overtaken.len();
+        self.repairs += u64::try_from(repaired).unwrap_or(u64::MAX);
+        (repair, looked)
     }
 
-    fn look(&mut self) -> Result<Repair, SteeringError> {
-        let interfaces = interfaces(&self.settings)?;
+    fn look(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
         let mut repair = Repair::default();
+        // What one part lacks keeps no other from being put back.
+        self.guard(&mut repair);
+        let classified = self.look_at_programs(&mut repair);
+        let routed = self.look_at_routing(occasion, &mut repair);
+        (repair, classified.and(routed))
+    }
+
+    fn look_at_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
+        let interfaces = interfaces(&self.settings)?;
         let missing = interfaces.iter().filter(|interface| interface.index.is_none());
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
         let numbered: Vec<(u32, u32)> = interfaces
@@ -100,23 +132,49 @@ impl Steering {
         self.program.set_ingress(&numbered)?;
         let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
-        repair
-            .put_back
-            .extend(classified.iter().map(|place| format!("classifier on {}", place.name.as_str())));
+        let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
+        repair.put_back.extend(words);
+        repair.alarms.extend(self.program.in_front_of_classifier().iter().cloned());
+        Ok(())
+    }
+
+    fn look_at_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
         if !self.device.is_there() {
             self.device = Device::open()?;
             repair.put_back.push(format!("device {DEVICE}"));
         }
         self.device.raise()?;
-        let changes = self.route(self.intake != Intake::Pass)?;
+        let changes = self.route(self.intake != Intake::Pass, occasion == Occasion::Time)?;
         repair.put_back.extend(changes.added);
-        repair.removed = changes.removed;
-        Ok(repair)
+        repair.removed.extend(changes.removed);
+        repair.overtaken = changes.overtaken;
+        repair.moved = changes.moved;
+        let in_front = |rule: &String| {
+            let why = "stands in front of Postern's rules, and none can stand before it";
+            format!("`{rule}` {why}: {}", give_way())
+        };
+        repair.alarms.extend(changes.in_front.iter().map(in_front));
+        Ok(())
     }
 
-    fn route(&self, ports: bool) -> Result<Changes, RoutingError> {
+    /// The chain is a second line behind the rules: without it steering goes on, with an alarm.
+    fn guard(&self, repair: &mut Repair) {
+        let chain = || format!("nft inet {NFT_TABLE} {NFT_CHAIN}");
+        match forward::reconcile(&self.settings) {
+            Ok(GuardChange::None) => {}
+            Ok(GuardChange::Added) => repair.put_back.push(chain()),
+            Ok(GuardChange::Removed) => repair.removed.push(chain()),
+            // Under `open` there is nothing that it lacks.
+            Err(ForwardError::Absent(_)) if self.settings.on_exit == OnExit::Open => {}
+            Err(error) => repair.alarms.push(format!(
+                "mail that rules of others lead past Postern is forwarded, not dropped: {error}"
+            )),
+        }
+    }
+
+    fn route(&self, ports: bool, rise: bool) -> Result<Changes, RoutingError> {
         let device = Some(self.device.index());
-        routing::reconcile(&Wanted { settings: &self.settings, device, ports })
+        routing::reconcile(&Wanted { settings: &self.settings, device, ports, rise })
     }
 
     /// What becomes of new connections; those that exist go on.
@@ -126,12 +184,12 @@ impl Steering {
     pub fn set_intake(&mut self, intake: Intake) -> Result<(), SteeringError> {
         // Connections that exist are led here by their marks or by the ports: marks come first and go last.
         if intake != Intake::Pass && self.intake == Intake::Pass {
-            self.route(true)?;
+            self.route(true, false)?;
         }
         self.program.set_intake(intake)?;
         self.intake = intake;
         if intake == Intake::Pass {
-            self.route(false)?;
+            self.route(false, false)?;
         }
         Ok(())
     }
@@ -157,7 +215,8 @@ impl Steering {
             // The route goes with the device, and the blackhole behind it takes its packets.
             OnExit::Closed => {
                 drop(device);
-                routing::reconcile(&Wanted { settings: &settings, device: None, ports: true }).map(drop)
+                let wanted = Wanted { settings: &settings, device: None, ports: true, rise: false };
+                routing::reconcile(&wanted).map(drop)
             }
             OnExit::Open => {
                 let cleared = routing::clear().map(drop);
@@ -192,6 +251,12 @@ impl Steering {
         self.repairs
     }
 
+    /// What is not as it should be and cannot be put right from here, as of the last look.
+    #[must_use]
+    pub fn alarms(&self) -> &[String] {
+        &self.alarms
+    }
+
     /// The configured interfaces, as they stand.
     ///
     /// # Errors
@@ -199,6 +264,11 @@ impl Steering {
     pub fn interfaces(&self) -> Result<Vec<Interface>, RoutingError> {
         interfaces(&self.settings)
     }
+}
+
+/// What to do about a rule of others that no preference of Postern's can be below.
+pub fn give_way() -> String {
+    format!("delete it and add it with a preference over {RULE_PREFERENCE} (`ip rule add pref 1000 …`)")
 }
 
 impl Interface {

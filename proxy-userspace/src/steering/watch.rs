@@ -1,4 +1,4 @@
-//! News from rtnetlink: what others did to rules, routes, links and filters that Postern stands on.
+//! News from netlink: what others did to rules, routes, links, filters and the nftables table that Postern stands on.
 //!
 //! An event only says that something may be amiss; what is put back is decided by looking at the kernel again. So a
 //! lost event costs a look, and an event that Postern caused itself finds nothing to do.
@@ -8,17 +8,21 @@ use std::io;
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute;
-use netlink_packet_route::rule::RuleAttribute;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::io::unix::AsyncFd;
 
-use super::routing::{PROTOCOL, TABLE};
+use super::forward;
+use super::nfnetlink::NftMessage;
+use super::routing::TABLE;
 use crate::sys;
 
 /// `RTNLGRP_*` of linux/rtnetlink.h: links, filters and qdiscs, routes and rules of both families.
-const GROUPS: [u32; 6] = [1, 4, 7, 8, 11, 19];
+const ROUTE_GROUPS: [u32; 6] = [1, 4, 7, 8, 11, 19];
+/// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
+const NETFILTER_GROUPS: [u32; 1] = [7];
 /// Room for a burst: a full table of a router is flushed in fewer octets of events than this, and what does not fit
 /// is reported as lost.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
@@ -33,35 +37,62 @@ const ROUTE_TABLE_AT: usize = 20;
 /// `RT_TABLE_COMPAT`: the table's number is over 255 and stands in an attribute.
 const TABLE_OVER_255: u8 = 252;
 
-/// A subscription in the network namespace of the thread that opened it.
+/// Subscriptions in the network namespace of the thread that opened them.
 pub struct Watch {
-    socket: AsyncFd<Socket>,
-    buffer: Vec<u8>,
+    routing: Subscription,
+    /// Not on a kernel without netfilter: then there is nothing to hear.
+    netfilter: Option<Subscription>,
 }
 
 impl Watch {
-    /// Subscribe to all that touches links, Postern's rules and its table.
+    /// Subscribe to all that touches links, rules, Postern's table of routes and its table of nftables.
     ///
     /// # Errors
     /// No netlink socket, or no runtime.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
-        // Best effort: beyond net.core.rmem_max events are reported as lost, and lead to a look all the same.
-        let _smaller = set_socket_recv_buffer_size(&socket, QUEUE_BYTES);
-        socket.bind_auto()?;
-        for group in GROUPS {
-            socket.add_membership(group)?;
-        }
-        let buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-        Ok(Self { socket: sys::register(socket)?, buffer })
+        let routing = Subscription::open(NETLINK_ROUTE, &ROUTE_GROUPS, message_concerns)?;
+        let netfilter = Subscription::open(NETLINK_NETFILTER, &NETFILTER_GROUPS, table_concerns);
+        Ok(Self { routing, netfilter: netfilter.ok() })
     }
 
     /// Wait until something happened that Postern may have to answer. Events that are here already are taken together.
     ///
     /// # Errors
-    /// The socket failed.
+    /// A socket failed.
     pub async fn news(&mut self) -> io::Result<()> {
+        let Self { routing, netfilter } = self;
+        match netfilter {
+            None => routing.news().await,
+            Some(netfilter) => tokio::select! {
+                news = routing.news() => news,
+                news = netfilter.news() => news,
+            },
+        }
+    }
+}
+
+struct Subscription {
+    socket: AsyncFd<Socket>,
+    buffer: Vec<u8>,
+    /// Whether Postern stands on what a message is about.
+    concerns: fn(&[u8]) -> bool,
+}
+
+impl Subscription {
+    fn open(protocol: isize, groups: &[u32], concerns: fn(&[u8]) -> bool) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.set_non_blocking(true)?;
+        // Best effort: beyond net.core.rmem_max events are reported as lost, and lead to a look all the same.
+        let _smaller = set_socket_recv_buffer_size(&socket, QUEUE_BYTES);
+        socket.bind_auto()?;
+        for group in groups {
+            socket.add_membership(*group)?;
+        }
+        let buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        Ok(Self { socket: sys::register(socket)?, buffer, concerns })
+    }
+
+    async fn news(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.socket.readable().await?;
             let mut concerned = false;
@@ -69,8 +100,8 @@ impl Watch {
                 self.buffer.clear();
                 match ready.get_inner().recv_from(&mut self.buffer, 0) {
                     Ok((_, sender)) => {
-                        concerned |=
-                            sender == SocketAddr::new(0, sender.multicast_groups()) && concerns(&self.buffer);
+                        concerned |= sender == SocketAddr::new(0, sender.multicast_groups())
+                            && any_concerns(&self.buffer, self.concerns);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         ready.clear_ready();
@@ -90,14 +121,11 @@ impl Watch {
 }
 
 /// Whether any message of a datagram is about what Postern stands on. What cannot be read might be.
-fn concerns(mut datagram: &[u8]) -> bool {
+fn any_concerns(mut datagram: &[u8], concerns: fn(&[u8]) -> bool) -> bool {
     while !datagram.is_empty() {
         let Ok(header) = NetlinkBuffer::new_checked(datagram) else { return true };
         let Ok(length) = usize::try_from(header.length()) else { return true };
-        // Routers learn routes by the thousand: those of other tables are not even parsed.
-        let foreign = ROUTE_EVENTS.contains(&header.message_type())
-            && datagram.get(ROUTE_TABLE_AT).is_some_and(|table| *table != TABLE_OVER_255);
-        if !foreign && message_concerns(datagram) {
+        if concerns(datagram) {
             return true;
         }
         datagram = datagram.get(length.next_multiple_of(ALIGNMENT_BYTES)..).unwrap_or_default();
@@ -105,16 +133,24 @@ fn concerns(mut datagram: &[u8]) -> bool {
     false
 }
 
+/// Firewalls add to sets of theirs by the minute: what is not about Postern's table is of no account.
+fn table_concerns(message: &[u8]) -> bool {
+    let Ok(message) = NetlinkMessage::<NftMessage>::deserialize(message) else { return true };
+    matches!(message.payload, NetlinkPayload::InnerMessage(message) if forward::concerns(&message))
+}
+
 fn message_concerns(message: &[u8]) -> bool {
+    // Routers learn routes by the thousand: those of other tables are not even parsed.
+    if NetlinkBuffer::new_checked(message).is_ok_and(|header| ROUTE_EVENTS.contains(&header.message_type()))
+        && message.get(ROUTE_TABLE_AT).is_some_and(|table| *table != TABLE_OVER_255)
+    {
+        return false;
+    }
     let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) else { return true };
     let NetlinkPayload::InnerMessage(message) = message.payload else { return false };
     match message {
-        RouteNetlinkMessage::DelRule(rule) => {
-            rule.attributes.contains(&RuleAttribute::Table(TABLE))
-                || rule.attributes.iter().any(|attribute| {
-                    matches!(attribute, RuleAttribute::Protocol(protocol) if u8::from(*protocol) == PROTOCOL)
-                })
-        }
+        // Everybody's: one that is added may stand in front of Postern's.
+        RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => true,
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             route.attributes.contains(&RouteAttribute::Table(TABLE))
         }
