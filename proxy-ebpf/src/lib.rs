@@ -179,7 +179,8 @@ pub enum Class {
     DroppedHeaderFragment = 13,
     /// More extension headers or VLAN tags than are walked: dropped, because rules see no port behind them either.
     DroppedHeaderChain = 14,
-    /// A SYN of our own that came back from a client's side: dropped, or sessions would chase their tails.
+    /// A SYN that a socket of ours has just sent came back from a client's side: dropped, or each round would open
+    /// another session.
     DroppedLoop = 15,
 }
 

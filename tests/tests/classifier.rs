@@ -347,22 +347,42 @@ fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
     Ok(())
 }
 
+/// A socket of the gateway's own that waits for an answer to its SYN, and that SYN.
+fn asking(lab: &Lab, to: SocketAddr, server: &Wire) -> Result<(Socket, SocketAddr, Segment)> {
+    let socket = lab.gateway.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let _in_progress = socket.connect(&to.into());
+        Ok(socket)
+    })?;
+    let from = socket.local_addr()?.as_socket().context("no address")?;
+    let sent = |packet: &Packet| packet.segment().filter(|(f, t, _)| (*f, *t) == (from, to));
+    let seen = server.packet(PATIENCE, |packet| sent(packet).is_some())?;
+    let (.., syn) = seen.as_ref().and_then(sent).context("no SYN arrived")?;
+    ensure!(syn.flags & (SYN | ACK) == SYN, "{syn:?}");
+    Ok((socket, from, syn))
+}
+
 #[test]
-fn a_syn_of_our_own_that_comes_back_is_dropped() -> Result<()> {
+fn a_syn_of_our_own_that_comes_back_is_dropped_and_a_clients_with_the_same_ends_is_not() -> Result<()> {
     for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
+        let server = Wire::open(&scene.lab.server, "eth0")?;
         for family in Family::ALL {
             let to = SocketAddr::new(family.silent(), 143);
-            let socket = scene.lab.gateway.enter(|| {
-                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-                socket.set_nonblocking(true)?;
-                let _in_progress = socket.connect(&to.into());
-                Ok(socket)
-            })?;
-            let from = socket.local_addr()?.as_socket().context("no address")?;
-            scene.packet("ours", &Packet::tcp(from, to, &Segment::syn(7)), Class::DroppedLoop)?;
+            let (_asking, from, syn) = asking(&scene.lab, to, &server)?;
+            scene.packet("ours", &Packet::tcp(from, to, &syn), Class::DroppedLoop)?;
+            let theirs = Segment { seq: syn.seq.wrapping_add(1), ..syn.clone() };
+            scene.packet("a client's, meanwhile", &Packet::tcp(from, to, &theirs), Class::Mail)?;
             let other = SocketAddr::new(from.ip(), from.port() ^ 1);
-            scene.packet("not ours", &Packet::tcp(other, to, &Segment::syn(7)), Class::Mail)?;
+            scene.packet("of another port", &Packet::tcp(other, to, &syn), Class::Mail)?;
+            // A connection that stands has no SYN on its way.
+            let at = SocketAddr::new(family.server(), 143);
+            let listener = scene.lab.server.listen(at)?;
+            let connected = scene.lab.gateway.connect(at)?;
+            let _accepted = listener.accept()?;
+            let later = Packet::tcp(connected.local_addr()?, at, &Segment::syn(7));
+            scene.packet("a client's, beside a connection of ours", &later, Class::Mail)?;
         }
     }
     Ok(())

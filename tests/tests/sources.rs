@@ -13,6 +13,7 @@ use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::wait::{self, PATIENCE};
 use rustls::ALL_VERSIONS;
+use socket2::{Domain, Socket, Type};
 
 const GUESTS: Shape = Shape { near_mtu: None, far_mtu: None, guest: true, second_lan: false };
 const SOURCES: [&str; 2] = ["gateway", "client"];
@@ -75,6 +76,44 @@ fn servers_see_the_clients_address_with_a_port_of_posterns_own() -> Result<()> {
     crowd.prove()?;
     drop(crowd);
     ensure!(postern.counter("marked_server")? > 0, "answers came by the mark");
+    postern.stop()?;
+    drop(server);
+    scene.finish()
+}
+
+/// A connection of the client's from a port of its choice.
+fn connect_from(scene: &Scene, from: SocketAddr, to: SocketAddr) -> Result<std::net::TcpStream> {
+    let stream: std::net::TcpStream = scene.lab.client.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("from {from} to {to}"))?;
+        Ok(socket.into())
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+#[test]
+fn a_client_is_served_from_a_port_that_postern_has_beside_its_address() -> Result<()> {
+    let scene = Scene::new(&Policy::new().source("client"))?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    for family in Family::ALL {
+        for port in [143, 993] {
+            let to = scene.server(family, port);
+            let mut first = session(&scene, &scene.lab.client, family, port)?;
+            let peers = peers(&scene.lab.server, port)?;
+            let ours = peers.iter().find(|peer| peer.ip() == family.client()).context("no peer")?;
+            let second = connect_from(&scene, *ours, to)?;
+            let mut second = Session::on(second, family.name(), &scene.client()?)?;
+            second.enter()?;
+            second.noop()?;
+            first.noop()?;
+            second.logout()?;
+            first.logout()?;
+        }
+    }
+    ensure!(postern.counter("dropped_loop")? == 0, "a client was taken for a loop");
     postern.stop()?;
     drop(server);
     scene.finish()

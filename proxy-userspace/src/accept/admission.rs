@@ -4,7 +4,8 @@
 //! task learns it and lets the kernel decide by `on_exit`, so that clients are not drawn into a queue.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +19,9 @@ const ROOM_SHARE: u64 = 32;
 pub struct Admission {
     sessions_max: AtomicU64,
     per_client_max: AtomicU64,
-    /// Also what orders changes of `active` and `crowded`. Bounded by the sessions: an entry goes with its last one.
-    clients: Mutex<HashMap<IpAddr, u64>>,
+    /// The port of every session of a client, in order. Also what orders changes of `active` and `crowded`. Bounded by
+    /// the sessions: an entry goes with its last one.
+    clients: Mutex<HashMap<IpAddr, Vec<u16>>>,
     active: AtomicU64,
     accepted: AtomicU64,
     refused_total: AtomicU64,
@@ -52,6 +54,7 @@ pub struct Admitted {
 pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
+    port: u16,
 }
 
 /// A worker cannot accept; dropping it says that it can again.
@@ -86,26 +89,33 @@ impl Admission {
 
     /// Room for one more session of this client, or `None`, counted. An IPv6 client is its /64: it may use any
     /// address in it.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
-        let client = match client {
-            IpAddr::V4(_) => client,
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        };
+    pub fn admit(self: &Arc<Self>, client: SocketAddr) -> Option<Permit> {
+        let (client, port) = (counted_as(client.ip()), client.port());
         let mut clients = self.clients();
         if self.active.load(Ordering::Relaxed) >= self.sessions_max.load(Ordering::Relaxed) {
             self.refused_total.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let count = clients.entry(client).or_insert(0);
-        if *count >= self.per_client_max.load(Ordering::Relaxed) {
+        let ports = clients.entry(client).or_default();
+        if u64::try_from(ports.len()).is_ok_and(|count| count >= self.per_client_max.load(Ordering::Relaxed))
+        {
             self.refused_client.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        *count += 1;
+        let place = ports.partition_point(|other| *other < port);
+        ports.insert(place, port);
         self.active.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.judge_room();
-        Some(Permit { admission: Arc::clone(self), client })
+        Some(Permit { admission: Arc::clone(self), client, port })
+    }
+
+    /// The first port of `range` from `start` on, and round, that no session of this client has at its own end.
+    pub fn free_port(&self, client: IpAddr, range: &RangeInclusive<u16>, start: u16) -> Option<u16> {
+        let clients = self.clients();
+        let taken = clients.get(&counted_as(client)).map_or(&[][..], Vec::as_slice);
+        let mut round = (start..=*range.end()).chain(*range.start()..start);
+        round.find(|port| taken.binary_search(port).is_err())
     }
 
     /// A worker cannot accept for want of descriptors or memory, until the value is dropped.
@@ -147,7 +157,7 @@ impl Admission {
     }
 
     /// A panic elsewhere leaves counts that are right: each change is one step.
-    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u64>> {
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, Vec<u16>>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,13 +176,23 @@ impl Admission {
     }
 }
 
+/// Whom an address is counted as.
+fn counted_as(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut clients = self.admission.clients();
         self.admission.active.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(ports) = clients.get_mut(&self.client) {
+            if let Ok(place) = ports.binary_search(&self.port) {
+                ports.remove(place);
+            }
+            if ports.is_empty() {
                 clients.remove(&self.client);
             }
         }
@@ -194,8 +214,12 @@ mod tests {
 
     use super::*;
 
-    fn from(address: &str) -> IpAddr {
-        address.parse().unwrap()
+    fn from(address: &str) -> SocketAddr {
+        at(address, 40_000)
+    }
+
+    fn at(address: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), port)
     }
 
     fn fill(admission: &Arc<Admission>, count: u64) -> Vec<Permit> {
@@ -236,10 +260,26 @@ mod tests {
     fn nothing_is_remembered_of_clients_that_have_gone() {
         let admission = Admission::new(10, 10);
         for host in 0..=255 {
-            drop(admission.admit(IpAddr::from([192, 0, 2, host])));
+            drop(admission.admit(SocketAddr::from(([192, 0, 2, host], 40_000))));
         }
         assert!(admission.clients.lock().unwrap().is_empty());
         assert_eq!(admission.numbers().active, 0);
+    }
+
+    #[test]
+    fn a_port_is_free_until_the_clients_first_session_has_it_and_after_its_last_one_has_ended() {
+        let (admission, range) = (Admission::new(10, 10), 10..=12);
+        let free = |address: &str, start| admission.free_port(at(address, 0).ip(), &range, start);
+        let held = [10, 12, 11].map(|port| admission.admit(at("192.0.2.1", port)).unwrap());
+        let again = admission.admit(at("192.0.2.1", 11));
+        assert_eq!((free("192.0.2.1", 11), free("192.0.2.2", 11)), (None, Some(11)));
+        let [ten, _twelve, eleven] = held;
+        drop(eleven);
+        assert_eq!(free("192.0.2.1", 11), None, "another session has it, to another server");
+        drop(again);
+        assert_eq!(free("192.0.2.1", 12), Some(11));
+        drop(ten);
+        assert_eq!(free("192.0.2.1", 12), Some(10));
     }
 
     #[test]

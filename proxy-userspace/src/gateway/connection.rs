@@ -7,9 +7,9 @@ use tokio::net::TcpStream;
 
 use super::worker::Local;
 use crate::accept::egress::{Egress, EgressFault};
-use crate::config::{InterfaceName, Limits, Source};
+use crate::config::InterfaceName;
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, Terms, connect_upstream, handshake};
+use crate::handshake::{Finished, Terms, connect, handshake};
 use crate::inspect::FirstOctets;
 use crate::layer::{Incoming, Outgoing, split};
 use crate::record::Record;
@@ -48,12 +48,12 @@ async fn carry(
         }
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
+    let (trust, layers, sessions) = (&policy.trust, &policy.layers, &*local.shared.admission);
+    let terms = Terms { client, destination, source, sessions, trust, layers, limits, pool: &local.pool };
     if policy.config.action.bypasses(destination.ip()) {
         record.bypass();
-        return bypass(socket, egress, arrival, local, record, (source, *limits)).await;
+        return bypass(socket, egress, &terms, local, record).await;
     }
-    let (trust, layers) = (&policy.trust, &policy.layers);
-    let terms = Terms { client, destination, source, trust, layers, limits, pool: &local.pool };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let downstream = records(downstream, &terms, Side::Downstream, record)?;
@@ -78,16 +78,12 @@ fn records(
 async fn bypass(
     socket: TcpStream,
     egress: Result<Egress, EgressFault>,
-    arrival: &Arrival,
+    terms: &Terms<'_>,
     local: &Local,
     record: &Record,
-    (source, limits): (Source, Limits),
 ) -> Result<(), Failure> {
-    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let server = connect_upstream(arrival.destination, arrival.client, source, limits.connect)
-        .await
-        .map_err(Failure::upstream)?;
-    ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await)
+    let server = connect(egress, terms).await?;
+    ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), terms.limits.idle).await)
 }
 
 fn ended(end: End) -> Result<(), Failure> {

@@ -279,7 +279,7 @@ fn admit(
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     keep_alive(&socket);
-    let Some(permit) = local.shared.admission.admit(client.ip()) else {
+    let Some(permit) = local.shared.admission.admit(client.0) else {
         refuse(socket, destination);
         return;
     };

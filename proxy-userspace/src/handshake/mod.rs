@@ -35,6 +35,7 @@ use self::hello::Hello;
 use self::mint::{Class, Request, Shown};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
+use crate::accept::Admission;
 use crate::accept::egress::{Egress, EgressFault};
 use crate::config::{Limits, Source};
 use crate::failure::{Cause, Failure};
@@ -64,6 +65,8 @@ pub struct Terms<'a> {
     pub destination: OriginalDst,
     /// The address that the server sees.
     pub source: Source,
+    /// Whose ports are not taken beside clients' addresses.
+    pub sessions: &'a Admission,
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
     /// Which halves the kernel is given.
@@ -150,9 +153,14 @@ async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
     hello::read(client).await.map_err(Failure::downstream)
 }
 
-async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
+/// The connection to the server, by a way that the client may take.
+///
+/// # Errors
+/// The destination may not be reached, or [`connect_upstream`]'s.
+pub async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
     egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    connect_upstream(terms.destination, terms.client, terms.source, terms.limits.connect)
+    let Terms { destination, client, source, sessions, .. } = *terms;
+    connect_upstream(destination, client, source, sessions, terms.limits.connect)
         .await
         .map_err(Failure::upstream)
 }
