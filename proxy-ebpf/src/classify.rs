@@ -21,7 +21,7 @@ use crate::maps::{count, set_asking, setting};
 use crate::packet::{Ends, Ip, Part, ip as read_ip, ipv4, ipv6, load};
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: other programs and filters on the interface have their say.
-const NEXT: i32 = -1;
+pub(crate) const NEXT: i32 = -1;
 /// `TCX_DROP` and `TC_ACT_SHOT`.
 const DROP: i32 = 2;
 
@@ -46,14 +46,14 @@ const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 /// Unreachable, packet too big, time exceeded, parameter problem (RFC 4443 section 2.1).
 const ICMPV6_ERRORS: core::ops::RangeInclusive<u8> = 1..=4;
 /// `TCP_SYN_SENT` (net/tcp_states.h).
-const SYN_SENT: u32 = 2;
+pub(crate) const SYN_SENT: u32 = 2;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 /// `BPF_F_CURRENT_NETNS`: the interface's own.
 const THIS_NAMESPACE: u64 = u64::MAX;
 
 #[map]
-static CLASSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Class::ALL.len() as u32, 0);
+pub(crate) static CLASSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Class::ALL.len() as u32, 0);
 
 /// Packets that arrive on an interface of the clients.
 #[classifier]

@@ -127,6 +127,9 @@ impl Failure {
     #[must_use]
     pub const fn stage(&self) -> &'static str {
         match self.cause {
+            Cause::Egress(EgressFault::DiffersUnlisted { .. } | EgressFault::DiffersForbidden { .. }) => {
+                "connect"
+            }
             Cause::Egress(_) => "accept",
             Cause::Connect(_) | Cause::NoPortsLeft(_) | Cause::ClientLinkLocal { .. } => "connect",
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {

@@ -1,7 +1,12 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
-#![expect(unsafe_code, reason = "TUNSETIFF, kernel TLS and tokio's registration have no safe binding")]
+#![expect(
+    unsafe_code,
+    reason = "TUNSETIFF, kernel TLS, shared memory and tokio's registration have no safe binding"
+)]
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ktls::CryptoInfo;
 use netlink_sys::Socket;
@@ -177,4 +182,57 @@ pub(crate) fn register(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     // SAFETY: `Socket` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
     // returned value owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(std::io::Error::from)
+}
+
+/// An array of a BPF program's (`BPF_F_MMAPABLE`), in this process's memory too: reading takes no system call and no
+/// capability. Unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct SharedWords {
+    words: NonNull<AtomicU64>,
+    count: usize,
+}
+
+// SAFETY: the words are only read, and one at a time by atomic loads; nothing in here belongs to a thread.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// Map the first `count` elements of eight octets of an array.
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` where the array is shorter, `ENOTSUP` where it cannot be mapped.
+    pub(crate) fn map(array: impl AsFd, count: usize) -> std::io::Result<Self> {
+        // SAFETY: a new mapping, where the kernel chooses, touches none that exists; the descriptor is open while
+        // `array` is borrowed, and the mapping outlives it (`bpf_map_mmap` in kernel/bpf/syscall.c).
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count * size_of::<AtomicU64>(),
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                array.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(base) {
+            Some(base) if base.as_ptr() != libc::MAP_FAILED => Ok(Self { words: base.cast(), count }),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+
+    /// The word there now.
+    pub(crate) fn get(&self, index: usize) -> Option<u64> {
+        // SAFETY: the index is within the mapping, which lives as long as `self`, is aligned to a page, and holds
+        // elements of eight octets without gaps (`array_map_alloc` in kernel/bpf/arraymap.c). A relaxed load of eight
+        // octets is a plain one on the machines that Postern runs on, and may read memory that cannot be written.
+        (index < self.count).then(|| unsafe { self.words.add(index).as_ref() }.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this length, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.count * size_of::<AtomicU64>()) };
+    }
 }

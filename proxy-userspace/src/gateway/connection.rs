@@ -29,6 +29,9 @@ pub(super) async fn serve(socket: TcpStream, arrival: Arrival, local: &Local) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, local, &mut record).await;
+    if matches!(result, Err(Failure { cause: Cause::Egress(_), .. })) {
+        local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
+    }
     record.close(result);
 }
 
@@ -41,15 +44,24 @@ async fn carry(
     let policy = local.shared.policy.load_full();
     let (client, destination) = (arrival.client, arrival.destination);
     let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
-    match &egress {
-        Ok(egress) => record.egress(egress.interface.as_str()),
-        Err(_) => {
-            local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
-        }
+    if let Ok(egress) = &egress {
+        record.egress(egress.interface.as_str());
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
     let (trust, layers, sessions) = (&policy.trust, &policy.layers, &*local.shared.admission);
-    let terms = Terms { client, destination, source, sessions, trust, layers, limits, pool: &local.pool };
+    let terms = Terms {
+        client,
+        destination,
+        source,
+        sessions,
+        ingress: &arrival.ingress,
+        egress: &local.egress,
+        syn_egress: &local.shared.syn_egress,
+        trust,
+        layers,
+        limits,
+        pool: &local.pool,
+    };
     if policy.config.action.bypasses(destination.ip()) {
         record.bypass();
         return bypass(socket, egress, &terms, local, record).await;
@@ -80,9 +92,9 @@ async fn bypass(
     egress: Result<Egress, EgressFault>,
     terms: &Terms<'_>,
     local: &Local,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<(), Failure> {
-    let server = connect(egress, terms).await?;
+    let server = connect(egress, terms, record).await?;
     ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), terms.limits.idle).await)
 }
 

@@ -114,15 +114,16 @@ async fn daemon(config: Config, path: &Path) -> Result<()> {
     let workers = worker_count(settings.workers);
     let admission = Admission::new(policy.sessions(), u64::from(policy.config.limits.sessions_per_client));
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
+    let mut program = Program::load()?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
         records: records.clone(),
         egress_refused: Arc::default(),
+        syn_egress: program.syn_egress().clone(),
     };
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
-    let mut program = Program::load()?;
     let crew = Crew::start(&mut program, &settings, workers, &shared)?;
     let (steering, began) = install(&settings, program)?;
     say_started(&settings, workers);

@@ -28,6 +28,7 @@ use crate::config::{InterfaceName, Steering};
 use crate::layer::Pool;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
+use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) admission: Arc<Admission>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
+    pub(super) syn_egress: SynEgress,
 }
 
 /// What the sessions of one worker share.

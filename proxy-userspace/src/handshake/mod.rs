@@ -20,6 +20,7 @@ pub mod mint;
 /// One driver over rustls' unbuffered API for both sides.
 pub mod drive;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -36,12 +37,13 @@ use self::mint::{Class, Request, Shown};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::Admission;
-use crate::accept::egress::{Egress, EgressFault};
-use crate::config::{Limits, Source};
+use crate::accept::egress::{Egress, EgressFault, EgressTable};
+use crate::config::{InterfaceName, Limits, Source};
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
+use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// After `* BYE` a client may take this long to leave: a reset would destroy the words.
@@ -67,6 +69,12 @@ pub struct Terms<'a> {
     pub source: Source,
     /// Whose ports are not taken beside clients' addresses.
     pub sessions: &'a Admission,
+    /// Where the client is.
+    pub ingress: &'a InterfaceName,
+    /// Who may reach what by which interface.
+    pub egress: &'a RefCell<EgressTable>,
+    /// The interface that a connection really took.
+    pub syn_egress: &'a SynEgress,
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
     /// Which halves the kernel is given.
@@ -91,7 +99,7 @@ pub async fn handshake(
     let (hello, server) = if terms.destination.is_implicit_tls() {
         let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
         record.sni(hello.sni.as_deref());
-        (hello, connect(egress, terms).await)
+        (hello, connect(egress, terms, record).await)
     } else {
         let server = clear_text(&mut client, egress, terms, record).await?;
         let hello = within(bound, Side::Downstream, hello(&mut client)).await?;
@@ -153,16 +161,25 @@ async fn hello(client: &mut TcpStream) -> Result<Hello, Failure> {
     hello::read(client).await.map_err(Failure::downstream)
 }
 
-/// The connection to the server, by a way that the client may take.
+/// The connection to the server, by an interface that the client may use; no octet was sent or read.
 ///
 /// # Errors
-/// The destination may not be reached, or [`connect_upstream`]'s.
-pub async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
-    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let Terms { destination, client, source, sessions, .. } = *terms;
-    connect_upstream(destination, client, source, sessions, terms.limits.connect)
+/// The destination may not be reached, or was reached by another interface, or [`connect_upstream`]'s.
+pub async fn connect(
+    egress: Result<Egress, EgressFault>,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<TcpStream, Failure> {
+    let refused = |fault| Failure::upstream(Cause::Egress(fault));
+    let asked = egress.map_err(refused)?;
+    let Terms { destination, client, source, sessions, ingress, .. } = *terms;
+    let server = connect_upstream(destination, client, source, sessions, terms.limits.connect)
         .await
-        .map_err(Failure::upstream)
+        .map_err(Failure::upstream)?;
+    let syn = terms.syn_egress.interface(&server);
+    let taken = terms.egress.borrow().confirm(ingress, destination, asked, syn).map_err(refused)?;
+    record.egress(taken.interface.as_str());
+    Ok(server)
 }
 
 /// Port 143 until both sides have agreed on STARTTLS; a server that is not there is told to the client in clear text.
@@ -174,7 +191,7 @@ async fn clear_text(
 ) -> Result<TcpStream, Failure> {
     let bound = terms.limits.handshake;
     let greeted = async {
-        let mut server = connect(egress, terms).await?;
+        let mut server = connect(egress, terms, record).await?;
         let greeting = async { starttls::greeted(&mut server).await.map_err(Failure::upstream) };
         let dialogue = within(bound, Side::Upstream, greeting).await?;
         Ok((server, dialogue))

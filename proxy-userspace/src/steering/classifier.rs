@@ -1,4 +1,4 @@
-//! The classifier on its interfaces: tcx links, or filters under a clsact qdisc before Linux 6.6.
+//! The classifier on its interfaces, and the program that notes where SYNs to servers leave: tcx links, or filters under a clsact qdisc before Linux 6.6.
 //!
 //! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
 //! fragments, until the next start or `postern clear` removes it.
@@ -8,7 +8,7 @@ use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError as AyaError, SchedClassifier, TcAttachType};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
-use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM};
+use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM, TO_SERVERS_PROGRAM};
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
@@ -78,8 +78,8 @@ pub struct Place {
 
 struct Attached {
     place: Place,
-    /// Dropping it detaches.
-    link: SchedClassifierLink,
+    /// Dropping them detaches.
+    links: Vec<SchedClassifierLink>,
     /// The qdisc was not there before.
     qdisc_is_ours: bool,
 }
@@ -99,10 +99,10 @@ impl Classifier {
         self.hook
     }
 
-    /// Let the kernel judge both programs.
+    /// Let the kernel judge all programs.
     pub(super) fn load(bpf: &mut Ebpf) -> Result<(), ProgramError> {
-        for side in [Side::Downstream, Side::Upstream] {
-            let program = program(bpf, side)?;
+        for (part, _) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
+            let program = program(bpf, part)?;
             judged(|| program.load())?;
         }
         Ok(())
@@ -141,7 +141,7 @@ impl Classifier {
         let Ok(mut netlink) = Netlink::open() else { return };
         self.attached.retain(|attached| {
             // A netlink link that is dropped is deleted by number, and the number may be another's by now.
-            is_filtered(&mut netlink, attached.place.index).unwrap_or(true)
+            is_filtered(&mut netlink, &attached.place).unwrap_or(true)
         });
     }
 }
@@ -149,7 +149,7 @@ impl Classifier {
 impl Attached {
     fn detach(self) {
         let (index, ours) = (self.place.index, self.qdisc_is_ours);
-        drop(self.link);
+        drop(self.links);
         if ours {
             remove_idle_qdisc(index);
         }
@@ -162,35 +162,43 @@ impl Drop for Classifier {
     }
 }
 
-fn program(bpf: &mut Ebpf, side: Side) -> Result<&mut SchedClassifier, ProgramError> {
-    let part = program_name(side);
+fn program<'b>(bpf: &'b mut Ebpf, part: &'static str) -> Result<&'b mut SchedClassifier, ProgramError> {
     bpf.program_mut(part).and_then(|program| program.try_into().ok()).ok_or(ProgramError::Object { part })
 }
 
-const fn program_name(side: Side) -> &'static str {
+/// What stands on an interface, by name and by the packets that it sees.
+fn programs(side: Side) -> &'static [(&'static str, TcAttachType)] {
     match side {
-        Side::Downstream => FROM_CLIENTS_PROGRAM,
-        Side::Upstream => FROM_SERVERS_PROGRAM,
+        Side::Downstream => &[(FROM_CLIENTS_PROGRAM, TcAttachType::Ingress)],
+        Side::Upstream => {
+            &[(FROM_SERVERS_PROGRAM, TcAttachType::Ingress), (TO_SERVERS_PROGRAM, TcAttachType::Egress)]
+        }
     }
 }
 
 fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
     let name = place.name.as_str();
     let failed = |error: AyaError| at(Step::Classify { interface: name.to_owned() })(error);
-    let mut qdisc_is_ours = false;
-    let options = match hook {
+    let qdisc_is_ours = hook == Hook::Clsact && add_qdisc(name).map_err(failed)?;
+    let mut links = Vec::new();
+    for &(part, packets) in programs(place.side) {
+        let program = program(bpf, part)?;
+        let link = program
+            .attach_with_options(name, packets, options(hook))
+            .and_then(|id| program.take_link(id))
+            .map_err(failed)?;
+        links.push(link);
+    }
+    Ok(Attached { place: place.clone(), links, qdisc_is_ours })
+}
+
+fn options(hook: Hook) -> TcAttachOptions {
+    match hook {
         Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
         Hook::Clsact => {
-            qdisc_is_ours = add_qdisc(name).map_err(failed)?;
             TcAttachOptions::Netlink(NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() })
         }
-    };
-    let program = program(bpf, place.side)?;
-    let link = program
-        .attach_with_options(name, TcAttachType::Ingress, options)
-        .and_then(|id| program.take_link(id))
-        .map_err(failed)?;
-    Ok(Attached { place: place.clone(), link, qdisc_is_ours })
+    }
 }
 
 /// Whether it was not there before.
@@ -211,9 +219,8 @@ fn add_qdisc(name: &str) -> Result<bool, AyaError> {
 /// Remove the filters that a killed daemon left on this interface; how many there were.
 pub(super) fn clear_leftovers(name: &str, index: u32) -> u32 {
     let mut cleared = 0;
-    for side in [Side::Downstream, Side::Upstream] {
-        cleared +=
-            u32::from(tc::qdisc_detach_program(name, TcAttachType::Ingress, program_name(side)).is_ok());
+    for &(part, packets) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
+        cleared += u32::from(tc::qdisc_detach_program(name, packets, part).is_ok());
     }
     if cleared > 0 {
         remove_idle_qdisc(index);
@@ -234,11 +241,17 @@ fn remove_idle_qdisc(index: u32) {
     }
 }
 
-/// Whether a filter of ours is on the interface.
-fn is_filtered(netlink: &mut Netlink, index: u32) -> std::io::Result<bool> {
-    let [ingress, _] = CLSACT_MINORS;
-    let filters = filters(netlink, index, ingress)?;
-    Ok(filters.iter().any(|filter| filter.header.info >> 16 == u32::from(FILTER_PRIORITY)))
+/// Whether every filter of ours is on the interface.
+fn is_filtered(netlink: &mut Netlink, place: &Place) -> std::io::Result<bool> {
+    let [ingress, egress] = CLSACT_MINORS;
+    for (_, packets) in programs(place.side) {
+        let minor = if *packets == TcAttachType::Egress { egress } else { ingress };
+        let filters = filters(netlink, place.index, minor)?;
+        if filters.iter().all(|filter| filter.header.info >> 16 != u32::from(FILTER_PRIORITY)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn filters(netlink: &mut Netlink, index: u32, minor: u16) -> std::io::Result<Vec<TcMessage>> {

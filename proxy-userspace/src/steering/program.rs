@@ -9,11 +9,12 @@ use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use proxy_ebpf::{
     CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAP, INGRESS_MAX, Intake, LISTENERS_MAP,
-    SETTINGS_MAP, STEER_PROGRAM, Setting, WORKERS_MAX, listener_slot,
+    SETTINGS_MAP, STEER_PROGRAM, SYN_EGRESS_MAP, Setting, WORKERS_MAX, listener_slot,
 };
 use rustix::io::Errno;
 
 use super::classifier::{Classifier, Hook, Place};
+use super::syn_egress::SynEgress;
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -37,6 +38,7 @@ pub struct Program {
     settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     classes: PerCpuArray<MapData, u64>,
+    syn_egress: SynEgress,
 }
 
 impl Program {
@@ -74,8 +76,21 @@ impl Program {
         judged(|| steer.load())?;
         let id = steer.info().ok().map(|info| info.id());
         Classifier::load(&mut bpf)?;
+        // Its descriptor is closed afterwards, and loading needs it.
+        let syn_egress = share(&mut bpf)?;
         let classifier = Classifier::new(hook);
-        Ok(Self { link: None, classifier, bpf, id, listeners, ingress, settings, counters, classes })
+        Ok(Self {
+            link: None,
+            classifier,
+            bpf,
+            id,
+            listeners,
+            ingress,
+            settings,
+            counters,
+            classes,
+            syn_egress,
+        })
     }
 
     /// Give the listener of an ingress (by its number in [`Self::set_ingress`]) to the program. The kernel takes it out of the map when the socket closes.
@@ -190,6 +205,12 @@ impl Program {
         sums(&self.classes)
     }
 
+    /// Where SYNs to servers left: filled by the programs that [`Self::classify`] attaches.
+    #[must_use]
+    pub const fn syn_egress(&self) -> &SynEgress {
+        &self.syn_egress
+    }
+
     /// The program's number in the kernel, as `bpftool prog` shows it; `None` where the kernel does not tell.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
@@ -225,11 +246,20 @@ fn take<M: TryFrom<maps::Map>>(bpf: &mut Ebpf, part: &'static str) -> Result<M, 
     bpf.take_map(part).and_then(|map| M::try_from(map).ok()).ok_or(ProgramError::Object { part })
 }
 
+fn share(bpf: &mut Ebpf) -> Result<SynEgress, ProgramError> {
+    let Some(maps::Map::Array(array)) = bpf.take_map(SYN_EGRESS_MAP) else {
+        return Err(ProgramError::Object { part: SYN_EGRESS_MAP });
+    };
+    SynEgress::map(array.fd()).map_err(|error| at(Step::ShareMap)(MapError::IoError(error)))
+}
+
 /// What the daemon was doing when the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `BPF_MAP_CREATE`.
     CreateMaps,
+    /// `mmap` of the notes about SYNs.
+    ShareMap,
     /// `BPF_PROG_LOAD`.
     LoadProgram,
     /// `BPF_MAP_UPDATE_ELEM` on the socket map.
@@ -257,6 +287,7 @@ impl fmt::Display for Step {
             }
             Self::Set => "change a setting of the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::CreateMaps => "create the steering maps (BPF_MAP_CREATE)",
+            Self::ShareMap => "share the notes about SYNs with the steering programs (mmap)",
             Self::LoadProgram => "load the steering program (BPF_PROG_LOAD)",
             Self::AddListener => "give a listener to the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::SetIngress => "tell the steering program its interfaces (BPF_MAP_UPDATE_ELEM)",
