@@ -20,8 +20,9 @@ pub const TO_SERVERS_PROGRAM: &str = "postern_egress";
 
 /// Sockmap of listeners: [`listener_slot`] → socket.
 pub const LISTENERS_MAP: &str = "LISTENERS";
-/// Hash map of steered interfaces: ifindex → the ingress's number, its place in the configuration.
-pub const INGRESS_MAP: &str = "INGRESS";
+/// Hash map of the interfaces that the daemon has looked at: ifindex → the ingress's number, its place in the
+/// configuration, or [`NOT_INGRESS`].
+pub const INTERFACES_MAP: &str = "INTERFACES";
 /// Array of what the daemon decides while it runs: [`Setting`] → value.
 pub const SETTINGS_MAP: &str = "SETTINGS";
 /// Per-CPU array of the `sk_lookup` program's counters: [`Exit`] → packets.
@@ -36,6 +37,11 @@ pub const SYN_EGRESS_MAP: &str = "SYN_EGRESS";
 pub const WORKERS_MAX: u32 = 64;
 /// Most ingress interfaces that the maps have room for.
 pub const INGRESS_MAX: u32 = 64;
+/// Most interfaces in [`INTERFACES_MAP`], whose buckets take 1 MiB: more than a router with a PPP link per customer has.
+/// Those beyond are never looked at.
+pub const INTERFACES_MAX: u32 = 1 << 16;
+/// In [`INTERFACES_MAP`]: an interface that is none of the clients'.
+pub const NOT_INGRESS: u32 = u32::MAX;
 
 /// The bit of `skb->mark` that the classifier sets on packets for our sockets; a rule per interface makes them local.
 /// A high bit, because Kubernetes, Cilium and Tailscale use those below it, and one bit, because others keep theirs.
@@ -104,7 +110,8 @@ pub const fn syn_egress_slot(cookie: u64) -> u32 {
 /// segments the socket has sent: another one for each time that the SYN is sent again.
 #[must_use]
 pub const fn syn_egress(cookie: u64, sent: u32, interface: u32) -> u64 {
-    (cookie / SYN_EGRESS_SLOTS as u64 & OWNER_MASK) << 40 | (sent as u64 & 0xff) << 32 | interface as u64
+    let owner = (cookie / SYN_EGRESS_SLOTS as u64) & OWNER_MASK;
+    owner << 40 | (sent as u64 & 0xff) << 32 | interface as u64
 }
 
 /// Whether two words of one slot are about one SYN, sent once: it passes every interface of a stack, such as a VLAN and
@@ -143,11 +150,14 @@ pub enum Exit {
     AssignFailed = 7,
     /// The daemon has no room or is stopping, under `on_exit = "closed"`: dropped.
     NoRoom = 8,
+    /// Came in on an interface that the daemon has not looked at yet: dropped. It may be an ingress that was made again,
+    /// whose rules hold as soon as it has its name; a service of this machine would get clients' mail.
+    UnknownInterface = 9,
 }
 
 impl Exit {
     /// Every exit, in slot order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Steered4,
         Self::Steered6,
         Self::OtherProtocol,
@@ -157,12 +167,13 @@ impl Exit {
         Self::NoListener,
         Self::AssignFailed,
         Self::NoRoom,
+        Self::UnknownInterface,
     ];
 
     /// Whether the packet ends here instead of going on to the sockets that the kernel would choose.
     #[must_use]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::NoListener | Self::AssignFailed | Self::NoRoom)
+        matches!(self, Self::NoListener | Self::AssignFailed | Self::NoRoom | Self::UnknownInterface)
     }
 
     /// The counter's name in `postern status`.
@@ -178,6 +189,7 @@ impl Exit {
             Self::NoListener => "dropped_no_listener",
             Self::AssignFailed => "dropped_assign_failed",
             Self::NoRoom => "dropped_no_room",
+            Self::UnknownInterface => "dropped_unknown_interface",
         }
     }
 }
