@@ -7,10 +7,10 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::{
-        __sk_buff, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+        __sk_buff, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
     },
-    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp},
+    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_sock},
     macros::{classifier, map},
     maps::PerCpuArray,
     programs::TcContext,
@@ -21,7 +21,7 @@ use crate::maps::{count, set_asking, setting};
 use crate::packet::{Ends, Ip, Part, ip as read_ip, ipv4, ipv6, load};
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: other programs and filters on the interface have their say.
-const NEXT: i32 = -1;
+pub(crate) const NEXT: i32 = -1;
 /// `TCX_DROP` and `TC_ACT_SHOT`.
 const DROP: i32 = 2;
 
@@ -33,6 +33,8 @@ const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 /// Octets of a TCP header without options: ports, numbers and flags are in it (RFC 9293 section 3.1).
 const TCP_BYTES: u16 = 20;
+/// Where its sequence number stands.
+const TCP_SEQUENCE: u32 = 4;
 /// Where its flags stand, and two of them.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;
@@ -43,13 +45,15 @@ const ICMP_BYTES: u32 = 8;
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 /// Unreachable, packet too big, time exceeded, parameter problem (RFC 4443 section 2.1).
 const ICMPV6_ERRORS: core::ops::RangeInclusive<u8> = 1..=4;
+/// `TCP_SYN_SENT` (net/tcp_states.h).
+pub(crate) const SYN_SENT: u32 = 2;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 /// `BPF_F_CURRENT_NETNS`: the interface's own.
 const THIS_NAMESPACE: u64 = u64::MAX;
 
 #[map]
-static CLASSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Class::ALL.len() as u32, 0);
+pub(crate) static CLASSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Class::ALL.len() as u32, 0);
 
 /// Packets that arrive on an interface of the clients.
 #[classifier]
@@ -130,10 +134,16 @@ fn client_tcp(ctx: &TcContext, ip: &Ip) -> Class {
     }
     let Some([flags]) = load::<1>(ctx, ip.payload + TCP_FLAGS) else { return Class::Malformed };
     // SYN without ACK: the one packet of a connection for which the question is worth its price.
-    if flags & (SYN | ACK) == SYN && is_ours(ctx, ip.ends.turned(), (ports.1, ports.0)) {
-        return Class::DroppedLoop;
+    if flags & (SYN | ACK) != SYN {
+        return Class::Mail;
     }
-    Class::Mail
+    let Some(sequence) = load(ctx, ip.payload + TCP_SEQUENCE) else { return Class::Malformed };
+    let sequence = u32::from_be_bytes(sequence);
+    if is_own_syn(ctx, ip.ends.turned(), (ports.1, ports.0), sequence) {
+        Class::DroppedLoop
+    } else {
+        Class::Mail
+    }
 }
 
 /// A port rule does not match a fragment, not even the first, so that the datagram would pass beside us.
@@ -182,19 +192,44 @@ const fn is_mail(port: [u8; 2]) -> bool {
 /// Whether a packet with these ends is for a socket of this namespace that does more than listen.
 #[inline(never)]
 fn is_ours(ctx: &TcContext, ends: Ends, ports: Ports) -> bool {
+    // SAFETY: `state` may be read of every `sock_common` until it is released.
+    find(ctx, ends, ports, |socket| unsafe { (*socket).state } != LISTEN)
+}
+
+/// Whether a socket of this namespace has sent a SYN with this number and waits for the answer to a packet with these
+/// ends. A client's SYN may have the ends of one of our connections: the client's address is then the source of both.
+#[inline(never)]
+fn is_own_syn(ctx: &TcContext, ends: Ends, ports: Ports, sequence: u32) -> bool {
+    find(ctx, ends, ports, |socket| {
+        // SAFETY: as above.
+        if unsafe { (*socket).state } != SYN_SENT {
+            return false;
+        }
+        // SAFETY: the helper takes a `sock_common`; it answers null where that is no full TCP socket, and its answer
+        // may be read until the socket is released. Until its SYN is acknowledged `snd_una` is the SYN's own number
+        // (`tcp_connect_init` in net/ipv4/tcp_output.c).
+        unsafe {
+            let tcp = bpf_tcp_sock(socket);
+            !tcp.is_null() && (*tcp).snd_una == sequence
+        }
+    })
+}
+
+#[inline(always)]
+fn find(ctx: &TcContext, ends: Ends, ports: Ports, is_it: impl FnOnce(*mut bpf_sock) -> bool) -> bool {
     let (sport, dport) = (u16::from_ne_bytes(ports.0), u16::from_ne_bytes(ports.1));
     if ends.is_ipv6 {
         let Ends { from: saddr, to: daddr, .. } = ends;
-        connected(ctx, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 { saddr, daddr, sport, dport })
+        look_up(ctx, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 { saddr, daddr, sport, dport }, is_it)
     } else {
         let ([saddr, ..], [daddr, ..]) = (ends.from, ends.to);
-        connected(ctx, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 { saddr, daddr, sport, dport })
+        look_up(ctx, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 { saddr, daddr, sport, dport }, is_it)
     }
 }
 
 /// `T` is the member of `bpf_sock_tuple` that the family has.
 #[inline(always)]
-fn connected<T>(ctx: &TcContext, mut tuple: T) -> bool {
+fn look_up<T>(ctx: &TcContext, mut tuple: T, is_it: impl FnOnce(*mut bpf_sock) -> bool) -> bool {
     set_asking(true);
     // SAFETY: the tuple lives on the program's stack and its size says which family it is (`bpf_sk_lookup` in
     // net/core/filter.c).
@@ -211,12 +246,8 @@ fn connected<T>(ctx: &TcContext, mut tuple: T) -> bool {
     if socket.is_null() {
         return false;
     }
-    // SAFETY: the helper gave a reference, and `state` may be read of every `sock_common` until it is released, which
-    // happens here on the one path that holds it.
-    let state = unsafe {
-        let state = (*socket).state;
-        bpf_sk_release(socket.cast());
-        state
-    };
-    state != LISTEN
+    let found = is_it(socket);
+    // SAFETY: the helper gave a reference, which is released here, on the one path that holds it.
+    unsafe { bpf_sk_release(socket.cast()) };
+    found
 }

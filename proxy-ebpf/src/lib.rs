@@ -15,11 +15,14 @@ pub const STEER_PROGRAM: &str = "steer";
 pub const FROM_CLIENTS_PROGRAM: &str = "postern_clients";
 /// The classifier's name for interfaces towards the servers.
 pub const FROM_SERVERS_PROGRAM: &str = "postern_servers";
+/// The name of the program on what leaves by an interface towards the servers.
+pub const TO_SERVERS_PROGRAM: &str = "postern_egress";
 
 /// Sockmap of listeners: [`listener_slot`] → socket.
 pub const LISTENERS_MAP: &str = "LISTENERS";
-/// Hash map of steered interfaces: ifindex → the ingress's number, its place in the configuration.
-pub const INGRESS_MAP: &str = "INGRESS";
+/// Hash map of the interfaces that the daemon has looked at: ifindex → the ingress's number, its place in the
+/// configuration, or [`NOT_INGRESS`].
+pub const INTERFACES_MAP: &str = "INTERFACES";
 /// Array of what the daemon decides while it runs: [`Setting`] → value.
 pub const SETTINGS_MAP: &str = "SETTINGS";
 /// Per-CPU array of the `sk_lookup` program's counters: [`Exit`] → packets.
@@ -27,10 +30,18 @@ pub const COUNTERS_MAP: &str = "COUNTERS";
 /// Per-CPU array of the classifier's counters: [`Class`] → packets.
 pub const CLASSES_MAP: &str = "CLASSES";
 
+/// Array in memory that the daemon maps: [`syn_egress_slot`] → [`syn_egress`], or 0.
+pub const SYN_EGRESS_MAP: &str = "SYN_EGRESS";
+
 /// Most workers (and so listeners per ingress and family) that the maps have room for.
 pub const WORKERS_MAX: u32 = 64;
 /// Most ingress interfaces that the maps have room for.
 pub const INGRESS_MAX: u32 = 64;
+/// Most interfaces in [`INTERFACES_MAP`], whose buckets take 1 MiB: more than a router with a PPP link per customer has.
+/// Those beyond are never looked at.
+pub const INTERFACES_MAX: u32 = 1 << 16;
+/// In [`INTERFACES_MAP`]: an interface that is none of the clients'.
+pub const NOT_INGRESS: u32 = u32::MAX;
 
 /// The bit of `skb->mark` that the classifier sets on packets for our sockets; a rule per interface makes them local.
 /// A high bit, because Kubernetes, Cilium and Tailscale use those below it, and one bit, because others keep theirs.
@@ -83,6 +94,40 @@ pub enum Intake {
     Drop = 2,
 }
 
+/// Slots of [`SYN_EGRESS_MAP`], 1 MiB of them: cookies are given in ascending order, so that two connections share a slot
+/// only where so many sockets were given one between them while the first still waited for its server.
+pub const SYN_EGRESS_SLOTS: u32 = 1 << 17;
+/// Of the cookie, its upper bits tell whose slot it is.
+const OWNER_MASK: u64 = 0xff_ffff;
+
+/// Where the interface is noted that the SYN of a socket left by. The cookie is `SO_COOKIE`.
+#[must_use]
+pub const fn syn_egress_slot(cookie: u64) -> u32 {
+    cookie as u32 % SYN_EGRESS_SLOTS
+}
+
+/// That the SYN of a socket left by an interface, in one word, so that nobody reads half of it. `sent` is how many
+/// segments the socket has sent: another one for each time that the SYN is sent again.
+#[must_use]
+pub const fn syn_egress(cookie: u64, sent: u32, interface: u32) -> u64 {
+    let owner = (cookie / SYN_EGRESS_SLOTS as u64) & OWNER_MASK;
+    owner << 40 | (sent as u64 & 0xff) << 32 | interface as u64
+}
+
+/// Whether two words of one slot are about one SYN, sent once: it passes every interface of a stack, such as a VLAN and
+/// the one below.
+#[must_use]
+pub const fn is_same_syn(one: u64, other: u64) -> bool {
+    one >> 32 == other >> 32
+}
+
+/// The interface in a word that is about this socket.
+#[must_use]
+pub const fn syn_egress_interface(word: u64, cookie: u64) -> Option<u32> {
+    let interface = word as u32;
+    if interface != 0 && word >> 40 == syn_egress(cookie, 0, 0) >> 40 { Some(interface) } else { None }
+}
+
 /// Every way out of the steering program, each with a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -105,11 +150,14 @@ pub enum Exit {
     AssignFailed = 7,
     /// The daemon has no room or is stopping, under `on_exit = "closed"`: dropped.
     NoRoom = 8,
+    /// Came in on an interface that the daemon has not looked at yet: dropped. It may be an ingress that was made again,
+    /// whose rules hold as soon as it has its name; a service of this machine would get clients' mail.
+    UnknownInterface = 9,
 }
 
 impl Exit {
     /// Every exit, in slot order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Steered4,
         Self::Steered6,
         Self::OtherProtocol,
@@ -119,12 +167,13 @@ impl Exit {
         Self::NoListener,
         Self::AssignFailed,
         Self::NoRoom,
+        Self::UnknownInterface,
     ];
 
     /// Whether the packet ends here instead of going on to the sockets that the kernel would choose.
     #[must_use]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::NoListener | Self::AssignFailed | Self::NoRoom)
+        matches!(self, Self::NoListener | Self::AssignFailed | Self::NoRoom | Self::UnknownInterface)
     }
 
     /// The counter's name in `postern status`.
@@ -140,6 +189,7 @@ impl Exit {
             Self::NoListener => "dropped_no_listener",
             Self::AssignFailed => "dropped_assign_failed",
             Self::NoRoom => "dropped_no_room",
+            Self::UnknownInterface => "dropped_unknown_interface",
         }
     }
 }
@@ -179,13 +229,18 @@ pub enum Class {
     DroppedHeaderFragment = 13,
     /// More extension headers or VLAN tags than are walked: dropped, because rules see no port behind them either.
     DroppedHeaderChain = 14,
-    /// A SYN of our own that came back from a client's side: dropped, or sessions would chase their tails.
+    /// A SYN that a socket of ours has just sent came back from a client's side: dropped, or each round would open
+    /// another session.
     DroppedLoop = 15,
+    /// A SYN to a server left by this interface: noted.
+    NotedSyn = 16,
+    /// Anything else that left by an interface towards the servers: left alone.
+    OtherDeparture = 17,
 }
 
 impl Class {
     /// Every exit, in slot order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::OtherFamily,
         Self::OtherVlan,
         Self::OtherProtocol,
@@ -202,6 +257,8 @@ impl Class {
         Self::DroppedHeaderFragment,
         Self::DroppedHeaderChain,
         Self::DroppedLoop,
+        Self::NotedSyn,
+        Self::OtherDeparture,
     ];
 
     /// Whether the packet becomes local.
@@ -243,6 +300,33 @@ impl Class {
             Self::DroppedHeaderFragment => "dropped_header_fragment",
             Self::DroppedHeaderChain => "dropped_header_chain",
             Self::DroppedLoop => "dropped_loop",
+            Self::NotedSyn => "noted_syn",
+            Self::OtherDeparture => "left_other_departure",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_tells_its_own_sockets_interface_and_no_others() {
+        for cookie in [1, 0xffff, 1 << 17, (1 << 41) - 1, u64::MAX] {
+            let word = syn_egress(cookie, 1, 7);
+            assert_eq!(syn_egress_interface(word, cookie), Some(7));
+            let neighbour = cookie.wrapping_add(u64::from(SYN_EGRESS_SLOTS));
+            assert_eq!(syn_egress_slot(neighbour), syn_egress_slot(cookie));
+            assert_eq!(syn_egress_interface(word, neighbour), None);
+        }
+        assert_eq!(syn_egress_interface(0, 1), None);
+    }
+
+    #[test]
+    fn a_syn_that_is_sent_again_is_another_one() {
+        let first = syn_egress(9, 1, 7);
+        assert!(is_same_syn(first, syn_egress(9, 1, 8)));
+        assert!(!is_same_syn(first, syn_egress(9, 2, 7)));
+        assert!(!is_same_syn(first, syn_egress(9 + (1 << 17), 1, 7)));
     }
 }

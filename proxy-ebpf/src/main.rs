@@ -8,6 +8,8 @@ mod maps;
 mod packet;
 /// tc: fragments, ICMP errors and packets of our own sockets.
 mod classify;
+/// tc: which interface a connection to a server leaves by.
+mod egress;
 /// `sk_lookup`: which connections Postern takes.
 mod steer;
 

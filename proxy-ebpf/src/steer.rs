@@ -5,13 +5,14 @@
 #![expect(unsafe_code, reason = "the context is reached through a raw pointer")]
 
 use aya_ebpf::{
-    bindings::{BPF_SK_LOOKUP_F_REPLACE, sk_action},
+    bindings::{BPF_F_NO_PREALLOC, BPF_SK_LOOKUP_F_REPLACE, sk_action},
     macros::{map, sk_lookup},
     maps::{HashMap, PerCpuArray, SockMap},
     programs::SkLookupContext,
 };
 use proxy_ebpf::{
-    Exit, FAMILIES, Family, IMAP_PORT, IMAPS_PORT, INGRESS_MAX, Intake, Setting, WORKERS_MAX, listener_slot,
+    Exit, FAMILIES, Family, IMAP_PORT, IMAPS_PORT, INGRESS_MAX, INTERFACES_MAX, Intake, Setting, WORKERS_MAX,
+    listener_slot,
 };
 
 use crate::maps::{asking, count, setting};
@@ -28,7 +29,7 @@ const NO_ENTRY: i32 = -2;
 #[map]
 static LISTENERS: SockMap = SockMap::with_max_entries(INGRESS_MAX * FAMILIES * WORKERS_MAX, 0);
 #[map]
-static INGRESS: HashMap<u32, u32> = HashMap::with_max_entries(INGRESS_MAX, 0);
+static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(INTERFACES_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::ALL.len() as u32, 0);
 
@@ -58,13 +59,12 @@ fn decide(ctx: &SkLookupContext) -> Exit {
     if port != IMAP_PORT as u32 && port != IMAPS_PORT as u32 {
         return Exit::OtherPort;
     }
-    let Some(ingress) = INGRESS.get_ptr(interface) else {
-        return Exit::OtherInterface;
+    let Some(ingress) = INTERFACES.get_ptr(interface) else {
+        return Exit::UnknownInterface;
     };
-    // SAFETY: entries of a preallocated hash map stay readable while the program runs; a torn value cannot be, it is
-    // one aligned word.
+    // SAFETY: the memory of an entry stays the map's while the program runs, also where the entry is deleted meanwhile
+    // (kernel/bpf/hashtab.c); a torn value cannot be, it is one aligned word.
     let ingress = unsafe { *ingress };
-    // The verifier must see the bound that the daemon keeps.
     if ingress >= INGRESS_MAX {
         return Exit::OtherInterface;
     }

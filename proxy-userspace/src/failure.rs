@@ -149,6 +149,9 @@ impl Failure {
     #[must_use]
     pub const fn stage(&self) -> &'static str {
         match self.cause {
+            Cause::Egress(EgressFault::DiffersUnlisted { .. } | EgressFault::DiffersForbidden { .. }) => {
+                "connect"
+            }
             Cause::Egress(_) => "accept",
             Cause::Connect(_) | Cause::NoPortsLeft(_) | Cause::ClientLinkLocal { .. } => "connect",
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {
@@ -309,6 +312,7 @@ mod tests {
         vec![
             Cause::Egress(EgressFault::NotConfigured { destination, interface: own() }),
             Cause::Egress(EgressFault::NotAllowed { ingress: own(), destination, interface: own() }),
+            Cause::Egress(EgressFault::DiffersUnlisted { destination, asked: own() }),
             Cause::Egress(EgressFault::Prohibited { destination }),
             connect(io::ErrorKind::ConnectionRefused),
             connect(io::ErrorKind::TimedOut),

@@ -1,11 +1,15 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS and tokio's registration have no safe binding"
+    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory and tokio's registration have no \
+              safe binding"
 )]
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya::programs::TcAttachType;
 use ktls::CryptoInfo;
 use netlink_sys::Socket;
 use tokio::io::unix::AsyncFd;
@@ -41,9 +45,10 @@ pub(crate) fn make_tun(device: impl AsFd, name: &str, flags: u16) -> Result<()> 
     unsafe { ioctl(device, Updater::<TUNSETIFF, Ifreq>::new(&mut request)) }
 }
 
-/// `BPF_PROG_QUERY` and `BPF_TCX_INGRESS` (linux/bpf.h).
+/// `BPF_PROG_QUERY`, `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` (linux/bpf.h).
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
 /// An interface takes no more programs (`BPF_MPROG_MAX` in linux/bpf_mprog.h).
 const TCX_PROGRAMS_MAX: usize = 64;
 
@@ -64,16 +69,16 @@ struct ProgramQuery {
     revision: u64,
 }
 
-/// The numbers of the tcx programs that see what arrives on an interface, in their order. aya's question also opens each
+/// The numbers of the tcx programs that see what arrives at an interface, or leaves by it, in their order. aya's question also opens each
 /// program, which takes `CAP_SYS_ADMIN`; this one takes `CAP_NET_ADMIN`.
 ///
 /// # Errors
 /// `ENODEV` where there is no such interface, `EINVAL` before Linux 6.6.
-pub(crate) fn tcx_programs(interface: u32) -> std::io::Result<Vec<u32>> {
+pub(crate) fn tcx_programs(interface: u32, packets: TcAttachType) -> std::io::Result<Vec<u32>> {
     let mut ids = vec![0; TCX_PROGRAMS_MAX];
     let mut query = ProgramQuery {
         interface,
-        attach_type: BPF_TCX_INGRESS,
+        attach_type: if packets == TcAttachType::Egress { BPF_TCX_EGRESS } else { BPF_TCX_INGRESS },
         program_ids: ids.as_mut_ptr().expose_provenance() as u64,
         count: u32::try_from(ids.len()).unwrap_or(0),
         ..ProgramQuery::default()
@@ -287,4 +292,57 @@ pub(crate) fn register(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     // SAFETY: `Socket` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
     // returned value owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(std::io::Error::from)
+}
+
+/// An array of a BPF program's (`BPF_F_MMAPABLE`), in this process's memory too: reading takes no system call and no
+/// capability. Unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct SharedWords {
+    words: NonNull<AtomicU64>,
+    count: usize,
+}
+
+// SAFETY: the words are only read, and one at a time by atomic loads; nothing in here belongs to a thread.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// Map the first `count` elements of eight octets of an array.
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` where the array is shorter, `ENOTSUP` where it cannot be mapped.
+    pub(crate) fn map(array: impl AsFd, count: usize) -> std::io::Result<Self> {
+        // SAFETY: a new mapping, where the kernel chooses, touches none that exists; the descriptor is open while
+        // `array` is borrowed, and the mapping outlives it (`bpf_map_mmap` in kernel/bpf/syscall.c).
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count * size_of::<AtomicU64>(),
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                array.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(base) {
+            Some(base) if base.as_ptr() != libc::MAP_FAILED => Ok(Self { words: base.cast(), count }),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+
+    /// The word there now.
+    pub(crate) fn get(&self, index: usize) -> Option<u64> {
+        // SAFETY: the index is within the mapping, which lives as long as `self`, is aligned to a page, and holds
+        // elements of eight octets without gaps (`array_map_alloc` in kernel/bpf/arraymap.c). A relaxed load of eight
+        // octets is a plain one on the machines that Postern runs on, and may read memory that cannot be written.
+        (index < self.count).then(|| unsafe { self.words.add(index).as_ref() }.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this length, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.count * size_of::<AtomicU64>()) };
+    }
 }

@@ -7,10 +7,11 @@ mod namespace;
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use postern::accept::SocketBuffers;
+use postern::accept::{Admission, Bounds, SocketBuffers};
 use postern::config::Source;
 use postern::failure::{Cause, Failure};
 use postern::handshake::connect_upstream;
@@ -75,9 +76,30 @@ fn nodad(address: &str) -> &'static str {
 }
 
 async fn connect(source: Source, client: &str, server: &str) -> Result<TcpStream, Cause> {
+    connect_beside(&without_limits(), source, client, server).await
+}
+
+fn without_limits() -> Arc<Admission> {
+    Admission::new(Bounds {
+        sessions: u64::MAX,
+        sessions_per_client: u64::MAX,
+        handshakes: u64::MAX,
+        handshakes_per_client: u64::MAX,
+        handshakes_per_second_per_client: u32::MAX,
+        handshake_burst_per_client: u32::MAX,
+    })
+}
+
+/// While these sessions go on.
+async fn connect_beside(
+    sessions: &Admission,
+    source: Source,
+    client: &str,
+    server: &str,
+) -> Result<TcpStream, Cause> {
     let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
     let buffers = SocketBuffers::of_session(Size(2 << 20));
-    connect_upstream(OriginalDst(server), ClientAddr(client), source, buffers, PATIENCE).await
+    connect_upstream(OriginalDst(server), ClientAddr(client), source, sessions, buffers, PATIENCE).await
 }
 
 fn reason(outcome: Result<TcpStream, Cause>) -> (&'static str, String) {
@@ -111,18 +133,37 @@ fn by_default_the_server_sees_the_gateway_and_a_firewall_the_mark() {
 }
 
 #[test]
-fn many_sessions_of_one_client_have_ports_of_their_own_and_never_the_clients() {
+fn many_sessions_of_one_client_have_ports_of_their_own() {
     on_gateway(async |listeners| {
         for (listener, (client, server)) in listeners.iter().zip(PAIRS) {
-            let client = client.replace("40000", "20000");
             let mut held = Vec::new();
-            let mut ports = HashSet::from([20_000]);
+            let mut ports = HashSet::new();
             for count in 0..300 {
-                let socket = connect(Source::Client, &client, server).await.unwrap();
+                let socket = connect(Source::Client, client, server).await.unwrap();
                 let (accepted, seen) = listener.accept().unwrap();
                 held.push((socket, accepted));
                 assert!(ports.insert(seen.port()), "{seen} twice, in session {count}");
             }
+        }
+    });
+}
+
+#[test]
+fn the_port_beside_a_clients_address_is_none_that_the_client_uses_itself() {
+    on_gateway(async |listeners| {
+        for (listener, (client, server)) in listeners.iter().zip(PAIRS) {
+            let address: SocketAddr = client.parse().unwrap();
+            let sessions = without_limits();
+            let used = |port| sessions.admit(SocketAddr::new(address.ip(), port)).unwrap().0;
+            // A router with one address for many clients, and all of these ports but one in use.
+            let mut held: Vec<_> = (10_000..=32_767).filter(|port| *port != 23_456).map(used).collect();
+            let socket = connect_beside(&sessions, Source::Client, client, server).await.unwrap();
+            assert_eq!(listener.accept().unwrap().1.port(), 23_456);
+            drop(socket);
+            held.push(used(23_456));
+            let (token, text) = reason(connect_beside(&sessions, Source::Client, client, server).await);
+            assert_eq!(token, "no_ports_left");
+            assert!(text.contains("limits.sessions_per_client"), "{text}");
         }
     });
 }

@@ -10,11 +10,11 @@ use postern::words::Side;
 use postern_tests::frames::{
     ACK, CUSTOMER_TAG, Complaint, Extension, Packet, SERVICE_TAG, SYN, Segment, ethernet,
 };
-use postern_tests::lab::{EGRESS, Family, INGRESS, Lab};
+use postern_tests::lab::{EGRESS, ELSEWHERE, Family, INGRESS, Lab};
 use postern_tests::netns::{self, Namespace, Way};
 use postern_tests::wait::{self, PATIENCE};
 use postern_tests::wire::Wire;
-use proxy_ebpf::{Class, Intake};
+use proxy_ebpf::{Class, Intake, UPSTREAM_MARK};
 use socket2::{Domain, Socket, Type};
 
 /// No service uses it here.
@@ -86,9 +86,13 @@ fn program(lab: &Lab, hook: Hook) -> Result<Program> {
 }
 
 fn stand(lab: &Lab, program: &mut Program) -> Result<Vec<Place>> {
+    stand_at(lab, program, &[EGRESS])
+}
+
+fn stand_at(lab: &Lab, program: &mut Program, egress: &[&str]) -> Result<Vec<Place>> {
     let settings = postern::config::parse(
         &format!(
-            "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\n[certificates]\n\
+            "[steering]\ningress = [\"{INGRESS}\"]\negress = {egress:?}\n[certificates]\n\
              authority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
         ),
         std::path::Path::new("postern.toml"),
@@ -347,22 +351,42 @@ fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
     Ok(())
 }
 
+/// A socket of the gateway's own that waits for an answer to its SYN, and that SYN.
+fn asking(lab: &Lab, to: SocketAddr, server: &Wire) -> Result<(Socket, SocketAddr, Segment)> {
+    let socket = lab.gateway.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let _in_progress = socket.connect(&to.into());
+        Ok(socket)
+    })?;
+    let from = socket.local_addr()?.as_socket().context("no address")?;
+    let sent = |packet: &Packet| packet.segment().filter(|(f, t, _)| (*f, *t) == (from, to));
+    let seen = server.packet(PATIENCE, |packet| sent(packet).is_some())?;
+    let (.., syn) = seen.as_ref().and_then(sent).context("no SYN arrived")?;
+    ensure!(syn.flags & (SYN | ACK) == SYN, "{syn:?}");
+    Ok((socket, from, syn))
+}
+
 #[test]
-fn a_syn_of_our_own_that_comes_back_is_dropped() -> Result<()> {
+fn a_syn_of_our_own_that_comes_back_is_dropped_and_a_clients_with_the_same_ends_is_not() -> Result<()> {
     for &hook in Hook::available() {
         let mut scene = Scene::downstream(hook)?;
+        let server = Wire::open(&scene.lab.server, "eth0")?;
         for family in Family::ALL {
             let to = SocketAddr::new(family.silent(), 143);
-            let socket = scene.lab.gateway.enter(|| {
-                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-                socket.set_nonblocking(true)?;
-                let _in_progress = socket.connect(&to.into());
-                Ok(socket)
-            })?;
-            let from = socket.local_addr()?.as_socket().context("no address")?;
-            scene.packet("ours", &Packet::tcp(from, to, &Segment::syn(7)), Class::DroppedLoop)?;
+            let (_asking, from, syn) = asking(&scene.lab, to, &server)?;
+            scene.packet("ours", &Packet::tcp(from, to, &syn), Class::DroppedLoop)?;
+            let theirs = Segment { seq: syn.seq.wrapping_add(1), ..syn.clone() };
+            scene.packet("a client's, meanwhile", &Packet::tcp(from, to, &theirs), Class::Mail)?;
             let other = SocketAddr::new(from.ip(), from.port() ^ 1);
-            scene.packet("not ours", &Packet::tcp(other, to, &Segment::syn(7)), Class::Mail)?;
+            scene.packet("of another port", &Packet::tcp(other, to, &syn), Class::Mail)?;
+            // A connection that stands has no SYN on its way.
+            let at = SocketAddr::new(family.server(), 143);
+            let listener = scene.lab.server.listen(at)?;
+            let connected = scene.lab.gateway.connect(at)?;
+            let _accepted = listener.accept()?;
+            let later = Packet::tcp(connected.local_addr()?, at, &Segment::syn(7));
+            scene.packet("a client's, beside a connection of ours", &later, Class::Mail)?;
         }
     }
     Ok(())
@@ -415,6 +439,13 @@ fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Res
     let again = stand(&scene.lab, &mut scene.program)?;
     ensure!(again.iter().map(|place| place.name.as_str()).eq([INGRESS]), "attached anew: {again:?}");
     ensure!(stand(&scene.lab, &mut scene.program)?.is_empty(), "what is there is not attached twice");
+    tc_of(&scene.lab, &["filter", "delete", "dev", EGRESS, "egress"])?;
+    let again = stand(&scene.lab, &mut scene.program)?;
+    ensure!(again.iter().map(|place| place.name.as_str()).eq([EGRESS]), "attached anew: {again:?}");
+    let shown = tc_of(&scene.lab, &["filter", "show", "dev", EGRESS, "egress"])?;
+    ensure!(shown.contains("postern_egress"), "{shown}");
+    let shown = tc_of(&scene.lab, &["filter", "show", "dev", EGRESS, "ingress"])?;
+    ensure!(shown.matches("direct-action").count() == 1, "attached twice: {shown}");
     scene.packet("a fragment", &syn(Family::V4, 143).fragment(0, 24), Class::DroppedFragment)?;
     let Scene { lab, program, .. } = scene;
     // Killed: nobody drops anything, and the filters of clsact stay.
@@ -468,6 +499,89 @@ fn the_classifier_goes_before_programs_of_others_or_says_that_it_cannot() -> Res
             drop(other);
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// A socket to a server as Postern makes it, that connects or tries to.
+fn to_server(lab: &Lab, to: SocketAddr, mark: u32) -> Result<Socket> {
+    lab.gateway.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_mark(mark)?;
+        socket.set_nonblocking(true)?;
+        let _in_progress = socket.connect(&to.into());
+        Ok(socket)
+    })
+}
+
+/// The interface that its SYN left by is this one, sooner or later: a neighbour may have to be found first.
+fn left_by(scene: &Scene, socket: &Socket, interface: &str) -> Result<()> {
+    let index = index(&scene.lab.gateway, interface)?;
+    wait::until(&format!("a SYN out of {interface}"), PATIENCE, || {
+        Ok((scene.program.syn_egress().interface(socket)? == Some(index)).then_some(()))
+    })
+}
+
+#[test]
+fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
+    for &hook in Hook::available() {
+        let scene = Scene::upstream(hook)?;
+        for family in Family::ALL {
+            let to = SocketAddr::new(family.server(), 143);
+            let listener = scene.lab.server.listen(to)?;
+            // Before the first notes, so that an empty slot is seen, too.
+            let stranger = to_server(&scene.lab, to, 0)?;
+            let _theirs = listener.accept()?;
+            ensure!(scene.program.syn_egress().interface(&stranger)?.is_none(), "a socket without the mark");
+            let counted = scene.count(Class::NotedSyn)?;
+            let marked = to_server(&scene.lab, to, UPSTREAM_MARK | 7)?;
+            let _ours = listener.accept()?;
+            left_by(&scene, &marked, EGRESS)?;
+            ensure!(scene.count(Class::NotedSyn)? == counted + 1, "one SYN, one note");
+            let elsewhere = SocketAddr::new(family.elsewhere(), 143);
+            let listener = scene.lab.server.listen(elsewhere)?;
+            let away = to_server(&scene.lab, elsewhere, UPSTREAM_MARK)?;
+            let _away = listener.accept()?;
+            ensure!(
+                scene.program.syn_egress().interface(&away)?.is_none(),
+                "by an interface without program"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_interfaces_above_each_other_the_uppermost_is_noted() -> Result<()> {
+    for &hook in Hook::available() {
+        let mut scene = Scene::upstream(hook)?;
+        let (near, far, above) = ("10.77.20.1/24", "10.77.20.2", "above0");
+        let gateway = &scene.lab.gateway;
+        gateway.ip(&["link", "add", "link", EGRESS, "name", above, "type", "macvlan"])?;
+        gateway.ip(&["address", "add", near, "dev", above])?;
+        gateway.ip(&["link", "set", above, "up"])?;
+        scene.lab.server.ip(&["address", "add", &format!("{far}/24"), "dev", "eth0"])?;
+        stand_at(&scene.lab, &mut scene.program, &[above, EGRESS])?;
+        let to = SocketAddr::new(far.parse()?, 993);
+        let listener = scene.lab.server.listen(to)?;
+        let socket = to_server(&scene.lab, to, UPSTREAM_MARK)?;
+        let _accepted = listener.accept()?;
+        ensure!(scene.count(Class::NotedSyn)? == 2, "both interfaces saw the SYN");
+        left_by(&scene, &socket, above)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_syn_that_is_sent_again_by_another_way_is_noted_there() -> Result<()> {
+    let mut scene = Scene::upstream(Hook::of_this_kernel())?;
+    stand_at(&scene.lab, &mut scene.program, &[EGRESS, ELSEWHERE])?;
+    for family in Family::ALL {
+        let socket = to_server(&scene.lab, SocketAddr::new(family.silent(), 143), UPSTREAM_MARK)?;
+        left_by(&scene, &socket, EGRESS)?;
+        let (silent, hop) = (family.silent().to_string(), family.elsewhere().to_string());
+        scene.lab.gateway.ip(&["route", "replace", &silent, "via", &hop, "dev", ELSEWHERE])?;
+        left_by(&scene, &socket, ELSEWHERE)?;
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! What others delete, flush or make anew is put back at once, while a hundred sessions run, and nobody notices but
 //! the log and a counter.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use postern::steering::classifier::{Hook, Place};
 use postern::steering::program::Program;
 use postern::steering::routing::interface_index;
 use postern::words::Side;
+use postern_tests::client::Session;
 use postern_tests::crowd::Crowd;
 use postern_tests::frames::{Packet, Segment};
 use postern_tests::lab::{EGRESS, Family, GUEST, INGRESS, Lab, Shape};
@@ -15,6 +16,7 @@ use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
 use postern_tests::wire::Wire;
+use rustix::process::Signal;
 
 const SESSIONS: usize = 100;
 
@@ -117,13 +119,27 @@ fn restore(lab: &Lab, link: &str) -> Result<()> {
     lab.gateway.ip(&["address", "replace", &format!("{v6}/{bits}"), "dev", link, "nodad"]).map(drop)
 }
 
+/// After `ip link delete guest0`.
+fn make_guest_again(lab: &Lab) -> Result<()> {
+    let guest = lab.guest()?;
+    let peer = ["peer", "name", "eth0", "netns", guest.name()];
+    lab.gateway.ip(&[&["link", "add", GUEST, "type", "veth"][..], &peer].concat())?;
+    lab.gateway.ip(&["link", "set", GUEST, "up"])?;
+    restore(lab, GUEST)?;
+    guest.ip(&["link", "set", "eth0", "up"])?;
+    for (family, bits) in [(Family::V4, 24), (Family::V6, 64)] {
+        guest.ip(&["address", "replace", &format!("{}/{bits}", family.guest()), "dev", "eth0"])?;
+        guest.ip(&["route", "replace", "default", "via", &family.gateway_guest().to_string()])?;
+    }
+    Ok(())
+}
+
 fn sessions_of_the_guest(scene: &Scene, count: usize) -> Result<Crowd> {
     let config = scene.client()?;
     Crowd::open(count, |number| {
         let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
         let to = SocketAddr::new(family.server(), 993);
-        let mut session =
-            postern_tests::client::Session::open(scene.lab.guest()?, to, family.name(), &config)?;
+        let mut session = Session::open(scene.lab.guest()?, to, family.name(), &config)?;
         session.enter()?;
         Ok(session)
     })
@@ -150,26 +166,7 @@ fn an_interface_that_vanishes_and_comes_back_is_served_again_and_others_never_no
             .then_some(()))
     })?;
     crowd.prove().context("guest0 is away")?;
-    let guest = scene.lab.guest()?;
-    scene.lab.gateway.ip(&[
-        "link",
-        "add",
-        GUEST,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "eth0",
-        "netns",
-        guest.name(),
-    ])?;
-    scene.lab.gateway.ip(&["link", "set", GUEST, "up"])?;
-    restore(&scene.lab, GUEST)?;
-    guest.ip(&["link", "set", "eth0", "up"])?;
-    for (family, bits) in [(Family::V4, 24), (Family::V6, 64)] {
-        guest.ip(&["address", "replace", &format!("{}/{bits}", family.guest()), "dev", "eth0"])?;
-        guest.ip(&["route", "replace", "default", "via", &family.gateway_guest().to_string()])?;
-    }
+    make_guest_again(&scene.lab)?;
     wait::until("guest0 to be served", PATIENCE, || {
         Ok(index(&postern)?.is_some_and(|new| new != old).then_some(()))
     })?;
@@ -180,6 +177,58 @@ fn an_interface_that_vanishes_and_comes_back_is_served_again_and_others_never_no
     ensure!(postern.log().contains("classifier on guest0"), "{}", postern.log());
     crowd.prove().context("guest0 is back")?;
     drop((crowd, again));
+    postern.stop()?;
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn clients_of_an_interface_that_is_made_again_never_reach_a_service_of_the_gateway() -> Result<()> {
+    let shape = Shape { guest: true, ..Shape::default() };
+    let scene = Scene::shaped(&Policy::new().ingress(&[INGRESS, GUEST]), shape)?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    let services: Vec<TcpListener> = ["0.0.0.0:993", "[::]:993"]
+        .into_iter()
+        .map(|any| scene.lab.gateway.listen(any.parse()?))
+        .collect::<Result<_>>()?;
+    // The window between the new interface and the daemon's look at it, held open.
+    postern.signal(Signal::STOP)?;
+    scene.lab.gateway.ip(&["link", "delete", GUEST])?;
+    make_guest_again(&scene.lab)?;
+    let wire = Wire::open(&scene.lab.gateway, GUEST)?;
+    let seen = &scene;
+    std::thread::scope(|scope| {
+        let guests: Vec<_> = Family::ALL
+            .into_iter()
+            .map(|family| {
+                // A connection that is refused is tried again, one that is not answered sends its SYN again.
+                let session = move || {
+                    let (to, config) = (seen.server(family, 993), seen.client()?);
+                    wait::until("a session of the guest", PATIENCE, || {
+                        Ok(Session::open(seen.lab.guest()?, to, family.name(), &config).ok())
+                    })?
+                    .enter()
+                };
+                (family, scope.spawn(session))
+            })
+            .collect();
+        for family in Family::ALL {
+            let came = |packet: &Packet| packet.to == family.server();
+            ensure!(wire.packet(PATIENCE, came)?.is_some(), "{family:?}: no SYN of the guest");
+        }
+        postern.signal(Signal::CONT)?;
+        for (family, session) in guests {
+            let served = session.join().map_err(|_| anyhow!("a guest panicked"))?;
+            served.with_context(|| format!("{family:?}"))?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(postern.counter("dropped_unknown_interface")? >= 2, "{:#}", postern.status()?);
+    for service in services {
+        service.set_nonblocking(true)?;
+        ensure!(service.accept().is_err(), "a client's mail came to {service:?}");
+    }
     postern.stop()?;
     drop(server);
     Ok(())

@@ -10,9 +10,11 @@ use postern_tests::imap_server::ImapServer;
 use postern_tests::lab::{EGRESS, ELSEWHERE, Family, GUEST, INGRESS, SECOND, Shape};
 use postern_tests::netns::{self, Namespace};
 use postern_tests::postern::{Policy, Postern};
+use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::wait::{self, PATIENCE};
 use rustls::ALL_VERSIONS;
+use socket2::{Domain, Socket, Type};
 
 const GUESTS: Shape = Shape { near_mtu: None, far_mtu: None, guest: true, second_lan: false };
 const SOURCES: [&str; 2] = ["gateway", "client"];
@@ -75,6 +77,44 @@ fn servers_see_the_clients_address_with_a_port_of_posterns_own() -> Result<()> {
     crowd.prove()?;
     drop(crowd);
     ensure!(postern.counter("marked_server")? > 0, "answers came by the mark");
+    postern.stop()?;
+    drop(server);
+    scene.finish()
+}
+
+/// A connection of the client's from a port of its choice.
+fn connect_from(scene: &Scene, from: SocketAddr, to: SocketAddr) -> Result<std::net::TcpStream> {
+    let stream: std::net::TcpStream = scene.lab.client.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("from {from} to {to}"))?;
+        Ok(socket.into())
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+#[test]
+fn a_client_is_served_from_a_port_that_postern_has_beside_its_address() -> Result<()> {
+    let scene = Scene::new(&Policy::new().source("client"))?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    for family in Family::ALL {
+        for port in [143, 993] {
+            let to = scene.server(family, port);
+            let mut first = session(&scene, &scene.lab.client, family, port)?;
+            let peers = peers(&scene.lab.server, port)?;
+            let ours = peers.iter().find(|peer| peer.ip() == family.client()).context("no peer")?;
+            let second = connect_from(&scene, *ours, to)?;
+            let mut second = Session::on(second, family.name(), &scene.client()?)?;
+            second.enter()?;
+            second.noop()?;
+            first.noop()?;
+            second.logout()?;
+            first.logout()?;
+        }
+    }
+    ensure!(postern.counter("dropped_loop")? == 0, "a client was taken for a loop");
     postern.stop()?;
     drop(server);
     scene.finish()
@@ -147,7 +187,7 @@ fn refused(
     from: &Namespace,
     to: SocketAddr,
     reason: &str,
-) -> Result<()> {
+) -> Result<Record> {
     // The client is told in words, inside a handshake that is finished (993) or in clear text (143).
     let opened = Session::open(from, to, "mail4.lab.test", &scene.client()?);
     let said = match opened {
@@ -156,10 +196,13 @@ fn refused(
     };
     ensure!(said.contains("BYE"), "{to}: {said}");
     let record = postern.wait_record(reason, |record| {
-        record.text("event.reason") == reason && record.text("server.ip") == to.ip().to_string()
+        record.text("event.reason") == reason
+            && record.text("server.ip") == to.ip().to_string()
+            && record.number("server.port") == u64::from(to.port())
     })?;
-    ensure!(record.text("postern.stage") == "accept", "{record:?}");
-    Ok(())
+    let stage = if reason == "egress_differs" { "connect" } else { "accept" };
+    ensure!(record.text("postern.stage") == stage, "{record:?}");
+    Ok(record)
 }
 
 #[test]
@@ -263,5 +306,75 @@ fn answers_may_come_and_go_by_other_ways() -> Result<()> {
             drop(server);
         }
     }
+    Ok(())
+}
+
+/// A rule of the administrator's gives our packets another mark, and another mark another uplink, behind the back of
+/// whoever asks for the route.
+fn send_elsewhere(scene: &Scene) -> Result<()> {
+    let gateway = &scene.lab.gateway;
+    for family in Family::ALL {
+        let (option, server) = (if family == Family::V4 { "-4" } else { "-6" }, family.server().to_string());
+        let hop = family.elsewhere().to_string();
+        gateway.ip(&[option, "rule", "add", "pref", "100", "fwmark", "7", "lookup", "77"])?;
+        gateway.ip(&["route", "add", &server, "via", &hop, "dev", ELSEWHERE, "table", "77"])?;
+    }
+    let hook = "route hook output priority mangle";
+    gateway.nft_chain("uplinks", hook, "tcp dport { 143, 993 } counter meta mark set 7")
+}
+
+#[test]
+fn a_connection_that_rules_send_elsewhere_is_refused_before_any_octet() -> Result<()> {
+    for source in SOURCES {
+        let scene = Scene::new(&Policy::new().source(source))?;
+        let postern = scene.start()?;
+        send_elsewhere(&scene)?;
+        for family in Family::ALL {
+            for port in [143, 993] {
+                let to = scene.server(family, port);
+                let listener = scene.lab.server.listen(to)?;
+                let record = refused(&scene, &postern, &scene.lab.client, to, "egress_differs")
+                    .with_context(|| format!("{source}, {to}"))?;
+                let said = record.text("message");
+                ensure!(said.contains("steering.egress") && said.contains("\"wan0\""), "{said}");
+                let (mut server, _) = listener.accept()?;
+                server.set_read_timeout(Some(PATIENCE))?;
+                let mut heard = Vec::new();
+                // A reset says as much as an end.
+                let _ended = server.read_to_end(&mut heard);
+                ensure!(heard.is_empty(), "{source}, {to}: the server heard {heard:?}");
+            }
+        }
+        ensure!(postern.counter("refused_egress")? == 4, "{:#}", postern.status()?);
+        postern.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_rules_send_by_another_egress_is_judged_by_that_one() -> Result<()> {
+    let both = || Policy::new().egress(&[EGRESS, ELSEWHERE]);
+    let scene = Scene::new(&both())?;
+    let server = scene.serve()?;
+    let postern = scene.start()?;
+    send_elsewhere(&scene)?;
+    served(&scene, &scene.lab.client, |family| family.gateway_wan())?;
+    for record in postern.wait_records(4)? {
+        ensure!(record.text("observer.egress.interface.name") == ELSEWHERE, "{record:?}");
+    }
+    ensure!(postern.counter("noted_syn")? == 4, "{:#}", postern.status()?);
+    postern.stop()?;
+    // What is noted is the way, not the list: only the route's interface is allowed.
+    let entry = format!("[[steering.reach]]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]");
+    scene.installation.configure(&both().table(&entry))?;
+    let postern = scene.start()?;
+    for family in Family::ALL {
+        let to = scene.server(family, 993);
+        let record = refused(&scene, &postern, &scene.lab.client, to, "egress_differs")?;
+        let said = record.text("message");
+        ensure!(["\"wan0\"", "\"dmz0\"", "steering.reach"].iter().all(|word| said.contains(word)), "{said}");
+    }
+    postern.stop()?;
+    drop(server);
     Ok(())
 }

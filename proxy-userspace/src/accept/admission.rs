@@ -6,7 +6,8 @@
 //! `on_exit = "open"` fullness lets mail pass uninspected.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,13 +89,23 @@ struct AdmissionState {
     numbers: Admitted,
 }
 
-#[derive(Clone, Copy)]
 struct Client {
-    sessions: u64,
+    /// Its port in each of its sessions, in order. Bounded by them.
+    ports: Vec<u16>,
     handshakes: u64,
     /// When the bucket is full again, if the client takes nothing more: a bucket as one moment (the "theoretical
     /// arrival time" of ITU-T I.371's generic cell rate algorithm).
     full_at: Instant,
+}
+
+impl Client {
+    fn sessions(&self) -> u64 {
+        u64::try_from(self.ports.len()).unwrap_or(u64::MAX)
+    }
+
+    fn is_here(&self) -> bool {
+        !self.ports.is_empty() || self.handshakes > 0
+    }
 }
 
 /// Numbers for `postern status`.
@@ -128,6 +139,7 @@ pub struct Admitted {
 pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
+    port: u16,
 }
 
 /// One connection between accept and relay; dropping it makes room for another handshake.
@@ -170,26 +182,31 @@ impl Admission {
     ///
     /// # Errors
     /// The limit that is reached; it was counted.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<(Permit, Handshaking), LimitReached> {
+    pub fn admit(self: &Arc<Self>, client: SocketAddr) -> Result<(Permit, Handshaking), LimitReached> {
         self.admit_at(client, Instant::now())
     }
 
     fn admit_at(
         self: &Arc<Self>,
-        client: IpAddr,
+        client: SocketAddr,
         now: Instant,
     ) -> Result<(Permit, Handshaking), LimitReached> {
-        let client = match client {
-            IpAddr::V4(_) => client,
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        };
+        let (client, port) = (counted_as(client.ip()), client.port());
         let mut state = self.state();
-        state.admit(client, now)?;
+        state.admit(client, port, now)?;
         self.most.fetch_max(state.numbers.active, Ordering::Relaxed);
         self.judge_room(&state);
         drop(state);
         let admission = Arc::clone(self);
-        Ok((Permit { admission: Arc::clone(self), client }, Handshaking { admission, client }))
+        Ok((Permit { admission: Arc::clone(self), client, port }, Handshaking { admission, client }))
+    }
+
+    /// The first port of `range` from `start` on, and round, that no session of this client has at its own end.
+    pub fn free_port(&self, client: IpAddr, range: &RangeInclusive<u16>, start: u16) -> Option<u16> {
+        let state = self.state();
+        let taken = state.clients.get(&counted_as(client)).map_or(&[][..], |client| client.ports.as_slice());
+        let mut round = (start..=*range.end()).chain(*range.start()..start);
+        round.find(|port| taken.binary_search(port).is_err())
     }
 
     /// A worker cannot accept for want of descriptors or memory, until the value is dropped.
@@ -255,23 +272,31 @@ impl Admission {
     }
 }
 
+/// Whom an address is counted as.
+fn counted_as(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+    }
+}
+
 impl AdmissionState {
     /// Count one more, or the refusal.
-    fn admit(&mut self, address: IpAddr, now: Instant) -> Result<(), LimitReached> {
+    fn admit(&mut self, address: IpAddr, port: u16, now: Instant) -> Result<(), LimitReached> {
         self.forget(now);
-        let unknown = Client { sessions: 0, handshakes: 0, full_at: now };
-        let mut client = self.clients.get(&address).copied().unwrap_or(unknown);
+        let known = self.clients.get(&address);
+        let (sessions, handshakes) = known.map_or((0, 0), |client| (client.sessions(), client.handshakes));
         let pause = Duration::from_secs(1) / self.bounds.handshakes_per_second_per_client.max(1);
         let burst = pause * self.bounds.handshake_burst_per_client.max(1);
-        let full_at = client.full_at.max(now) + pause;
+        let full_at = known.map_or(now, |client| client.full_at.max(now)) + pause;
         let (numbers, bounds) = (&mut self.numbers, self.bounds);
         let (reached, count) = if numbers.active >= bounds.sessions {
             (LimitReached::Sessions, &mut numbers.refused_total)
-        } else if client.sessions >= bounds.sessions_per_client {
+        } else if sessions >= bounds.sessions_per_client {
             (LimitReached::ClientSessions, &mut numbers.refused_client)
         } else if numbers.handshakes >= bounds.handshakes {
             (LimitReached::Handshakes, &mut numbers.refused_handshakes)
-        } else if client.handshakes >= bounds.handshakes_per_client {
+        } else if handshakes >= bounds.handshakes_per_client {
             (LimitReached::ClientHandshakes, &mut numbers.refused_client_handshakes)
         } else if full_at > now + burst {
             (LimitReached::ClientRate, &mut numbers.refused_client_rate)
@@ -279,8 +304,11 @@ impl AdmissionState {
             numbers.active += 1;
             numbers.handshakes += 1;
             numbers.accepted += 1;
-            client = Client { sessions: client.sessions + 1, handshakes: client.handshakes + 1, full_at };
-            self.clients.insert(address, client);
+            let unknown = || Client { ports: Vec::new(), handshakes: 0, full_at };
+            let client = self.clients.entry(address).or_insert_with(unknown);
+            client.full_at = full_at;
+            client.handshakes += 1;
+            client.ports.insert(client.ports.partition_point(|other| *other < port), port);
             return Ok(());
         };
         *count += 1;
@@ -291,13 +319,15 @@ impl AdmissionState {
     fn leave(&mut self, address: IpAddr, now: Instant, count: impl FnOnce(&mut Client)) {
         let Some(client) = self.clients.get_mut(&address) else { return };
         count(client);
-        if client.sessions > 0 || client.handshakes > 0 {
+        if client.is_here() {
             return;
         }
         if client.full_at <= now {
             self.clients.remove(&address);
             return;
         }
+        // What is remembered of it needs no room for ports.
+        client.ports = Vec::new();
         self.left.push_back((address, client.full_at));
         if self.left.len() > REMEMBERED_MAX
             && let Some((first, _)) = self.left.pop_front()
@@ -316,9 +346,10 @@ impl AdmissionState {
     /// Forget a client if it has no session, and if its bucket is full by the time that is given. It may have come and
     /// left again since it was put in line; then it stands there a second time.
     fn forget_client(&mut self, address: IpAddr, full_by: Option<Instant>) {
-        let gone = self.clients.get(&address).is_some_and(|client| {
-            client.sessions == 0 && client.handshakes == 0 && full_by.is_none_or(|now| client.full_at <= now)
-        });
+        let gone = self
+            .clients
+            .get(&address)
+            .is_some_and(|client| !client.is_here() && full_by.is_none_or(|now| client.full_at <= now));
         if gone {
             self.clients.remove(&address);
         }
@@ -329,8 +360,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         state.numbers.active = state.numbers.active.saturating_sub(1);
-        state
-            .leave(self.client, Instant::now(), |client| client.sessions = client.sessions.saturating_sub(1));
+        state.leave(self.client, Instant::now(), |client| {
+            if let Ok(place) = client.ports.binary_search(&self.port) {
+                client.ports.remove(place);
+            }
+        });
         self.admission.judge_room(&state);
     }
 }

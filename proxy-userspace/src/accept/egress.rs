@@ -3,7 +3,8 @@
 //! Steered mail leaves the FORWARD chain, so Postern itself enforces that clients reach servers by a configured
 //! egress only, and from each ingress only what `steering.reach` allows. The question has the words of the later
 //! connect (TCP, port, mark, and the client's address where it is the source), so that policy rules of the
-//! administrator answer both alike. Equal-cost routes are answered with one of their next hops.
+//! administrator answer both alike. Equal-cost routes are answered with one of their next hops, and rules that change
+//! packets on their way out are not asked, so the interface that the SYN really left by is judged once more.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -75,6 +76,36 @@ pub enum EgressFault {
         /// The kernel's choice.
         interface: String,
     },
+    /// The SYN left by no interface of `steering.egress`, though the route leads out of one.
+    #[error(
+        "the connection to {destination} left by an interface that is not in steering.egress, though its route leads \
+         out of \"{asked}\": something changes packets on their way out; look for chains of `type route` in `nft list \
+         ruleset` and for marks in `ip rule`. Let them spare packets with the mark {UPSTREAM_MARK:#x}, or add the \
+         interface to steering.egress"
+    )]
+    DiffersUnlisted {
+        /// What the client meant to reach.
+        destination: IpAddr,
+        /// The route's interface.
+        asked: String,
+    },
+    /// The SYN left by another interface than the route's, one that the client may not use for this destination.
+    #[error(
+        "the connection to {destination} left by \"{taken}\", where steering.reach does not let clients of \"{ingress}\" \
+         reach it, though its route leads out of \"{asked}\": something changes packets on their way out; look for \
+         chains of `type route` in `nft list ruleset` and for marks in `ip rule`. Let them spare packets with the mark \
+         {UPSTREAM_MARK:#x}, or add a [[steering.reach]] entry that allows \"{taken}\""
+    )]
+    DiffersForbidden {
+        /// Where the client is.
+        ingress: Box<str>,
+        /// What the client meant to reach.
+        destination: IpAddr,
+        /// The route's interface.
+        asked: Box<str>,
+        /// The SYN's interface.
+        taken: Box<str>,
+    },
     /// No route matches.
     #[error("no route leads to {destination}: see `ip route get {destination}` on the gateway")]
     NoRoute {
@@ -137,6 +168,7 @@ impl EgressFault {
             Self::Local { .. } => "egress_local",
             Self::NotConfigured { .. } | Self::Hairpin { .. } => "egress_not_configured",
             Self::NotAllowed { .. } => "egress_not_allowed",
+            Self::DiffersUnlisted { .. } | Self::DiffersForbidden { .. } => "egress_differs",
             Self::NoRoute { .. } => "egress_no_route",
             Self::Unreachable { .. } => "egress_unreachable",
             Self::Blackhole { .. } => "egress_blackhole",
@@ -178,10 +210,47 @@ impl EgressTable {
         let address = destination.ip().to_canonical();
         let answer = self.ask(client.ip(), SocketAddr::new(address, destination.0.port()))?;
         let index = next_hop(address, &answer)?;
-        let name = rustix::net::netdevice::index_to_name(&self.netlink, index).map_err(|errno| {
-            EgressFault::Netlink { destination: address, call: "SIOCGIFNAME", source: errno.into() }
-        })?;
+        let name = self.name(address, index)?;
         self.allowed(ingress, address, name).map(|interface| Egress { interface, index })
+    }
+
+    /// The egress that a connection really took, by the interface that its SYN left by. It is `asked`, or another that
+    /// the client may use as well: equal-cost routes and marks choose between uplinks.
+    ///
+    /// # Errors
+    /// The SYN left by an interface that is not configured, or that the client's ingress may not reach the destination
+    /// by; or the kernel could not be asked.
+    pub fn confirm(
+        &self,
+        ingress: &InterfaceName,
+        destination: OriginalDst,
+        asked: Egress,
+        syn: io::Result<Option<u32>>,
+    ) -> Result<Egress, EgressFault> {
+        let destination = destination.ip().to_canonical();
+        let taken = syn.map_err(|source| EgressFault::Netlink { destination, call: "SO_COOKIE", source })?;
+        let asked = match taken {
+            Some(index) if index == asked.index => return Ok(asked),
+            _ => asked.interface.as_str().to_owned(),
+        };
+        let Some(index) = taken else { return Err(EgressFault::DiffersUnlisted { destination, asked }) };
+        let taken = self.name(destination, index)?;
+        match self.allowed(ingress, destination, taken.clone()) {
+            Ok(interface) => Ok(Egress { interface, index }),
+            Err(EgressFault::NotAllowed { ingress, .. }) => {
+                let (ingress, asked, taken) = (ingress.into(), asked.into(), taken.into());
+                Err(EgressFault::DiffersForbidden { ingress, destination, asked, taken })
+            }
+            Err(_) => Err(EgressFault::DiffersUnlisted { destination, asked }),
+        }
+    }
+
+    fn name(&self, destination: IpAddr, index: u32) -> Result<String, EgressFault> {
+        rustix::net::netdevice::index_to_name(&self.netlink, index).map_err(|errno| EgressFault::Netlink {
+            destination,
+            call: "SIOCGIFNAME",
+            source: errno.into(),
+        })
     }
 
     fn allowed(

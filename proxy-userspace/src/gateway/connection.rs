@@ -7,11 +7,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::worker::Local;
-use crate::accept::egress::{Egress, EgressFault};
-use crate::accept::{Handshaking, SocketBuffers};
-use crate::config::{InterfaceName, Limits, Source};
+use crate::accept::Handshaking;
+use crate::config::InterfaceName;
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, Terms, connect_upstream, goodbye, handshake, say_goodbye};
+use crate::handshake::{Finished, Terms, connect, goodbye, handshake, say_goodbye};
 use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
@@ -32,6 +31,9 @@ pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Hand
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;
+    if matches!(result, Err(Failure { cause: Cause::Egress(_), .. })) {
+        local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
+    }
     record.close(result);
 }
 
@@ -53,21 +55,30 @@ async fn carry(
         record.started();
     }
     let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
-    match &egress {
-        Ok(egress) => record.egress(egress.interface.as_str()),
-        Err(_) => {
-            local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
-        }
+    if let Ok(egress) = &egress {
+        record.egress(egress.interface.as_str());
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
+    let terms = Terms {
+        client,
+        destination,
+        source,
+        sessions: &local.shared.admission,
+        ingress: &arrival.ingress,
+        egress: &local.egress,
+        syn_egress: &local.shared.syn_egress,
+        trust: &policy.trust,
+        layers: &policy.layers,
+        limits,
+        accepted: arrival.accepted,
+        pool: &local.pool,
+        jobs: &local.shared.jobs,
+    };
     if bypassed {
-        let server = connect_bypassed(egress, arrival, (source, limits)).await?;
+        let server = connect(egress, &terms, record).await?;
         drop(handshaking);
         return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
     }
-    let (trust, layers) = (&policy.trust, &policy.layers);
-    let (accepted, pool, jobs) = (arrival.accepted, &local.pool, &*local.shared.jobs);
-    let terms = Terms { client, destination, source, trust, layers, limits, accepted, pool, jobs };
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
     let asked = upstream.asked;
@@ -110,19 +121,6 @@ fn records(
         .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })?;
     record.layers(name, halves.0.layer(), halves.1.layer());
     Ok(halves)
-}
-
-/// The server of a connection that policy leaves alone.
-async fn connect_bypassed(
-    egress: Result<Egress, EgressFault>,
-    arrival: &Arrival,
-    (source, limits): (Source, &Limits),
-) -> Result<TcpStream, Failure> {
-    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
-    let buffers = SocketBuffers::of_session(limits.session_memory);
-    connect_upstream(arrival.destination, arrival.client, source, buffers, limits.connect)
-        .await
-        .map_err(Failure::upstream)
 }
 
 fn ended(end: End) -> Result<(), Failure> {

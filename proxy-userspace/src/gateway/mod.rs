@@ -127,6 +127,7 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     let workers = worker_count(settings.workers);
     let admission = Admission::new(policy.room.bounds);
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
+    let mut program = Program::load()?;
     let shared = Shared {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         admission,
@@ -134,10 +135,10 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
         records: records.clone(),
         egress_refused: Arc::default(),
         local_refused: Arc::default(),
+        syn_egress: program.syn_egress().clone(),
     };
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
-    let mut program = Program::load()?;
     let crew = Crew::start(&mut program, &settings, workers, &shared)?;
     let (steering, began) = install(&settings, device, program)?;
     say_started(&settings, workers);

@@ -33,6 +33,7 @@ use crate::layer::Pool;
 use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
+use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,
+    pub(super) syn_egress: SynEgress,
 }
 
 /// What the sessions of one worker share.
@@ -304,7 +306,7 @@ fn admit(
         return;
     }
     keep_alive(&socket);
-    let (permit, handshaking) = match local.shared.admission.admit(client.ip()) {
+    let (permit, handshaking) = match local.shared.admission.admit(client.0) {
         Ok(admitted) => admitted,
         Err(limit) => {
             refuse(socket, destination, limit, local);

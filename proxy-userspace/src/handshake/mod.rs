@@ -36,6 +36,7 @@ mod parting;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -53,14 +54,15 @@ pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
-use crate::accept::SocketBuffers;
-use crate::accept::egress::{Egress, EgressFault};
-use crate::config::{Limits, Source};
+use crate::accept::egress::{Egress, EgressFault, EgressTable};
+use crate::accept::{Admission, SocketBuffers};
+use crate::config::{InterfaceName, Limits, Source};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::Terms as Layers;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
+use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// A side whose handshake is finished; the record layer takes it from here.
@@ -83,6 +85,14 @@ pub struct Terms<'a> {
     pub destination: OriginalDst,
     /// The address that the server sees.
     pub source: Source,
+    /// Whose ports are not taken beside clients' addresses.
+    pub sessions: &'a Admission,
+    /// Where the client is.
+    pub ingress: &'a InterfaceName,
+    /// Who may reach what by which interface.
+    pub egress: &'a RefCell<EgressTable>,
+    /// The interface that a connection really took.
+    pub syn_egress: &'a SynEgress,
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
     /// Which halves the kernel is given.
@@ -110,7 +120,7 @@ pub async fn handshake(
     let bound = Bound::of(terms);
     let (hello, server) = if terms.destination.is_implicit_tls() {
         let hello = hello(&mut client, bound, record).await?;
-        (hello, bound.within(Side::Upstream, connect(egress, terms)).await)
+        (hello, bound.within(Side::Upstream, connect(egress, terms, record)).await)
     } else {
         let server = clear_text(&mut client, egress, bound, terms, record).await?;
         (hello(&mut client, bound, record).await?, Ok(server))
@@ -204,12 +214,26 @@ async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Res
     }
 }
 
-async fn connect(egress: Result<Egress, EgressFault>, terms: &Terms<'_>) -> Result<TcpStream, Failure> {
-    egress.map_err(|fault| Failure::upstream(Cause::Egress(fault)))?;
+/// The connection to the server, by an interface that the client may use; no octet was sent or read.
+///
+/// # Errors
+/// The destination may not be reached, or was reached by another interface, or [`connect_upstream`]'s.
+pub async fn connect(
+    egress: Result<Egress, EgressFault>,
+    terms: &Terms<'_>,
+    record: &mut Record,
+) -> Result<TcpStream, Failure> {
+    let refused = |fault| Failure::upstream(Cause::Egress(fault));
+    let asked = egress.map_err(refused)?;
+    let Terms { destination, client, source, sessions, ingress, .. } = *terms;
     let buffers = SocketBuffers::of_session(terms.limits.session_memory);
-    connect_upstream(terms.destination, terms.client, terms.source, buffers, terms.limits.connect)
+    let server = connect_upstream(destination, client, source, sessions, buffers, terms.limits.connect)
         .await
-        .map_err(Failure::upstream)
+        .map_err(Failure::upstream)?;
+    let syn = terms.syn_egress.interface(&server);
+    let taken = terms.egress.borrow().confirm(ingress, destination, asked, syn).map_err(refused)?;
+    record.egress(taken.interface.as_str());
+    Ok(server)
 }
 
 /// Port 143 until both sides have agreed on STARTTLS; a server that is not there is told to the client in clear text.
@@ -221,7 +245,7 @@ async fn clear_text(
     record: &mut Record,
 ) -> Result<TcpStream, Failure> {
     let greeted = async {
-        let mut server = connect(egress, terms).await?;
+        let mut server = connect(egress, terms, record).await?;
         let dialogue = starttls::greeted(&mut server).await.map_err(Failure::upstream)?;
         Ok((server, dialogue))
     };

@@ -1,4 +1,5 @@
-//! The classifier on its interfaces: tcx links, or filters under a clsact qdisc before Linux 6.6.
+//! The classifier on its interfaces, and the program that notes where SYNs to servers leave: tcx links, or filters
+//! under a clsact qdisc before Linux 6.6.
 //!
 //! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
 //! fragments, until the next start or `postern clear` removes it.
@@ -16,7 +17,7 @@ use aya::programs::{LinkOrder, ProgramError as AyaError, SchedClassifier, TcAtta
 use aya::sys::SyscallError;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
-use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM};
+use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM, TO_SERVERS_PROGRAM};
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
@@ -90,12 +91,18 @@ pub struct Place {
     pub side: Side,
 }
 
-struct Attached {
-    place: Place,
+/// One program in its place.
+struct Standing {
+    packets: TcAttachType,
     /// The program's number in the kernel.
     program_id: u32,
     /// Dropping it detaches.
     link: SchedClassifierLink,
+}
+
+struct Attached {
+    place: Place,
+    programs: Vec<Standing>,
     /// The qdisc was not there before.
     qdisc_is_ours: bool,
 }
@@ -117,10 +124,10 @@ impl Classifier {
         self.hook
     }
 
-    /// Let the kernel judge both programs.
+    /// Let the kernel judge all programs.
     pub(super) fn load(bpf: &mut Ebpf) -> Result<(), ProgramError> {
-        for side in [Side::Downstream, Side::Upstream] {
-            let program = program(bpf, side)?;
+        for (part, _) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
+            let program = program(bpf, part)?;
             judged(|| program.load())?;
         }
         Ok(())
@@ -170,7 +177,7 @@ impl Classifier {
         let mut refused = Ok(());
         for attached in std::mem::take(&mut self.attached) {
             let name = attached.place.name.as_str();
-            match programs_before(attached.place.index, attached.program_id) {
+            match programs_before(attached.place.index, &attached.programs) {
                 Ok(Some(before)) if before.is_empty() => self.attached.push(attached),
                 Ok(before) => {
                     let why = match before {
@@ -200,13 +207,16 @@ impl Classifier {
     fn look_in_front(&mut self) {
         self.in_front.clear();
         let Ok(mut netlink) = Netlink::open() else { return };
-        for Attached { place, program_id, .. } in &self.attached {
+        for Attached { place, programs, .. } in &self.attached {
             let name = place.name.as_str();
-            for filter in filters_before(&mut netlink, place.index, *program_id).unwrap_or_default() {
-                self.in_front.push(format!(
-                    "on {name} the filter of preference {filter} stands before Postern's classifier and may hide packets \
-                     from it: give it one over {FILTER_PRIORITY} (`tc filter show dev {name} ingress`)"
-                ));
+            for program in programs {
+                let list = list_name(program.packets);
+                for filter in filters_before(&mut netlink, place.index, program).unwrap_or_default() {
+                    self.in_front.push(format!(
+                        "on {name} the filter of preference {filter} stands before Postern's classifier and may hide \
+                         packets from it: give it one over {FILTER_PRIORITY} (`tc filter show dev {name} {list}`)"
+                    ));
+                }
             }
         }
     }
@@ -216,7 +226,7 @@ impl Classifier {
         let Ok(mut netlink) = Netlink::open() else { return };
         self.attached.retain(|attached| {
             // A netlink link that is dropped is deleted by number, and the number may be another's by now.
-            is_filtered(&mut netlink, attached.place.index).unwrap_or(true)
+            is_filtered(&mut netlink, &attached.place).unwrap_or(true)
         });
     }
 }
@@ -224,7 +234,7 @@ impl Classifier {
 impl Attached {
     fn detach(self) {
         let (index, ours) = (self.place.index, self.qdisc_is_ours);
-        drop(self.link);
+        self.programs.into_iter().for_each(|Standing { link, .. }| drop(link));
         if ours {
             remove_idle_qdisc(index);
         }
@@ -237,15 +247,17 @@ impl Drop for Classifier {
     }
 }
 
-fn program(bpf: &mut Ebpf, side: Side) -> Result<&mut SchedClassifier, ProgramError> {
-    let part = program_name(side);
+fn program<'b>(bpf: &'b mut Ebpf, part: &'static str) -> Result<&'b mut SchedClassifier, ProgramError> {
     bpf.program_mut(part).and_then(|program| program.try_into().ok()).ok_or(ProgramError::Object { part })
 }
 
-const fn program_name(side: Side) -> &'static str {
+/// What stands on an interface, by name and by the packets that it sees.
+fn programs(side: Side) -> &'static [(&'static str, TcAttachType)] {
     match side {
-        Side::Downstream => FROM_CLIENTS_PROGRAM,
-        Side::Upstream => FROM_SERVERS_PROGRAM,
+        Side::Downstream => &[(FROM_CLIENTS_PROGRAM, TcAttachType::Ingress)],
+        Side::Upstream => {
+            &[(FROM_SERVERS_PROGRAM, TcAttachType::Ingress), (TO_SERVERS_PROGRAM, TcAttachType::Egress)]
+        }
     }
 }
 
@@ -269,31 +281,40 @@ fn attach_anew(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, Pr
 fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
     let name = place.name.as_str();
     let failed = |error: AyaError| at(Step::Classify { interface: name.to_owned() })(error);
-    let mut qdisc_is_ours = false;
-    let options = match hook {
-        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        Hook::Clsact => {
-            qdisc_is_ours = add_qdisc(name).map_err(failed)?;
-            TcAttachOptions::Netlink(NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() })
-        }
-    };
-    let program = program(bpf, place.side)?;
-    let program_id = program.info().map_err(failed)?.id();
-    let link = program
-        .attach_with_options(name, TcAttachType::Ingress, options)
-        .and_then(|id| program.take_link(id))
-        .map_err(failed)?;
-    Ok(Attached { place: place.clone(), program_id, link, qdisc_is_ours })
+    let qdisc_is_ours = hook == Hook::Clsact && add_qdisc(name).map_err(failed)?;
+    let mut standing = Vec::new();
+    for &(part, packets) in programs(place.side) {
+        let program = program(bpf, part)?;
+        let program_id = program.info().map_err(failed)?.id();
+        let link = program
+            .attach_with_options(name, packets, options(hook))
+            .and_then(|id| program.take_link(id))
+            .map_err(failed)?;
+        standing.push(Standing { packets, program_id, link });
+    }
+    Ok(Attached { place: place.clone(), programs: standing, qdisc_is_ours })
 }
 
-/// The programs that stand before this one in an interface's list; `None` where it does not stand there.
-fn programs_before(index: u32, program_id: u32) -> std::io::Result<Option<Vec<u32>>> {
-    let mut programs = tcx_programs(index)?;
-    let ours = programs.iter().position(|id| *id == program_id);
-    Ok(ours.map(|ours| {
-        programs.truncate(ours);
-        programs
-    }))
+fn options(hook: Hook) -> TcAttachOptions {
+    match hook {
+        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        Hook::Clsact => {
+            TcAttachOptions::Netlink(NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() })
+        }
+    }
+}
+
+/// The programs of others that stand before these in an interface's lists; `None` where one of these does not stand
+/// there.
+fn programs_before(index: u32, standing: &[Standing]) -> std::io::Result<Option<Vec<u32>>> {
+    let mut all_before = Vec::new();
+    for Standing { packets, program_id, .. } in standing {
+        let mut before = tcx_programs(index, *packets)?;
+        let Some(ours) = before.iter().position(|id| id == program_id) else { return Ok(None) };
+        before.truncate(ours);
+        all_before.append(&mut before);
+    }
+    Ok(Some(all_before))
 }
 
 /// Whether it was not there before.
@@ -314,9 +335,8 @@ fn add_qdisc(name: &str) -> Result<bool, AyaError> {
 /// Remove the filters that a killed daemon left on this interface; how many there were.
 pub(super) fn clear_leftovers(name: &str, index: u32) -> u32 {
     let mut cleared = 0;
-    for side in [Side::Downstream, Side::Upstream] {
-        cleared +=
-            u32::from(tc::qdisc_detach_program(name, TcAttachType::Ingress, program_name(side)).is_ok());
+    for &(part, packets) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
+        cleared += u32::from(tc::qdisc_detach_program(name, packets, part).is_ok());
     }
     if cleared > 0 {
         remove_idle_qdisc(index);
@@ -337,18 +357,32 @@ fn remove_idle_qdisc(index: u32) {
     }
 }
 
-/// Whether a filter of ours is on the interface.
-fn is_filtered(netlink: &mut Netlink, index: u32) -> std::io::Result<bool> {
-    let [ingress, _] = CLSACT_MINORS;
-    let filters = filters(netlink, index, ingress)?;
-    Ok(filters.iter().any(|filter| filter.header.info >> 16 == u32::from(FILTER_PRIORITY)))
+/// Whether every filter of ours is on the interface.
+fn is_filtered(netlink: &mut Netlink, place: &Place) -> std::io::Result<bool> {
+    for (_, packets) in programs(place.side) {
+        let filters = filters(netlink, place.index, clsact_minor(*packets))?;
+        if filters.iter().all(|filter| filter.header.info >> 16 != u32::from(FILTER_PRIORITY)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Where filters for these packets are, under clsact.
+fn clsact_minor(packets: TcAttachType) -> u16 {
+    let [ingress, egress] = CLSACT_MINORS;
+    if packets == TcAttachType::Egress { egress } else { ingress }
+}
+
+/// As `tc filter show` calls it.
+fn list_name(packets: TcAttachType) -> &'static str {
+    if packets == TcAttachType::Egress { "egress" } else { "ingress" }
 }
 
 /// The filters under clsact that stand before ours, by preference and kind.
-fn filters_before(netlink: &mut Netlink, index: u32, program_id: u32) -> std::io::Result<Vec<String>> {
-    let [ingress, _] = CLSACT_MINORS;
-    let filters = filters(netlink, index, ingress)?;
-    let before = filters.iter().take_while(|filter| bpf_program(filter) != Some(program_id));
+fn filters_before(netlink: &mut Netlink, index: u32, ours: &Standing) -> std::io::Result<Vec<String>> {
+    let filters = filters(netlink, index, clsact_minor(ours.packets))?;
+    let before = filters.iter().take_while(|filter| bpf_program(filter) != Some(ours.program_id));
     // Before the filters of a preference the kernel tells of their common part, which has no handle.
     let before = before.filter(|filter| u32::from(filter.header.handle) != 0);
     Ok(before.map(|filter| format!("{} ({})", filter.header.info >> 16, kind(filter))).collect())

@@ -4,6 +4,8 @@
 pub mod program;
 /// The classifier on its interfaces.
 pub mod classifier;
+/// Which interface a connection to a server really left by.
+pub mod syn_egress;
 /// The TUN device that the local route lies on.
 pub mod device;
 /// Rules and routes over netlink: what is wanted, what is there, what stays.

@@ -1,5 +1,6 @@
 //! The loader of the BPF object: it fills the maps that `proxy-ebpf` names, attaches, and reads counters.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
@@ -8,12 +9,14 @@ use aya::maps::{self, Array, MapData, MapError, PerCpuArray, SockMap};
 use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use proxy_ebpf::{
-    CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAP, INGRESS_MAX, Intake, LISTENERS_MAP,
-    SETTINGS_MAP, STEER_PROGRAM, Setting, WORKERS_MAX, listener_slot,
+    CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAX, INTERFACES_MAP, INTERFACES_MAX, Intake,
+    LISTENERS_MAP, NOT_INGRESS, SETTINGS_MAP, STEER_PROGRAM, SYN_EGRESS_MAP, Setting, WORKERS_MAX,
+    listener_slot,
 };
 use rustix::io::Errno;
 
 use super::classifier::{Classifier, Hook, Place};
+use super::syn_egress::SynEgress;
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -33,10 +36,13 @@ pub struct Program {
     bpf: Ebpf,
     id: Option<u32>,
     listeners: SockMap<MapData>,
-    ingress: maps::HashMap<MapData, u32, u32>,
+    interfaces: maps::HashMap<MapData, u32, u32>,
+    /// What [`Self::interfaces`] holds, so that a look need not read it entry by entry.
+    told: BTreeMap<u32, u32>,
     settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     classes: PerCpuArray<MapData, u64>,
+    syn_egress: SynEgress,
 }
 
 impl Program {
@@ -66,7 +72,7 @@ impl Program {
         // No kernel BTF: the programs read no kernel structure, and parsing it costs megabytes.
         let mut bpf = EbpfLoader::new().btf(None).load(object).map_err(at(Step::CreateMaps))?;
         let listeners = take(&mut bpf, LISTENERS_MAP)?;
-        let ingress = take(&mut bpf, INGRESS_MAP)?;
+        let interfaces = take(&mut bpf, INTERFACES_MAP)?;
         let settings = take(&mut bpf, SETTINGS_MAP)?;
         let counters = take(&mut bpf, COUNTERS_MAP)?;
         let classes = take(&mut bpf, CLASSES_MAP)?;
@@ -74,11 +80,25 @@ impl Program {
         judged(|| steer.load())?;
         let id = steer.info().ok().map(|info| info.id());
         Classifier::load(&mut bpf)?;
+        // Its descriptor is closed afterwards, and loading needs it.
+        let syn_egress = share(&mut bpf)?;
         let classifier = Classifier::new(hook);
-        Ok(Self { link: None, classifier, bpf, id, listeners, ingress, settings, counters, classes })
+        Ok(Self {
+            link: None,
+            classifier,
+            bpf,
+            id,
+            listeners,
+            interfaces,
+            told: BTreeMap::new(),
+            settings,
+            counters,
+            classes,
+            syn_egress,
+        })
     }
 
-    /// Give the listener of an ingress (by its number in [`Self::set_ingress`]) to the program. The kernel takes it out of the map when the socket closes.
+    /// Give the listener of an ingress (by its number in [`Self::set_interfaces`]) to the program. The kernel takes it out of the map when the socket closes.
     ///
     /// # Errors
     /// [`ProgramError::WorkerOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
@@ -103,26 +123,32 @@ impl Program {
         })
     }
 
-    /// Steer what arrives on these interfaces and on no other: ifindex, and the ingress's number, by which
-    /// [`Self::add_listener`] knows it.
+    /// Steer what arrives on these interfaces (ifindex, and the ingress's number, by which [`Self::add_listener`] knows
+    /// it), leave alone what arrives on the others that are named, and drop mail that arrives on any other: nobody has
+    /// looked at that one yet.
     ///
     /// Interfaces that stay are not touched, so their traffic sees no gap.
     ///
     /// # Errors
     /// [`ProgramError::TooManyInterfaces`], or what the kernel says to a map update.
-    pub fn set_ingress(&mut self, numbered: &[(u32, u32)]) -> Result<(), ProgramError> {
-        if u32::try_from(numbered.len()).is_ok_and(|count| count > INGRESS_MAX) {
-            return Err(ProgramError::TooManyInterfaces { count: numbered.len() });
+    pub fn set_interfaces(&mut self, ingress: &[(u32, u32)], others: &[u32]) -> Result<(), ProgramError> {
+        if u32::try_from(ingress.len()).is_ok_and(|count| count > INGRESS_MAX) {
+            return Err(ProgramError::TooManyInterfaces { count: ingress.len() });
         }
-        let present: Vec<(u32, u32)> =
-            self.ingress.iter().collect::<Result<_, _>>().map_err(at(Step::SetIngress))?;
-        for (gone, _) in
-            present.iter().filter(|(index, _)| numbered.iter().all(|(wanted, _)| wanted != index))
-        {
-            self.ingress.remove(gone).map_err(at(Step::SetIngress))?;
+        let room = usize::try_from(INTERFACES_MAX).unwrap_or(0).saturating_sub(ingress.len());
+        // Whoever looks for a socket without a packet at hand does it from no interface.
+        let others = std::iter::once(&0).chain(others).take(room).map(|index| (*index, NOT_INGRESS));
+        let wanted: BTreeMap<u32, u32> = others.chain(ingress.iter().copied()).collect();
+        let gone: Vec<u32> = self.told.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
+        for index in gone {
+            self.interfaces.remove(&index).map_err(at(Step::SetInterfaces))?;
+            self.told.remove(&index);
         }
-        for entry in numbered.iter().filter(|entry| !present.contains(entry)) {
-            self.ingress.insert(entry.0, entry.1, 0).map_err(at(Step::SetIngress))?;
+        for (index, number) in wanted {
+            if self.told.get(&index) != Some(&number) {
+                self.interfaces.insert(index, number, 0).map_err(at(Step::SetInterfaces))?;
+                self.told.insert(index, number);
+            }
         }
         Ok(())
     }
@@ -196,6 +222,12 @@ impl Program {
         sums(&self.classes)
     }
 
+    /// Where SYNs to servers left: filled by the programs that [`Self::classify`] attaches.
+    #[must_use]
+    pub const fn syn_egress(&self) -> &SynEgress {
+        &self.syn_egress
+    }
+
     /// The program's number in the kernel, as `bpftool prog` shows it; `None` where the kernel does not tell.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
@@ -231,17 +263,26 @@ fn take<M: TryFrom<maps::Map>>(bpf: &mut Ebpf, part: &'static str) -> Result<M, 
     bpf.take_map(part).and_then(|map| M::try_from(map).ok()).ok_or(ProgramError::Object { part })
 }
 
+fn share(bpf: &mut Ebpf) -> Result<SynEgress, ProgramError> {
+    let Some(maps::Map::Array(array)) = bpf.take_map(SYN_EGRESS_MAP) else {
+        return Err(ProgramError::Object { part: SYN_EGRESS_MAP });
+    };
+    SynEgress::map(array.fd()).map_err(|error| at(Step::ShareMap)(MapError::IoError(error)))
+}
+
 /// What the daemon was doing when the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `BPF_MAP_CREATE`.
     CreateMaps,
+    /// `mmap` of the notes about SYNs.
+    ShareMap,
     /// `BPF_PROG_LOAD`.
     LoadProgram,
     /// `BPF_MAP_UPDATE_ELEM` on the socket map.
     AddListener,
-    /// `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM` on the ingress map.
-    SetIngress,
+    /// `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM` on the map of interfaces.
+    SetInterfaces,
     /// `BPF_MAP_UPDATE_ELEM` on the settings.
     Set,
     /// `BPF_LINK_CREATE` on the network namespace.
@@ -263,9 +304,10 @@ impl fmt::Display for Step {
             }
             Self::Set => "change a setting of the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::CreateMaps => "create the steering maps (BPF_MAP_CREATE)",
+            Self::ShareMap => "share the notes about SYNs with the steering programs (mmap)",
             Self::LoadProgram => "load the steering program (BPF_PROG_LOAD)",
             Self::AddListener => "give a listener to the steering program (BPF_MAP_UPDATE_ELEM)",
-            Self::SetIngress => "tell the steering program its interfaces (BPF_MAP_UPDATE_ELEM)",
+            Self::SetInterfaces => "tell the steering program its interfaces (BPF_MAP_UPDATE_ELEM)",
             Self::Attach => "attach the steering program to the network namespace (BPF_LINK_CREATE)",
             Self::ReadCounters => "read the steering counters (BPF_MAP_LOOKUP_ELEM)",
         })

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -181,7 +181,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
             Err(error) => refused = refused.and(Err(error)),
         }
     }
-    for (name, index) in interfaces(&mut netlink)? {
+    for Link { name, index, .. } in links_by(&mut netlink)? {
         if classifier::clear_leftovers(&name, index) > 0 {
             cleared.push(format!("tc filter dev {name} ingress protocol all (postern)"));
         }
@@ -360,9 +360,29 @@ fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>,
         .collect())
 }
 
-fn interfaces(netlink: &mut Netlink) -> Result<Vec<(String, u32)>, RoutingError> {
+/// An interface of this network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) index: u32,
+    /// Told to be up (`IFF_UP`); packets may come in.
+    pub(super) is_up: bool,
+}
+
+/// All interfaces, in one answer: each with the name and the index that belong together.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(super) fn links() -> Result<Vec<Link>, RoutingError> {
+    links_by(&mut open()?)
+}
+
+fn links_by(netlink: &mut Netlink) -> Result<Vec<Link>, RoutingError> {
+    let mut all = LinkMessage::default();
+    // Counters are most of such an answer.
+    all.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let found = netlink
-        .dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .dump(&RouteNetlinkMessage::GetLink(all))
         .map_err(|source| RoutingError::netlink("RTM_GETLINK", "ip link", source))?;
     Ok(found
         .into_iter()
@@ -372,7 +392,8 @@ fn interfaces(netlink: &mut Netlink) -> Result<Vec<(String, u32)>, RoutingError>
                 LinkAttribute::IfName(name) => Some(name),
                 _ => None,
             });
-            Some((name?, link.header.index))
+            let is_up = link.header.flags.contains(LinkFlags::Up);
+            Some(Link { name: name?, index: link.header.index, is_up })
         })
         .collect())
 }

@@ -7,7 +7,7 @@ use super::classifier::Place;
 use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
 use super::program::{Program, ProgramError};
-use super::routing::{self, Changes, RULE_PREFERENCE, RoutingError, Wanted, interface_index};
+use super::routing::{self, Changes, Link, RULE_PREFERENCE, RoutingError, Wanted};
 use crate::config::{InterfaceName, OnExit, Source, Steering as Settings};
 use crate::words::Side;
 
@@ -85,11 +85,13 @@ impl Steering {
         device: Device,
         mut program: Program,
     ) -> Result<(Self, Repair), SteeringError> {
-        let interfaces = interfaces(&settings)?;
+        let links = routing::links()?;
+        let interfaces = interfaces(&settings, &links);
         for interface in interfaces.iter().filter_map(Interface::place) {
             super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
         }
         program.set_returning(settings.source == Source::Client)?;
+        tell(&mut program, &interfaces, &links)?;
         program.attach()?;
         let mut steering =
             Self { settings, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
@@ -120,16 +122,11 @@ impl Steering {
     }
 
     fn look_at_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
-        let interfaces = interfaces(&self.settings)?;
+        let links = routing::links()?;
+        let interfaces = interfaces(&self.settings, &links);
+        tell(&mut self.program, &interfaces, &links)?;
         let missing = interfaces.iter().filter(|interface| interface.index.is_none());
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
-        let numbered: Vec<(u32, u32)> = interfaces
-            .iter()
-            .filter(|interface| interface.side == Side::Downstream)
-            .zip(0..INGRESS_MAX)
-            .filter_map(|(interface, number)| Some((interface.index?, number)))
-            .collect();
-        self.program.set_ingress(&numbered)?;
         let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
         let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
@@ -260,9 +257,9 @@ impl Steering {
     /// The configured interfaces, as they stand.
     ///
     /// # Errors
-    /// No socket to ask with.
+    /// The kernel does not tell them.
     pub fn interfaces(&self) -> Result<Vec<Interface>, RoutingError> {
-        interfaces(&self.settings)
+        Ok(interfaces(&self.settings, &routing::links()?))
     }
 }
 
@@ -277,11 +274,27 @@ impl Interface {
     }
 }
 
-fn interfaces(settings: &Settings) -> Result<Vec<Interface>, RoutingError> {
+fn interfaces(settings: &Settings, links: &[Link]) -> Vec<Interface> {
     let downstream = settings.ingress.iter().map(|name| (name, Side::Downstream));
     let upstream = settings.egress.iter().map(|name| (name, Side::Upstream));
     downstream
         .chain(upstream)
-        .map(|(name, side)| Ok(Interface { name: name.clone(), side, index: interface_index(name)? }))
+        .map(|(name, side)| {
+            let link = links.iter().find(|link| link.name == name.as_str());
+            Interface { name: name.clone(), side, index: link.map(|link| link.index) }
+        })
         .collect()
+}
+
+/// What the program knows of interfaces comes from one answer of the kernel's, so that it never takes an ingress for
+/// another. An interface that is down is none that it knows: it may get an ingress's name before it is up.
+fn tell(program: &mut Program, interfaces: &[Interface], links: &[Link]) -> Result<(), ProgramError> {
+    let ingress: Vec<(u32, u32)> = interfaces
+        .iter()
+        .filter(|interface| interface.side == Side::Downstream)
+        .zip(0..INGRESS_MAX)
+        .filter_map(|(interface, number)| Some((interface.index?, number)))
+        .collect();
+    let up: Vec<u32> = links.iter().filter(|link| link.is_up).map(|link| link.index).collect();
+    program.set_interfaces(&ingress, &up)
 }

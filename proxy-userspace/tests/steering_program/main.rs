@@ -36,7 +36,7 @@ fn load() -> Program {
 /// Attached on the gateway, with `lan0` as ingress and no listener.
 fn program(lab: &Lab) -> Program {
     let mut program = load();
-    program.set_ingress(&[(lab.index("lan0"), 0)]).unwrap();
+    program.set_interfaces(&[(lab.index("lan0"), 0)], &[lab.index("wan0")]).unwrap();
     lab.gateway.run(|| program.attach()).unwrap();
     program
 }
@@ -199,15 +199,40 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
 fn new_interfaces_replace_old_ones() {
     let lab = Lab::new();
     let (mut program, [v4, _v6]) = steering(&lab);
-    program.set_ingress(&[(lab.index("wan0"), 0)]).unwrap();
+    let (lan, wan) = (lab.index("lan0"), lab.index("wan0"));
+    program.set_interfaces(&[(wan, 0)], &[lan]).unwrap();
     let local = lab.gateway.serve(GATEWAY_LAN[0], 143);
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &local);
     assert_talks(&mut lab.server.connect(GATEWAY_WAN[0], 143).unwrap(), &v4);
-    program.set_ingress(&[(lab.index("lan0"), 0), (lab.index("wan0"), 0)]).unwrap();
+    program.set_interfaces(&[(lan, 0), (wan, 0)], &[lan, wan]).unwrap();
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &v4);
-    program.set_ingress(&[]).unwrap();
+    program.set_interfaces(&[], &[lan, wan]).unwrap();
     assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &local);
     assert_counted(&program, &[(Exit::Steered4, 2), (Exit::OtherInterface, 2)]);
+}
+
+#[test]
+fn mail_from_an_interface_that_nobody_has_looked_at_reaches_no_service_of_the_gateway() {
+    let lab = Lab::new();
+    let (mut program, listeners) = steering(&lab);
+    let (lan, wan) = (lab.index("lan0"), lab.index("wan0"));
+    // As after `ip link delete lan0` and `ip link add lan0`: the rules hold, the index is another.
+    program.set_interfaces(&[], &[wan]).unwrap();
+    for (family, any) in ["0.0.0.0", "::"].into_iter().enumerate() {
+        for port in PORTS {
+            let local = lab.gateway.serve(any, port);
+            assert!(lab.client.is_refused(SERVER[family], port));
+            assert_eq!(waiting(&local), 0);
+        }
+        let other = lab.gateway.serve(any, 2525);
+        assert_talks(&mut lab.client.connect(GATEWAY_LAN[family], 2525).unwrap(), &other);
+    }
+    let dropped = program.counters().unwrap()[Exit::UnknownInterface as usize];
+    assert!(dropped >= 4, "{dropped}");
+    program.set_interfaces(&[(lan, 0)], &[wan]).unwrap();
+    for (family, listener) in listeners.iter().enumerate() {
+        assert_talks(&mut lab.client.connect(SERVER[family], 143).unwrap(), listener);
+    }
 }
 
 #[test]
@@ -235,10 +260,10 @@ fn what_the_maps_cannot_hold_is_named_with_its_remedy() {
     let error = program.add_listener(0, Family::V4, WORKERS_MAX, &listener).unwrap_err();
     assert!(error.to_string().contains("steering.workers"), "{error}");
     let many: Vec<(u32, u32)> = (0..=INGRESS_MAX).map(|number| (number + 1, number)).collect();
-    let error = program.set_ingress(&many).unwrap_err();
+    let error = program.set_interfaces(&many, &[]).unwrap_err();
     assert!(error.to_string().contains("steering.ingress"), "{error}");
-    program.set_ingress(&many[1..]).unwrap();
-    program.set_ingress(&many[..INGRESS_MAX as usize]).unwrap();
+    program.set_interfaces(&many[1..], &[]).unwrap();
+    program.set_interfaces(&many[..INGRESS_MAX as usize], &[]).unwrap();
     let deaf = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let error = program.add_listener(0, Family::V4, 3, &deaf).unwrap_err();
     assert!(error.to_string().contains("must be a TCP socket that listens"), "{error}");

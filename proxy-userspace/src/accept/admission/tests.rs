@@ -1,6 +1,7 @@
 //! Limits as connections meet them.
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
@@ -17,8 +18,12 @@ pub(crate) fn sessions(sessions: u64, sessions_per_client: u64) -> Bounds {
     }
 }
 
-fn from(address: &str) -> IpAddr {
-    address.parse().unwrap()
+fn from(address: &str) -> SocketAddr {
+    at(address, 40_000)
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), port)
 }
 
 /// Admitted, and the handshake over.
@@ -111,7 +116,7 @@ fn after_its_burst_a_client_is_admitted_at_its_rate() {
 fn nothing_is_remembered_of_clients_that_have_gone_once_their_buckets_are_full() {
     let admission = Admission::new(Bounds { handshakes_per_second_per_client: 1, ..sessions(10, 10) });
     for host in 0..=255 {
-        drop(admission.admit(IpAddr::from([192, 0, 2, host])));
+        drop(admission.admit(SocketAddr::from(([192, 0, 2, host], 40_000))));
     }
     let later = Instant::now() + Duration::from_secs(3600);
     assert_eq!(admission.state().clients.len(), 256, "their buckets are not full yet");
@@ -137,7 +142,8 @@ fn more_clients_than_are_remembered_lock_nobody_out() {
         Bounds { handshakes_per_second_per_client: 1, handshake_burst_per_client: 1, ..sessions(10, 10) };
     let admission = Admission::new(bounds);
     let now = Instant::now();
-    let knock = |number: u32| admission.admit_at(IpAddr::V4(number.into()), now).map(drop);
+    let knock =
+        |number: u32| admission.admit_at(SocketAddr::from((Ipv4Addr::from(number), 40_000)), now).map(drop);
     let first = 0x0a00_0000;
     let beyond = first + u32::try_from(REMEMBERED_MAX).unwrap();
     assert!((first..=beyond).all(|number| knock(number).is_ok()));
@@ -216,4 +222,20 @@ async fn who_waits_is_woken() {
     tokio::task::yield_now().await;
     let _held = fill(&admission, 1);
     assert!(waiting.await.unwrap());
+}
+
+#[test]
+fn a_port_is_free_until_the_clients_first_session_has_it_and_after_its_last_one_has_ended() {
+    let (admission, range) = (Admission::new(sessions(10, 10)), 10..=12);
+    let free = |address: &str, start| admission.free_port(at(address, 0).ip(), &range, start);
+    let held = [10, 12, 11].map(|port| admission.admit(at("192.0.2.1", port)).unwrap().0);
+    let again = admission.admit(at("192.0.2.1", 11));
+    assert_eq!((free("192.0.2.1", 11), free("192.0.2.2", 11)), (None, Some(11)));
+    let [ten, _twelve, eleven] = held;
+    drop(eleven);
+    assert_eq!(free("192.0.2.1", 11), None, "another session has it, to another server");
+    drop(again);
+    assert_eq!(free("192.0.2.1", 12), Some(11));
+    drop(ten);
+    assert_eq!(free("192.0.2.1", 12), Some(10));
 }
