@@ -45,5 +45,14 @@ pub mod kernel_tls;
 pub mod scene;
 
 /// Debian packages that the lab tests run; `cargo xtask test` installs them.
-pub const PACKAGES: &[&str] =
-    &["iproute2", "nftables", "dovecot-imapd", "isync", "curl", "openssl", "python3", "util-linux"];
+pub const PACKAGES: &[&str] = &[
+    "iproute2",
+    "nftables",
+    "dovecot-imapd",
+    "isync",
+    "curl",
+    "openssl",
+    "python3",
+    "python3-pip",
+    "util-linux",
+];

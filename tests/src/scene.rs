@@ -65,13 +65,25 @@ impl Scene {
         self.serve_with(self.identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])
     }
 
+    /// The same, at the addresses of one family: those of the other are free for another server.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn serve_at(&self, family: Family) -> Result<ImapServer> {
+        self.listen(&[family], self.identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])
+    }
+
     /// The lab's IMAP server with this TLS configuration and these messages.
     ///
     /// # Errors
     /// When a port is taken.
     pub fn serve_with(&self, tls: ServerConfig, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
+        self.listen(&Family::ALL, tls, messages)
+    }
+
+    fn listen(&self, families: &[Family], tls: ServerConfig, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
         let mut listeners = Vec::new();
-        for family in Family::ALL {
+        for family in families {
             for address in [family.server(), family.other_server()] {
                 for port in [143, 993] {
                     listeners.push(self.lab.server.listen(SocketAddr::new(address, port))?);

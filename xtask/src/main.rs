@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 mod ebpf;
 mod lint;
 mod test;
+/// The TLS library of the scripts in tests/tlslite.
+mod tlslite;
 /// Real kernels under QEMU.
 mod vm;
 mod fuzz;

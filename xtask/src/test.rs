@@ -8,11 +8,20 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{ebpf, fuzz, lint, tools, vm};
+use crate::{ebpf, fuzz, lint, tlslite, tools, vm};
 
 /// Debian's packages that the tests work with: real servers and clients, and the tools that make namespaces.
-const PACKAGES: [&str; 8] =
-    ["iproute2", "nftables", "dovecot-imapd", "isync", "curl", "openssl", "python3", "ca-certificates"];
+const PACKAGES: [&str; 9] = [
+    "iproute2",
+    "nftables",
+    "dovecot-imapd",
+    "isync",
+    "curl",
+    "openssl",
+    "python3",
+    "python3-pip",
+    "ca-certificates",
+];
 
 /// Options.
 #[derive(clap::Args)]
@@ -76,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.native_ktls {
         return native_ktls();
     }
+    tlslite::install()?;
     let mut broken = Vec::new();
     if args.filter.is_none() {
         note(&mut broken, "lint", lint::run(&lint::Args {}));
