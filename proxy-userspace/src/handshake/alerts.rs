@@ -14,8 +14,8 @@ use rustls::crypto::cipher::{
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{
-    AlertDescription, CipherSuiteCommon, ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved,
-    SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite,
+    AlertDescription, CipherSuiteCommon, ConnectionTrafficSecrets, ContentType, Error, PeerIncompatible,
+    PeerMisbehaved, SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite,
 };
 
 use crate::failure::Cause;
@@ -32,6 +32,19 @@ pub(super) fn alert_for(cause: &Cause) -> Option<Alert> {
     }
 }
 
+/// What RFC 8446 wants to be said instead of what rustls has said.
+pub(super) fn correction(cause: &Cause) -> Option<Alert> {
+    match cause {
+        // Of a ClientHello rustls says decode_error, whatever is wrong with it.
+        Cause::Tls(error @ Error::InvalidMessage(_)) => alert_of(error),
+        // RFC 8446 section 9.2.
+        Cause::Tls(Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired)) => {
+            Some(Alert::MISSING_EXTENSION)
+        }
+        _ => None,
+    }
+}
+
 fn alert_of(error: &Error) -> Option<Alert> {
     match error {
         Error::AlertReceived(_) => None,
@@ -42,12 +55,15 @@ fn alert_of(error: &Error) -> Option<Alert> {
         Error::PeerSentOversizedRecord => Some(Alert::RECORD_OVERFLOW),
         Error::DecryptError => Some(Alert::BAD_RECORD_MAC),
         Error::PeerIncompatible(_) => Some(Alert::HANDSHAKE_FAILURE),
-        // RFC 8446 sections 5 and 5.1: a record or message that may not come here.
+        // RFC 8446 section 4.4.2.4.
+        Error::NoCertificatesPresented => Some(Alert::DECODE_ERROR),
+        // RFC 8446 sections 5, 5.1 and 5.4: a record or message that may not come here.
         Error::PeerMisbehaved(
             PeerMisbehaved::MessageInterleavedWithHandshakeMessage
             | PeerMisbehaved::RejectedEarlyDataInterleavedWithHandshakeMessage
             | PeerMisbehaved::KeyEpochWithPendingFragment
             | PeerMisbehaved::IllegalMiddleboxChangeCipherSpec
+            | PeerMisbehaved::IllegalTlsInnerPlaintext
             | PeerMisbehaved::TooManyEmptyFragments
             | PeerMisbehaved::TooManyWarningAlertsReceived
             | PeerMisbehaved::TooManyRenegotiationRequests,

@@ -12,7 +12,7 @@ use rustls::{CommonState, Error, ExtractedSecrets, InvalidMessage, ProtocolVersi
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::alerts::{alert_for, instead};
+use super::alerts::{alert_for, correction, instead};
 use super::jobs::{JobError, JobKind, JobPool};
 use crate::failure::Cause;
 use crate::layer::{
@@ -201,9 +201,13 @@ impl<C: Unbuffered> Driver<C> {
 
     /// Put the alert in line that tells the peer what happened.
     fn explain(&mut self, cause: &Cause) {
+        let line = self.outgoing.len();
         if self.connection.common().wants_write() {
             // rustls has its own.
             self.take_line();
+            if let Some(alert) = correction(cause) {
+                self.reword(line, alert);
+            }
         } else if let Some(alert) = alert_for(cause) {
             self.provoke(alert);
         }
@@ -224,7 +228,11 @@ impl<C: Unbuffered> Driver<C> {
         let line = self.outgoing.len();
         let _ = instead(alert, || self.step());
         self.take_line();
-        // Where no key was agreed on yet, nothing was sealed.
+        self.reword(line, alert);
+    }
+
+    /// Have the alert that stands at `line` say this: where no key was agreed on yet, nothing was sealed.
+    fn reword(&mut self, line: usize, alert: Alert) {
         if let Some([kind, _, _, 0, 2, _, description]) = self.outgoing.get_mut(line..)
             && *kind == ContentType::Alert.octet()
         {

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use rustls::server::{Accepted, Acceptor, ClientHello};
-use rustls::{CipherSuite, SignatureScheme};
+use rustls::{CipherSuite, Error, SignatureScheme};
 use tokio::net::TcpStream;
 
-use super::alerts::alert_for;
+use super::alerts::{alert_for, correction};
 use super::drive::{Sealed, read_record, tls};
 use super::mint::KeyKind;
 use super::parting::Parting;
@@ -53,6 +53,9 @@ async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted
     loop {
         let before = octets.len();
         let content = read_record(socket, octets, Sealed::Nothing).await.map_err(silent)?;
+        if let (0, Some(error)) = (before, alert_received(content, octets)) {
+            return Err(silent(Cause::Tls(error)));
+        }
         // What cannot begin a handshake is out of place, whether it could be read or not.
         if content != ContentType::Handshake || octets.get(HEADER_BYTES) != Some(&CLIENT_HELLO) {
             return Err(silent(Cause::Record(LayerFault::UnexpectedRecord)));
@@ -75,6 +78,14 @@ async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted
                 return Err((tls(error), said));
             }
         }
+    }
+}
+
+/// The alert in a record, which is not answered by another (RFC 8446 section 6.2).
+fn alert_received(content: ContentType, record: &[u8]) -> Option<Error> {
+    match (content, record.get(HEADER_BYTES..)) {
+        (ContentType::Alert, Some(&[_, description])) => Some(Error::AlertReceived(description.into())),
+        _ => None,
     }
 }
 
@@ -136,10 +147,10 @@ fn vector<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
     take(rest, length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)))
 }
 
-/// rustls' own alert, or ours where it has none.
+/// rustls' own alert, or ours where it has none or not the right one.
 fn refused(cause: Cause, said: Vec<u8>) -> Parting {
-    let ours = || alert_for(&cause).map(|alert| alert.clear_record().to_vec()).unwrap_or_default();
-    let words = if said.is_empty() { ours() } else { said };
+    let ours = if said.is_empty() { alert_for(&cause) } else { correction(&cause) };
+    let words = ours.map_or(said, |alert| alert.clear_record().to_vec());
     Parting { words, failure: Failure::downstream(cause) }
 }
 

@@ -58,6 +58,8 @@ impl Alert {
     pub const INTERNAL_ERROR: Self = Self(80);
     /// The handshake was given up for a reason outside the protocol.
     pub const USER_CANCELED: Self = Self(90);
+    /// An extension that has to be there is not.
+    pub const MISSING_EXTENSION: Self = Self(109);
     /// No protocol in common (RFC 7301 section 3.2).
     pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
 
