@@ -4,6 +4,9 @@ from cases import ALERTS, CLOSURE_ALERTS, FATAL, UNKNOWN_ALERT, WARNING, Case, t
 from peer import TLS13, ContentType
 
 IN_HANDSHAKE = "tls_handshake_failed"
+# What a server is taken for that answers the ClientHello with one of NOTHING_IN_COMMON.
+INCOMPATIBLE = "upstream_tls_incompatible"
+NOTHING_IN_COMMON = ("handshake_failure", "protocol_version", "insufficient_security")
 AFTER = "peer_alert"
 ERRORS = {name: number for name, number in ALERTS.items() if name not in CLOSURE_ALERTS}
 ERRORS["an alert that nobody has defined"] = UNKNOWN_ALERT
@@ -14,11 +17,21 @@ def alert(name, level):
     return lambda peer: peer.alert(level, number)
 
 
-def every_error(version, stage, level, reason):
-    """An error alert ends the connection at once and is not answered (section 6.2)."""
+def every_error(version, stage, level, reason, others=None):
+    """An error alert ends the connection at once and is not answered (section 6.2). `others` are other reasons, by
+    name of the alert."""
+    others = others or {}
     word = "fatal" if level == FATAL else "warning"
     return [
-        Case(f"{name}, {word}", "6.2", version, stage, lambda peer, n=number: peer.alert(level, n), None, reason)
+        Case(
+            f"{name}, {word}",
+            "6.2",
+            version,
+            stage,
+            lambda peer, n=number: peer.alert(level, n),
+            None,
+            others.get(name, reason),
+        )
         for name, number in ERRORS.items()
     ]
 

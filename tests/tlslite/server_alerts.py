@@ -1,12 +1,13 @@
 """Alerts that a server sends (RFC 8446 section 6)."""
 
-from alerts import AFTER, IN_HANDSHAKE, PASSED_OVER, UNDER_KEYS, alerts_after, closures_in_handshake, every_error
+from alerts import AFTER, IN_HANDSHAKE, INCOMPATIBLE, NOTHING_IN_COMMON, PASSED_OVER, UNDER_KEYS
+from alerts import alerts_after, closures_in_handshake, every_error
 from cases import FATAL, WARNING
 from peer import TLS12, TLS13
 
 CASES = [
     # Instead of the ServerHello, in clear text; behind it; after the handshake.
-    *every_error(TLS13, "start", FATAL, IN_HANDSHAKE),
+    *every_error(TLS13, "start", FATAL, IN_HANDSHAKE, dict.fromkeys(NOTHING_IN_COMMON, INCOMPATIBLE)),
     *every_error(TLS13, "keys", FATAL, IN_HANDSHAKE),
     *every_error(TLS13, "done", FATAL, AFTER),
     # Section 6.2: the level of an error counts for nothing in TLS 1.3.

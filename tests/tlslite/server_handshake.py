@@ -3,7 +3,7 @@
 from tlslite.constants import TLS_1_1_DOWNGRADE_SENTINEL, TLS_1_2_DOWNGRADE_SENTINEL, TLS_1_3_HRR
 
 from alerts import IN_HANDSHAKE as FAILED
-from alerts import all_of
+from alerts import INCOMPATIBLE, all_of
 from cases import table
 from peer import *
 from server import *
@@ -218,10 +218,11 @@ HELLO = table(
     TLS13,
     "start",
     # Section 4.1.3.
-    ("TLS 1.1 in the ServerHello", "4.1.3", hello(field("version", (3, 2)), without(43)), "protocol_version", FAILED),
+    ("TLS 1.1 in the ServerHello", "4.1.3", hello(field("version", (3, 2)), without(43)), "protocol_version",
+     INCOMPATIBLE),
     ("TLS 1.2 in supported_versions", "4.2.1", hello(put(43, bytes(TLS12))), "illegal_parameter", FAILED),
     ("a version in supported_versions that was not offered", "4.2.1", hello(put(43, b"\3\5")),
-     "protocol_version", FAILED, OWN_WORD),
+     "protocol_version", INCOMPATIBLE, OWN_WORD),
     ("supported_versions of one octet", "4.2.1", hello(put(43, b"\3")), "decode_error", FAILED),
     ("another session_id than the client's", "4.1.3", hello_that_counts(field("session", bytes(32))), None,
      "closed", NOT_COMPARED),
@@ -309,7 +310,7 @@ FLIGHT = (
         ("CertificateRequest", "4.3.2", certificate_request(b"", SCHEMES), None, "closed"),
         ("CertificateRequest with a context", "4.3.2", certificate_request(b"c", SCHEMES), "decode_error", FAILED),
         ("CertificateRequest without signature_algorithms", "4.3.2", certificate_request(),
-         "handshake_failure", FAILED, OWN_WORD),
+         "handshake_failure", INCOMPATIBLE, OWN_WORD),
         ("two CertificateRequests", "4.3.2",
          all_of(certificate_request(b"", SCHEMES), certificate_request(b"", SCHEMES)),
          "unexpected_message", FAILED),

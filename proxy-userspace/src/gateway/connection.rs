@@ -15,7 +15,7 @@ use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{self, End, splice};
-use crate::words::{ClientAddr, Direction, OriginalDst, Side};
+use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
@@ -89,8 +89,7 @@ async fn carry(
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let end = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
-    let unserved =
-        matches!(end, End::Failed(Side::Upstream, _)) && meter.octets(Direction::ServerToClient) == 0;
+    let unserved = end.is_unserved(&meter);
     let result = refused_without_certificate(end, asked && unserved).map_or_else(ended, Err);
     if unserved && let Err(failure) = &result {
         // Not an octet of the server's came through: the client may be told why.

@@ -42,9 +42,18 @@ pub enum End {
     Refused(Refusal),
 }
 
+impl End {
+    /// The server's side failed before an octet of it reached the client, who can then be told why.
+    #[must_use]
+    pub fn is_unserved(&self, meter: &Meter) -> bool {
+        matches!(self, Self::Failed(Side::Upstream, _)) && meter.octets(Direction::ServerToClient) == 0
+    }
+}
+
 /// Relay until both directions have ended, one fails, or nothing moves for `idle`. A side that takes nothing more ends
 /// only the direction towards it: what it said before goes on. With `pipes`, what needs no look goes from kernel to
-/// kernel where both halves are the kernel's.
+/// kernel where both halves are the kernel's. A client of an end that [`End::is_unserved`] is left open for the caller's
+/// words.
 pub async fn relay<R, T, I, J>(
     (mut down_in, mut down_out): (R, T),
     (mut up_in, mut up_out): (R, T),
@@ -77,6 +86,8 @@ where
         End::Truncated(_) | End::Idle | End::Failed(..) => Ending::Cut,
     };
     match open {
+        // The caller has words for this client.
+        Some(Side::Downstream) if end.is_unserved(meter) && !down_out.is_mid_batch() => {}
         Some(Side::Downstream) => part(&mut down_in, &mut down_out, up_in.batch(), ending).await,
         Some(Side::Upstream) => part(&mut up_in, &mut up_out, down_in.batch(), ending).await,
         None => {}
