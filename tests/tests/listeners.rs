@@ -84,7 +84,7 @@ fn sessions_go_on_and_new_ones_are_taken_under_a_flood_of_syns() -> Result<()> {
 
 #[test]
 fn who_connects_to_a_listener_itself_is_reset_and_is_no_session() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1").limits("sessions = 1"))?;
+    let scene = Scene::new(&Policy::new().on_exit("closed").steering("workers = 1").limits("sessions = 1"))?;
     let server = scene.serve()?;
     let postern = scene.start()?;
     let status = postern.status()?;
@@ -119,6 +119,7 @@ fn who_connects_to_a_listener_itself_is_reset_and_is_no_session() -> Result<()> 
     }
     postern.stop()?;
     drop(server);
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
     scene.finish()
 }
 

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     /// Descriptors beside sessions, with two interfaces and two workers.
-    const RESERVED: u64 = 88;
+    const RESERVED: u64 = 104;
 
     fn machine(descriptors: Option<u64>, mebibytes: u64) -> Machine {
         let root = tempfile::tempdir().unwrap();
@@ -254,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn what_this_leanhas_no_room_for_is_narrowed_and_told() {
+    fn what_this_machine_has_no_room_for_is_narrowed_and_told() {
         let limits = "sessions = 8000\nsessions_per_client = 1000";
         let lean = machine(Some(2 * 800 + RESERVED), PLENTY);
         let open = room("open", limits, &lean);
         assert_eq!((open.bounds.sessions, open.bounds.sessions_per_client), (800, 100));
         let words = told(&open);
         assert_eq!(words.len(), 2, "{words:?}");
-        assert!(words[0].contains("room for 800: set LimitNOFILE=16088"), "{words:?}");
+        assert!(words[0].contains("room for 800: set LimitNOFILE=16104"), "{words:?}");
         assert!(words[1].contains("limits.sessions_per_client is 1000"), "{words:?}");
         // Nobody passes uninspected under `closed`: there a client's limit is the owner's alone.
         assert_eq!(room("closed", limits, &lean).bounds.sessions_per_client, 1000);

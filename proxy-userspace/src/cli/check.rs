@@ -455,7 +455,7 @@ mod tests {
             said.contains("memory: 4 GiB for sessions (half of MemAvailable (8 GiB)), 2 MiB for"),
             "{said}"
         );
-        assert!(said.contains("ok    sessions: 9946, 1024 of one client"), "{said}");
+        assert!(said.contains("ok    sessions: 9930, 1024 of one client"), "{said}");
         write(root.path(), "proc/self/cgroup", "0::/postern.service\n");
         write(root.path(), "sys/fs/cgroup/postern.service/memory.max", "1073741824\n");
         let said = examined("");
