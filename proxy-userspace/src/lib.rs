@@ -37,5 +37,5 @@ pub mod admin;
 pub mod cli;
 /// Lines of the log that peers can cause, limited in rate.
 mod line_limit;
-/// The two unsafe calls.
+/// The unsafe calls, all of them.
 mod sys;

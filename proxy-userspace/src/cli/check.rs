@@ -214,6 +214,10 @@ impl Machine {
     fn examine(&self, config: &Config) -> Vec<Item> {
         let mut items = vec![self.kernel()];
         items.push(self.capability(Capability::CAP_BPF, "loads the steering program"));
+        items.push(self.capability(
+            Capability::CAP_PERFMON,
+            "spares the verifier the paths that are only speculated, which are too many",
+        ));
         items.push(
             self.capability(Capability::CAP_NET_ADMIN, "attaches it, sets rules, opens transparent sockets"),
         );
@@ -394,7 +398,7 @@ mod tests {
         Machine {
             root: root.to_owned(),
             release: "6.1.0-13-amd64".to_owned(),
-            capabilities: vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
+            capabilities: vec![Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
             layers: Layers::default(),
         }
@@ -427,6 +431,7 @@ mod tests {
         for (line, parts) in said.iter().zip([
             ["fail  kernel: 5.10.0-28-amd64", "install 6.1"],
             ["fail  capability CAP_BPF: not held", "AmbientCapabilities"],
+            ["fail  capability CAP_PERFMON: not held", "AmbientCapabilities"],
             ["warn  ingress lan0: no such interface", "as soon as it appears"],
             ["warn  egress wan0: down", "ip link set wan0 up"],
             ["fail  /dev/net/tun: absent", "modprobe tun"],
@@ -437,7 +442,7 @@ mod tests {
         ]) {
             assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
         }
-        assert_eq!(said.len(), 9, "{said:?}");
+        assert_eq!(said.len(), 10, "{said:?}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Program {
     /// Load the embedded object: maps empty, program verified, nothing attached.
     ///
     /// # Errors
-    /// [`ProgramError::NotPermitted`] without CAP_BPF and CAP_NET_ADMIN, [`ProgramError::Refused`] or
+    /// [`ProgramError::NotPermitted`] without CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, [`ProgramError::Refused`] or
     /// [`ProgramError::Rejected`] on a kernel that cannot run it.
     pub fn load() -> Result<Self, ProgramError> {
         Self::load_with(Hook::of_this_kernel())
@@ -319,7 +319,7 @@ impl fmt::Display for Step {
 pub enum ProgramError {
     /// EPERM.
     #[error(
-        "not permitted to {step}: this takes CAP_BPF and CAP_NET_ADMIN in the machine's own user namespace; run \
+        "not permitted to {step}: this takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN in the machine's own user namespace; run \
          postern as root or from its systemd unit, not in a rootless container"
     )]
     NotPermitted {

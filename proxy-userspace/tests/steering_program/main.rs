@@ -289,5 +289,5 @@ fn without_capabilities_the_error_names_them() {
     .join()
     .unwrap();
     assert!(matches!(error, ProgramError::NotPermitted { .. }), "{error}");
-    assert!(error.to_string().contains("CAP_BPF and CAP_NET_ADMIN"), "{error}");
+    assert!(error.to_string().contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{error}");
 }
