@@ -152,6 +152,34 @@ pub(crate) fn set_tls_key(socket: impl AsFd, half: Half, info: &CryptoInfo) -> s
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// The largest structure of a key (`struct tls12_crypto_info_aes_gcm_256` in linux/tls.h).
+const TLS_KEY_BYTES_MAX: usize = 56;
+
+/// Give the kernel the receiving key that it has already, at the record where it stands. `bytes` is the size of the
+/// cipher's structure in linux/tls.h.
+///
+/// # Errors
+/// `EINVAL` where the cipher's structure has another size, and those of [`set_tls_key`].
+pub(crate) fn repeat_tls_key(socket: impl AsFd, bytes: usize) -> std::io::Result<()> {
+    let mut info = [0_u8; TLS_KEY_BYTES_MAX];
+    let mut length = libc::socklen_t::try_from(bytes.min(info.len())).unwrap_or(0);
+    // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel writes at most `length` octets of
+    // `info`, which has no fewer (`do_tls_getsockopt_conf` in net/tls/tls_main.c).
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            SOL_TLS,
+            TLS_RX,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if got != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    set(socket, SOL_TLS, TLS_RX, &info, bytes)
+}
+
 /// Promise that the peer pads no record (TLS 1.3), so that the kernel decrypts straight into the reader's buffer. A
 /// record that is padded all the same costs a second decryption, and is counted (`TlsRxNoPadViolation`).
 ///

@@ -67,7 +67,10 @@ pub fn split(
     }
     let (read, write) = socket.into_split();
     let incoming = match receive {
-        Some(_) => Incoming::Kernel(KernelReceive::new(read, Rc::clone(&shared), pool.clone())),
+        Some(info) => {
+            let (shared, rekeys) = (Rc::clone(&shared), terms.abilities.rekey);
+            Incoming::Kernel(KernelReceive::new(read, shared, pool.clone(), &info, rekeys))
+        }
         None => Incoming::User(UserReceive::new(read, opener, Rc::clone(&shared), pool.clone())),
     };
     let outgoing = match transmit {

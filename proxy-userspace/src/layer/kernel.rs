@@ -22,7 +22,7 @@ use tokio::task::coop::poll_proceed;
 use super::aead::{AES_GCM_RECORDS_MAX, ContentType};
 use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
 use super::offload::crypto_info;
-use super::post::{Alert, Control, KEY_UPDATE_MESSAGE, PostHandshake};
+use super::post::{Alert, Control, KEY_UPDATE, KEY_UPDATE_MESSAGE, PostHandshake};
 use super::shared::{RECORDS_RESERVE, Shared};
 use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
 use crate::sys::{self, Half};
@@ -43,13 +43,24 @@ pub struct KernelReceive {
     pool: Pool,
     batch: Batch,
     end: Option<Received>,
+    /// Whether the kernel can change keys, and thus stops where it thinks that it must.
+    rekeys: bool,
+    /// The size of a key as the kernel is given it.
+    key_bytes: usize,
 }
 
 impl KernelReceive {
-    /// The kernel has this half's key.
-    pub(super) fn new(socket: OwnedReadHalf, shared: Rc<Shared>, pool: Pool) -> Self {
+    /// The kernel has this half's key, `info`.
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        shared: Rc<Shared>,
+        pool: Pool,
+        info: &CryptoInfo,
+        rekeys: bool,
+    ) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
-        Self { socket: Rc::new(socket), wait: None, shared, post, pool, batch, end: None }
+        let (socket, key_bytes) = (Rc::new(socket), info.size());
+        Self { socket, wait: None, shared, post, pool, batch, end: None, rekeys, key_bytes }
     }
 
     fn socket(&self) -> &TcpStream {
@@ -124,7 +135,13 @@ impl KernelReceive {
         let content = ContentType::parse(octet).ok_or(LayerFault::UnexpectedRecord)?;
         let buffer = self.batch.buffer.take();
         let octets = buffer.as_ref().and_then(|buffer| buffer.bytes.get(..count)).unwrap_or_default();
+        // The kernel looks at the first octet of a handshake record, whatever that is a part of
+        // (`tls_check_pending_rekey` in net/tls/tls_sw.c).
+        let stopped = self.rekeys
+            && content == ContentType::Handshake
+            && octets.first().is_some_and(|octet| *octet == KEY_UPDATE);
         match self.shared.control(&mut self.post, content, octets)? {
+            Control::Done if stopped => self.go_on()?,
             Control::Done => {}
             Control::Closed => self.end = Some(Received::Closed),
             Control::KeyUpdate { reply } => {
@@ -138,6 +155,16 @@ impl KernelReceive {
             }
         }
         Ok(())
+    }
+
+    /// A piece of a message began like a KeyUpdate: the kernel opens nothing more until it has a key, and the next
+    /// record comes under the same one.
+    fn go_on(&self) -> Result<(), LayerFault> {
+        if self.shared.version != ProtocolVersion::TLSv1_3 {
+            // A key is set once there, and every message that a peer can cut ends the session anyway.
+            return Err(LayerFault::UnexpectedRecord);
+        }
+        sys::repeat_tls_key(self.socket(), self.key_bytes).map_err(no_new_key)
     }
 }
 

@@ -347,6 +347,46 @@ async fn a_ticket_too_long_to_be_kept_is_passed_over_and_the_session_goes_on() {
     }
 }
 
+/// The kernel takes a handshake record that begins with 24 for a KeyUpdate, whatever it is a piece of.
+#[tokio::test]
+async fn a_piece_of_a_ticket_that_begins_like_a_key_update_is_none() {
+    // All octets that may have any value are 24.
+    let (lifetime, age, nonce, extensions) = ([0, 0, 0, 24], [24; 4], [1, 24], [0; 2]);
+    let payload = [&lifetime[..], &age, &nonce, &[0, 24], &[24; 24], &extensions].concat();
+    let ticket = [&[4, 0, 0, payload.len() as u8], &payload[..]].concat();
+    for at in 1..ticket.len() {
+        let mut pair = pair(Role::Client, &version::TLS13).await;
+        let (head, tail) = ticket.split_at(at);
+        let wire = handshake_records(&mut pair, &[head, tail]);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let (got, end) = pair.take(4).await;
+        assert_eq!(got, b"mail", "split at {at}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_update_in_two_records_changes_the_key_behind_the_second() {
+    for (role, at) in ROLES.into_iter().flat_map(|role| (1..5).map(move |at| (role, at))) {
+        let mut pair = pair(role, &version::TLS13).await;
+        let (head, tail) = [24, 0, 0, 1, 0].split_at(at);
+        // Data under the old key follow.
+        let wire = handshake_records(&mut pair, &[head, tail]);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        let expected = if rekeys() { "bad_record" } else { "key_update_unsupported" };
+        assert_eq!(pair.end().await.unwrap_err().reason(), expected, "{role:?}, split at {at}");
+    }
+}
+
+#[tokio::test]
+async fn under_tls_1_2_a_piece_that_begins_like_a_key_update_ends_the_session() {
+    for role in ROLES {
+        let mut pair = pair(role, &version::TLS12).await;
+        let wire = handshake_records(&mut pair, &[&[24], &[0, 0, 0]]);
+        pair.far.wire.write_all(&wire).await.unwrap();
+        assert_eq!(pair.end().await.unwrap_err().reason(), "unexpected_record", "{role:?}");
+    }
+}
+
 #[tokio::test]
 async fn messages_that_break_tls_after_the_handshake_are_named_and_answered() {
     let key_update = |payload: &[u8]| [&[24, 0, 0, payload.len() as u8], payload].concat();
