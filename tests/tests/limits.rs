@@ -60,15 +60,21 @@ fn a_handshake_that_is_over_counts_no_more_and_neither_does_a_bypassed_connectio
     let postern = scene.start()?;
     let server = scene.serve()?;
     let mut held = Vec::new();
-    for port in [143, 993] {
-        // What the client has seen of the relay begins when its handshake does not count any more.
+    // A client is done with its handshake before Postern has read its Finished, and connected before it is accepted.
+    let over = |connections| {
+        wait::until("the relay", PATIENCE, || {
+            let seen = postern.counter("accepted_total")? + postern.counter("refused_client_handshakes")?;
+            Ok((seen == connections && postern.counter("handshakes")? == 0).then_some(()))
+        })
+    };
+    for (port, before) in [(143, 0), (993, 2)] {
         held.push(scene.session(Family::V4, port)?);
+        over(before + 1)?;
         let mut passed = scene.lab.client.connect(scene.other(port))?;
         if port == 143 {
             postern_tests::scripted::line(&mut passed)?;
-        } else {
-            wait::until("the relay", PATIENCE, || Ok((postern.counter("handshakes")? == 0).then_some(())))?;
         }
+        over(before + 2)?;
     }
     ensure!(postern.counter("refused_client_handshakes")? == 0, "{:#}", postern.status()?);
     held.iter_mut().try_for_each(Session::noop)?;
