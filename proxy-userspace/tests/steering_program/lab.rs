@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use proxy_ebpf::Family;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
 
@@ -218,6 +219,22 @@ pub(crate) fn waiting(listener: &Socket) -> usize {
     }
     listener.set_nonblocking(false).unwrap();
     count
+}
+
+/// How many connections came to each of these listeners, when so many came to all of them: a client is connected before
+/// its listener has seen its last ACK.
+pub(crate) fn arrived<const N: usize>(listeners: [&Socket; N], expected: usize) -> [usize; N] {
+    let limit = Timespec::try_from(STEP).unwrap();
+    let mut counts = [0; N];
+    while counts.iter().sum::<usize>() < expected {
+        let mut asked = listeners.map(|listener| PollFd::new(listener, PollFlags::IN));
+        let ready = poll(&mut asked, Some(&limit)).unwrap();
+        assert!(ready > 0, "of {expected} connections came {counts:?}");
+        for (count, listener) in counts.iter_mut().zip(listeners) {
+            *count += waiting(listener);
+        }
+    }
+    counts
 }
 
 /// That octets cross a connection.

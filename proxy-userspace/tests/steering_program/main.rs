@@ -20,7 +20,9 @@ use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
 
 use forks::close;
-use lab::{CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, assert_talks, port, require_root, waiting};
+use lab::{
+    CLIENT, GATEWAY_LAN, GATEWAY_WAN, Lab, SERVER, accept, arrived, assert_talks, port, require_root, waiting,
+};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const PORTS: [u16; 2] = [143, 993];
@@ -184,14 +186,14 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
         connected.len()
     };
     assert_eq!(connect(), CONNECTIONS);
-    let (to_first, to_second) = (waiting(&first), waiting(&second));
+    let [to_first, to_second] = arrived([&first, &second], CONNECTIONS);
     assert_eq!(to_first + to_second, CONNECTIONS);
     // All on one side happens by chance once in 2^63.
     assert!(to_first > 0 && to_second > 0, "not spread: {to_first} and {to_second}");
 
     close(first);
     assert_eq!(connect(), CONNECTIONS);
-    assert_eq!(waiting(&second), CONNECTIONS);
+    assert_eq!(arrived([&second], CONNECTIONS), [CONNECTIONS]);
     assert_counted(&program, &[(Exit::Steered4, 2 * CONNECTIONS as u64)]);
 }
 
