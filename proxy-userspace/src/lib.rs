@@ -26,8 +26,12 @@ pub mod relay;
 pub mod lines;
 /// One line per connection, written even when its task is dropped.
 pub mod record;
-/// The spine: one connection from accept to record; the workers that run it.
-pub mod gateway;
+/// What the processes of one daemon say to each other.
+mod ipc;
+/// The process that peers' octets reach; its spine is one connection from accept to record.
+mod worker;
+/// The process that steers, starts the others and answers the operator.
+pub mod supervisor;
 /// Faults on demand, for tests of what a panic takes with it. Not in release builds.
 #[cfg(debug_assertions)]
 mod fault;

@@ -11,10 +11,10 @@ use rustix::process::{Resource, getrlimit};
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
-use crate::gateway::worker_count;
 use crate::handshake::Trust;
 use crate::layer::offload::Terms as Layers;
 use crate::steering::firewall::{read_legacy, read_ruleset};
+use crate::supervisor::worker_count;
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);

@@ -95,7 +95,7 @@ fn run(path: &Path) -> ExitCode {
         }
     };
     raise_descriptor_limit();
-    match crate::gateway::run(config, path, &log.0) {
+    match crate::supervisor::run(config, path, &log.0) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.0.push(format!("postern: {error:#}\n").into_bytes());
@@ -106,7 +106,7 @@ fn run(path: &Path) -> ExitCode {
 
 fn clear(path: &Path) -> ExitCode {
     // Rules are known by their table; only kernel settings need the configuration, and it may be gone.
-    match crate::gateway::clear(config::load(path).ok().as_ref()) {
+    match crate::supervisor::clear(config::load(path).ok().as_ref()) {
         Ok(cleared) => {
             for line in &cleared {
                 println!("removed {line}");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::worker::Local;
+use super::thread::Local;
 use crate::accept::Handshaking;
 use crate::config::InterfaceName;
 use crate::failure::{Cause, Failure};
@@ -19,15 +19,15 @@ use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
-pub(super) struct Arrival {
-    pub(super) ingress: Rc<InterfaceName>,
-    pub(super) client: ClientAddr,
-    pub(super) destination: OriginalDst,
-    pub(super) accepted: Instant,
+pub(crate) struct Arrival {
+    pub(crate) ingress: Rc<InterfaceName>,
+    pub(crate) client: ClientAddr,
+    pub(crate) destination: OriginalDst,
+    pub(crate) accepted: Instant,
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
+pub(crate) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;

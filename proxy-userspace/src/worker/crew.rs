@@ -14,7 +14,7 @@ use proxy_ebpf::{Family, WORKERS_MAX};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::worker::{Counts, Door, Seat, Shared, Worker};
+use super::thread::{Counts, Door, Seat, Shared, Worker};
 use crate::accept::{SocketBuffers, listen};
 use crate::admin::{ListenerStatus, WorkerStatus};
 use crate::config::Steering;
@@ -30,7 +30,7 @@ const FAMILIES: [(Family, &str); 2] = [(Family::V4, "ipv4"), (Family::V6, "ipv6"
 static DEATH_LINES: LineLimit = LineLimit::new();
 
 /// All workers. Belongs to the control task.
-pub(super) struct Crew {
+pub(crate) struct Crew {
     steering: Steering,
     shared: Shared,
     /// One reuseport group for each ingress and family.
@@ -54,7 +54,7 @@ impl Crew {
     ///
     /// # Errors
     /// A listener, a thread or a slot of the program cannot be had; what was started is stopped.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &mut Program,
         steering: &Steering,
         workers: u32,
@@ -78,7 +78,7 @@ impl Crew {
 
     /// Waits until a worker has died and its successor may be started; returns its index, again and again until
     /// [`Self::replace`] was called. May be dropped while it waits.
-    pub(super) async fn fallen(&self) -> u32 {
+    pub(crate) async fn fallen(&self) -> u32 {
         loop {
             match self.next_due() {
                 None => self.ended.notified().await,
@@ -104,7 +104,7 @@ impl Crew {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub(super) fn replace(&self, program: &mut Program, index: u32) -> Result<()> {
+    pub(crate) fn replace(&self, program: &mut Program, index: u32) -> Result<()> {
         let Some(member) = self.members.iter().find(|member| member.borrow().index == index) else {
             return Ok(());
         };
@@ -167,12 +167,12 @@ impl Crew {
     }
 
     /// For `postern status`.
-    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
+    pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
         self.members.iter().map(|member| member.borrow().status()).collect()
     }
 
     /// For `postern status`: those of workers that are alive.
-    pub(super) fn listeners(&self) -> Vec<ListenerStatus> {
+    pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
         let alive = self.members.iter().map(RefCell::borrow).filter(|member| member.is_alive());
         let of_worker = |worker: u32| {
             let doors = self.steering.ingress.iter().zip(&self.ports).flat_map(|(ingress, ports)| {
@@ -191,7 +191,7 @@ impl Crew {
     }
 
     /// Cut what is left and wait for all threads.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         for member in self.members {
             if let Some(worker) = member.into_inner().worker {
                 worker.stop();

@@ -5,8 +5,6 @@ use std::sync::atomic::Ordering;
 
 use proxy_ebpf::{Class, Exit, Intake};
 
-use super::crew::Crew;
-use super::worker::Shared;
 use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
 use crate::config::Steering as Settings;
 use crate::lines::Lines;
@@ -14,6 +12,8 @@ use crate::record::Records;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;
 use crate::steering::{forward, routing};
+use crate::worker::crew::Crew;
+use crate::worker::thread::Shared;
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {

@@ -20,7 +20,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
-use super::Policy;
 use super::connection::{Arrival, serve};
 use crate::accept::egress::EgressTable;
 use crate::accept::{
@@ -34,6 +33,7 @@ use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::steering::syn_egress::SynEgress;
+use crate::supervisor::Policy;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -48,31 +48,31 @@ const LEAVING_MAX: usize = 8;
 
 /// What all workers share.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) policy: Arc<ArcSwap<Policy>>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) jobs: Arc<JobPool>,
-    pub(super) records: Records,
-    pub(super) egress_refused: Arc<AtomicU64>,
-    pub(super) local_refused: Arc<AtomicU64>,
-    pub(super) syn_egress: SynEgress,
+pub(crate) struct Shared {
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) jobs: Arc<JobPool>,
+    pub(crate) records: Records,
+    pub(crate) egress_refused: Arc<AtomicU64>,
+    pub(crate) local_refused: Arc<AtomicU64>,
+    pub(crate) syn_egress: SynEgress,
 }
 
 /// What the sessions of one worker share.
-pub(super) struct Local {
-    pub(super) shared: Shared,
-    pub(super) pool: Pool,
-    pub(super) pipes: Pipes,
-    pub(super) egress: RefCell<EgressTable>,
+pub(crate) struct Local {
+    pub(crate) shared: Shared,
+    pub(crate) pool: Pool,
+    pub(crate) pipes: Pipes,
+    pub(crate) egress: RefCell<EgressTable>,
     /// Clients over a limit that are told so: see [`LEAVING_MAX`].
     leaving: Rc<Semaphore>,
 }
 
 /// What a worker's successor goes on counting.
 #[derive(Default)]
-pub(super) struct Counts {
-    pub(super) active: AtomicU64,
-    pub(super) accepted: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) active: AtomicU64,
+    pub(crate) accepted: AtomicU64,
     /// Sessions at the moment when the worker ended.
     cut: AtomicU64,
     /// The worker has ended and drops its sessions.
@@ -80,22 +80,22 @@ pub(super) struct Counts {
 }
 
 /// A listener and the interface whose connections it gets.
-pub(super) struct Door {
-    pub(super) ingress: InterfaceName,
-    pub(super) listener: TcpListener,
+pub(crate) struct Door {
+    pub(crate) ingress: InterfaceName,
+    pub(crate) listener: TcpListener,
 }
 
 /// Everything that a worker is started with.
-pub(super) struct Seat {
-    pub(super) index: u32,
-    pub(super) doors: Vec<Door>,
-    pub(super) counts: Arc<Counts>,
+pub(crate) struct Seat {
+    pub(crate) index: u32,
+    pub(crate) doors: Vec<Door>,
+    pub(crate) counts: Arc<Counts>,
     /// Told when the thread has ended, however it ended.
-    pub(super) ended: Arc<Notify>,
+    pub(crate) ended: Arc<Notify>,
 }
 
 /// A handle on a running worker.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     cpu: Option<u32>,
     counts: Arc<Counts>,
     over: Arc<AtomicBool>,
@@ -104,7 +104,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(seat: Seat, shared: Shared, steering: &Steering) -> Result<Self> {
+    pub(crate) fn start(seat: Seat, shared: Shared, steering: &Steering) -> Result<Self> {
         let egress = EgressTable::new(steering)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -138,23 +138,23 @@ impl Worker {
         Ok(Self { cpu, counts, over, stop, thread })
     }
 
-    pub(super) const fn cpu(&self) -> Option<u32> {
+    pub(crate) const fn cpu(&self) -> Option<u32> {
         self.cpu
     }
 
     /// Whether its thread has ended.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
     /// Cut what is left and wait for the thread.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 
     /// Why the thread ended without being told to, and how many sessions it cut.
-    pub(super) fn post_mortem(self) -> (String, u64) {
+    pub(crate) fn post_mortem(self) -> (String, u64) {
         let why = match self.thread.join() {
             Ok(Ok(())) => "it ended without a reason".to_owned(),
             Ok(Err(error)) => format!("it cannot accept: {error}"),

@@ -1,17 +1,9 @@
 //! The spine: one connection from accept to record, the workers that run it, and the daemon around them.
 
-/// One connection.
-mod connection;
-/// All workers: their listeners, and a successor for one that died.
-mod crew;
 /// Steering kept as installed, and new connections turned away while there is no room.
 mod keep;
 /// What `postern status` is told.
 mod report;
-/// The memory of sessions that have left.
-mod memory;
-/// One thread per core: a single-threaded runtime, its listeners, its sessions.
-mod worker;
 
 use std::cell::RefCell;
 use std::io;
@@ -26,11 +18,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::crew::Crew;
-pub(crate) use self::crew::worker_count;
 use self::keep::{keep, make_room};
 use self::report::Origin;
-use self::worker::Shared;
 use crate::accept::{Admission, Machine, Memory, Room};
 use crate::admin::{AdminError, AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
@@ -46,6 +35,10 @@ use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
+use crate::worker::crew::Crew;
+pub(crate) use crate::worker::crew::worker_count;
+use crate::worker::memory;
+use crate::worker::thread::Shared;
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {

@@ -1,0 +1,11 @@
+//! What the processes of one daemon say to each other.
+
+/// Typed messages with descriptors, over a pair of Unix sockets.
+mod channel;
+/// Memory that is written once, sealed, and passed as a descriptor: what is too large for a message.
+mod sealed;
+
+pub(crate) use self::channel::{
+    AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError, MESSAGE_BYTES_MAX, inherited,
+};
+pub(crate) use self::sealed::{SEALED_BYTES_MAX, SealedError, read_sealed, seal};
