@@ -39,9 +39,12 @@ pub struct Status {
     pub on_exit: String,
     /// The address that servers see: `gateway` or `client`.
     pub source: String,
-    /// One per worker thread.
-    pub workers: Vec<WorkerStatus>,
-    /// One per worker, ingress and family.
+    /// This daemon's processes; the first is the one that answers.
+    #[serde(default)]
+    pub processes: Vec<ProcessStatus>,
+    /// The worker's threads; none while there is no worker.
+    pub threads: Vec<ThreadStatus>,
+    /// One per thread, ingress and family.
     pub listeners: Vec<ListenerStatus>,
     /// The kernel's side.
     pub steering: SteeringStatus,
@@ -49,7 +52,7 @@ pub struct Status {
     pub rules: Vec<String>,
     /// Routes that are installed, as `ip route` would show them.
     pub routes: Vec<String>,
-    /// Sessions of all workers.
+    /// Sessions of all threads.
     pub sessions: SessionsStatus,
     /// What sessions may take.
     pub memory: MemoryStatus,
@@ -63,9 +66,30 @@ pub struct Status {
     pub log_lost: u64,
 }
 
-/// One worker thread.
+/// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerStatus {
+pub struct ProcessStatus {
+    /// `supervisor`, `worker` or `signer`.
+    pub name: String,
+    /// Its number; none while there is none.
+    pub pid: Option<u32>,
+    /// The user that it runs as.
+    pub uid: Option<u32>,
+    /// The capabilities that it may use.
+    pub capabilities: Vec<String>,
+    /// Octets of memory that it holds now (`VmRSS`).
+    pub memory: u64,
+    /// Whether a filter of system calls is in force.
+    pub seccomp: bool,
+    /// What Landlock keeps from it, in words; none of a process that has files.
+    pub landlock: Option<String>,
+    /// How often it was started again.
+    pub restarts: u64,
+}
+
+/// One thread of the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
     /// From 0.
     pub index: u32,
     /// The core it is pinned to, if it is.
@@ -89,8 +113,8 @@ pub struct ListenerStatus {
     pub family: String,
     /// Where it is bound.
     pub address: SocketAddr,
-    /// The worker that accepts from it.
-    pub worker: u32,
+    /// The worker's thread that accepts from it.
+    pub thread: u32,
 }
 
 /// The kernel's side.
@@ -137,7 +161,7 @@ pub struct InterfaceStatus {
     pub index: Option<u32>,
 }
 
-/// Sessions of all workers together.
+/// Sessions of all threads together; totals count since the worker was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionsStatus {
     /// Now.
@@ -177,8 +201,8 @@ pub struct MemoryStatus {
     pub origin: String,
     /// Of one at most.
     pub session: u64,
-    /// Directions of one worker's sessions in which octets may be on their way at once; others wait.
-    pub buffers_per_worker: u64,
+    /// Directions of one thread's sessions in which octets may be on their way at once; others wait.
+    pub buffers_per_thread: u64,
 }
 
 /// Why a status could not be given or had.

@@ -322,6 +322,17 @@ pub(crate) fn register(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     unsafe { AsyncFd::register(socket) }.map_err(std::io::Error::from)
 }
 
+/// Have TERM, INT and HUP do nothing in this process.
+pub(crate) fn ignore_stop_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: signal(2) with SIG_IGN installs no handler, so nothing of this process runs when the signal comes; it
+        // fails for numbers that are no signals only.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
 /// An array of a BPF program's (`BPF_F_MMAPABLE`), in this process's memory too: reading takes no system call and no
 /// capability. Unmapped when dropped.
 #[derive(Debug)]

@@ -421,7 +421,7 @@ fn destinations_leave_by_a_configured_egress_or_are_refused_with_the_reason() {
                 sysctl_of("ipv4/ip_forward", forward);
                 sysctl_of("ipv6/conf/all/forwarding", forward);
                 sysctl_of("ipv4/conf/all/rp_filter", filter);
-                destinations(&mut EgressTable::new(&steering("wan0", source)).unwrap());
+                destinations(&mut EgressTable::new(&steering("wan0", source), filters_are_strict()).unwrap());
             });
         }
     }
@@ -461,7 +461,7 @@ fn destinations(table: &mut EgressTable) {
 #[test]
 fn a_refusal_names_destination_interface_and_remedy() {
     in_namespace(|| {
-        let mut table = EgressTable::new(&steering("wan0", "")).unwrap();
+        let mut table = EgressTable::new(&steering("wan0", ""), filters_are_strict()).unwrap();
         let fault = route(&mut table, "lan0", "10.0.4.7").unwrap_err();
         assert!(matches!(&fault, EgressFault::NotConfigured { interface, .. } if interface == "wan1"));
         let text = fault.to_string();
@@ -477,7 +477,7 @@ fn an_ingress_reaches_what_its_entries_allow_and_an_unnamed_one_everything() {
     in_namespace(|| {
         let reach = "[[steering.reach]]\ningress = [\"lan1\"]\nnetworks = [\"10.0.3.0/24\", \"fd00:3::/64\"]\n\
                      except = [\"10.0.3.128/25\"]\n";
-        let mut table = EgressTable::new(&steering("wan0", reach)).unwrap();
+        let mut table = EgressTable::new(&steering("wan0", reach), filters_are_strict()).unwrap();
         ip("route add default via 10.0.3.9 dev wan0");
         for destination in ["10.0.3.7", "10.0.3.200", "192.0.2.1"] {
             assert_eq!(egress_from(&mut table, "lan0", destination), "wan0", "{destination}");
@@ -513,7 +513,7 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
         sysctl_of("ipv4/ip_forward", "1");
         let [gateway, client] = SOURCES.map(|source| steering("wan0", source));
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked = |steering| egress_of(&mut EgressTable::new(steering).unwrap(), destination);
+            let asked = |steering| egress_of(&mut EgressTable::new(steering, filters_are_strict()).unwrap(), destination);
             assert_eq!(asked(&gateway), "wan0", "{destination}");
             assert_eq!(asked(&client), "egress_not_configured", "{destination}");
             sysctl_of("ipv4/conf/all/rp_filter", "1");
@@ -521,12 +521,12 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
             sysctl_of("ipv4/conf/all/rp_filter", "0");
         }
         sysctl_of("ipv4/conf/all/rp_filter", "1");
-        let fault = route(&mut EgressTable::new(&client).unwrap(), "lan0", "192.0.2.1").unwrap_err();
+        let fault = route(&mut EgressTable::new(&client, filters_are_strict()).unwrap(), "lan0", "192.0.2.1").unwrap_err();
         assert!(fault.to_string().contains("net.ipv4.conf.all.rp_filter=2"), "{fault}");
         ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked = egress_of(&mut EgressTable::new(&gateway).unwrap(), destination);
+            let asked = egress_of(&mut EgressTable::new(&gateway, filters_are_strict()).unwrap(), destination);
             assert_eq!(asked, "egress_not_configured", "{destination}");
         }
     });
@@ -537,7 +537,7 @@ fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
     in_namespace(|| {
         ip("rule add pref 500 ipproto tcp dport 993 lookup 500");
         ip("route add default dev wan1 table 500");
-        let mut table = EgressTable::new(&steering("wan1", "")).unwrap();
+        let mut table = EgressTable::new(&steering("wan1", ""), filters_are_strict()).unwrap();
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
         ip("link delete wan1");
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "egress_no_route");

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 /// After the limit was reached there is room again when one in this many sessions has ended (one at least): intake is
@@ -22,7 +23,7 @@ const ROOM_SHARE: u64 = 32;
 const REMEMBERED_MAX: usize = 16_384;
 
 /// What is admitted. A client is an IPv4 address or an IPv6 /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// Sessions at once.
     pub sessions: u64,

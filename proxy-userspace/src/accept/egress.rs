@@ -183,6 +183,7 @@ impl EgressFault {
 pub struct EgressTable {
     netlink: Netlink,
     steering: Steering,
+    strict_reverse_path: bool,
 }
 
 impl EgressTable {
@@ -190,10 +191,10 @@ impl EgressTable {
     ///
     /// # Errors
     /// No netlink socket.
-    pub fn new(steering: &Steering) -> Result<Self, RoutingError> {
+    pub fn new(steering: &Steering, strict_reverse_path: bool) -> Result<Self, RoutingError> {
         let netlink = Netlink::open()
             .map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "ip route get", source))?;
-        Ok(Self { netlink, steering: steering.clone() })
+        Ok(Self { netlink, steering: steering.clone(), strict_reverse_path })
     }
 
     /// The egress that the kernel would use for a connection to this destination on behalf of this client.
@@ -284,7 +285,7 @@ impl EgressTable {
             Err(_) if foreign && client.is_ipv4() && !self.rules_may_name_sources() => {
                 self.ask_once(destination, None)
             }
-            Err(_) if foreign && client.is_ipv4() && filters_are_strict() => {
+            Err(_) if foreign && client.is_ipv4() && self.strict_reverse_path => {
                 Err(EgressFault::ReversePath { destination: destination.ip() })
             }
             answered => answered,
@@ -314,8 +315,10 @@ impl EgressTable {
     }
 }
 
-/// The stricter of the two counts (Documentation/networking/ip-sysctl.rst).
-fn filters_are_strict() -> bool {
+/// Whether strict reverse-path filters forbid the question about a client's address. The stricter of the two counts
+/// (Documentation/networking/ip-sysctl.rst).
+#[must_use]
+pub fn filters_are_strict() -> bool {
     let filters = ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.lo.rp_filter"].map(sysctl::read);
     filters.into_iter().flatten().max().is_some_and(|filter| filter == "1")
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::words::Size;
 
 /// Where the machine does not say how much memory it has.
@@ -20,7 +22,7 @@ pub struct Memory {
 }
 
 /// What sessions may take together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimit {
     /// Octets.
     pub size: Size,

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 #[cfg(test)]
 pub(crate) use self::admission::tests::sessions;
+pub use self::egress::filters_are_strict;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
 pub use self::memory::{Memory, MemoryLimit};
 pub use self::room::{Machine, Narrowed, Room, descriptors_for, sessions_within};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::memory::{Memory, MemoryLimit};
 use super::{Bounds, DESCRIPTORS_PER_SESSION, descriptors_reserved};
 use crate::config::{CLIENT_SHARE, Config, OnExit};
@@ -18,13 +20,13 @@ pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
 /// Sessions that wait may take one part in so many of the memory: the rest is for octets on their way.
 const IDLE_SHARE: u64 = 2;
 /// Buffers that a worker has at least, however little memory there is: one for each direction of a session.
-const BUFFERS_PER_WORKER_MIN: usize = 2;
+const BUFFERS_PER_THREAD_MIN: usize = 2;
 /// Sessions of one client, where an eighth of all is not less. Mail clients hold up to a dozen connections, and a whole
 /// office may sit behind one address.
 const SESSIONS_PER_CLIENT_DEFAULT: u64 = 1024;
 /// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
 /// are honest, and a bound on what strangers make a worker hold.
-const HANDSHAKES_PER_WORKER: u64 = 64;
+const HANDSHAKES_PER_THREAD: u64 = 64;
 
 /// What the machine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct Machine {
 }
 
 /// What there is room for. `run` and `check` ask alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// What is admitted.
     pub bounds: Bounds,
@@ -45,13 +47,13 @@ pub struct Room {
     /// Buffers that the sessions of one worker may hold at once, one for each direction in which octets are on their
     /// way: what the memory has room for beside all sessions that wait, if each of these directions also fills its
     /// sockets' buffers.
-    pub buffers_per_worker: usize,
+    pub buffers_per_thread: usize,
     /// Where that is less than the configuration says.
     pub narrowed: Vec<Narrowed>,
 }
 
 /// A setting that this machine has no room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Narrowed {
     /// `limits.sessions`, by the limit on open descriptors.
     SessionsByDescriptors {
@@ -136,7 +138,7 @@ impl Room {
         let bounds = Bounds {
             sessions,
             sessions_per_client: per_client,
-            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_WORKER * u64::from(workers), u64::from),
+            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_THREAD * u64::from(workers), u64::from),
             handshakes_per_client: u64::from(limits.handshakes_per_client),
             handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
             handshake_burst_per_client: limits.handshake_burst_per_client,
@@ -144,8 +146,8 @@ impl Room {
         let for_buffers = memory.size.0.saturating_sub(sessions.saturating_mul(SESSION_IDLE_BYTES));
         let of_direction = limits.session_memory.0.saturating_sub(SESSION_IDLE_BYTES) / 2;
         let buffers = for_buffers / of_direction.max(1) / u64::from(workers.max(1));
-        let buffers_per_worker = usize::try_from(buffers).unwrap_or(usize::MAX).max(BUFFERS_PER_WORKER_MIN);
-        Self { bounds, memory, buffers_per_worker, narrowed }
+        let buffers_per_thread = usize::try_from(buffers).unwrap_or(usize::MAX).max(BUFFERS_PER_THREAD_MIN);
+        Self { bounds, memory, buffers_per_thread, narrowed }
     }
 }
 
@@ -301,7 +303,7 @@ mod tests {
             let bounds = room.bounds;
             assert!(bounds.sessions >= 8, "{limits}: {bounds:?}");
             assert!(bounds.sessions_per_client * session <= room.memory.size.0, "{limits}: {room:?}");
-            let buffers = u64::try_from(room.buffers_per_worker).unwrap() * 2;
+            let buffers = u64::try_from(room.buffers_per_thread).unwrap() * 2;
             let all = bounds.sessions * SESSION_IDLE_BYTES + buffers * (session - SESSION_IDLE_BYTES) / 2;
             assert!(all <= room.memory.size.0, "{limits}: {all} of {room:?}");
         }

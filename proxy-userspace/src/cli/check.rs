@@ -14,7 +14,8 @@ use crate::config::{self, Config, InterfaceName, Offload};
 use crate::handshake::Trust;
 use crate::layer::offload::Terms as Layers;
 use crate::steering::firewall::{read_legacy, read_ruleset};
-use crate::supervisor::worker_count;
+use crate::supervisor::CAPABILITIES_NEEDED;
+use crate::worker::thread_count;
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -213,14 +214,7 @@ impl Machine {
 
     fn examine(&self, config: &Config) -> Vec<Item> {
         let mut items = vec![self.kernel()];
-        items.push(self.capability(Capability::CAP_BPF, "loads the steering program"));
-        items.push(self.capability(
-            Capability::CAP_PERFMON,
-            "spares the verifier the paths that are only speculated, which are too many",
-        ));
-        items.push(
-            self.capability(Capability::CAP_NET_ADMIN, "attaches it, sets rules, opens transparent sockets"),
-        );
+        items.extend(CAPABILITIES_NEEDED.map(|(capability, purpose)| self.capability(capability, purpose)));
         let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
         let interfaces = interfaces.chain(config.steering.egress.iter().map(|name| ("egress", name)));
         items.extend(interfaces.map(|(side, name)| self.interface(side, name)));
@@ -332,11 +326,11 @@ impl Machine {
     fn room(&self, config: &Config) -> Vec<Item> {
         let memory = Memory::read(&self.root);
         let machine = accept::Machine { descriptors: self.descriptors, memory };
-        let Room { bounds, memory, buffers_per_worker, narrowed } =
-            Room::new(config, worker_count(config.steering.workers), &machine);
+        let Room { bounds, memory, buffers_per_thread, narrowed } =
+            Room::new(config, thread_count(config.steering.workers), &machine);
         let session = config.limits.session_memory;
         let value = format!(
-            "{} for sessions ({}), {session} for one at most, {buffers_per_worker} buffers a worker",
+            "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a worker",
             memory.size, memory.origin
         );
         let mut items = vec![Item::ok("memory", value)];
@@ -350,7 +344,7 @@ impl Machine {
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
-        let reserved = descriptors_reserved(&config.steering, worker_count(config.steering.workers));
+        let reserved = descriptors_reserved(&config.steering, thread_count(config.steering.workers));
         let sessions = sessions_within(limit, reserved);
         let value = format!("{limit}, enough for {sessions} sessions");
         let wanted = config.limits.sessions.map_or(SESSIONS_FEW, u64::from);

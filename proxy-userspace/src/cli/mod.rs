@@ -20,6 +20,9 @@ use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{self, Config};
+use crate::confine::Role;
+use crate::ipc::{Channel, begin};
+use crate::lines::Lines;
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -51,6 +54,12 @@ enum Command {
     Clear,
     /// The re-signing authority.
     Ca(CaArgs),
+    /// A process of a running daemon; started by `run` and by nobody else.
+    #[command(hide = true)]
+    Worker,
+    /// A process of a running daemon; started by `run` and by nobody else.
+    #[command(hide = true)]
+    Signer,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +85,30 @@ pub fn main() -> ExitCode {
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
+        Command::Worker => child(Role::Worker, |control, log| crate::worker::run(control, log)),
+        Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
+    }
+}
+
+/// A process that `run` starts: it gives its powers up before it does anything else.
+fn child(role: Role, serve: impl FnOnce(Channel, &Lines) -> anyhow::Result<()>) -> ExitCode {
+    let control = match begin(role) {
+        Ok(control) => control,
+        Err(code) => return code,
+    };
+    let log = match log::to_stderr() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("postern: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(control, &log.0) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the {} ends: {error:#}", role.as_str());
+            ExitCode::FAILURE
+        }
     }
 }
 

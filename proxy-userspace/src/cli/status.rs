@@ -116,7 +116,7 @@ fn readable(status: &Status) -> String {
          sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress, \
          {} made to a listener itself\n\
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
-         memory    {} for sessions ({}), {} for one at most, {} buffers a worker\n\
+         memory    {} for sessions ({}), {} for one at most, {} buffers a thread\n\
          records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
@@ -148,17 +148,23 @@ fn readable(status: &Status) -> String {
         Size(memory.limit),
         memory.origin,
         Size(memory.session),
-        memory.buffers_per_worker,
+        memory.buffers_per_thread,
         status.records_lost,
         status.log_lost,
     );
     table(
         &mut text,
-        "workers",
-        &["worker", "cpu", "sessions", "accepted", "restarts", "state"],
-        &workers(status),
+        "processes",
+        &["process", "pid", "user", "memory", "restarts", "system calls", "Landlock", "capabilities"],
+        &processes(status),
     );
-    table(&mut text, "listeners", &["ingress", "family", "address", "worker"], &listeners(status));
+    table(
+        &mut text,
+        "threads of the worker",
+        &["thread", "cpu", "sessions", "accepted", "restarts", "state"],
+        &threads(status),
+    );
+    table(&mut text, "listeners", &["ingress", "family", "address", "thread"], &listeners(status));
     let SteeringStatus { program_id, hook, device, repairs, counters, classes, .. } = &status.steering;
     text.push_str(&format!(
         "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
@@ -179,18 +185,37 @@ fn readable(status: &Status) -> String {
     text
 }
 
-fn workers(status: &Status) -> Vec<Vec<String>> {
-    let row = |worker: &admin::WorkerStatus| {
+fn processes(status: &Status) -> Vec<Vec<String>> {
+    let number = |number: Option<u32>, absent: &str| {
+        number.map_or_else(|| absent.to_owned(), |number| number.to_string())
+    };
+    let row = |process: &admin::ProcessStatus| {
         vec![
-            worker.index.to_string(),
-            worker.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
-            worker.sessions.to_string(),
-            worker.accepted_total.to_string(),
-            worker.restarts.to_string(),
-            if worker.alive { "alive" } else { "DEAD" }.to_owned(),
+            process.name.clone(),
+            number(process.pid, "DEAD"),
+            number(process.uid, "-"),
+            Size(process.memory).to_string(),
+            process.restarts.to_string(),
+            if process.seccomp { "filtered" } else { "all" }.to_owned(),
+            process.landlock.clone().unwrap_or_else(|| "-".to_owned()),
+            process.capabilities.join(" "),
         ]
     };
-    status.workers.iter().map(row).collect()
+    status.processes.iter().map(row).collect()
+}
+
+fn threads(status: &Status) -> Vec<Vec<String>> {
+    let row = |thread: &admin::ThreadStatus| {
+        vec![
+            thread.index.to_string(),
+            thread.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
+            thread.sessions.to_string(),
+            thread.accepted_total.to_string(),
+            thread.restarts.to_string(),
+            if thread.alive { "alive" } else { "DEAD" }.to_owned(),
+        ]
+    };
+    status.threads.iter().map(row).collect()
 }
 
 fn listeners(status: &Status) -> Vec<Vec<String>> {
@@ -199,7 +224,7 @@ fn listeners(status: &Status) -> Vec<Vec<String>> {
             listener.ingress.clone(),
             listener.family.clone(),
             listener.address.to_string(),
-            listener.worker.to_string(),
+            listener.thread.to_string(),
         ]
     };
     status.listeners.iter().map(row).collect()

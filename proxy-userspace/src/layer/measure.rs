@@ -5,6 +5,7 @@
 //! what else the machine does burdens both. All of it is one thread's work, softirq of loopback included, and its CPU
 //! time is what counts.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::thread;
@@ -38,7 +39,7 @@ const OCTETS_LEAST: u64 = 1_000_000;
 const KERNEL_PERCENT_MAX: f64 = 90.0;
 
 /// What moving octets cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
     /// Octets of plaintext that were received and sent again.
     pub octets: u64,
@@ -54,7 +55,7 @@ impl Spent {
 }
 
 /// The two record layers beside each other under one cipher.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Of TLS 1.3; TLS 1.2 with the same cipher does the same work.
     pub cipher: Cipher,
@@ -88,10 +89,10 @@ impl fmt::Display for Comparison {
 }
 
 /// What came of the measurement at the start.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Measurement {
     /// None, and why.
-    Without(&'static str),
+    Without(Cow<'static, str>),
     /// One that failed, and how.
     Failed(String),
     /// One for each cipher.
@@ -110,10 +111,10 @@ impl Measurement {
     #[must_use]
     pub fn take(abilities: &Abilities) -> Self {
         if abilities.absent.is_some() {
-            return Self::Without("this kernel has no TLS, or its module is not loaded");
+            return Self::Without("this kernel has no TLS, or its module is not loaded".into());
         }
         if !abilities.rekey {
-            return Self::Without("this kernel's TLS cannot change keys (Linux 6.14 can)");
+            return Self::Without("this kernel's TLS cannot change keys (Linux 6.14 can)".into());
         }
         let measured = thread::scope(|scope| {
             let measure = || {

@@ -1,15 +1,17 @@
 //! What this kernel's TLS can do, asked once at the start, and whether it is given a side's records.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ktls::CryptoInfo;
 use ktls_sys::bindings;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite, crypto};
 
 use super::measure::Measurement;
@@ -19,7 +21,7 @@ use crate::config::Offload;
 use crate::sys::{self, Half};
 
 /// The ciphers of kernel TLS that are negotiated here (linux/tls.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cipher {
     /// `TLS_CIPHER_AES_GCM_128`.
     Aes128Gcm,
@@ -63,12 +65,12 @@ impl Cipher {
 const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3];
 
 /// Why a kernel has no TLS for us, and what an owner who wants it does about that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoKernelTls {
     /// What was found.
     pub why: String,
     /// What to do.
-    pub remedy: &'static str,
+    pub remedy: Cow<'static, str>,
 }
 
 impl fmt::Display for NoKernelTls {
@@ -78,16 +80,41 @@ impl fmt::Display for NoKernelTls {
 }
 
 /// What a kernel's TLS can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
     /// Why there is none at all.
     pub absent: Option<NoKernelTls>,
     /// Versions with the ciphers that work in them.
+    #[serde(with = "by_number")]
     pub suites: Vec<(ProtocolVersion, Cipher)>,
     /// Keys can be changed (Linux 6.14): TLS 1.3 needs it to receive.
     pub rekey: bool,
     /// Receiving without a copy, where the peer does not pad (Linux 6.0).
     pub no_pad: bool,
+}
+
+/// Versions as they stand on the wire, because rustls' own type is not written.
+mod by_number {
+    use rustls::ProtocolVersion;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Cipher;
+
+    pub(super) fn serialize<S: Serializer>(
+        suites: &[(ProtocolVersion, Cipher)],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let numbers: Vec<(u16, Cipher)> =
+            suites.iter().map(|(version, cipher)| (u16::from(*version), *cipher)).collect();
+        numbers.serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        from: D,
+    ) -> Result<Vec<(ProtocolVersion, Cipher)>, D::Error> {
+        let numbers = Vec::<(u16, Cipher)>::deserialize(from)?;
+        Ok(numbers.into_iter().map(|(version, cipher)| (ProtocolVersion::from(version), cipher)).collect())
+    }
 }
 
 impl Abilities {
@@ -153,7 +180,7 @@ fn absent(error: &io::Error) -> NoKernelTls {
             "let this machine connect to itself, then start again",
         ),
     };
-    NoKernelTls { why, remedy }
+    NoKernelTls { why, remedy: remedy.into() }
 }
 
 /// A firewall may drop even what we send to ourselves.
@@ -241,30 +268,29 @@ fn unused_nonce(iv: [u8; 8]) -> [u8; 8] {
 
 /// Where the namespace's counters of kernel TLS stand (Documentation/networking/tls.rst, "Statistics").
 const STATISTICS: &str = "/proc/thread-self/net/tls_stat";
-/// Between two looks at them.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Whether some peer has padded its records, as far as this network namespace's kernel counts.
+#[must_use]
+pub fn peers_pad() -> bool {
+    violations(&std::fs::read_to_string(STATISTICS).unwrap_or_default()) > 0
+}
 
 /// Whether peers are still trusted not to pad: one that pads costs two decryptions a record, so the first that is
-/// counted ends it for all connections that come.
+/// counted ends it for all connections that come. The supervisor reads the counter, because the worker has no files.
 #[derive(Debug, Default)]
 pub struct NoPad {
     off: AtomicBool,
-    looked: Mutex<Option<Instant>>,
 }
 
 impl NoPad {
     fn holds(&self) -> bool {
-        // Whoever finds the lock held knows that another is looking.
-        if let Ok(mut looked) = self.looked.try_lock()
-            && looked.is_none_or(|at| at.elapsed() > LOOK_EVERY)
-        {
-            *looked = Some(Instant::now());
-            let text = std::fs::read_to_string(STATISTICS).unwrap_or_default();
-            if violations(&text) > 0 && !self.off.swap(true, Ordering::Relaxed) {
-                tracing::info!("a peer pads its TLS records: the kernel receives with a copy from now on");
-            }
-        }
         !self.off.load(Ordering::Relaxed)
+    }
+
+    /// A peer pads.
+    pub fn end(&self) {
+        if !self.off.swap(true, Ordering::Relaxed) {
+            tracing::info!("a peer pads its TLS records: the kernel receives with a copy from now on");
+        }
     }
 }
 
@@ -286,6 +312,14 @@ pub struct Terms {
     pub measurement: Arc<Measurement>,
     /// Lowers the suite's bound on records under one sending key; `None` keeps it.
     pub records_max: Option<u64>,
+}
+
+/// What was found out about this machine's kernel TLS, for a process that cannot look.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OffloadMessage {
+    mode: Offload,
+    abilities: Abilities,
+    measurement: Measurement,
 }
 
 /// Whether the kernel is used and what it can do, for the log and the status. A remedy is named only where something is
@@ -317,6 +351,20 @@ impl Terms {
             Offload::Always | Offload::Never => Measurement::default(),
         };
         Self { mode, abilities, measurement: Arc::new(measurement), ..Self::default() }
+    }
+
+    /// What another process needs to decide alike.
+    #[must_use]
+    pub fn message(&self) -> OffloadMessage {
+        let (abilities, measurement) = (self.abilities.clone(), (*self.measurement).clone());
+        OffloadMessage { mode: self.mode, abilities, measurement }
+    }
+
+    /// As another process found out; what this one learned of peers stays.
+    #[must_use]
+    pub fn with(&self, message: OffloadMessage) -> Self {
+        let OffloadMessage { mode, abilities, measurement } = message;
+        Self { mode, abilities, measurement: Arc::new(measurement), ..self.clone() }
     }
 
     pub(super) fn expects_no_pad(&self) -> bool {
@@ -392,7 +440,7 @@ mod tests {
         assert_eq!(violations("TlsRxNoPadViolation           \t0\n"), 0);
         assert_eq!(violations(""), 0);
         let (promise, broken) = (NoPad::default(), NoPad::default());
-        broken.off.store(true, Ordering::Relaxed);
+        broken.end();
         assert_eq!((promise.holds(), broken.holds()), (true, false));
     }
 

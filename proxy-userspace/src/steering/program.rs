@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{self, Array, MapData, MapError, PerCpuArray, SockMap};
 use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
@@ -16,7 +16,6 @@ use proxy_ebpf::{
 use rustix::io::Errno;
 
 use super::classifier::{Classifier, Hook, Place};
-use super::syn_egress::SynEgress;
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -42,7 +41,7 @@ pub struct Program {
     settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     classes: PerCpuArray<MapData, u64>,
-    syn_egress: SynEgress,
+    syn_egress: OwnedFd,
 }
 
 impl Program {
@@ -222,9 +221,10 @@ impl Program {
         sums(&self.classes)
     }
 
-    /// Where SYNs to servers left: filled by the programs that [`Self::classify`] attaches.
+    /// The array in which the programs that [`Self::classify`] attaches note where SYNs to servers left; to be mapped by
+    /// [`SynEgress::map`](super::syn_egress::SynEgress::map), in any process that it is passed to.
     #[must_use]
-    pub const fn syn_egress(&self) -> &SynEgress {
+    pub const fn syn_egress(&self) -> &OwnedFd {
         &self.syn_egress
     }
 
@@ -263,11 +263,12 @@ fn take<M: TryFrom<maps::Map>>(bpf: &mut Ebpf, part: &'static str) -> Result<M, 
     bpf.take_map(part).and_then(|map| M::try_from(map).ok()).ok_or(ProgramError::Object { part })
 }
 
-fn share(bpf: &mut Ebpf) -> Result<SynEgress, ProgramError> {
+fn share(bpf: &mut Ebpf) -> Result<OwnedFd, ProgramError> {
     let Some(maps::Map::Array(array)) = bpf.take_map(SYN_EGRESS_MAP) else {
         return Err(ProgramError::Object { part: SYN_EGRESS_MAP });
     };
-    SynEgress::map(array.fd()).map_err(|error| at(Step::ShareMap)(MapError::IoError(error)))
+    let shared = array.fd().as_fd().try_clone_to_owned();
+    shared.map_err(|error| at(Step::ShareMap)(MapError::IoError(error)))
 }
 
 /// What the daemon was doing when the kernel refused.
@@ -275,7 +276,7 @@ fn share(bpf: &mut Ebpf) -> Result<SynEgress, ProgramError> {
 pub enum Step {
     /// `BPF_MAP_CREATE`.
     CreateMaps,
-    /// `mmap` of the notes about SYNs.
+    /// `dup` of the notes about SYNs.
     ShareMap,
     /// `BPF_PROG_LOAD`.
     LoadProgram,
@@ -304,7 +305,7 @@ impl fmt::Display for Step {
             }
             Self::Set => "change a setting of the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::CreateMaps => "create the steering maps (BPF_MAP_CREATE)",
-            Self::ShareMap => "share the notes about SYNs with the steering programs (mmap)",
+            Self::ShareMap => "share the notes about SYNs with the steering programs (fcntl)",
             Self::LoadProgram => "load the steering program (BPF_PROG_LOAD)",
             Self::AddListener => "give a listener to the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::SetInterfaces => "tell the steering program its interfaces (BPF_MAP_UPDATE_ELEM)",

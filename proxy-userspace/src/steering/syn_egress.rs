@@ -9,12 +9,16 @@ use rustix::net::sockopt::socket_cookie;
 
 use crate::sys::SharedWords;
 
-/// The program's notes, shared by all workers.
+/// The program's notes, shared by all threads.
 #[derive(Clone, Debug)]
 pub struct SynEgress(Arc<SharedWords>);
 
 impl SynEgress {
-    pub(super) fn map(array: impl AsFd) -> io::Result<Self> {
+    /// Map the array that the programs fill. Reading it then takes neither the array's descriptor nor a capability.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn map(array: impl AsFd) -> io::Result<Self> {
         let slots = usize::try_from(SYN_EGRESS_SLOTS).map_err(io::Error::other)?;
         Ok(Self(Arc::new(SharedWords::map(array, slots)?)))
     }

@@ -231,9 +231,10 @@ impl Steering {
         &self.program
     }
 
-    /// The programs, to give them other listeners.
-    pub const fn program_mut(&mut self) -> &mut Program {
-        &mut self.program
+    /// What is configured.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What becomes of new connections now.

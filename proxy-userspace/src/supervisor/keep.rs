@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy_ebpf::Intake;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Source, Steering as Settings};
+use crate::config::{OnExit, Source, Steering as Settings};
 use crate::line_limit::LineLimit;
 use crate::steering::firewall::{masquerades, read_ruleset};
 use crate::steering::upkeep::{Occasion, Repair, Steering};
@@ -138,26 +138,49 @@ pub(super) fn look_at_masquerading(settings: &Settings) -> io::Result<()> {
     std::thread::Builder::new().name("firewall".to_owned()).spawn(look).map(drop)
 }
 
+/// Why new connections are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TurnedAway {
+    /// Sessions, descriptors or memory are used up.
+    NoRoom,
+    /// The worker has died.
+    NoWorker,
+}
+
 /// Clients that come and go can make room and take it as fast as they like.
 static ROOM_LINES: LineLimit = LineLimit::new();
 
-/// There is no room for new connections, or there is again.
-pub(super) fn make_room(steering: &RefCell<Steering>, full: bool) {
+/// New connections are treated as `on_exit` says, from now on. What a dead worker means is told when it is known why it
+/// died.
+pub(super) fn turn_away(steering: &RefCell<Steering>, why: TurnedAway) {
     let mut steering = steering.borrow_mut();
-    let changed = if full { steering.refuse() } else { steering.set_intake(Intake::Take) };
-    let Some(more) = ROOM_LINES.admit() else { return };
-    match (changed, steering.intake()) {
-        (Err(error), _) => tracing::error!("new connections are treated as before: {error}{more}"),
-        (Ok(()), Intake::Take) => tracing::info!("there is room again: new connections are taken{more}"),
-        (Ok(()), Intake::Drop) => {
-            tracing::error!(
-                "no room: new connections are dropped (on_exit = \"closed\") until sessions end{more}"
-            );
+    if let Err(error) = steering.refuse() {
+        tracing::error!("new connections are treated as before: {error}");
+        return;
+    }
+    if why == TurnedAway::NoRoom
+        && let Some(more) = ROOM_LINES.admit()
+    {
+        tracing::error!("no room: {} until sessions end{more}", meanwhile(steering.settings().on_exit));
+    }
+}
+
+/// There is room, or a worker, again.
+pub(super) fn take(steering: &RefCell<Steering>) {
+    match steering.borrow_mut().set_intake(Intake::Take) {
+        Err(error) => tracing::error!("new connections are treated as before: {error}"),
+        Ok(()) => {
+            if let Some(more) = ROOM_LINES.admit() {
+                tracing::info!("there is room again: new connections are taken{more}");
+            }
         }
-        (Ok(()), Intake::Pass) => {
-            tracing::error!(
-                "no room: new connections pass UNINSPECTED (on_exit = \"open\") until sessions end{more}"
-            );
-        }
+    }
+}
+
+/// What becomes of new connections while they are turned away.
+pub(super) const fn meanwhile(on_exit: OnExit) -> &'static str {
+    match on_exit {
+        OnExit::Closed => "new connections are dropped (on_exit = \"closed\")",
+        OnExit::Open => "new connections pass UNINSPECTED (on_exit = \"open\")",
     }
 }

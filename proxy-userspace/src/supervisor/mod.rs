@@ -1,5 +1,18 @@
-//! The spine: one connection from accept to record, the workers that run it, and the daemon around them.
+//! The supervisor: the process that `postern run` is. It reads the configuration, steers, starts worker and signer, and
+//! answers the operator. It never reads an octet of a peer's.
 
+/// The capabilities that it needs.
+mod powers;
+/// A policy generation, read from files.
+mod policy;
+/// One listener per thread of the worker, ingress and family.
+mod listeners;
+/// A child process and its channel.
+mod process;
+/// Worker and signer, and their successors.
+mod children;
+/// What is known of both.
+mod board;
 /// Steering kept as installed, and new connections turned away while there is no room.
 mod keep;
 /// What `postern status` is told.
@@ -8,26 +21,26 @@ mod report;
 use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use arc_swap::ArcSwap;
-use rustix::process::{Resource, getrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::keep::{keep, make_room};
+use self::board::Board;
+use self::children::{Children, Event, Given};
+use self::keep::{TurnedAway, keep, take, turn_away};
+use self::listeners::Listeners;
+use self::policy::Policy;
+pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
 use self::report::Origin;
-use crate::accept::{Admission, Machine, Memory, Room};
+use crate::accept::SocketBuffers;
 use crate::admin::{AdminError, AdminSocket, ask, serve};
-use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
-use crate::handshake::Trust;
-use crate::handshake::jobs::JobPool;
-use crate::layer::offload::Terms as Layers;
-use crate::lines::{FLUSH_TIME_MAX, Lines};
-use crate::record::Records;
+use crate::config::{Config, InterfaceName, OnExit, Steering as Settings};
+use crate::layer::offload::{Terms as Layers, peers_pad};
+use crate::lines::Lines;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
 use crate::steering::forward::{self, NFT_TABLE};
 use crate::steering::program::Program;
@@ -35,44 +48,20 @@ use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
 use crate::steering::upkeep::{Repair, Steering};
 use crate::steering::watch::Watch;
-use crate::worker::crew::Crew;
-pub(crate) use crate::worker::crew::worker_count;
-use crate::worker::memory;
-use crate::worker::thread::Shared;
+use crate::worker::protocol::FromWorker;
+use crate::worker::thread_count;
 
-/// One policy generation: a connection holds its own until it ends.
-pub(crate) struct Policy {
-    pub(crate) config: Config,
-    pub(crate) trust: Trust,
-    pub(crate) layers: Layers,
-    pub(crate) room: Room,
-    machine: Machine,
-}
-
-impl Policy {
-    /// `layers` holds what was found out about the kernel at the start. What this machine has no room for is told in
-    /// the log.
-    fn load(config: Config, layers: Layers, machine: Machine) -> Result<Self> {
-        let trust = Trust::load(&config)?;
-        let layers = Layers { mode: config.tls.offload, ..layers };
-        let room = Room::new(&config, worker_count(config.steering.workers), &machine);
-        for narrowed in &room.narrowed {
-            tracing::warn!("{narrowed}");
-        }
-        Ok(Self { config, trust, layers, room, machine })
-    }
-}
-
-/// What this machine has now, within this process's limit on descriptors.
-fn machine() -> Machine {
-    Machine { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
-}
+/// Between two looks at how many sessions are left, while they drain.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at the kernel's counters of padded records.
+const PADDING_LOOK: Duration = Duration::from_secs(10);
 
 /// Run until TERM or INT; what stays behind is what `on_exit` says. `log` is where the log goes, for its losses.
 ///
 /// # Errors
 /// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
+    powers::held()?;
     let layers = Layers::find(config.tls.offload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon(config, layers, path, log))
@@ -107,7 +96,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
 async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
-    let policy = Policy::load(config, layers, machine())?;
+    let policy = Policy::first(config, layers)?;
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
@@ -115,49 +104,41 @@ async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Res
     let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
     let device = Device::open_by(deadline)?;
     let socket = admin_socket(&policy.config.admin.socket, deadline)?;
-    let records = Records::to_stdout()?;
     let settings = policy.config.steering.clone();
-    let workers = worker_count(settings.workers);
-    let admission = Admission::new(policy.room.bounds);
+    let threads = thread_count(settings.threads);
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let mut program = Program::load()?;
-    let shared = Shared {
-        policy: Arc::new(ArcSwap::from_pointee(policy)),
-        admission,
-        jobs: Arc::new(JobPool::start(workers).context("starting the threads that judge and mint")?),
-        records: records.clone(),
-        egress_refused: Arc::default(),
-        local_refused: Arc::default(),
-        syn_egress: program.syn_egress().clone(),
-    };
+    let syn_egress = program.syn_egress().try_clone().context("another descriptor of the notes about SYNs")?;
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
-    let crew = Crew::start(&mut program, &settings, workers, &shared)?;
+    let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);
+    let listeners = Listeners::open(&mut program, &settings, threads, buffers)?;
+    let shown = listeners.status();
+    let board = Rc::new(Board::new(policy));
+    let mut children = Children::start(Given { listeners, syn_egress }, Rc::clone(&board)).await?;
     let (steering, began) = install(&settings, device, program)?;
-    say_started(&settings, workers);
+    say_started(&settings, threads);
     keep::look_at_masquerading(&settings)?;
 
     let steering = RefCell::new(steering);
-    let status = async || report::status(&origin, &steering.borrow(), &crew, &shared, &records);
+    let status = async || report::status(&origin, &steering, &board, &shown).await;
     let told = async {
-        until_stopped(path, &mut signals, &steering, &crew, &shared).await;
+        until_stopped(path, &mut signals, &steering, &mut children).await;
         say_stopping(settings.on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
         }
-        drain(&mut signals, &shared).await;
+        drain(&mut signals, &mut children, &board).await;
     };
     // Whatever ends this, what was installed is taken back below.
     let ended = tokio::select! {
         () = told => Ok(()),
         ended = serve(socket, status) => ended.context("the admin socket ended"),
         never = keep(&steering, watch, began) => never,
-        never = memory::give_back(&shared.admission) => never,
     };
-    crew.stop();
+    children.stop().await;
     steering.into_inner().release()?;
     sysctls.restore()?;
-    say_unwritten(&records);
     ended
 }
 
@@ -166,20 +147,34 @@ async fn until_stopped(
     path: &Path,
     signals: &mut Signals,
     steering: &RefCell<Steering>,
-    crew: &Crew,
-    shared: &Shared,
+    children: &mut Children,
 ) {
+    let on_exit = steering.borrow().settings().on_exit;
+    let mut padding = tokio::time::interval(PADDING_LOOK);
     loop {
         tokio::select! {
-            full = shared.admission.fullness() => make_room(steering, full),
-            index = crew.fallen() => {
-                if let Err(error) = crew.replace(steering.borrow_mut().program_mut(), index) {
-                    tracing::error!(worker = index, "{error:#}");
+            event = children.event() => match event {
+                Event::Said(said) => match children.heard(said) {
+                    Some(true) => turn_away(steering, TurnedAway::NoRoom),
+                    Some(false) => take(steering),
+                    None => {}
+                },
+                Event::WorkerFell(error) => {
+                    turn_away(steering, TurnedAway::NoWorker);
+                    children.worker_fell(error, keep::meanwhile(on_exit)).await;
                 }
-            }
+                Event::WorkerDue => if children.restart_worker().await {
+                    take(steering);
+                },
+                Event::SignerFell(ended) => children.signer_fell(&ended),
+                Event::SignerDue => children.restart_signer().await,
+            },
             asked = signals.next() => match asked {
-                Asked::Reload => reload(path, shared),
+                Asked::Reload => children.reload(path).await,
                 Asked::Stop => return,
+            },
+            _ = padding.tick() => if !children.peers_are_known_to_pad() && peers_pad() {
+                children.peers_pad().await;
             },
         }
     }
@@ -201,10 +196,10 @@ fn install(settings: &Settings, device: Device, program: Program) -> Result<(Ste
     Ok((steering, began))
 }
 
-fn say_started(settings: &Settings, workers: u32) {
+fn say_started(settings: &Settings, threads: u32) {
     let ipv6 = if routing::kernel_has_ipv6() { "steered" } else { "absent from this kernel" };
     tracing::info!(
-        workers,
+        threads,
         ipv6,
         source = settings.source.as_str(),
         on_exit = settings.on_exit.as_str(),
@@ -227,60 +222,39 @@ fn say_stopping(on_exit: OnExit) {
     }
 }
 
-/// Whoever reads stdout may be stuck: a stop ends nevertheless, and says what is lost.
-fn say_unwritten(records: &Records) {
-    let unwritten = records.flush();
-    if unwritten > 0 || records.lost() > 0 {
-        tracing::error!(
-            unwritten,
-            lost = records.lost(),
-            "records are missing: what reads stdout did not take them within {} s of the stop, or before",
-            FLUSH_TIME_MAX.as_secs()
-        );
-    }
-}
-
 /// Sessions go on until they end, the drain limit, or a second signal.
-async fn drain(signals: &mut Signals, shared: &Shared) {
-    let limit = shared.policy.load().config.limits.drain;
-    let empty = async {
-        while shared.admission.numbers().active > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let active = shared.admission.numbers().active;
-    if active > 0 {
-        tracing::info!(active, seconds = limit.as_secs(), "draining; a second TERM cuts");
-    }
-    tokio::select! {
-        () = empty => {}
-        () = tokio::time::sleep(limit) => tracing::warn!("the drain limit is over: cutting what is left"),
-        () = signals.stop() => tracing::warn!("second TERM: cutting what is left"),
-    }
-}
-
-/// A new policy for connections from now on; the old one stays, loudly, when the new one is wrong.
-fn reload(path: &Path, shared: &Shared) {
-    let loaded = config::load(path).map_err(anyhow::Error::from).and_then(|config| {
-        let running = shared.policy.load();
-        if config.steering != running.config.steering || config.admin != running.config.admin {
-            bail!("[steering] and [admin] change with a restart only");
-        }
-        if config.limits.session_memory != running.config.limits.session_memory {
-            bail!("limits.session_memory changes with a restart only");
-        }
-        let mut machine = machine();
-        machine.memory = machine.memory.no_less_than(&running.machine.memory);
-        Policy::load(config, running.layers.clone(), machine)
-    });
-    match loaded {
-        Ok(policy) => {
-            shared.admission.set(policy.room.bounds);
-            shared.policy.store(Arc::new(policy));
-            tracing::info!(path = %path.display(), "configuration reloaded");
-        }
-        Err(error) => {
-            tracing::error!("configuration NOT reloaded, the old one stays in force: {error:#}");
+async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
+    let limit = board.policy().config.limits.drain;
+    let (mut look, over) = (tokio::time::interval(DRAIN_LOOK), tokio::time::sleep(limit));
+    let (mut over, mut is_told) = (std::pin::pin!(over), false);
+    loop {
+        tokio::select! {
+            event = children.event() => match event {
+                Event::Said(FromWorker::Report(report)) => {
+                    let active = report.sessions.active;
+                    board.reported(report);
+                    if active == 0 {
+                        return;
+                    }
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(active, seconds = limit.as_secs(), "draining; a second TERM cuts");
+                    }
+                }
+                // Nobody is left to serve.
+                Event::WorkerFell(_) | Event::WorkerDue => return,
+                Event::SignerFell(ended) => children.signer_fell(&ended),
+                Event::SignerDue => children.restart_signer().await,
+                Event::Said(_) => {}
+            },
+            _ = look.tick() => board.ask_for_report().await,
+            () = &mut over => {
+                tracing::warn!("the drain limit is over: cutting what is left");
+                return;
+            }
+            () = signals.stop() => {
+                tracing::warn!("second TERM: cutting what is left");
+                return;
+            }
         }
     }
 }

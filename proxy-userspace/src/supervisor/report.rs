@@ -1,19 +1,17 @@
 //! What `postern status` is told.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use proxy_ebpf::{Class, Exit, Intake};
 
-use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
+use crate::admin::{InterfaceStatus, ListenerStatus, MemoryStatus, Status, SteeringStatus};
 use crate::config::Steering as Settings;
 use crate::lines::Lines;
-use crate::record::Records;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;
 use crate::steering::{forward, routing};
-use crate::worker::crew::Crew;
-use crate::worker::thread::Shared;
+use super::board::Board;
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {
@@ -23,16 +21,15 @@ pub(super) struct Origin {
 }
 
 /// All of it, as it is now.
-pub(super) fn status(
+pub(super) async fn status(
     origin: &Origin,
-    steering: &Steering,
-    crew: &Crew,
-    shared: &Shared,
-    records: &Records,
+    steering: &RefCell<Steering>,
+    board: &Board,
+    listeners: &[ListenerStatus],
 ) -> Status {
+    let report = board.report().await;
     let held = routing::installed().unwrap_or_default();
-    let numbers = shared.admission.numbers();
-    let policy = shared.policy.load();
+    let policy = board.policy();
     let settings = &policy.config.steering;
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,36 +38,23 @@ pub(super) fn status(
         config: origin.path.clone(),
         on_exit: settings.on_exit.as_str().to_owned(),
         source: settings.source.as_str().to_owned(),
-        workers: crew.workers(),
-        listeners: crew.listeners(),
-        steering: steering_status(steering, settings),
+        processes: board.processes(),
+        threads: report.threads,
+        listeners: listeners.to_vec(),
+        steering: steering_status(&steering.borrow(), settings),
         rules: held.rules,
         routes: held.routes,
-        sessions: SessionsStatus {
-            active: numbers.active,
-            limit: numbers.limit,
-            accepted_total: numbers.accepted,
-            refused_total: numbers.refused_total,
-            refused_client: numbers.refused_client,
-            limit_client: numbers.limit_client,
-            handshakes: numbers.handshakes,
-            handshakes_limit: numbers.handshakes_limit,
-            refused_handshakes: numbers.refused_handshakes,
-            refused_client_handshakes: numbers.refused_client_handshakes,
-            refused_client_rate: numbers.refused_client_rate,
-            refused_egress: shared.egress_refused.load(Ordering::Relaxed),
-            refused_local: shared.local_refused.load(Ordering::Relaxed),
-        },
+        sessions: report.sessions,
         memory: MemoryStatus {
             limit: policy.room.memory.size.0,
             origin: policy.room.memory.origin.clone(),
             session: policy.config.limits.session_memory.0,
-            buffers_per_worker: u64::try_from(policy.room.buffers_per_worker).unwrap_or(u64::MAX),
+            buffers_per_thread: u64::try_from(policy.room.buffers_per_thread).unwrap_or(u64::MAX),
         },
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
-        records_lost: records.lost(),
-        log_lost: origin.log.lost(),
+        records_lost: report.records_lost,
+        log_lost: origin.log.lost() + report.log_lost,
     }
 }
 

@@ -19,15 +19,15 @@ use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
-pub(crate) struct Arrival {
-    pub(crate) ingress: Rc<InterfaceName>,
-    pub(crate) client: ClientAddr,
-    pub(crate) destination: OriginalDst,
-    pub(crate) accepted: Instant,
+pub(super) struct Arrival {
+    pub(super) ingress: Rc<InterfaceName>,
+    pub(super) client: ClientAddr,
+    pub(super) destination: OriginalDst,
+    pub(super) accepted: Instant,
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(crate) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
+pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;
@@ -45,7 +45,7 @@ async fn carry(
     record: &mut Record,
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
-    local.pool.limit(policy.room.buffers_per_worker);
+    local.pool.limit(policy.room.buffers_per_thread);
     let (client, destination) = (arrival.client, arrival.destination);
     let bypassed = policy.config.action.bypasses(destination.ip());
     if bypassed {

@@ -1,84 +1,93 @@
-//! The workers together: listeners per ingress, and a successor for a worker that died.
+//! The threads together: each with its listeners, and a successor for one that died.
 //!
-//! A dead worker closes its listeners while it unwinds: the others take its share from the same ports, and
-//! `tcp_migrate_req` hands them the connections of its queues.
+//! The listeners outlive the thread that accepts from them: the supervisor and this process hold them, too. Connections
+//! that stand in the queue of a thread that died wait for its successor.
 
-use std::cell::{Cell, RefCell};
-use std::io;
+use std::cell::RefCell;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use proxy_ebpf::{Family, WORKERS_MAX};
+use proxy_ebpf::WORKERS_MAX;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::thread::{Counts, Door, Seat, Shared, Worker};
-use crate::accept::{SocketBuffers, listen};
-use crate::admin::{ListenerStatus, WorkerStatus};
-use crate::config::Steering;
+use super::protocol::Serve;
+use super::thread::{Ingress, Shared, ThreadCounts, ThreadStart, WorkerThread};
+use crate::admin::ThreadStatus;
+use crate::config::{InterfaceName, Steering};
 use crate::line_limit::LineLimit;
-use crate::steering::program::Program;
-use crate::steering::routing;
 
-/// Between two starts of a worker: one that dies at once, again and again, must not take the core from the others.
+/// Between two starts of a thread: one that dies at once, again and again, must not take the core from the others.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// Both families, as slots, with their words in the status.
-const FAMILIES: [(Family, &str); 2] = [(Family::V4, "ipv4"), (Family::V6, "ipv6")];
 
 static DEATH_LINES: LineLimit = LineLimit::new();
 
-/// All workers. Belongs to the control task.
-pub(crate) struct Crew {
+/// A listener, and who accepts from it.
+pub(super) struct Place {
+    pub(super) ingress: InterfaceName,
+    pub(super) thread: u32,
+    pub(super) listener: TcpListener,
+}
+
+/// All threads. Belongs to the control task.
+pub(super) struct Crew {
+    places: Vec<Place>,
     steering: Steering,
+    serve: Serve,
     shared: Shared,
-    /// One reuseport group for each ingress and family.
-    ports: Vec<[Cell<u16>; FAMILIES.len()]>,
     members: Vec<RefCell<Member>>,
     ended: Arc<Notify>,
 }
 
 struct Member {
     index: u32,
-    counts: Arc<Counts>,
+    counts: Arc<ThreadCounts>,
     /// None where its last start failed.
-    worker: Option<Worker>,
+    thread: Option<WorkerThread>,
     restarts: u64,
     /// When it was started, or when that was tried.
     started: Instant,
 }
 
 impl Crew {
-    /// Open all listeners, give them to the program, and start the workers.
+    /// Start the threads.
     ///
     /// # Errors
-    /// A listener, a thread or a slot of the program cannot be had; what was started is stopped.
-    pub(crate) fn start(
-        program: &mut Program,
+    /// A thread cannot be had; those that were started are stopped.
+    pub(super) fn start(
+        places: Vec<Place>,
         steering: &Steering,
-        workers: u32,
-        shared: &Shared,
+        serve: Serve,
+        shared: Shared,
     ) -> Result<Self> {
         let mut crew = Self {
+            places,
             steering: steering.clone(),
-            shared: shared.clone(),
-            ports: steering.ingress.iter().map(|_| Default::default()).collect(),
+            serve,
+            shared,
             members: Vec::new(),
             ended: Arc::default(),
         };
-        for index in 0..workers {
+        for index in 0..serve.threads {
             let counts = Arc::default();
-            let mut member = Member { index, counts, worker: None, restarts: 0, started: Instant::now() };
-            member.worker = Some(crew.hire(program, &member)?);
+            let mut member = Member { index, counts, thread: None, restarts: 0, started: Instant::now() };
+            member.thread = Some(crew.start_thread(&member)?);
             crew.members.push(RefCell::new(member));
         }
         Ok(crew)
     }
 
-    /// Waits until a worker has died and its successor may be started; returns its index, again and again until
+    /// What all threads share.
+    pub(super) const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Waits until a thread has died and its successor may be started; returns its index, again and again until
     /// [`Self::replace`] was called. May be dropped while it waits.
-    pub(crate) async fn fallen(&self) -> u32 {
+    pub(super) async fn fallen(&self) -> u32 {
         loop {
             match self.next_due() {
                 None => self.ended.notified().await,
@@ -99,12 +108,12 @@ impl Crew {
         dead.map(|member| (member.index, member.started + RESTART_PAUSE)).min_by_key(|(_, due)| *due)
     }
 
-    /// Say what became of a dead worker, and start its successor on the same ports and slots. When this fails,
-    /// [`Self::fallen`] names the worker again after the pause.
+    /// Say what became of a dead thread, and start its successor on the same listeners. When this fails,
+    /// [`Self::fallen`] names the thread again after the pause.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub(crate) fn replace(&self, program: &mut Program, index: u32) -> Result<()> {
+    pub(super) fn replace(&self, index: u32) -> Result<()> {
         let Some(member) = self.members.iter().find(|member| member.borrow().index == index) else {
             return Ok(());
         };
@@ -114,87 +123,45 @@ impl Crew {
         }
         member.started = Instant::now();
         let more = DEATH_LINES.admit();
-        if let Some(worker) = member.worker.take() {
-            let (why, cut) = worker.post_mortem();
+        if let Some(thread) = member.thread.take() {
+            let (why, cut) = thread.cause_of_death();
             if let Some(more) = more {
-                tracing::error!(worker = index, sessions_cut = cut, "a worker died: {why}{more}");
+                tracing::error!(thread = index, sessions_cut = cut, "a thread of the worker died: {why}{more}");
             }
         }
-        member.worker =
-            Some(self.hire(program, &member).with_context(|| format!("restarting worker {index}"))?);
+        member.thread =
+            Some(self.start_thread(&member).with_context(|| format!("restarting thread {index}"))?);
         member.restarts += 1;
         if more.is_some() {
-            tracing::warn!(worker = index, restarts = member.restarts, "the worker was started again");
+            tracing::warn!(thread = index, restarts = member.restarts, "the thread was started again");
         }
         Ok(())
     }
 
-    fn hire(&self, program: &mut Program, member: &Member) -> Result<Worker> {
-        let seat = Seat {
+    fn start_thread(&self, member: &Member) -> Result<WorkerThread> {
+        let own = self.places.iter().filter(|place| place.thread == member.index);
+        let ingresses = own.map(|place| {
+            Ok(Ingress { name: place.ingress.clone(), listener: place.listener.try_clone()? })
+        });
+        let start = ThreadStart {
             index: member.index,
-            doors: self.doors(program, member.index)?,
+            ingresses: ingresses.collect::<Result<_>>().context("another descriptor for a listener")?,
             counts: Arc::clone(&member.counts),
             ended: Arc::clone(&self.ended),
         };
-        Worker::start(seat, self.shared.clone(), &self.steering)
-    }
-
-    /// One listener per ingress and family, each in its slot of the program's map.
-    fn doors(&self, program: &mut Program, worker: u32) -> Result<Vec<Door>> {
-        let mut doors = Vec::new();
-        let buffers = SocketBuffers::of_session(self.shared.policy.load().config.limits.session_memory);
-        for ((number, ingress), ports) in (0..).zip(&self.steering.ingress).zip(&self.ports) {
-            let served =
-                |((family, _), _): &((Family, &str), &Cell<u16>)| routing::families().contains(family);
-            for ((family, name), port) in FAMILIES.into_iter().zip(ports).filter(served) {
-                let opened = match listen(family, port.get(), buffers) {
-                    // Nobody of ours is left on it, and somebody else took it: any port will do.
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(family, 0, buffers),
-                    opened => opened,
-                };
-                let listener = opened.with_context(|| {
-                    let ingress = ingress.as_str();
-                    format!(
-                        "opening the {name} listener of worker {worker} for {ingress} (needs CAP_NET_ADMIN)"
-                    )
-                })?;
-                port.set(listener.local_addr()?.port());
-                program.add_listener(number, family, worker, &listener)?;
-                doors.push(Door { ingress: ingress.clone(), listener });
-            }
-        }
-        Ok(doors)
+        WorkerThread::start(start, self.shared.clone(), &self.steering, self.serve)
     }
 
     /// For `postern status`.
-    pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
+    pub(super) fn threads(&self) -> Vec<ThreadStatus> {
         self.members.iter().map(|member| member.borrow().status()).collect()
     }
 
-    /// For `postern status`: those of workers that are alive.
-    pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
-        let alive = self.members.iter().map(RefCell::borrow).filter(|member| member.is_alive());
-        let of_worker = |worker: u32| {
-            let doors = self.steering.ingress.iter().zip(&self.ports).flat_map(|(ingress, ports)| {
-                FAMILIES.into_iter().zip(ports).map(move |(family, port)| (ingress, family, port))
-            });
-            // A family that the kernel lacks has no port.
-            let doors = doors.filter(|(_, _, port)| port.get() != 0);
-            doors.map(move |(ingress, (family, name), port)| ListenerStatus {
-                ingress: ingress.as_str().to_owned(),
-                family: name.to_owned(),
-                address: crate::accept::listener_address(family, port.get()),
-                worker,
-            })
-        };
-        alive.flat_map(|member| of_worker(member.index)).collect()
-    }
-
     /// Cut what is left and wait for all threads.
-    pub(crate) fn stop(self) {
+    pub(super) fn stop(self) {
         for member in self.members {
-            if let Some(worker) = member.into_inner().worker {
-                worker.stop();
+            if let Some(thread) = member.into_inner().thread {
+                thread.stop();
             }
         }
     }
@@ -202,13 +169,13 @@ impl Crew {
 
 impl Member {
     fn is_alive(&self) -> bool {
-        self.worker.as_ref().is_some_and(|worker| !worker.is_over())
+        self.thread.as_ref().is_some_and(|thread| !thread.is_over())
     }
 
-    fn status(&self) -> WorkerStatus {
-        WorkerStatus {
+    fn status(&self) -> ThreadStatus {
+        ThreadStatus {
             index: self.index,
-            cpu: self.worker.as_ref().and_then(Worker::cpu),
+            cpu: self.thread.as_ref().and_then(WorkerThread::cpu),
             sessions: self.counts.active.load(Ordering::Relaxed),
             accepted_total: self.counts.accepted.load(Ordering::Relaxed),
             alive: self.is_alive(),
@@ -218,8 +185,11 @@ impl Member {
 }
 
 /// As many as wanted, or one per core.
-pub(crate) fn worker_count(wanted: Option<u16>) -> u32 {
-    let cores =
-        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    wanted.map_or(cores, u32::from).clamp(1, WORKERS_MAX)
+pub(crate) fn thread_count(wanted: Option<u16>) -> u32 {
+    wanted.map_or_else(core_count, u32::from).clamp(1, WORKERS_MAX)
+}
+
+/// Cores that this process may use, as the files of its control group say.
+pub(crate) fn core_count() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
 }

@@ -31,7 +31,7 @@ impl Peak {
 }
 
 /// Count sessions, and give memory back when half of them have left, until the future is dropped.
-pub(crate) async fn give_back(admission: &Admission) -> ! {
+pub(super) async fn give_back(admission: &Admission) -> ! {
     let mut peak = Peak::default();
     loop {
         sleep(COUNT).await;

@@ -1,10 +1,183 @@
-//! The worker: the process that peers' octets reach, with one thread per core.
+//! The worker: the process that reads what peers send. It has no files, no key that outlives it and one capability,
+//! CAP_NET_RAW, for transparent and marked sockets; whatever else it needs is passed to it by the supervisor.
 
+/// What the supervisor and the worker say to each other.
+pub(crate) mod protocol;
 /// The spine: one connection from accept to record.
-pub(crate) mod connection;
-/// All threads: their listeners, and a successor for one that died.
-pub(crate) mod crew;
-/// The memory of sessions that have left.
-pub(crate) mod memory;
+mod connection;
+/// All threads, and a successor for one that died.
+mod crew;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
-pub(crate) mod thread;
+mod thread;
+/// The memory of sessions that have left.
+mod memory;
+/// What it is given before it serves.
+mod setup;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, anyhow};
+
+pub(crate) use self::crew::thread_count;
+use self::crew::Crew;
+use self::protocol::{FromWorker, PolicyMessage, ToWorker, WorkerReport};
+use self::setup::Setup;
+use self::thread::Shared;
+use crate::accept::Room;
+use crate::admin::SessionsStatus;
+use crate::config::Config;
+use crate::handshake::Trust;
+use crate::ipc::{AsyncChannel, Channel, IpcError};
+use crate::layer::offload::Terms as Layers;
+use crate::lines::{FLUSH_TIME_MAX, Lines};
+use crate::signer::SignerLink;
+
+/// One policy generation: a connection holds its own until it ends.
+pub(crate) struct Policy {
+    pub(crate) config: Config,
+    pub(crate) trust: Trust,
+    pub(crate) layers: Layers,
+    pub(crate) room: Room,
+}
+
+impl Policy {
+    /// `layers` holds what this process found out about peers.
+    fn assemble(message: PolicyMessage, signer: &SignerLink, layers: &Layers) -> Result<Self> {
+        let PolicyMessage { generation, config, material, keys, offload, room } = message;
+        let trust = Trust::assemble(&config, material, keys, generation, signer.clone())?;
+        let layers = layers.with(offload);
+        Ok(Self { config, trust, layers, room })
+    }
+}
+
+/// Serve until told to stop, or until the supervisor is gone. `log` is where the log goes, for its losses.
+///
+/// # Errors
+/// Why it cannot serve; the supervisor was told.
+pub(crate) fn run(control: Channel, log: &Lines) -> Result<()> {
+    let served = Setup::receive(&control).and_then(|setup| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { serve(setup, &AsyncChannel::new(control)?, log).await })
+    });
+    match served {
+        Err(error) if matches!(error.downcast_ref(), Some(IpcError::Ended)) => Ok(()),
+        served => served,
+    }
+}
+
+async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> {
+    let (mut crew, signer) = match setup.start() {
+        Ok(started) => started,
+        Err(error) => {
+            control.send(&FromWorker::Failed(format!("{error:#}")), &[]).await?;
+            return Err(error);
+        }
+    };
+    control.send(&FromWorker::Serving, &[]).await?;
+    let shared = crew.shared().clone();
+    let ended = tokio::select! {
+        ended = converse(control, &mut crew, &shared, &signer, log) => ended,
+        never = memory::give_back(&shared.admission) => never,
+    };
+    // The supervisor is gone or wants this to end: sessions are cut, and their records written.
+    crew.stop();
+    say_unwritten(&shared);
+    ended
+}
+
+/// Do what the supervisor says, and tell it what it must know.
+async fn converse(
+    control: &AsyncChannel,
+    crew: &mut Crew,
+    shared: &Shared,
+    signer: &SignerLink,
+    log: &Lines,
+) -> Result<()> {
+    loop {
+        let fallen = tokio::select! {
+            message = control.receive::<ToWorker>() => {
+                let (message, descriptors) = message?;
+                match message {
+                    ToWorker::Stop => return Ok(()),
+                    ToWorker::Report => {
+                        control.send(&FromWorker::Report(report(crew, shared, log)), &[]).await?;
+                    }
+                    ToWorker::Policy => {
+                        let answer = renew(descriptors, shared, signer)?;
+                        control.send(&answer, &[]).await?;
+                    }
+                    ToWorker::Signer => signer.connect(setup::channel(descriptors)?)?,
+                    ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
+                    ToWorker::SynEgress | ToWorker::Listeners(_) | ToWorker::Serve(_) => {
+                        return Err(anyhow!("the supervisor said what only a beginning worker is told"));
+                    }
+                }
+                None
+            }
+            full = shared.admission.fullness() => {
+                control.send(&FromWorker::Full(full), &[]).await?;
+                None
+            }
+            index = crew.fallen() => Some(index),
+        };
+        if let Some(index) = fallen
+            && let Err(error) = crew.replace(index)
+        {
+            tracing::error!(thread = index, "{error:#}");
+        }
+    }
+}
+
+/// A new policy for connections from now on; the old one stays where the new one cannot be used.
+fn renew(
+    descriptors: Vec<std::os::fd::OwnedFd>,
+    shared: &Shared,
+    signer: &SignerLink,
+) -> Result<FromWorker> {
+    let message = setup::policy(descriptors)?;
+    let generation = message.generation;
+    let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {
+        shared.admission.set(policy.room.bounds);
+        shared.policy.store(Arc::new(policy));
+    });
+    Ok(FromWorker::Policy { generation, taken: taken.map_err(|error| format!("{error:#}")) })
+}
+
+fn report(crew: &Crew, shared: &Shared, log: &Lines) -> WorkerReport {
+    let numbers = shared.admission.numbers();
+    WorkerReport {
+        threads: crew.threads(),
+        sessions: SessionsStatus {
+            active: numbers.active,
+            limit: numbers.limit,
+            accepted_total: numbers.accepted,
+            refused_total: numbers.refused_total,
+            refused_client: numbers.refused_client,
+            limit_client: numbers.limit_client,
+            handshakes: numbers.handshakes,
+            handshakes_limit: numbers.handshakes_limit,
+            refused_handshakes: numbers.refused_handshakes,
+            refused_client_handshakes: numbers.refused_client_handshakes,
+            refused_client_rate: numbers.refused_client_rate,
+            refused_egress: shared.egress_refused.load(Ordering::Relaxed),
+            refused_local: shared.local_refused.load(Ordering::Relaxed),
+        },
+        records_lost: shared.records.lost(),
+        log_lost: log.lost(),
+    }
+}
+
+/// Whoever reads stdout may be stuck: a stop ends nevertheless, and says what is lost.
+fn say_unwritten(shared: &Shared) {
+    let unwritten = shared.records.flush();
+    let lost = shared.records.lost();
+    if unwritten > 0 || lost > 0 {
+        tracing::error!(
+            unwritten,
+            lost,
+            "records are missing: what reads stdout did not take them within {} s of the stop, or before",
+            FLUSH_TIME_MAX.as_secs()
+        );
+    }
+}

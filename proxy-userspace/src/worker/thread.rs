@@ -1,4 +1,4 @@
-//! One worker: a thread pinned to a core, its own runtime, its own listeners; connections never leave it.
+//! One thread of the worker: pinned to a core, with its own runtime and listeners; connections never leave it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
-use std::thread::{JoinHandle, available_parallelism};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use super::connection::{Arrival, serve};
+use super::protocol::Serve;
 use crate::accept::egress::EgressTable;
 use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
@@ -33,7 +34,7 @@ use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::steering::syn_egress::SynEgress;
-use crate::supervisor::Policy;
+use super::Policy;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -46,78 +47,82 @@ const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
 /// of no session; more clients than this are told and closed at once.
 const LEAVING_MAX: usize = 8;
 
-/// What all workers share.
+/// What all threads share.
 #[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) policy: Arc<ArcSwap<Policy>>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) jobs: Arc<JobPool>,
-    pub(crate) records: Records,
-    pub(crate) egress_refused: Arc<AtomicU64>,
-    pub(crate) local_refused: Arc<AtomicU64>,
-    pub(crate) syn_egress: SynEgress,
+pub(super) struct Shared {
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) jobs: Arc<JobPool>,
+    pub(super) records: Records,
+    pub(super) egress_refused: Arc<AtomicU64>,
+    pub(super) local_refused: Arc<AtomicU64>,
+    pub(super) syn_egress: SynEgress,
 }
 
-/// What the sessions of one worker share.
-pub(crate) struct Local {
-    pub(crate) shared: Shared,
-    pub(crate) pool: Pool,
-    pub(crate) pipes: Pipes,
-    pub(crate) egress: RefCell<EgressTable>,
+/// What the sessions of one thread share.
+pub(super) struct Local {
+    pub(super) shared: Shared,
+    pub(super) pool: Pool,
+    pub(super) pipes: Pipes,
+    pub(super) egress: RefCell<EgressTable>,
     /// Clients over a limit that are told so: see [`LEAVING_MAX`].
     leaving: Rc<Semaphore>,
 }
 
-/// What a worker's successor goes on counting.
+/// What a thread's successor goes on counting.
 #[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) active: AtomicU64,
-    pub(crate) accepted: AtomicU64,
-    /// Sessions at the moment when the worker ended.
+pub(super) struct ThreadCounts {
+    pub(super) active: AtomicU64,
+    pub(super) accepted: AtomicU64,
+    /// Sessions at the moment when the thread ended.
     cut: AtomicU64,
-    /// The worker has ended and drops its sessions.
+    /// The thread has ended and drops its sessions.
     ending: AtomicBool,
 }
 
 /// A listener and the interface whose connections it gets.
-pub(crate) struct Door {
-    pub(crate) ingress: InterfaceName,
-    pub(crate) listener: TcpListener,
+pub(super) struct Ingress {
+    pub(super) name: InterfaceName,
+    pub(super) listener: TcpListener,
 }
 
-/// Everything that a worker is started with.
-pub(crate) struct Seat {
-    pub(crate) index: u32,
-    pub(crate) doors: Vec<Door>,
-    pub(crate) counts: Arc<Counts>,
+/// Everything that a thread is started with.
+pub(super) struct ThreadStart {
+    pub(super) index: u32,
+    pub(super) ingresses: Vec<Ingress>,
+    pub(super) counts: Arc<ThreadCounts>,
     /// Told when the thread has ended, however it ended.
-    pub(crate) ended: Arc<Notify>,
+    pub(super) ended: Arc<Notify>,
 }
 
-/// A handle on a running worker.
-pub(crate) struct Worker {
+/// A handle on a running thread.
+pub(super) struct WorkerThread {
     cpu: Option<u32>,
-    counts: Arc<Counts>,
+    counts: Arc<ThreadCounts>,
     over: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<io::Result<()>>,
 }
 
-impl Worker {
-    pub(crate) fn start(seat: Seat, shared: Shared, steering: &Steering) -> Result<Self> {
-        let egress = EgressTable::new(steering)?;
+impl WorkerThread {
+    pub(super) fn start(
+        start: ThreadStart,
+        shared: Shared,
+        steering: &Steering,
+        serve: Serve,
+    ) -> Result<Self> {
+        let egress = EgressTable::new(steering, serve.strict_reverse_path)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let (index, counts) = (seat.index, Arc::clone(&seat.counts));
+        let (index, counts) = (start.index, Arc::clone(&start.counts));
         counts.ending.store(false, Ordering::Relaxed);
-        let cores = available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-        let core = index % cores;
-        let cpu = (cores > 1).then_some(core);
+        let core = index % serve.cores.max(1);
+        let cpu = (serve.cores > 1).then_some(core);
         let over = Arc::new(AtomicBool::new(false));
-        let obituary = Obituary { over: Arc::clone(&over), ended: Arc::clone(&seat.ended) };
+        let announcement = EndAnnouncement { over: Arc::clone(&over), ended: Arc::clone(&start.ended) };
         let work = move || {
             // Dropped last: who hears of the end finds listeners closed and sessions gone.
-            let _obituary = obituary;
+            let _announcement = announcement;
             if let Some(core) = cpu {
                 pin(core);
             }
@@ -126,35 +131,35 @@ impl Worker {
             let local = Local { shared, pool, pipes, egress: RefCell::new(egress), leaving };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
-            let accepting = accept(seat, Rc::new(local), stopped);
+            let accepting = accept(start, Rc::new(local), stopped);
             #[cfg(debug_assertions)]
             let accepting = crate::fault::until_struck(accepting);
             runtime.block_on(sessions.run_until(accepting))
         };
         let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
+            .name(format!("mail-{index}"))
             .spawn(work)
-            .context("starting a worker thread")?;
+            .context("starting a thread")?;
         Ok(Self { cpu, counts, over, stop, thread })
     }
 
-    pub(crate) const fn cpu(&self) -> Option<u32> {
+    pub(super) const fn cpu(&self) -> Option<u32> {
         self.cpu
     }
 
     /// Whether its thread has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
     /// Cut what is left and wait for the thread.
-    pub(crate) fn stop(self) {
+    pub(super) fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 
     /// Why the thread ended without being told to, and how many sessions it cut.
-    pub(crate) fn post_mortem(self) -> (String, u64) {
+    pub(super) fn cause_of_death(self) -> (String, u64) {
         let why = match self.thread.join() {
             Ok(Ok(())) => "it ended without a reason".to_owned(),
             Ok(Err(error)) => format!("it cannot accept: {error}"),
@@ -169,12 +174,13 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
 }
 
-struct Obituary {
+/// Says that a thread has ended, however it ended.
+struct EndAnnouncement {
     over: Arc<AtomicBool>,
     ended: Arc<Notify>,
 }
 
-impl Drop for Obituary {
+impl Drop for EndAnnouncement {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         self.ended.notify_one();
@@ -185,34 +191,38 @@ fn pin(core: u32) {
     let mut set = CpuSet::new();
     set.set(core as usize);
     if let Err(error) = sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "the worker is not pinned to its core");
+        tracing::warn!(core, %error, "the thread is not pinned to its core");
     }
 }
 
-/// [`Door`] in the worker's runtime.
-struct OpenDoor {
-    ingress: Rc<InterfaceName>,
+/// [`Ingress`] in the thread's runtime.
+struct OpenIngress {
+    name: Rc<InterfaceName>,
     listener: tokio::net::TcpListener,
 }
 
-impl OpenDoor {
-    fn new(door: Door) -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::from_std(door.listener)?;
-        Ok(Self { ingress: Rc::new(door.ingress), listener })
+impl OpenIngress {
+    fn new(ingress: Ingress) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::from_std(ingress.listener)?;
+        Ok(Self { name: Rc::new(ingress.name), listener })
     }
 }
 
-async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
-    let counts = seat.counts;
-    let _last_words = LastWords(&counts);
+async fn accept(
+    start: ThreadStart,
+    local: Rc<Local>,
+    mut stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let counts = start.counts;
+    let _cut = CutCount(&counts);
     let pool = local.pool.clone();
     tokio::task::spawn_local(async move { pool.relieve().await });
-    let doors = seat.doors.into_iter().map(OpenDoor::new).collect::<io::Result<Vec<_>>>()?;
+    let ingresses = start.ingresses.into_iter().map(OpenIngress::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };
     loop {
         let (ingress, accepted) = tokio::select! {
-            next = next(&doors, &mut turn) => next,
+            next = next(&ingresses, &mut turn) => next,
             () = want.pause() => continue,
             _ = &mut stopped => return Ok(()),
         };
@@ -233,13 +243,13 @@ async fn accept(seat: Seat, local: Rc<Local>, mut stopped: oneshot::Receiver<()>
 type Accepted = io::Result<(TcpStream, SocketAddr)>;
 
 /// The next connection, or what the kernel says instead; each listener in its turn, so that none starves another.
-async fn next(doors: &[OpenDoor], turn: &mut usize) -> (Rc<InterfaceName>, Accepted) {
+async fn next(ingresses: &[OpenIngress], turn: &mut usize) -> (Rc<InterfaceName>, Accepted) {
     poll_fn(|cx| {
-        let (passed, ahead) = doors.split_at(*turn % doors.len().max(1));
-        for (step, door) in (1..).zip(ahead.iter().chain(passed)) {
-            if let Poll::Ready(accepted) = door.listener.poll_accept(cx) {
+        let (passed, ahead) = ingresses.split_at(*turn % ingresses.len().max(1));
+        for (step, ingress) in (1..).zip(ahead.iter().chain(passed)) {
+            if let Poll::Ready(accepted) = ingress.listener.poll_accept(cx) {
                 *turn = turn.wrapping_add(step);
-                return Poll::Ready((Rc::clone(&door.ingress), accepted));
+                return Poll::Ready((Rc::clone(&ingress.name), accepted));
             }
         }
         Poll::Pending
@@ -247,7 +257,7 @@ async fn next(doors: &[OpenDoor], turn: &mut usize) -> (Rc<InterfaceName>, Accep
     .await
 }
 
-/// What the worker lacks: said in the log, and of descriptors and memory to the control task too, once when it begins
+/// What the thread lacks: said in the log, and of descriptors and memory to the control task too, once when it begins
 /// and once when it ends, however long it lasts.
 struct Want {
     admission: Arc<Admission>,
@@ -297,7 +307,7 @@ fn admit(
     client: ClientAddr,
     ingress: Rc<InterfaceName>,
     local: &Rc<Local>,
-    counts: &Arc<Counts>,
+    counts: &Arc<ThreadCounts>,
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     if !destination.is_steered() {
@@ -331,7 +341,7 @@ static SHORTAGE_LINES: LineLimit = LineLimit::new();
 /// A session is counted while this exists.
 struct Session {
     _permit: Permit,
-    counts: Arc<Counts>,
+    counts: Arc<ThreadCounts>,
     client: ClientAddr,
     destination: OriginalDst,
 }
@@ -353,10 +363,10 @@ impl Drop for Session {
     }
 }
 
-/// Dropped before the sessions are, by a stop, an error or a panic.
-struct LastWords<'a>(&'a Counts);
+/// Counts the sessions that the thread's end cuts: dropped before they are, by a stop, an error or a panic.
+struct CutCount<'a>(&'a ThreadCounts);
 
-impl Drop for LastWords<'_> {
+impl Drop for CutCount<'_> {
     fn drop(&mut self) {
         self.0.cut.store(self.0.active.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.ending.store(true, Ordering::Relaxed);

@@ -1,0 +1,52 @@
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, inherited};
+use crate::confine::{Confinement, Identity, Role, confine};
+use crate::sys;
+
+/// The first message to a child process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    /// Who it shall be.
+    pub(crate) identity: Identity,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Began {
+    /// It has given its powers up.
+    Confined(Confinement),
+    /// It could not, and ends; in an operator's words.
+    Refused(String),
+}
+
+/// What a child process does before anything else, while it has one thread: be told who it is, and give everything else
+/// up. Returns the channel to the supervisor.
+///
+/// # Errors
+/// The exit code; the supervisor has been told why, if there is one.
+pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
+    let told = inherited().ok().and_then(|control| {
+        let (begin, _) = control.receive::<Begin>().ok()?;
+        Some((control, begin))
+    });
+    let Some((control, Begin { identity })) = told else {
+        eprintln!("postern: the {} is started by `postern run` and by nobody else", role.as_str());
+        return Err(ExitCode::from(EXIT_USAGE));
+    };
+    // systemd and terminals send TERM and INT to every process of a service: only the supervisor decides.
+    sys::ignore_stop_signals();
+    let (began, is_confined) = match confine(role, identity) {
+        Ok(confinement) => (Began::Confined(confinement), true),
+        Err(error) => (Began::Refused(error.to_string()), false),
+    };
+    match control.send(&began, &[]) {
+        Ok(()) if is_confined => Ok(control),
+        _ => Err(ExitCode::FAILURE),
+    }
+}
+
+/// As clap(1) ends for wrong arguments.
+const EXIT_USAGE: u8 = 2;

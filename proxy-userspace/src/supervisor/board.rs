@@ -1,0 +1,156 @@
+//! What is known of the children and the policy: written by the control task, read for `postern status`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use caps::{CapSet, Capability};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::policy::Policy;
+use super::process::Process;
+use crate::admin::ProcessStatus;
+use crate::confine::{Confinement, Role};
+use crate::ipc::AsyncChannel;
+use crate::worker::protocol::{ToWorker, WorkerReport};
+
+/// A worker answers at once; a status has to be given within a second.
+const REPORT_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// What a child is, as far as it said so itself; the kernel is asked for the rest.
+struct Known {
+    pid: Option<u32>,
+    confinement: Confinement,
+}
+
+/// Shared by the tasks of the supervisor's one thread.
+pub(super) struct Board {
+    policy: RefCell<Rc<Policy>>,
+    to_worker: RefCell<Option<Rc<AsyncChannel>>>,
+    report: RefCell<WorkerReport>,
+    reported: Notify,
+    worker: RefCell<Option<Known>>,
+    signer: RefCell<Option<Known>>,
+    restarts: Cell<(u64, u64)>,
+}
+
+impl Board {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self {
+            policy: RefCell::new(Rc::new(policy)),
+            to_worker: RefCell::default(),
+            report: RefCell::default(),
+            reported: Notify::new(),
+            worker: RefCell::default(),
+            signer: RefCell::default(),
+            restarts: Cell::default(),
+        }
+    }
+
+    /// The policy in force.
+    pub(super) fn policy(&self) -> Rc<Policy> {
+        Rc::clone(&self.policy.borrow())
+    }
+
+    pub(super) fn set_policy(&self, policy: Policy) {
+        *self.policy.borrow_mut() = Rc::new(policy);
+    }
+
+    pub(super) fn worker_came(&self, process: &Process, restarts: u64) {
+        *self.to_worker.borrow_mut() = Some(Rc::clone(process.control()));
+        *self.worker.borrow_mut() = Some(Known::of(process));
+        self.restarts.set((restarts, self.restarts.get().1));
+    }
+
+    pub(super) fn worker_left(&self) {
+        *self.to_worker.borrow_mut() = None;
+        *self.worker.borrow_mut() = None;
+        *self.report.borrow_mut() = WorkerReport::default();
+        self.reported.notify_waiters();
+    }
+
+    pub(super) fn signer_came(&self, process: &Process, restarts: u64) {
+        *self.signer.borrow_mut() = Some(Known::of(process));
+        self.restarts.set((self.restarts.get().0, restarts));
+    }
+
+    pub(super) fn signer_left(&self) {
+        *self.signer.borrow_mut() = None;
+    }
+
+    pub(super) fn reported(&self, report: WorkerReport) {
+        *self.report.borrow_mut() = report;
+        self.reported.notify_waiters();
+    }
+
+    /// Have the worker report; the answer comes to the control task.
+    pub(super) async fn ask_for_report(&self) {
+        let worker = self.to_worker.borrow().clone();
+        if let Some(worker) = worker {
+            // One that is gone is heard of as such.
+            drop(worker.send(&ToWorker::Report, &[]).await);
+        }
+    }
+
+    /// The worker's numbers as they are now; those that it told last where it does not answer, none without a worker.
+    pub(super) async fn report(&self) -> WorkerReport {
+        if self.to_worker.borrow().is_some() {
+            let told = self.reported.notified();
+            let asked = async {
+                self.ask_for_report().await;
+                told.await;
+            };
+            drop(timeout(REPORT_TIME_MAX, asked).await);
+        }
+        self.report.borrow().clone()
+    }
+
+    /// All processes, this one first.
+    pub(super) fn processes(&self) -> Vec<ProcessStatus> {
+        let (worker, signer) = self.restarts.get();
+        let of = |role: Role, known: &Option<Known>, restarts| {
+            let known = known.as_ref();
+            let given_up = known.map(|known| &known.confinement);
+            ProcessStatus {
+                restarts,
+                landlock: given_up.map(|given_up| given_up.landlock.clone()),
+                ..ask_kernel(role.as_str(), known.and_then(|known| known.pid))
+            }
+        };
+        vec![
+            ask_kernel("supervisor", Some(std::process::id())),
+            of(Role::Worker, &self.worker.borrow(), worker),
+            of(Role::Signer, &self.signer.borrow(), signer),
+        ]
+    }
+}
+
+impl Known {
+    fn of(process: &Process) -> Self {
+        Self { pid: process.pid(), confinement: process.confinement().clone() }
+    }
+}
+
+/// What the kernel says of a process (proc_pid_status(5)).
+fn ask_kernel(name: &str, pid: Option<u32>) -> ProcessStatus {
+    let text = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
+    let field = |key: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        rest.map(|rest| rest.split_whitespace().next().unwrap_or_default())
+    };
+    let number = |key| field(key).and_then(|value| value.parse::<u64>().ok());
+    let held = pid.and_then(|pid| caps::read(i32::try_from(pid).ok(), CapSet::Permitted).ok());
+    let mut capabilities: Vec<String> = held.iter().flatten().map(Capability::to_string).collect();
+    capabilities.sort();
+    ProcessStatus {
+        name: name.to_owned(),
+        pid,
+        uid: number("Uid").and_then(|uid| u32::try_from(uid).ok()),
+        capabilities,
+        memory: number("VmRSS").unwrap_or(0).saturating_mul(1024),
+        seccomp: number("Seccomp") == Some(2),
+        landlock: None,
+        restarts: 0,
+    }
+}

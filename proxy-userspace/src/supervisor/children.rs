@@ -1,0 +1,353 @@
+//! Worker and signer: started, given what they need, replaced when they die.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::board::Board;
+use super::listeners::Listeners;
+use super::policy::Policy;
+use super::process::{Ended, Process};
+use crate::accept::filters_are_strict;
+use crate::confine::{Identity, Role, identity};
+use crate::ipc::{Channel, IpcError};
+use crate::signer::{KeyFacts, SignerControl};
+use crate::worker::protocol::{FromWorker, Serve, ToWorker};
+use crate::worker::{core_count, thread_count};
+
+/// Before the first restart of a child.
+const RESTART_PAUSE_LEAST: Duration = Duration::from_secs(1);
+/// The pause doubles with each death, up to this.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A child that lived this long begins anew with the least pause.
+const STEADY: Duration = Duration::from_secs(60);
+/// A worker serves within a second, most of which an RSA key takes.
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// One child, or the time until its successor is started.
+struct Slot {
+    role: Role,
+    identity: Identity,
+    process: Option<Process>,
+    restarts: u64,
+    pause: Duration,
+    due: Instant,
+}
+
+impl Slot {
+    fn new(role: Role, identity: Identity) -> Self {
+        Self { role, identity, process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
+    }
+
+    /// Waits until there is none and it is time for one.
+    async fn due(&self) {
+        match self.process {
+            Some(_) => std::future::pending().await,
+            None => sleep_until(self.due).await,
+        }
+    }
+
+    /// There is none any more, or none could be started. Returns how long the next one has to wait.
+    fn fell(&mut self, lived: Duration) -> Duration {
+        if lived >= STEADY {
+            self.pause = RESTART_PAUSE_LEAST;
+        }
+        let pause = self.pause;
+        self.due = Instant::now() + pause;
+        self.pause = (pause * 2).min(RESTART_PAUSE_MAX);
+        pause
+    }
+}
+
+/// What children are started with.
+pub(super) struct Given {
+    pub(super) listeners: Listeners,
+    /// The array in which the programs note by which interface a SYN left.
+    pub(super) syn_egress: OwnedFd,
+}
+
+/// What one of them said or did.
+pub(super) enum Event {
+    /// The worker said something.
+    Said(FromWorker),
+    /// The worker has ended, or talks nonsense.
+    WorkerFell(IpcError),
+    /// The signer has ended.
+    SignerFell(Ended),
+    /// The worker's successor may be started.
+    WorkerDue,
+    /// The signer's successor may be started.
+    SignerDue,
+}
+
+/// Both children. Belongs to the control task.
+pub(super) struct Children {
+    given: Given,
+    board: Rc<Board>,
+    worker: Slot,
+    signer: Slot,
+    signing: Option<SignerControl>,
+    /// What the signer can sign under the policy in force.
+    keys: Vec<KeyFacts>,
+    /// What the worker was asked to take.
+    pending: Option<(Policy, Vec<KeyFacts>)>,
+    /// Some peer pads its TLS records.
+    peers_pad: bool,
+}
+
+impl Children {
+    /// Start both, with the policy on the board.
+    ///
+    /// # Errors
+    /// In an operator's words; what was started ends.
+    pub(super) async fn start(given: Given, board: Rc<Board>) -> Result<Self> {
+        let settings = board.policy().config.processes;
+        let mut children = Self {
+            given,
+            board,
+            worker: Slot::new(Role::Worker, identity(Role::Worker, &settings)),
+            signer: Slot::new(Role::Signer, identity(Role::Signer, &settings)),
+            signing: None,
+            keys: Vec::new(),
+            pending: None,
+            peers_pad: false,
+        };
+        children.start_signer().await?;
+        children.start_worker().await?;
+        Ok(children)
+    }
+
+    /// The next thing that one of them says or does. May be dropped while it waits.
+    pub(super) async fn event(&mut self) -> Event {
+        let Self { worker, signer, .. } = self;
+        let said = async {
+            match &worker.process {
+                Some(process) => process.control().receive::<FromWorker>().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = async {
+            match &mut signer.process {
+                Some(process) => Some(process.ended().await),
+                None => {
+                    sleep_until(signer.due).await;
+                    None
+                }
+            }
+        };
+        tokio::select! {
+            said = said => match said {
+                Ok((said, _)) => Event::Said(said),
+                Err(error) => Event::WorkerFell(error),
+            },
+            ended = ended => match ended {
+                Some(ended) => Event::SignerFell(ended),
+                None => Event::SignerDue,
+            },
+            () = worker.due() => Event::WorkerDue,
+        }
+    }
+
+    /// Take notice of what the worker said; returns whether it has room, where it said that.
+    pub(super) fn heard(&mut self, said: FromWorker) -> Option<bool> {
+        match said {
+            FromWorker::Full(full) => return Some(full),
+            FromWorker::Report(report) => self.board.reported(report),
+            FromWorker::Policy { generation, taken } => self.answered(generation, taken),
+            FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
+            FromWorker::Serving => {}
+        }
+        None
+    }
+
+    fn answered(&mut self, generation: u64, taken: Result<(), String>) {
+        match (self.pending.take(), taken) {
+            (Some((policy, keys)), Ok(())) if policy.generation == generation => {
+                self.keys = keys;
+                self.board.set_policy(policy);
+                tracing::info!("configuration reloaded");
+            }
+            (_, Err(why)) => not_reloaded(&anyhow!(why)),
+            (_, Ok(())) => {}
+        }
+    }
+
+    /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not.
+    pub(super) async fn reload(&mut self, path: &Path) {
+        if let Err(error) = self.offer(path).await {
+            not_reloaded(&error);
+        }
+    }
+
+    async fn offer(&mut self, path: &Path) -> Result<()> {
+        let policy = self.board.policy().next(path)?;
+        let signing = self.signing.as_ref().context("the signer is not there; reload again when it is")?;
+        let worker = self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
+        let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        let message = policy.for_worker(keys.clone())?;
+        worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
+        self.pending = Some((policy, keys));
+        Ok(())
+    }
+
+    /// The worker has ended: say so, and when its successor comes.
+    pub(super) async fn worker_fell(&mut self, error: IpcError, meanwhile: &str) {
+        self.board.worker_left();
+        let Some(mut process) = self.worker.process.take() else { return };
+        let lived = process.age();
+        let why = match (error, timeout(START_TIME_MAX, process.ended())).await {
+            (IpcError::Ended, Ok(ended)) => ended.to_string(),
+            (error, _) => {
+                process.end().await;
+                error.to_string()
+            }
+        };
+        let pause = self.worker.fell(lived);
+        tracing::error!(
+            "the worker died ({why}): its sessions are cut, and {meanwhile}; another one is started in {} s",
+            pause.as_secs()
+        );
+        if self.pending.take().is_some() {
+            not_reloaded(&anyhow!("the worker died before it had taken the new one"));
+        }
+    }
+
+    /// The signer has ended: say so, and when its successor comes.
+    pub(super) fn signer_fell(&mut self, ended: &Ended) {
+        self.signing = None;
+        let Some(process) = self.signer.process.take() else { return };
+        self.board.signer_left();
+        let pause = self.signer.fell(process.age());
+        tracing::error!(
+            "the signer died ({ended}): sessions go on, and certificates that are cached serve; others wait until \
+             another signer is started in {} s",
+            pause.as_secs()
+        );
+    }
+
+    /// Start the worker's successor; returns whether it serves.
+    pub(super) async fn restart_worker(&mut self) -> bool {
+        self.worker.restarts += 1;
+        match self.start_worker().await {
+            Ok(()) => {
+                tracing::warn!(restarts = self.worker.restarts, "the worker was started again");
+                true
+            }
+            Err(error) => {
+                let pause = self.worker.fell(Duration::ZERO);
+                tracing::error!("the worker cannot be started, trying again in {} s: {error:#}", pause.as_secs());
+                false
+            }
+        }
+    }
+
+    /// Start the signer's successor.
+    pub(super) async fn restart_signer(&mut self) {
+        self.signer.restarts += 1;
+        match self.start_signer().await {
+            Ok(()) => tracing::warn!(restarts = self.signer.restarts, "the signer was started again"),
+            Err(error) => {
+                let pause = self.signer.fell(Duration::ZERO);
+                tracing::error!("the signer cannot be started, trying again in {} s: {error:#}", pause.as_secs());
+            }
+        }
+    }
+
+    async fn start_signer(&mut self) -> Result<()> {
+        let process = Process::start(Role::Signer, self.signer.identity).await?;
+        let signing = SignerControl::new(Rc::clone(process.control()));
+        let policy = self.board.policy();
+        self.keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        if let Some(worker) = &self.worker.process {
+            introduce(&signing, worker).await?;
+        }
+        self.board.signer_came(&process, self.signer.restarts);
+        self.signer.process = Some(process);
+        self.signing = Some(signing);
+        Ok(())
+    }
+
+    async fn start_worker(&mut self) -> Result<()> {
+        let started = timeout(START_TIME_MAX, self.serve()).await;
+        let process = started.map_err(|_| anyhow!("it did not serve within {} s", START_TIME_MAX.as_secs()))??;
+        self.board.worker_came(&process, self.worker.restarts);
+        self.worker.process = Some(process);
+        Ok(())
+    }
+
+    /// A worker that serves.
+    async fn serve(&self) -> Result<Process> {
+        let policy = self.board.policy();
+        let mut process = Process::start(Role::Worker, self.worker.identity).await?;
+        let control = Rc::clone(process.control());
+        control.send(&ToWorker::SynEgress, &[self.given.syn_egress.as_fd()]).await?;
+        self.given.listeners.pass(&control).await?;
+        if let Some(signing) = &self.signing {
+            introduce(signing, &process).await?;
+        }
+        let message = policy.for_worker(self.keys.clone())?;
+        control.send(&ToWorker::Policy, &[message.as_fd()]).await?;
+        let serve = Serve {
+            threads: thread_count(policy.config.steering.threads),
+            cores: core_count(),
+            strict_reverse_path: filters_are_strict(),
+        };
+        control.send(&ToWorker::Serve(serve), &[]).await?;
+        loop {
+            match control.receive::<FromWorker>().await {
+                Ok((FromWorker::Serving, _)) => break,
+                Ok((FromWorker::Policy { taken: Err(why), .. } | FromWorker::Failed(why), _)) => bail!("{why}"),
+                Ok(_) => {}
+                Err(IpcError::Ended) => bail!("it ended before it served ({})", process.ended().await),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.peers_pad {
+            control.send(&ToWorker::PeersPad, &[]).await?;
+        }
+        Ok(process)
+    }
+
+    /// Whether that was told already.
+    pub(super) const fn peers_are_known_to_pad(&self) -> bool {
+        self.peers_pad
+    }
+
+    /// The kernel's counters say that some peer pads its TLS records: this and later workers are told.
+    pub(super) async fn peers_pad(&mut self) {
+        self.peers_pad = true;
+        if let Some(worker) = &self.worker.process {
+            // One that is gone is heard of as such.
+            drop(worker.control().send(&ToWorker::PeersPad, &[]).await);
+        }
+    }
+
+    /// End both: first the worker, which cuts what is left and writes what waits.
+    pub(super) async fn stop(self) {
+        let Self { worker, signer, signing, board, .. } = self;
+        if let Some(process) = worker.process {
+            drop(process.control().send(&ToWorker::Stop, &[]).await);
+            board.worker_left();
+            process.end().await;
+        }
+        drop(signing);
+        if let Some(process) = signer.process {
+            process.end().await;
+        }
+    }
+}
+
+/// Lead the worker to the signer.
+async fn introduce(signing: &SignerControl, worker: &Process) -> Result<()> {
+    let (near, far) = Channel::pair().context("a channel between worker and signer")?;
+    signing.serve_worker(near).await?;
+    Ok(worker.control().send(&ToWorker::Signer, &[far.as_fd()]).await?)
+}
+
+fn not_reloaded(error: &anyhow::Error) {
+    tracing::error!("configuration NOT reloaded, the old one stays in force: {error:#}");
+}

@@ -1,0 +1,107 @@
+//! What the supervisor and the worker say to each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::accept::Room;
+use crate::admin::{SessionsStatus, ThreadStatus};
+use crate::config::{Config, InterfaceName};
+use crate::handshake::TrustMaterial;
+use crate::layer::offload::OffloadMessage;
+use crate::signer::KeyFacts;
+
+/// From the supervisor. Until [`Self::Serve`] they say what is served, and from then on what changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToWorker {
+    /// With the descriptor of the array in which the programs note by which interface a SYN left.
+    SynEgress,
+    /// With the descriptors of these listeners, in the same order.
+    Listeners(Vec<ListenerPlace>),
+    /// With an end of a channel to the signer, in place of an earlier one.
+    Signer,
+    /// With a [`PolicyMessage`] as sealed memory; answered by [`FromWorker::Policy`].
+    Policy,
+    /// Begin to accept; answered by [`FromWorker::Serving`].
+    Serve(Serve),
+    /// Some peer pads its TLS records, as the kernel's counters say.
+    PeersPad,
+    /// Answered by [`FromWorker::Report`].
+    Report,
+    /// Cut what is left, write what waits, and end.
+    Stop,
+}
+
+/// Whose listener it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ListenerPlace {
+    /// The interface whose connections it gets.
+    pub(crate) ingress: InterfaceName,
+    /// The thread that accepts from it.
+    pub(crate) thread: u32,
+}
+
+/// What the machine is like, where a process without files cannot look.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Serve {
+    /// Threads to run.
+    pub(crate) threads: u32,
+    /// Cores to run them on.
+    pub(crate) cores: u32,
+    /// Strict reverse-path filters are set, as far as loopback is concerned.
+    pub(crate) strict_reverse_path: bool,
+}
+
+/// One policy generation, as the supervisor read it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PolicyMessage {
+    /// Counted from 1; the signer knows the keys by it.
+    pub(crate) generation: u64,
+    /// The file.
+    pub(crate) config: Config,
+    /// Roots and chains.
+    pub(crate) material: TrustMaterial,
+    /// What the signer can sign.
+    pub(crate) keys: Vec<KeyFacts>,
+    /// What the kernel's TLS can do, and what it costs.
+    pub(crate) offload: OffloadMessage,
+    /// What this machine has room for.
+    pub(crate) room: Room,
+}
+
+impl fmt::Debug for PolicyMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyMessage").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// From the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromWorker {
+    /// What became of a policy; connections from now on have it, or the old one.
+    Policy {
+        /// Which.
+        generation: u64,
+        /// Or why it cannot be used, in an operator's words.
+        taken: Result<(), String>,
+    },
+    /// All threads run.
+    Serving,
+    /// Whether nobody can be served, whenever that changes.
+    Full(bool),
+    /// Numbers, as they are now.
+    Report(WorkerReport),
+    /// It cannot go on, in an operator's words; it ends.
+    Failed(String),
+}
+
+/// Numbers for `postern status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WorkerReport {
+    pub(crate) threads: Vec<ThreadStatus>,
+    pub(crate) sessions: SessionsStatus,
+    /// Records that could not be written.
+    pub(crate) records_lost: u64,
+    /// Lines of its log that could not be written.
+    pub(crate) log_lost: u64,
+}

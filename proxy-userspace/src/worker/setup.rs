@@ -1,0 +1,112 @@
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arc_swap::ArcSwap;
+
+use super::Policy;
+use super::crew::{Crew, Place};
+use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, ToWorker};
+use super::thread::Shared;
+use crate::accept::Admission;
+use crate::handshake::jobs::JobPool;
+use crate::ipc::{Channel, read_sealed};
+use crate::layer::offload::Terms as Layers;
+use crate::record::Records;
+use crate::signer::SignerLink;
+use crate::steering::syn_egress::SynEgress;
+
+/// What a worker is given before it serves.
+pub(super) struct Setup {
+    places: Vec<Place>,
+    policy: Policy,
+    signer: SignerLink,
+    syn_egress: SynEgress,
+    serve: Serve,
+}
+
+impl Setup {
+    /// Take what the supervisor sends, until it says that this process shall serve.
+    pub(super) fn receive(control: &Channel) -> Result<Self> {
+        let signer = SignerLink::new();
+        let (mut places, mut policy, mut syn_egress) = (Vec::new(), None, None);
+        loop {
+            let (message, descriptors) = control.receive::<ToWorker>()?;
+            match message {
+                ToWorker::SynEgress => {
+                    let array = only(descriptors)?;
+                    syn_egress = Some(SynEgress::map(&array).context("mapping the notes about SYNs")?);
+                }
+                ToWorker::Listeners(told) => places.extend(listeners(told, descriptors)?),
+                ToWorker::Signer => signer.connect(channel(descriptors)?)?,
+                ToWorker::Policy => {
+                    let message = self::policy(descriptors)?;
+                    let generation = message.generation;
+                    let assembled = Policy::assemble(message, &signer, &Layers::default());
+                    let taken = assembled.as_ref().map(drop).map_err(|error| format!("{error:#}"));
+                    control.send(&FromWorker::Policy { generation, taken }, &[])?;
+                    policy = Some(assembled?);
+                }
+                ToWorker::Serve(serve) => {
+                    let (Some(policy), Some(syn_egress)) = (policy, syn_egress) else {
+                        bail!("the supervisor lets a worker serve that has no policy");
+                    };
+                    return Ok(Self { places, policy, signer, syn_egress, serve });
+                }
+                ToWorker::PeersPad | ToWorker::Report => {}
+                ToWorker::Stop => bail!("stopped before it served"),
+            }
+        }
+    }
+
+    /// All threads.
+    pub(super) fn start(self) -> Result<(Crew, SignerLink)> {
+        let Self { places, policy, signer, syn_egress, serve } = self;
+        let steering = policy.config.steering.clone();
+        let shared = Shared {
+            admission: Admission::new(policy.room.bounds),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
+            jobs: Arc::new(
+                JobPool::start(serve.threads).context("starting the threads that judge and mint")?,
+            ),
+            records: Records::to_stdout().context("starting the thread that writes records")?,
+            egress_refused: Arc::default(),
+            local_refused: Arc::default(),
+            syn_egress,
+        };
+        Ok((Crew::start(places, &steering, serve, shared)?, signer))
+    }
+}
+
+/// The one descriptor of a message.
+fn only(descriptors: Vec<OwnedFd>) -> Result<OwnedFd> {
+    let mut descriptors = descriptors.into_iter();
+    match (descriptors.next(), descriptors.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(anyhow!("the supervisor sent a message with another number of descriptors than one")),
+    }
+}
+
+/// An end of a channel.
+pub(super) fn channel(descriptors: Vec<OwnedFd>) -> Result<Channel> {
+    only(descriptors).map(Channel::from)
+}
+
+/// A policy out of sealed memory.
+pub(super) fn policy(descriptors: Vec<OwnedFd>) -> Result<PolicyMessage> {
+    let octets = read_sealed(only(descriptors)?)?;
+    postcard::from_bytes(&octets).context("the policy is none of this version's")
+}
+
+fn listeners(told: Vec<ListenerPlace>, descriptors: Vec<OwnedFd>) -> Result<Vec<Place>> {
+    if told.len() != descriptors.len() {
+        bail!("the supervisor named {} listeners and sent {}", told.len(), descriptors.len());
+    }
+    let place = |(ListenerPlace { ingress, thread }, listener)| Place {
+        ingress,
+        thread,
+        listener: TcpListener::from(listener),
+    };
+    Ok(told.into_iter().zip(descriptors).map(place).collect())
+}
