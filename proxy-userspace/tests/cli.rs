@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use postern::admin::{
     AdminError, AdminSocket, InterfaceStatus, ListenerStatus, MemoryStatus, SessionsStatus, Status,
-    SteeringStatus, WorkerStatus, ask, serve,
+    SteeringStatus, ThreadStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -243,7 +243,8 @@ fn example() -> Status {
         config: "/etc/postern/postern.toml".into(),
         on_exit: "open".to_owned(),
         source: "gateway".to_owned(),
-        workers: vec![WorkerStatus {
+        processes: Vec::new(),
+        threads: vec![ThreadStatus {
             index: 0,
             cpu: Some(3),
             sessions: 7,
@@ -255,7 +256,7 @@ fn example() -> Status {
             ingress: "lan0".to_owned(),
             family: "ipv6".to_owned(),
             address: "[::1]:40001".parse().expect("address"),
-            worker: 0,
+            thread: 0,
         }],
         steering: SteeringStatus {
             program_id: 17,
@@ -290,7 +291,7 @@ fn example() -> Status {
             limit: 4 << 30,
             origin: "half of MemAvailable (8 GiB)".to_owned(),
             session: 2 << 20,
-            buffers_per_worker: 1700,
+            buffers_per_thread: 1700,
         },
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),

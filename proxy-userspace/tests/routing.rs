@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use postern::accept::filters_are_strict;
 use postern::accept::egress::{Egress, EgressFault, EgressTable};
 use postern::config::Steering;
 use postern::steering::device::{Device, DeviceError};

@@ -11,13 +11,13 @@ use crate::wait::PATIENCE;
 /// The kernel's clock ticks in /proc/stat (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU seconds: of a process, and of core 0, where it runs.
+/// CPU seconds: of the gateway's processes, and of core 0, where they run.
 ///
 /// On veth the receiver's softirq would run on the sender's core; with [`steer_packets`] the gateway's stays on its own,
 /// and the core's time has it in. Kernels that account for interrupts apart keep it out of the process' time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// The process' threads, `schedstat`.
+    /// All their threads, `schedstat`.
     pub process: f64,
     /// All but idle time.
     pub core: f64,
@@ -27,12 +27,14 @@ impl Cost {
     /// Until now.
     ///
     /// # Errors
-    /// When the process is gone.
-    pub fn now(pid: u32) -> Result<Self> {
+    /// When one of the processes is gone.
+    pub fn now(pids: &[u32]) -> Result<Self> {
         let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().context("schedstat")?.parse::<f64>()?;
+        for pid in pids {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let text = fs::read_to_string(task?.path().join("schedstat"))?;
+                nanoseconds += text.split(' ').next().context("schedstat")?.parse::<f64>()?;
+            }
         }
         let stat = fs::read_to_string("/proc/stat")?;
         let line = stat.lines().find(|line| line.starts_with("cpu0 ")).context("cpu0")?;

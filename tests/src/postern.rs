@@ -348,6 +348,26 @@ impl Postern<'_> {
         Pid::from_child(&self.child)
     }
 
+    /// The number of one of its processes: `supervisor`, `worker` or `signer`.
+    ///
+    /// # Errors
+    /// When it has none of that name now.
+    pub fn process(&self, name: &str) -> Result<u32> {
+        let status = self.status()?;
+        let of_name = |process: &&Value| process.get("name").is_some_and(|known| known == name);
+        let processes = status.get("processes").and_then(Value::as_array).context("no processes")?;
+        let pid = processes.iter().find(of_name).and_then(|process| process.get("pid")?.as_u64());
+        Ok(u32::try_from(pid.with_context(|| format!("no {name} in {status:#}"))?)?)
+    }
+
+    /// The numbers of all its processes.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        ["supervisor", "worker", "signer"].into_iter().map(|name| self.process(name)).collect()
+    }
+
     /// The records of sessions that have ended, so far.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use postern::steering::classifier::{Hook, Place};
 use postern::steering::program::Program;
+use postern::steering::syn_egress::SynEgress;
 use postern::words::Side;
 use postern_tests::frames::{
     ACK, CUSTOMER_TAG, Complaint, Extension, Packet, SERVICE_TAG, SYN, Segment, ethernet,
@@ -515,11 +516,16 @@ fn to_server(lab: &Lab, to: SocketAddr, mark: u32) -> Result<Socket> {
     })
 }
 
+/// What the program notes, as the worker reads it.
+fn notes(program: &Program) -> Result<SynEgress> {
+    Ok(SynEgress::map(program.syn_egress())?)
+}
+
 /// The interface that its SYN left by is this one, sooner or later: a neighbour may have to be found first.
 fn left_by(scene: &Scene, socket: &Socket, interface: &str) -> Result<()> {
     let index = index(&scene.lab.gateway, interface)?;
     wait::until(&format!("a SYN out of {interface}"), PATIENCE, || {
-        Ok((scene.program.syn_egress().interface(socket)? == Some(index)).then_some(()))
+        Ok((notes(&scene.program)?.interface(socket)? == Some(index)).then_some(()))
     })
 }
 
@@ -533,7 +539,7 @@ fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
             // Before the first notes, so that an empty slot is seen, too.
             let stranger = to_server(&scene.lab, to, 0)?;
             let _theirs = listener.accept()?;
-            ensure!(scene.program.syn_egress().interface(&stranger)?.is_none(), "a socket without the mark");
+            ensure!(notes(&scene.program)?.interface(&stranger)?.is_none(), "a socket without the mark");
             let counted = scene.count(Class::NotedSyn)?;
             let marked = to_server(&scene.lab, to, UPSTREAM_MARK | 7)?;
             let _ours = listener.accept()?;
@@ -544,7 +550,7 @@ fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
             let away = to_server(&scene.lab, elsewhere, UPSTREAM_MARK)?;
             let _away = listener.accept()?;
             ensure!(
-                scene.program.syn_egress().interface(&away)?.is_none(),
+                notes(&scene.program)?.interface(&away)?.is_none(),
                 "by an interface without program"
             );
         }

@@ -237,7 +237,7 @@ fn the_memory_of_sessions_that_have_left_is_given_back() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
     let server = scene.serve()?;
-    let pid = postern.pid().as_raw_nonzero().to_string();
+    let pid = postern.process("worker")?.to_string();
     scene.fetches()?;
     let before = anonymous(&pid)?;
     let crowd = scene.sessions(CROWD)?;

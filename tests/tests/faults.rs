@@ -265,7 +265,7 @@ fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -
     let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
-    let pid = postern.pid().as_raw_nonzero().to_string();
+    let pid = postern.process("worker")?.to_string();
     // Numbers below the limit that are free, not numbers that are used: some may lie above it.
     let leave = |free: usize| -> Result<()> {
         let used: BTreeSet<u32> = fs::read_dir(format!("/proc/{pid}/fd"))?

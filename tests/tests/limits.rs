@@ -133,7 +133,7 @@ fn sessions_that_hold_all_buffers_and_do_not_read_give_way_to_one_that_does() ->
     let postern = scene.start()?;
     let tls = scene.identity.server_config(ALL_VERSIONS)?;
     let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_OCTETS)])?;
-    let buffers = postern.counter("buffers_per_worker")?;
+    let buffers = postern.counter("buffers_per_thread")?;
     ensure!((8..=16).contains(&buffers), "{buffers}");
     let stuck = (0..buffers + 8)
         .map(|_| {

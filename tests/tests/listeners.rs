@@ -37,9 +37,9 @@ fn with_syn_cookies_four_hundred_of_four_hundred_connect_and_are_spread() -> Res
         open.push(connect(number).with_context(|| format!("connection {number}"))?);
     }
     let status = postern.status()?;
-    let accepted: Vec<u64> = status["workers"]
+    let accepted: Vec<u64> = status["threads"]
         .as_array()
-        .context("no workers")?
+        .context("no threads")?
         .iter()
         .filter_map(|worker| worker["accepted_total"].as_u64())
         .collect();

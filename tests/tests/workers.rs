@@ -43,14 +43,14 @@ fn new_session(scene: &Scene, family: Family) -> Result<Session> {
 /// A number of a worker, from the status.
 fn of_worker(postern: &Postern<'_>, index: usize, key: &str) -> Result<u64> {
     let status = postern.status()?;
-    let found = status.pointer(&format!("/workers/{index}/{key}")).and_then(Value::as_u64);
-    found.with_context(|| format!("no {key} of worker {index} in {status:#}"))
+    let found = status.pointer(&format!("/threads/{index}/{key}")).and_then(Value::as_u64);
+    found.with_context(|| format!("no {key} of thread {index} in {status:#}"))
 }
 
 fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
     wait::until("a worker's successor", PATIENCE, || {
         let status = postern.status()?;
-        let workers = status.get("workers").and_then(Value::as_array).context("no workers")?;
+        let workers = status.get("threads").and_then(Value::as_array).context("no threads")?;
         let of_each = |key| workers.iter().filter_map(move |worker: &Value| worker.get(key));
         let restarts: u64 = of_each("restarts").filter_map(Value::as_u64).sum();
         let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
@@ -60,7 +60,7 @@ fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
 
 /// How often the only thread that judges and mints went back to wait: once for each job, as a session's come one by one.
 fn jobs_done(postern: &Postern<'_>) -> Result<u64> {
-    let tasks = format!("/proc/{}/task", postern.pid().as_raw_nonzero());
+    let tasks = format!("/proc/{}/task", postern.process("worker")?);
     for task in std::fs::read_dir(tasks)? {
         let status = std::fs::read_to_string(task?.path().join("status"))?;
         let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
@@ -176,7 +176,7 @@ fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()
             Ok((active == 0).then_some(()))
         })?;
     }
-    assert_eq!(postern.log().matches("a worker died: a fault in Postern").count(), 3, "{}", postern.log());
+    assert_eq!(postern.log().matches("a thread of the worker died: a fault in Postern").count(), 3, "{}", postern.log());
     drop(server);
     postern.stop()?;
     scene.finish()

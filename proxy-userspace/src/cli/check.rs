@@ -327,7 +327,7 @@ impl Machine {
         let memory = Memory::read(&self.root);
         let machine = accept::Machine { descriptors: self.descriptors, memory };
         let Room { bounds, memory, buffers_per_thread, narrowed } =
-            Room::new(config, thread_count(config.steering.workers), &machine);
+            Room::new(config, thread_count(config.steering.threads), &machine);
         let session = config.limits.session_memory;
         let value = format!(
             "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a worker",
@@ -344,7 +344,7 @@ impl Machine {
     fn descriptor_limit(&self, config: &Config) -> Item {
         const THING: &str = "open descriptors";
         let Some(limit) = self.descriptors else { return Item::ok(THING, "unlimited") };
-        let reserved = descriptors_reserved(&config.steering, thread_count(config.steering.workers));
+        let reserved = descriptors_reserved(&config.steering, thread_count(config.steering.threads));
         let sessions = sessions_within(limit, reserved);
         let value = format!("{limit}, enough for {sessions} sessions");
         let wanted = config.limits.sessions.map_or(SESSIONS_FEW, u64::from);
@@ -485,7 +485,7 @@ mod tests {
             "{able}"
         );
         machine.layers.abilities.absent =
-            Some(NoKernelTls { why: "no module".to_owned(), remedy: "`modprobe tls`" });
+            Some(NoKernelTls { why: "no module".to_owned(), remedy: "`modprobe tls`".into() });
         for (offload, level, remedy) in [
             (Offload::Auto, "ok    kernel TLS: used where it pays", false),
             (Offload::Always, "fail  kernel TLS: none", true),

@@ -181,6 +181,13 @@ impl AsRawFd for Channel {
     }
 }
 
+/// To be a child's standard input.
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
 impl From<OwnedFd> for Channel {
     fn from(socket: OwnedFd) -> Self {
         Self(socket)

@@ -9,6 +9,6 @@ mod sealed;
 
 pub(crate) use self::begin::{Began, Begin, begin};
 pub(crate) use self::channel::{
-    AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError, MESSAGE_BYTES_MAX, inherited,
+    AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError,
 };
-pub(crate) use self::sealed::{SEALED_BYTES_MAX, SealedError, read_sealed, seal};
+pub(crate) use self::sealed::{read_sealed, seal};

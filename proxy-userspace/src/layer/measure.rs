@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use rustls::{SupportedCipherSuite, crypto, version};
+use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::buffer::{Batch, Span};
@@ -101,7 +102,7 @@ pub enum Measurement {
 
 impl Default for Measurement {
     fn default() -> Self {
-        Self::Without("nothing was measured, because tls.offload was not \"auto\" at the start")
+        Self::Without("nothing was measured, because tls.offload was not \"auto\" at the start".into())
     }
 }
 
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_not_measured() {
-        let lacking = NoKernelTls { why: "none".to_owned(), remedy: "none" };
+        let lacking = NoKernelTls { why: "none".to_owned(), remedy: "none".into() };
         let absent = Abilities { absent: Some(lacking), ..Abilities::default() };
         assert!(matches!(Measurement::take(&absent), Measurement::Without(why) if why.contains("no TLS")));
         let old = Measurement::take(&Abilities::default());

@@ -199,7 +199,8 @@ impl Children {
         self.board.worker_left();
         let Some(mut process) = self.worker.process.take() else { return };
         let lived = process.age();
-        let why = match (error, timeout(START_TIME_MAX, process.ended())).await {
+        let ended = timeout(START_TIME_MAX, process.ended()).await;
+        let why = match (error, ended) {
             (IpcError::Ended, Ok(ended)) => ended.to_string(),
             (error, _) => {
                 process.end().await;

@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, anyhow};
 
-pub(crate) use self::crew::thread_count;
 use self::crew::Crew;
+pub(crate) use self::crew::{core_count, thread_count};
 use self::protocol::{FromWorker, PolicyMessage, ToWorker, WorkerReport};
 use self::setup::Setup;
 use self::thread::Shared;

@@ -69,13 +69,13 @@ fn main() -> Result<()> {
     for run in 1..=args.runs {
         println!("run {run} of {}", args.runs);
         let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
-        let pid = u32::try_from(daemon.pid().as_raw_nonzero().get())?;
-        measure(&mut postern, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, pid, &args)?;
+        let pids = daemon.processes()?;
+        measure(&mut postern, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, &pids, &args)?;
         daemon.stop()?;
         let proxy = start_haproxy(&lab.gateway, &identity, installation.dir())?;
         let at = SocketAddr::new(Family::V4.gateway_lan(), HAPROXY_PORT);
         wait::until("haproxy", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
-        measure(&mut haproxy, &lab, at, &theirs, proxy.0.id(), &args)?;
+        measure(&mut haproxy, &lab, at, &theirs, &[proxy.0.id()], &args)?;
     }
     report(&postern, &haproxy)?;
     drop(server);
@@ -127,7 +127,7 @@ fn measure(
     lab: &Lab,
     to: SocketAddr,
     config: &Arc<ClientConfig>,
-    pid: u32,
+    pids: &[u32],
     args: &Args,
 ) -> Result<()> {
     let open = || -> Result<Session> {
@@ -145,12 +145,12 @@ fn measure(
     };
     in_flows(lab, fetch)?;
     // The warm-up above has filled caches and pools; this counts.
-    let before = Cost::now(pid)?;
+    let before = Cost::now(pids)?;
     in_flows(lab, fetch)?;
     let gigabytes = (FLOWS * args.messages * BODY_OCTETS) as f64 / 1e9;
-    figures.per_gigabyte.push(Cost::now(pid)?.since(before, gigabytes));
+    figures.per_gigabyte.push(Cost::now(pids)?.since(before, gigabytes));
 
-    let before = Cost::now(pid)?;
+    let before = Cost::now(pids)?;
     let each = args.sessions.div_ceil(FLOWS);
     in_flows(lab, || {
         for _ in 0..each {
@@ -160,7 +160,7 @@ fn measure(
         }
         Ok(())
     })?;
-    figures.per_session.push(Cost::now(pid)?.since(before, (each * FLOWS) as f64));
+    figures.per_session.push(Cost::now(pids)?.since(before, (each * FLOWS) as f64));
     Ok(())
 }
 

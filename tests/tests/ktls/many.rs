@@ -30,9 +30,9 @@ fn round(scene: &Scene, config: &Arc<ClientConfig>) -> Result<()> {
     .logout()
 }
 
-/// The daemon's descriptors by kind, without their numbers.
+/// The worker's descriptors by kind, without their numbers.
 fn descriptors(postern: &Postern<'_>) -> Result<Vec<String>> {
-    let dir = format!("/proc/{}/fd", postern.pid().as_raw_nonzero());
+    let dir = format!("/proc/{}/fd", postern.process("worker")?);
     let mut kinds = Vec::new();
     for entry in fs::read_dir(dir)? {
         // One that is closed meanwhile is none.

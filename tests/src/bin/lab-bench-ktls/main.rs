@@ -306,7 +306,7 @@ impl Gateway {
 
     /// While it waits for us.
     fn cost(&self) -> Result<Cost> {
-        Cost::now(self.pid())
+        Cost::now(&[self.pid()])
     }
 
     /// Sessions whose handshakes are done.
