@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::netlink::Netlink;
 use super::nfnetlink::{self, Attributes, NftMessage, Verb, attribute};
 use super::routing::is_bridge;
-use crate::config::{InterfaceName, OnExit, Steering};
+use crate::config::{InterfaceName, OnExit, SteeringConfig};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// The table, in the family `inet`.
@@ -134,7 +134,7 @@ pub struct Guard {
 ///
 /// # Errors
 /// The kernel's refusal, or a table of somebody else's with that name.
-pub fn reconcile(settings: &Steering) -> Result<GuardChange, ForwardError> {
+pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError> {
     let mut netlink = open()?;
     let wanted = match settings.on_exit {
         OnExit::Closed => rules(&settings.ingress).map_err(ForwardError::of("RTM_GETLINK"))?,

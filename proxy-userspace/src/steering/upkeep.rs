@@ -8,7 +8,7 @@ use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
 use super::program::{Program, ProgramError};
 use super::routing::{self, Changes, Link, RULE_PREFERENCE, RoutingError, Wanted};
-use crate::config::{InterfaceName, OnExit, Source, Steering as Settings};
+use crate::config::{InterfaceName, OnExit, Source, SteeringConfig};
 use crate::words::Side;
 
 /// Why steering could not be installed or put back.
@@ -64,7 +64,7 @@ pub struct Interface {
 
 /// Steering at work. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
 pub struct Steering {
-    settings: Settings,
+    settings: SteeringConfig,
     /// Dropped before the program: while the route is there, packets must meet it.
     device: Device,
     program: Program,
@@ -81,7 +81,7 @@ impl Steering {
     /// # Errors
     /// What the kernel refuses. What was installed before it is what a kill would leave.
     pub fn install(
-        settings: Settings,
+        settings: SteeringConfig,
         device: Device,
         mut program: Program,
     ) -> Result<(Self, Repair), SteeringError> {
@@ -274,7 +274,7 @@ impl Interface {
     }
 }
 
-fn interfaces(settings: &Settings, links: &[Link]) -> Vec<Interface> {
+fn interfaces(settings: &SteeringConfig, links: &[Link]) -> Vec<Interface> {
     let downstream = settings.ingress.iter().map(|name| (name, Side::Downstream));
     let upstream = settings.egress.iter().map(|name| (name, Side::Upstream));
     downstream

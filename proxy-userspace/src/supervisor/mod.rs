@@ -22,7 +22,7 @@ use self::keep::{keep, make_room};
 use self::report::Origin;
 use crate::accept::{Admission, Machine, Memory, Room};
 use crate::admin::{AdminError, AdminSocket, ask, serve};
-use crate::config::{self, Config, InterfaceName, OnExit, Steering as Settings};
+use crate::config::{self, Config, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::handshake::Trust;
 use crate::handshake::jobs::JobPool;
 use crate::layer::offload::Terms as Layers;

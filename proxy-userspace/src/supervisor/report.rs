@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use proxy_ebpf::{Class, Exit, Intake};
 
 use crate::admin::{InterfaceStatus, MemoryStatus, SessionsStatus, Status, SteeringStatus};
-use crate::config::Steering as Settings;
+use crate::config::SteeringConfig as Settings;
 use crate::lines::Lines;
 use crate::record::Records;
 use crate::steering::device::DEVICE;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::thread::{Counts, Door, Seat, Shared, Worker};
 use crate::accept::{SocketBuffers, listen};
 use crate::admin::{ListenerStatus, WorkerStatus};
-use crate::config::Steering;
+use crate::config::SteeringConfig;
 use crate::line_limit::LineLimit;
 use crate::steering::program::Program;
 use crate::steering::routing;
@@ -31,7 +31,7 @@ static DEATH_LINES: LineLimit = LineLimit::new();
 
 /// All workers. Belongs to the control task.
 pub(crate) struct Crew {
-    steering: Steering,
+    steering: SteeringConfig,
     shared: Shared,
     /// One reuseport group for each ingress and family.
     ports: Vec<[Cell<u16>; FAMILIES.len()]>,
@@ -56,7 +56,7 @@ impl Crew {
     /// A listener, a thread or a slot of the program cannot be had; what was started is stopped.
     pub(crate) fn start(
         program: &mut Program,
-        steering: &Steering,
+        steering: &SteeringConfig,
         workers: u32,
         shared: &Shared,
     ) -> Result<Self> {

@@ -25,7 +25,7 @@ use crate::accept::egress::EgressTable;
 use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
-use crate::config::{InterfaceName, Steering};
+use crate::config::{InterfaceName, SteeringConfig};
 use crate::handshake::jobs::JobPool;
 use crate::handshake::part;
 use crate::layer::Pool;
@@ -104,7 +104,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(seat: Seat, shared: Shared, steering: &Steering) -> Result<Self> {
+    pub(crate) fn start(seat: Seat, shared: Shared, steering: &SteeringConfig) -> Result<Self> {
         let egress = EgressTable::new(steering)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
