@@ -12,7 +12,7 @@ use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::handshake::Trust;
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 use crate::supervisor::worker_count;
 
@@ -196,7 +196,7 @@ struct Machine {
     capabilities: Vec<Capability>,
     /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
     descriptors: Option<u64>,
-    layers: Layers,
+    layers: OffloadTerms,
 }
 
 impl Machine {
@@ -207,7 +207,7 @@ impl Machine {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
-            layers: Layers::find(config.tls.offload),
+            layers: OffloadTerms::find(config.tls.offload),
         }
     }
 
@@ -400,7 +400,7 @@ mod tests {
             release: "6.1.0-13-amd64".to_owned(),
             capabilities: vec![Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
-            layers: Layers::default(),
+            layers: OffloadTerms::default(),
         }
     }
 

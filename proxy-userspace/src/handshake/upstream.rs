@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ExtractedSecrets};
 use tokio::net::TcpStream;
 
-use super::Terms;
+use super::HandshakeTerms;
 use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
 use super::drive::{Broken, Unbuffered, drive};
@@ -94,7 +94,7 @@ impl Trust {
         &self,
         socket: &mut TcpStream,
         hello: &Hello,
-        terms: &Terms<'_>,
+        terms: &HandshakeTerms<'_>,
         record: &mut Record,
     ) -> Result<Proven, Parting> {
         let tls = |error| Failure::upstream(Cause::Tls(error));

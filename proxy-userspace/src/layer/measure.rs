@@ -15,7 +15,7 @@ use rustls::{SupportedCipherSuite, crypto, version};
 use socket2::SockRef;
 
 use super::buffer::{Batch, Span};
-use super::offload::{Abilities, Cipher, Terms};
+use super::offload::{Abilities, Cipher, OffloadTerms};
 use super::{Incoming, LayerFault, Outgoing, PLAINTEXT_BYTES_MAX, Pool, Receive, Received, Transmit, split};
 use crate::config::Offload;
 use crate::failure::Cause;
@@ -176,7 +176,7 @@ async fn compare(
     abilities: &Abilities,
 ) -> Result<Comparison, Cause> {
     let ring = async |mode| {
-        let terms = Terms { mode, abilities: abilities.clone(), ..Terms::default() };
+        let terms = OffloadTerms { mode, abilities: abilities.clone(), ..OffloadTerms::default() };
         Ring::open(suite, &terms).await
     };
     let (mut user, mut kernel) = (ring(Offload::Never).await?, ring(Offload::Always).await?);
@@ -196,7 +196,7 @@ struct Ring {
 }
 
 impl Ring {
-    async fn open(suite: SupportedCipherSuite, terms: &Terms) -> Result<Self, Cause> {
+    async fn open(suite: SupportedCipherSuite, terms: &OffloadTerms) -> Result<Self, Cause> {
         let (near, far) = loopback::connect(suite).await?;
         let pool = Pool::default();
         let halves = |side: crate::handshake::Finished| {
@@ -321,7 +321,7 @@ mod tests {
         let suites =
             crypto::aws_lc_rs::ALL_CIPHER_SUITES.iter().filter(|suite| suite.version() == &version::TLS13);
         for suite in suites {
-            let terms = Terms { mode: Offload::Never, ..Terms::default() };
+            let terms = OffloadTerms { mode: Offload::Never, ..OffloadTerms::default() };
             let mut ring = Ring::open(*suite, &terms).await.unwrap();
             for _ in 0..2 {
                 let before = ring.spent;

@@ -25,7 +25,7 @@ use crate::admin::{AdminError, AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::handshake::Trust;
 use crate::handshake::jobs::JobPool;
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::record::Records;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
@@ -44,7 +44,7 @@ use crate::worker::thread::Shared;
 pub(crate) struct Policy {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
-    pub(crate) layers: Layers,
+    pub(crate) layers: OffloadTerms,
     pub(crate) room: Room,
     machine: Machine,
 }
@@ -52,9 +52,9 @@ pub(crate) struct Policy {
 impl Policy {
     /// `layers` holds what was found out about the kernel at the start. What this machine has no room for is told in
     /// the log.
-    fn load(config: Config, layers: Layers, machine: Machine) -> Result<Self> {
+    fn load(config: Config, layers: OffloadTerms, machine: Machine) -> Result<Self> {
         let trust = Trust::load(&config)?;
-        let layers = Layers { mode: config.tls.offload, ..layers };
+        let layers = OffloadTerms { mode: config.tls.offload, ..layers };
         let room = Room::new(&config, worker_count(config.steering.workers), &machine);
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
@@ -73,7 +73,7 @@ fn machine() -> Machine {
 /// # Errors
 /// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
-    let layers = Layers::find(config.tls.offload);
+    let layers = OffloadTerms::find(config.tls.offload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon(config, layers, path, log))
 }
@@ -104,7 +104,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
     config.admin.socket.with_extension("sysctls")
 }
 
-async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Result<()> {
+async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
     let policy = Policy::load(config, layers, machine())?;
