@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
-use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFault};
+use crate::handshake::clear::{ClientFault, ServerFault, StartTlsRefusal};
 use crate::handshake::jobs::JobError;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;

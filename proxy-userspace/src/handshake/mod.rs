@@ -49,7 +49,7 @@ use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
 use self::jobs::JobPool;
-use self::mint::{Class, KeyKind, Request, Shown};
+use self::mint::{KeyKind, LeafClass, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
@@ -289,7 +289,7 @@ async fn show(
 ) -> Result<Shown, Failure> {
     let (upstream, class) = match proven {
         Ok((_, proven)) => (proven.chain.first(), proven.class),
-        Err(_) => (None, Class::Absent),
+        Err(_) => (None, LeafClass::Absent),
     };
     let request = Request {
         upstream,
