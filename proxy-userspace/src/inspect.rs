@@ -14,7 +14,7 @@ pub trait Inspect {
     ///
     /// # Errors
     /// What was found.
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), Refusal>;
+    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
 
     /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
     fn is_done(&self, direction: Direction) -> bool;
@@ -27,13 +27,13 @@ pub trait Inspect {
 
 /// Why an inspector ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum InspectRefusal {
     /// The client speaks HTTP.
     #[error("the client sent an HTTP request on an IMAP port")]
     Http,
 }
 
-impl Refusal {
+impl InspectRefusal {
     /// The token in records.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -75,7 +75,7 @@ pub struct FirstOctets {
 }
 
 impl Inspect for FirstOctets {
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), Refusal> {
+    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         if direction == Direction::ServerToClient || self.count == FIRST_OCTETS_MAX {
             return Ok(());
         }
@@ -88,14 +88,14 @@ impl Inspect for FirstOctets {
 }
 
 impl FirstOctets {
-    fn push(&mut self, octets: &[u8]) -> Result<(), Refusal> {
+    fn push(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
         for (slot, octet) in self.seen.iter_mut().skip(self.count).zip(octets) {
             *slot = *octet;
             self.count += 1;
         }
         let seen = self.seen.get(..self.count).unwrap_or_default();
         if HTTP_REQUESTS.iter().any(|request| seen.starts_with(request)) {
-            Err(Refusal::Http)
+            Err(InspectRefusal::Http)
         } else {
             Ok(())
         }
@@ -114,7 +114,7 @@ pub struct LastLines {
 }
 
 impl Inspect for LastLines {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), Refusal> {
+    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         batch.plaintext().for_each(|octets| self.push(octets));
         Ok(())
     }

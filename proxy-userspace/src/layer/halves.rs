@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::aead::{Opener, Sealer};
 use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{OffloadTerms, crypto_info};
-use super::shared::{Secrets, Shared};
+use super::shared::{Secrets, SideState};
 use super::user::{UserReceive, UserTransmit};
 use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
 use crate::config::Offload;
@@ -47,7 +47,7 @@ pub fn split(
     pool: &Pool,
     terms: &OffloadTerms,
 ) -> Result<(Incoming, Outgoing), LayerFault> {
-    let shared = Rc::new(Shared::new(kernel));
+    let shared = Rc::new(SideState::new(kernel));
     let opener = Opener::new(shared.version, &secrets.rx)?;
     let sealer = Sealer::new(shared.version, &secrets.tx, terms.records_max)?;
     let offloads = terms.offloads(shared.version, shared.suite) && takes_tls(&socket, terms)?;
@@ -88,7 +88,7 @@ pub fn split(
 fn give(
     socket: &TcpStream,
     half: Half,
-    shared: &Shared,
+    shared: &SideState,
     secrets: Secrets,
     terms: &OffloadTerms,
 ) -> Result<Option<CryptoInfo>, LayerFault> {

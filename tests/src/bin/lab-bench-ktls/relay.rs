@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use postern::config::Offload;
-use postern::inspect::{FirstOctets, Inspect, Refusal};
+use postern::inspect::{FirstOctets, Inspect, InspectRefusal};
 use postern::layer::offload::{Abilities, OffloadTerms};
 use postern::layer::{
     Batch, Ending, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, Transmit as _,
@@ -154,7 +154,7 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
 struct Look(Digest);
 
 impl Inspect for Look {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), Refusal> {
+    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
             // What it says does not matter here; that it is computed does.
             std::hint::black_box(self.0.of(octets));
