@@ -3,7 +3,7 @@
 
 use proxy_ebpf::{INGRESS_MAX, Intake};
 
-use super::classifier::Place;
+use super::classifier::AttachPoint;
 use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
 use super::program::{Program, ProgramError};
@@ -127,7 +127,7 @@ impl Steering {
         tell(&mut self.program, &interfaces, &links)?;
         let missing = interfaces.iter().filter(|interface| interface.index.is_none());
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
-        let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
+        let places: Vec<AttachPoint> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
         let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
         repair.put_back.extend(words);
@@ -269,8 +269,8 @@ pub fn give_way() -> String {
 }
 
 impl Interface {
-    fn place(&self) -> Option<Place> {
-        Some(Place { name: self.name.clone(), index: self.index?, side: self.side })
+    fn place(&self) -> Option<AttachPoint> {
+        Some(AttachPoint { name: self.name.clone(), index: self.index?, side: self.side })
     }
 }
 
