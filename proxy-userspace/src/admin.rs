@@ -364,8 +364,8 @@ pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Res
 async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() -> Status) -> io::Result<()> {
     let whole = async {
         let answer = match request(&mut stream).await? {
-            Request::Status => serde_json::to_vec(&source().await)?,
-            Request::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
+            AdminRequest::Status => serde_json::to_vec(&source().await)?,
+            AdminRequest::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
         };
         stream.write_all(&answer).await?;
         stream.write_all(b"\n").await?;
@@ -376,13 +376,13 @@ async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() ->
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-enum Request {
+enum AdminRequest {
     Status,
     Unknown,
 }
 
 /// One line; what does not fit is not read.
-async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<Request> {
+async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<AdminRequest> {
     let mut line = Vec::with_capacity(REQUEST_OCTETS_MAX);
     while line.len() < REQUEST_OCTETS_MAX && !line.contains(&b'\n') {
         let room = REQUEST_OCTETS_MAX.saturating_sub(line.len());
@@ -390,7 +390,7 @@ async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<Request> {
             break;
         }
     }
-    Ok(if line == REQUEST { Request::Status } else { Request::Unknown })
+    Ok(if line == REQUEST { AdminRequest::Status } else { AdminRequest::Unknown })
 }
 
 /// Ask the daemon that listens at `path`.

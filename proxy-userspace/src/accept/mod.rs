@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 pub(crate) use self::admission::tests::sessions;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
 pub use self::memory::{Memory, MemoryLimit};
-pub use self::room::{Machine, Narrowed, Room, descriptors_for, sessions_within};
+pub use self::room::{MachineResources, Narrowed, Room, descriptors_for, sessions_within};
 pub use self::sockets::SocketBuffers;
 use crate::config::SteeringConfig;
 

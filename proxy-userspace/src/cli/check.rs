@@ -331,7 +331,7 @@ impl Machine {
     /// The sessions that `run` admits here, and the memory that it gives them.
     fn room(&self, config: &Config) -> Vec<Item> {
         let memory = Memory::read(&self.root);
-        let machine = accept::Machine { descriptors: self.descriptors, memory };
+        let machine = accept::MachineResources { descriptors: self.descriptors, memory };
         let Room { bounds, memory, buffers_per_worker, narrowed } =
             Room::new(config, worker_count(config.steering.workers), &machine);
         let session = config.limits.session_memory;

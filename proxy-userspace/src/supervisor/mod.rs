@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::keep::{keep, make_room};
 use self::report::Origin;
-use crate::accept::{Admission, Machine, Memory, Room};
+use crate::accept::{Admission, MachineResources, Memory, Room};
 use crate::admin::{AdminError, AdminSocket, ask, serve};
 use crate::config::{self, Config, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::handshake::Trust;
@@ -46,13 +46,13 @@ pub(crate) struct Policy {
     pub(crate) trust: Trust,
     pub(crate) layers: OffloadTerms,
     pub(crate) room: Room,
-    machine: Machine,
+    machine: MachineResources,
 }
 
 impl Policy {
     /// `layers` holds what was found out about the kernel at the start. What this machine has no room for is told in
     /// the log.
-    fn load(config: Config, layers: OffloadTerms, machine: Machine) -> Result<Self> {
+    fn load(config: Config, layers: OffloadTerms, machine: MachineResources) -> Result<Self> {
         let trust = Trust::load(&config)?;
         let layers = OffloadTerms { mode: config.tls.offload, ..layers };
         let room = Room::new(&config, worker_count(config.steering.workers), &machine);
@@ -64,8 +64,11 @@ impl Policy {
 }
 
 /// What this machine has now, within this process's limit on descriptors.
-fn machine() -> Machine {
-    Machine { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
+fn machine() -> MachineResources {
+    MachineResources {
+        descriptors: getrlimit(Resource::Nofile).current,
+        memory: Memory::read(Path::new("/")),
+    }
 }
 
 /// Run until TERM or INT; what stays behind is what `on_exit` says. `log` is where the log goes, for its losses.
