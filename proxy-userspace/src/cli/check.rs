@@ -21,7 +21,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Below this an office notices.
 const SESSIONS_FEW: u64 = 1000;
 /// Certificates and keys are a few KiB, a bundle of roots a few hundred.
-const PEM_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +184,7 @@ fn pem(path: &Path) -> io::Result<(String, u32)> {
         return Err(io::Error::other("not a file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(PEM_OCTETS_MAX).read_to_string(&mut text)?;
+    File::open(path)?.take(PEM_BYTES_MAX).read_to_string(&mut text)?;
     Ok((text, metadata.permissions().mode()))
 }
 

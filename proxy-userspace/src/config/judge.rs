@@ -19,7 +19,7 @@ use super::{
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
 /// `sun_path` without its NUL (unix(7)).
-const SOCKET_PATH_OCTETS_MAX: usize = 107;
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
 /// Entries are looked through one by one for each connection; four for each possible ingress.
@@ -319,8 +319,8 @@ fn admin(report: &mut Report<'_>, file: &shape::AdminTable, base: &Path) -> Admi
     let Some(text) = &file.socket else { return Admin { socket: PathBuf::from(ADMIN_SOCKET_DEFAULT) } };
     let socket = path(report, KEY, text, base).unwrap_or_default();
     let octets = socket.as_os_str().as_bytes().len();
-    if octets > SOCKET_PATH_OCTETS_MAX {
-        report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_OCTETS_MAX });
+    if octets > SOCKET_PATH_BYTES_MAX {
+        report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_BYTES_MAX });
     }
     Admin { socket }
 }

@@ -32,7 +32,7 @@ const BATCH_RECORDS: usize = 4;
 /// Room of each socket in each direction, in octets: both batches fit, so that no end waits for the other to read.
 const SOCKET_BYTES: usize = 256 * 1024;
 /// Fewer octets than this say nothing: what a turn costs beside them would be counted with them.
-const OCTETS_LEAST: u64 = 1_000_000;
+const MEASURED_BYTES_MIN: u64 = 1_000_000;
 /// The kernel's layer is taken where it needs at most this share of the CPU time, in percent: a smaller gain is lost in
 /// what a measurement errs.
 const KERNEL_PERCENT_MAX: f64 = 90.0;
@@ -49,7 +49,7 @@ pub struct Spent {
 impl Spent {
     /// CPU seconds per gigabyte (10^9 octets); `None` where too little was moved to tell.
     fn per_gigabyte(self) -> Option<f64> {
-        (self.octets >= OCTETS_LEAST).then(|| self.cpu.as_secs_f64() * 1e9 / self.octets as f64)
+        (self.octets >= MEASURED_BYTES_MIN).then(|| self.cpu.as_secs_f64() * 1e9 / self.octets as f64)
     }
 }
 
