@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// The one request that exists.
 const REQUEST: &[u8] = b"status\n";
 /// A request is one short word; more is a mistake.
-const REQUEST_OCTETS_MAX: usize = 64;
+const REQUEST_BYTES_MAX: usize = 64;
 /// 64 workers and interfaces with their rules take some 30 KiB.
-const STATUS_OCTETS_MAX: u64 = 1024 * 1024;
+const STATUS_BYTES_MAX: u64 = 1024 * 1024;
 /// Connections wait in the kernel's queue while one is answered: one at a time, and this many behind it.
 const BACKLOG: i32 = 8;
 /// Who connects and stays silent holds up the next for this long.
@@ -388,8 +388,8 @@ pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Res
 async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() -> Status) -> io::Result<()> {
     let whole = async {
         let answer = match request(&mut stream).await? {
-            Request::Status => serde_json::to_vec(&source().await)?,
-            Request::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
+            AdminRequest::Status => serde_json::to_vec(&source().await)?,
+            AdminRequest::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
         };
         stream.write_all(&answer).await?;
         stream.write_all(b"\n").await?;
@@ -400,21 +400,21 @@ async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() ->
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-enum Request {
+enum AdminRequest {
     Status,
     Unknown,
 }
 
 /// One line; what does not fit is not read.
-async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<Request> {
-    let mut line = Vec::with_capacity(REQUEST_OCTETS_MAX);
-    while line.len() < REQUEST_OCTETS_MAX && !line.contains(&b'\n') {
-        let room = REQUEST_OCTETS_MAX.saturating_sub(line.len());
+async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<AdminRequest> {
+    let mut line = Vec::with_capacity(REQUEST_BYTES_MAX);
+    while line.len() < REQUEST_BYTES_MAX && !line.contains(&b'\n') {
+        let room = REQUEST_BYTES_MAX.saturating_sub(line.len());
         if stream.take(u64::try_from(room).unwrap_or(0)).read_buf(&mut line).await? == 0 {
             break;
         }
     }
-    Ok(if line == REQUEST { Request::Status } else { Request::Unknown })
+    Ok(if line == REQUEST { AdminRequest::Status } else { AdminRequest::Unknown })
 }
 
 /// Ask the daemon that listens at `path`.
@@ -432,7 +432,7 @@ pub fn ask(path: &Path) -> Result<Status, AdminError> {
     socket.write_all(REQUEST).map_err(|source| unanswered(path, "write", source))?;
     let mut answer = Vec::new();
     socket
-        .take(STATUS_OCTETS_MAX)
+        .take(STATUS_BYTES_MAX)
         .read_to_end(&mut answer)
         .map_err(|source| unanswered(path, "read", source))?;
     serde_json::from_slice(&answer).map_err(|source| AdminError::Malformed { path: path.to_owned(), source })

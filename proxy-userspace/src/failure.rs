@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
-use crate::handshake::clear::{ClientFault, Refusal as StartTlsRefusal, ServerFault};
+use crate::handshake::clear::{ClientFault, ServerFault, StartTlsRefusal};
 use crate::handshake::jobs::JobError;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
-use crate::inspect::Refusal;
+use crate::inspect::InspectRefusal;
 use crate::layer::{Alert, LayerFault};
 use crate::words::Side;
 
@@ -113,7 +113,7 @@ pub enum Cause {
     Idle,
     /// An inspector ended it.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(InspectRefusal),
 }
 
 const fn port_remedy(source: Source) -> &'static str {
@@ -338,7 +338,7 @@ mod tests {
             layer(LayerFault::PeerAlert(Alert::BAD_CERTIFICATE)),
             Cause::Truncated,
             Cause::Idle,
-            Cause::Refused(Refusal::Http),
+            Cause::Refused(InspectRefusal::Http),
         ]
     }
 

@@ -14,7 +14,7 @@ pub trait Inspect {
     ///
     /// # Errors
     /// What was found.
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), Refusal>;
+    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
 
     /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
     fn is_done(&self, direction: Direction) -> bool;
@@ -27,13 +27,13 @@ pub trait Inspect {
 
 /// Why an inspector ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum InspectRefusal {
     /// The client speaks HTTP.
     #[error("the client sent an HTTP request on an IMAP port")]
     Http,
 }
 
-impl Refusal {
+impl InspectRefusal {
     /// The token in records.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -65,37 +65,37 @@ const HTTP_REQUESTS: [&[u8]; 9] = [
     b"PRI * HTTP",
 ];
 /// Octets of the longest of them.
-const FIRST_OCTETS_MAX: usize = 10;
+const FIRST_BYTES_MAX: usize = 10;
 
 /// Refuses a client whose first octets are an HTTP request.
 #[derive(Debug, Default)]
 pub struct FirstOctets {
-    seen: [u8; FIRST_OCTETS_MAX],
+    seen: [u8; FIRST_BYTES_MAX],
     count: usize,
 }
 
 impl Inspect for FirstOctets {
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), Refusal> {
-        if direction == Direction::ServerToClient || self.count == FIRST_OCTETS_MAX {
+    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+        if direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX {
             return Ok(());
         }
         batch.plaintext().try_for_each(|octets| self.push(octets))
     }
 
     fn is_done(&self, direction: Direction) -> bool {
-        direction == Direction::ServerToClient || self.count == FIRST_OCTETS_MAX
+        direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX
     }
 }
 
 impl FirstOctets {
-    fn push(&mut self, octets: &[u8]) -> Result<(), Refusal> {
+    fn push(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
         for (slot, octet) in self.seen.iter_mut().skip(self.count).zip(octets) {
             *slot = *octet;
             self.count += 1;
         }
         let seen = self.seen.get(..self.count).unwrap_or_default();
         if HTTP_REQUESTS.iter().any(|request| seen.starts_with(request)) {
-            Err(Refusal::Http)
+            Err(InspectRefusal::Http)
         } else {
             Ok(())
         }
@@ -103,7 +103,7 @@ impl FirstOctets {
 }
 
 /// How far back from a record's end `* BYE` is looked for: two lines of the length that servers write.
-const LAST_OCTETS_MAX: usize = 512;
+const LAST_BYTES_MAX: usize = 512;
 
 /// Remembers whether the server's last words are `* BYE` (RFC 9051 section 7.1.5), alone or with the answer to LOGOUT
 /// behind it: a server that leaves without `close_notify` then has left as IMAP has it. Lines are not told from literals
@@ -114,7 +114,7 @@ pub struct LastLines {
 }
 
 impl Inspect for LastLines {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), Refusal> {
+    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         batch.plaintext().for_each(|octets| self.push(octets));
         Ok(())
     }
@@ -130,8 +130,8 @@ impl Inspect for LastLines {
 
 impl LastLines {
     fn push(&mut self, record: &[u8]) {
-        let is_short = record.len() <= LAST_OCTETS_MAX;
-        let tail = record.get(record.len().saturating_sub(LAST_OCTETS_MAX)..).unwrap_or_default();
+        let is_short = record.len() <= LAST_BYTES_MAX;
+        let tail = record.get(record.len().saturating_sub(LAST_BYTES_MAX)..).unwrap_or_default();
         // What was cut off in front of the tail left a part of a line.
         let mut lines = tail.split(|octet| *octet == b'\n').skip(usize::from(!is_short));
         let is_bye = |line: &[u8]| line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"* BYE"));

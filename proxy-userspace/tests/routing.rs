@@ -10,7 +10,7 @@ use std::process::Command;
 
 use postern::accept::filters_are_strict;
 use postern::accept::egress::{Egress, EgressFault, EgressTable};
-use postern::config::Steering;
+use postern::config::SteeringConfig;
 use postern::steering::device::{Device, DeviceError};
 use postern::steering::routing::{self, Changes, PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, Wanted};
 use postern::steering::sysctl::{self, Sysctls};
@@ -43,7 +43,7 @@ fn ip(arguments: &str) -> String {
 }
 
 /// Settings with these ingresses, `wan0` as egress, and this `on_exit`.
-fn settings(ingress: &[&str], on_exit: &str) -> Steering {
+fn settings(ingress: &[&str], on_exit: &str) -> SteeringConfig {
     let list = ingress.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
     let text = format!(
         "[steering]\ningress = [{list}]\negress = [\"wan0\"]\non_exit = \"{on_exit}\"\n\
@@ -53,7 +53,7 @@ fn settings(ingress: &[&str], on_exit: &str) -> Steering {
 }
 
 /// What a daemon does with its routing while it lives.
-fn reconcile(settings: &Steering, device: Option<&Device>) -> Result<Changes, RoutingError> {
+fn reconcile(settings: &SteeringConfig, device: Option<&Device>) -> Result<Changes, RoutingError> {
     routing::reconcile(&Wanted { settings, device: device.map(Device::index), ports: true, rise: false })
 }
 
@@ -375,7 +375,7 @@ fn sysctls_are_given_back_unless_somebody_else_changed_them() {
 }
 
 /// `[steering]` with `lan0` and `lan1` as ingress, this egress, and further lines.
-fn steering(egress: &str, further: &str) -> Steering {
+fn steering(egress: &str, further: &str) -> SteeringConfig {
     let text = format!(
         "[steering]\ningress = [\"lan0\", \"lan1\"]\negress = [\"{egress}\"]\n{further}\n\
          [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use postern::steering::classifier::{Hook, Place};
+use postern::steering::classifier::{AttachMethod, AttachPoint};
 use postern::steering::program::Program;
 use postern::steering::syn_egress::SynEgress;
 use postern::words::Side;
@@ -30,7 +30,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn downstream(hook: Hook) -> Result<Self> {
+    fn downstream(hook: AttachMethod) -> Result<Self> {
         let lab = Lab::new()?;
         let wire = Wire::open(&lab.client, "eth0")?;
         let way = lab.client.way(Family::V4.server())?;
@@ -38,7 +38,7 @@ impl Scene {
         Ok(Self { lab, program, wire, way })
     }
 
-    fn upstream(hook: Hook) -> Result<Self> {
+    fn upstream(hook: AttachMethod) -> Result<Self> {
         let lab = Lab::new()?;
         let wire = Wire::open(&lab.server, "eth0")?;
         let way = lab.server.way(Family::V4.client())?;
@@ -77,7 +77,7 @@ impl Scene {
     }
 }
 
-fn program(lab: &Lab, hook: Hook) -> Result<Program> {
+fn program(lab: &Lab, hook: AttachMethod) -> Result<Program> {
     let mut program = match std::env::var_os("POSTERN_BPF_OBJECT") {
         Some(path) => Program::load_from(&std::fs::read(path)?, hook)?,
         None => Program::load_with(hook)?,
@@ -86,11 +86,11 @@ fn program(lab: &Lab, hook: Hook) -> Result<Program> {
     Ok(program)
 }
 
-fn stand(lab: &Lab, program: &mut Program) -> Result<Vec<Place>> {
+fn stand(lab: &Lab, program: &mut Program) -> Result<Vec<AttachPoint>> {
     stand_at(lab, program, &[EGRESS])
 }
 
-fn stand_at(lab: &Lab, program: &mut Program, egress: &[&str]) -> Result<Vec<Place>> {
+fn stand_at(lab: &Lab, program: &mut Program, egress: &[&str]) -> Result<Vec<AttachPoint>> {
     let settings = postern::config::parse(
         &format!(
             "[steering]\ningress = [\"{INGRESS}\"]\negress = {egress:?}\n[certificates]\n\
@@ -99,14 +99,15 @@ fn stand_at(lab: &Lab, program: &mut Program, egress: &[&str]) -> Result<Vec<Pla
         std::path::Path::new("postern.toml"),
     )?
     .steering;
-    let places: Vec<Place> = [(&settings.ingress, Side::Downstream), (&settings.egress, Side::Upstream)]
-        .into_iter()
-        .flat_map(|(names, side)| names.iter().map(move |name| (name.clone(), side)))
-        .map(|(name, side)| {
-            let index = index(&lab.gateway, name.as_str())?;
-            Ok(Place { name, index, side })
-        })
-        .collect::<Result<_>>()?;
+    let places: Vec<AttachPoint> =
+        [(&settings.ingress, Side::Downstream), (&settings.egress, Side::Upstream)]
+            .into_iter()
+            .flat_map(|(names, side)| names.iter().map(move |name| (name.clone(), side)))
+            .map(|(name, side)| {
+                let index = index(&lab.gateway, name.as_str())?;
+                Ok(AttachPoint { name, index, side })
+            })
+            .collect::<Result<_>>()?;
     lab.gateway.enter(|| Ok(program.classify(&places)?))
 }
 
@@ -127,7 +128,7 @@ fn syn(family: Family, port: u16) -> Packet {
 
 #[test]
 fn whole_packets_are_left_alone_whatever_headers_they_carry() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             for port in [143, 993] {
@@ -153,7 +154,7 @@ fn whole_packets_are_left_alone_whatever_headers_they_carry() -> Result<()> {
 
 #[test]
 fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         let server = Wire::open(&scene.lab.server, "eth0")?;
         for family in Family::ALL {
@@ -194,7 +195,7 @@ fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Resul
 
 #[test]
 fn a_priority_tag_hides_nothing_and_a_vlan_is_another_interfaces() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let fragment = syn(family, 143).fragment(0, 24);
@@ -215,7 +216,7 @@ fn a_priority_tag_hides_nothing_and_a_vlan_is_another_interfaces() -> Result<()>
 
 #[test]
 fn what_is_cut_or_contradicts_itself_is_counted_and_never_misread() -> Result<()> {
-    let mut scene = Scene::downstream(Hook::of_this_kernel())?;
+    let mut scene = Scene::downstream(AttachMethod::of_this_kernel())?;
     for family in Family::ALL {
         let v6 = family == Family::V6;
         let whole = syn(family, 143).octets();
@@ -254,7 +255,7 @@ fn connection(lab: &Lab, family: Family, port: u16) -> Result<Connection> {
 
 #[test]
 fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let held = connection(&scene.lab, family, 143)?;
@@ -296,7 +297,7 @@ fn errors_that_quote_a_socket_of_ours_are_marked_and_no_others() -> Result<()> {
 
 #[test]
 fn packets_from_servers_are_marked_for_our_sockets_only_and_only_when_asked_for() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::upstream(hook)?;
         for family in Family::ALL {
             let server = SocketAddr::new(family.server(), 143);
@@ -336,7 +337,7 @@ fn syn6_chain(from: SocketAddr, to: SocketAddr) -> Packet {
 
 #[test]
 fn while_new_connections_pass_those_that_exist_are_marked() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         for family in Family::ALL {
             let held = connection(&scene.lab, family, 993)?;
@@ -370,7 +371,7 @@ fn asking(lab: &Lab, to: SocketAddr, server: &Wire) -> Result<(Socket, SocketAdd
 
 #[test]
 fn a_syn_of_our_own_that_comes_back_is_dropped_and_a_clients_with_the_same_ends_is_not() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::downstream(hook)?;
         let server = Wire::open(&scene.lab.server, "eth0")?;
         for family in Family::ALL {
@@ -395,7 +396,7 @@ fn a_syn_of_our_own_that_comes_back_is_dropped_and_a_clients_with_the_same_ends_
 
 #[test]
 fn every_prefix_of_every_packet_is_counted_once() -> Result<()> {
-    let mut scene = Scene::downstream(Hook::of_this_kernel())?;
+    let mut scene = Scene::downstream(AttachMethod::of_this_kernel())?;
     for family in Family::ALL {
         let held = connection(&scene.lab, family, 143)?;
         let quoted = Packet::tcp(held.near, held.far, &Segment { flags: SYN, ..Segment::default() }).octets();
@@ -433,7 +434,7 @@ fn tc_of(lab: &Lab, arguments: &[&str]) -> Result<String> {
 
 #[test]
 fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Result<()> {
-    let mut scene = Scene::downstream(Hook::Clsact)?;
+    let mut scene = Scene::downstream(AttachMethod::Clsact)?;
     let shown = tc_of(&scene.lab, &["filter", "show", "dev", INGRESS, "ingress"])?;
     ensure!(shown.contains("postern_clients"), "{shown}");
     tc_of(&scene.lab, &["qdisc", "delete", "dev", INGRESS, "clsact"])?;
@@ -450,7 +451,7 @@ fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Res
     scene.packet("a fragment", &syn(Family::V4, 143).fragment(0, 24), Class::DroppedFragment)?;
     let Scene { lab, program, .. } = scene;
     // Killed: nobody drops anything, and the filters of clsact stay.
-    let mut killed = Program::load_with(Hook::Clsact)?;
+    let mut killed = Program::load_with(AttachMethod::Clsact)?;
     stand(&lab, &mut killed)?;
     std::mem::forget(killed);
     lab.gateway.enter(|| Ok(postern::steering::routing::clear()?))?;
@@ -467,7 +468,7 @@ fn a_qdisc_that_others_delete_comes_back_and_nothing_is_left_in_the_end() -> Res
 
 #[test]
 fn the_classifier_goes_before_programs_of_others_or_says_that_it_cannot() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let lab = Lab::new()?;
         // Another's program, there before: it drops the fragment itself, and then nobody behind it sees one.
         let mut other = program(&lab, hook)?;
@@ -476,13 +477,13 @@ fn the_classifier_goes_before_programs_of_others_or_says_that_it_cannot() -> Res
         let fragment = syn(Family::V4, 143).fragment(0, 24);
         scene.packet("behind nobody", &fragment, Class::DroppedFragment)?;
         match hook {
-            Hook::Tcx => {
+            AttachMethod::Tcx => {
                 let again = stand(&scene.lab, &mut other)?;
                 ensure!(again.len() == 2, "the other goes before it again: {again:?}");
                 let again = stand(&scene.lab, &mut scene.program)?;
                 ensure!(again.len() == 2, "and it before the other: {again:?}");
             }
-            Hook::Clsact => {
+            AttachMethod::Clsact => {
                 stand(&scene.lab, &mut scene.program)?;
                 ensure!(scene.program.in_front_of_classifier().is_empty(), "the other stands behind it");
                 stand(&scene.lab, &mut other)?;
@@ -531,7 +532,7 @@ fn left_by(scene: &Scene, socket: &Socket, interface: &str) -> Result<()> {
 
 #[test]
 fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let scene = Scene::upstream(hook)?;
         for family in Family::ALL {
             let to = SocketAddr::new(family.server(), 143);
@@ -560,7 +561,7 @@ fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
 
 #[test]
 fn of_interfaces_above_each_other_the_uppermost_is_noted() -> Result<()> {
-    for &hook in Hook::available() {
+    for &hook in AttachMethod::available() {
         let mut scene = Scene::upstream(hook)?;
         let (near, far, above) = ("10.77.20.1/24", "10.77.20.2", "above0");
         let gateway = &scene.lab.gateway;
@@ -581,7 +582,7 @@ fn of_interfaces_above_each_other_the_uppermost_is_noted() -> Result<()> {
 
 #[test]
 fn a_syn_that_is_sent_again_by_another_way_is_noted_there() -> Result<()> {
-    let mut scene = Scene::upstream(Hook::of_this_kernel())?;
+    let mut scene = Scene::upstream(AttachMethod::of_this_kernel())?;
     stand_at(&scene.lab, &mut scene.program, &[EGRESS, ELSEWHERE])?;
     for family in Family::ALL {
         let socket = to_server(&scene.lab, SocketAddr::new(family.silent(), 143), UPSTREAM_MARK)?;

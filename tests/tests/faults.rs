@@ -21,7 +21,7 @@ use postern_tests::wait::{self, PATIENCE};
 use rustls::ALL_VERSIONS;
 
 /// Larger than every buffer on the way.
-const LARGE_OCTETS: usize = 16 * 1000 * 1000;
+const LARGE_BYTES: usize = 16 * 1000 * 1000;
 
 fn failure(postern: &Postern<'_>, reason: &str) -> Result<Record> {
     postern.wait_record(reason, |record| !record.succeeded() && record.text("event.reason") == reason)
@@ -43,7 +43,7 @@ fn a_client_that_dies_in_the_middle_of_a_literal_harms_nobody_else() -> Result<(
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
     let tls = scene.identity.server_config(ALL_VERSIONS)?;
-    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_OCTETS)])?;
+    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_BYTES)])?;
     for (done, port) in [143, 993].into_iter().enumerate() {
         let mut down = scene.session(Family::V4, port)?;
         down.enter()?;
@@ -426,7 +426,7 @@ fn a_slow_client_holds_its_server_back_and_nobody_else() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
     let tls = scene.identity.server_config(ALL_VERSIONS)?;
-    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_OCTETS)])?;
+    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_BYTES)])?;
     let mut slow = scene.session(Family::V4, 993)?;
     slow.enter()?;
     let tag = slow.send_command("FETCH 2 BODY[]")?;
@@ -435,7 +435,7 @@ fn a_slow_client_holds_its_server_back_and_nobody_else() -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     let answer = slow.answer(&tag)?.ok()?;
-    assert_eq!(pki::sha256(&answer.literals[0]), pki::sha256(&large_message(LARGE_OCTETS)));
+    assert_eq!(pki::sha256(&answer.literals[0]), pki::sha256(&large_message(LARGE_BYTES)));
     slow.logout()?;
     drop(server);
     postern.stop()?;

@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use postern::steering::classifier::{Hook, Place};
+use postern::steering::classifier::{AttachMethod, AttachPoint};
 use postern::steering::program::Program;
 use postern::steering::routing::interface_index;
 use postern::words::Side;
@@ -339,23 +339,23 @@ fn a_program_that_goes_before_the_classifier_is_overtaken_and_what_it_hid_is_dro
     let ingress = postern::config::load(&scene.installation.config())?.steering.ingress;
     let name = ingress.first().context("no ingress")?.clone();
     // Of somebody else, and the first to see packets; it drops what it would hide.
-    let hook = Hook::of_this_kernel();
+    let hook = AttachMethod::of_this_kernel();
     let mut other = Some(Program::load_with(hook)?);
     scene.lab.gateway.enter(|| {
         let index = interface_index(&name)?.context("no lan0")?;
-        let place = Place { name, index, side: Side::Downstream };
+        let place = AttachPoint { name, index, side: Side::Downstream };
         if let Some(other) = &mut other {
             other.classify(&[place])?;
         }
         Ok(())
     })?;
     match hook {
-        Hook::Tcx => {
+        AttachMethod::Tcx => {
             postern.wait_log("is not the first program on lan0")?;
             postern.wait_log("put back: classifier on lan0")?;
         }
         // There the order cannot be mended, and is told.
-        Hook::Clsact => {
+        AttachMethod::Clsact => {
             postern.wait_log("on lan0 the filter of preference 143 (bpf) stands before")?;
             scene.lab.gateway.enter(|| {
                 drop(other.take());

@@ -15,7 +15,7 @@ use postern_tests::wait::PATIENCE;
 use postern_tests::wire::Wire;
 
 const PORT: u16 = 143;
-const TRANSFER_OCTETS: usize = 1_000_000;
+const TRANSFER_BYTES: usize = 1_000_000;
 const LOGIN: &[u8] = b"a LOGIN alice wonderland\r\n";
 
 fn at(family: Family) -> SocketAddr {
@@ -34,8 +34,8 @@ fn connection(lab: &Lab, from: &Namespace, family: Family) -> Result<(TcpStream,
 /// One megabyte one way; an error when it stalls.
 fn transfer(mut from: &TcpStream, mut to: &TcpStream) -> Result<()> {
     thread::scope(|scope| {
-        let writer = scope.spawn(move || from.write_all(&vec![b'x'; TRANSFER_OCTETS]));
-        let mut all = vec![0; TRANSFER_OCTETS];
+        let writer = scope.spawn(move || from.write_all(&vec![b'x'; TRANSFER_BYTES]));
+        let mut all = vec![0; TRANSFER_BYTES];
         to.read_exact(&mut all)?;
         writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
         Ok(())

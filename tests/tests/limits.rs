@@ -13,7 +13,7 @@ use postern_tests::wait::{self, PATIENCE};
 use rustls::ALL_VERSIONS;
 
 /// Larger than every buffer on the way.
-const LARGE_OCTETS: usize = 16 * 1000 * 1000;
+const LARGE_BYTES: usize = 16 * 1000 * 1000;
 
 /// Connections that say nothing, in the middle of their handshakes: all of them were accepted.
 fn stalled(scene: &Scene, postern: &Postern<'_>, count: u64) -> Result<Vec<TcpStream>> {
@@ -132,7 +132,7 @@ fn sessions_that_hold_all_buffers_and_do_not_read_give_way_to_one_that_does() ->
     let scene = Scene::new(&Policy::new().on_exit("closed").steering("workers = 1").limits(limits))?;
     let postern = scene.start()?;
     let tls = scene.identity.server_config(ALL_VERSIONS)?;
-    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_OCTETS)])?;
+    let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_BYTES)])?;
     let buffers = postern.counter("buffers_per_thread")?;
     ensure!((8..=16).contains(&buffers), "{buffers}");
     let stuck = (0..buffers + 8)
@@ -154,7 +154,7 @@ fn sessions_that_hold_all_buffers_and_do_not_read_give_way_to_one_that_does() ->
     ensure!(ended.text("message").contains("raise limits.memory"), "{ended:#?}");
     // Who waited in line behind it and reads gets all of it.
     let answer = other.command("FETCH 2 BODY[]")?.ok()?;
-    ensure!(answer.literals == [large_message(LARGE_OCTETS)], "not all of it came");
+    ensure!(answer.literals == [large_message(LARGE_BYTES)], "not all of it came");
     drop((stuck, other, server));
     postern.stop()?;
     scene.installation.command(&scene.lab.gateway, &["clear"])?;
@@ -179,13 +179,13 @@ fn the_sockets_of_a_session_hold_what_its_memory_leaves_however_large_the_mail_i
         let scene = Scene::new(&Policy::new().limits(limits))?;
         let postern = scene.start()?;
         let tls = scene.identity.server_config(ALL_VERSIONS)?;
-        let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_OCTETS)])?;
+        let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_BYTES)])?;
         ensure!(postern.counter("session")? == session, "{:#}", postern.status()?);
         let mut client = scene.session(Family::V4, 993)?;
         client.enter()?;
         // Left to itself the kernel lets buffers grow with what goes through them.
         let answer = client.command("FETCH 2 BODY.PEEK[]")?.ok()?;
-        ensure!(answer.literals == [large_message(LARGE_OCTETS)], "not all of it came");
+        ensure!(answer.literals == [large_message(LARGE_BYTES)], "not all of it came");
         let buffers = socket_buffers(&scene)?;
         let all: u64 = buffers.iter().sum();
         ensure!(buffers.len() == 4, "{buffers:?}");

@@ -12,7 +12,7 @@ use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
 
 const SOURCES: [&str; 2] = ["gateway", "client"];
-const MESSAGE_OCTETS: usize = 10 * 1024 * 1024;
+const MESSAGE_BYTES: usize = 10 * 1024 * 1024;
 const LOGIN: &[u8] = b"a LOGIN alice wonderland\r\n";
 
 /// A message whose lines differ, so that nothing is repeated or left out unseen.
@@ -20,7 +20,7 @@ fn message() -> Vec<u8> {
     let mut message = b"Subject: large\r\n\r\n".to_vec();
     for line in 0.. {
         message.extend(format!("{line:070}\r\n").bytes());
-        if message.len() >= MESSAGE_OCTETS {
+        if message.len() >= MESSAGE_BYTES {
             break;
         }
     }

@@ -17,7 +17,7 @@ use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 
 /// The size of a large message.
-const LARGE_OCTETS: usize = 50 * 1000 * 1000;
+const LARGE_BYTES: usize = 50 * 1000 * 1000;
 
 /// Sessions at once.
 const CROWD: usize = 300;
@@ -123,7 +123,7 @@ fn tells(record: &Record, family: Family, port: u16, client: Tls, server: Tls) -
 fn a_large_message_comes_down_and_goes_up_unchanged_on_both_ports() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
-    let message = large_message(LARGE_OCTETS);
+    let message = large_message(LARGE_BYTES);
     let expected = sha256(&message);
     let server =
         scene.serve_with(scene.identity.server_config(rustls::ALL_VERSIONS)?, vec![message.clone()])?;
@@ -153,7 +153,7 @@ fn a_large_message_goes_up_to_dovecot_and_comes_back() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
     let postern = scene.start()?;
     let dovecot = Dovecot::start(&scene.lab.server, &scene.identity, &Tls::ALL)?;
-    let message = large_message(LARGE_OCTETS);
+    let message = large_message(LARGE_BYTES);
     let mut session = scene.session(Family::V4, 993)?;
     session.enter()?;
     session.append(&message)?;

@@ -17,14 +17,14 @@ use postern_tests::wait::{self, PATIENCE};
 use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 
 /// A literal of 4 MB: some 250 full records.
-const LITERAL_OCTETS: usize = 4 * 1000 * 1000;
+const LITERAL_BYTES: usize = 4 * 1000 * 1000;
 /// Octets between two changes of key: four records.
-const KEY_OCTETS: usize = 64 * 1024;
+const KEY_BYTES: usize = 64 * 1024;
 
 type Server = StreamOwned<ServerConnection, TcpStream>;
 
 fn body() -> Vec<u8> {
-    (0..LITERAL_OCTETS).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
+    (0..LITERAL_BYTES).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
 }
 
 /// One session through Postern on 993 with a server that does what `script` says after its greeting.
@@ -49,9 +49,9 @@ fn with_server<T: Send + 'static>(
     Ok((result, record))
 }
 
-/// Send the literal, with another key every [`KEY_OCTETS`].
+/// Send the literal, with another key every [`KEY_BYTES`].
 fn send_with_key_changes(stream: &mut Server, octets: &[u8]) -> Result<()> {
-    for part in octets.chunks(KEY_OCTETS) {
+    for part in octets.chunks(KEY_BYTES) {
         stream.write_all(part)?;
         stream.conn.refresh_traffic_keys()?;
     }
@@ -82,12 +82,12 @@ fn both_sides_may_change_keys_at_once_in_the_middle_of_uploads_and_downloads() -
     let sent = body();
     let (received, _) = with_server(
         |stream| {
-            let (mut received, mut at) = (vec![0; LITERAL_OCTETS], 0);
+            let (mut received, mut at) = (vec![0; LITERAL_BYTES], 0);
             let answer = body();
-            for part in answer.chunks(KEY_OCTETS) {
+            for part in answer.chunks(KEY_BYTES) {
                 stream.write_all(part)?;
                 stream.conn.refresh_traffic_keys()?;
-                let until = (at + KEY_OCTETS).min(LITERAL_OCTETS);
+                let until = (at + KEY_BYTES).min(LITERAL_BYTES);
                 stream.read_exact(received.get_mut(at..until).context("range")?)?;
                 at = until;
             }
@@ -97,7 +97,7 @@ fn both_sides_may_change_keys_at_once_in_the_middle_of_uploads_and_downloads() -
         },
         |mut session| {
             let mut got = Vec::new();
-            for part in sent.chunks(KEY_OCTETS) {
+            for part in sent.chunks(KEY_BYTES) {
                 session.send(part)?;
                 session.change_key()?;
                 got.extend(session.literal(part.len())?);
@@ -137,11 +137,11 @@ fn a_flood_of_key_updates_ends_the_session_and_is_recorded() -> Result<()> {
 
 #[test]
 fn records_of_one_octet_arrive_as_they_are() -> Result<()> {
-    const OCTETS: usize = 20_000;
-    let sent: Vec<u8> = body().into_iter().take(OCTETS).collect();
+    const BYTES: usize = 20_000;
+    let sent: Vec<u8> = body().into_iter().take(BYTES).collect();
     with_server(
         |stream| {
-            for octet in body().into_iter().take(OCTETS) {
+            for octet in body().into_iter().take(BYTES) {
                 stream.write_all(&[octet])?;
             }
             stream.conn.send_close_notify();
@@ -211,7 +211,7 @@ fn a_client_that_is_refused_in_the_middle_of_a_download_gets_whole_records_and_a
     let (_, record) = with_server(
         move |stream| {
             // Nobody reads: this stops when every buffer on the way is full, and ends when the session does.
-            while let Ok(count) = stream.write(&[b'x'; KEY_OCTETS]) {
+            while let Ok(count) = stream.write(&[b'x'; KEY_BYTES]) {
                 written.fetch_add(count as u64, Ordering::Relaxed);
             }
             Ok(())

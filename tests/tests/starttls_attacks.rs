@@ -25,7 +25,7 @@ const SASL_PLAIN: &str = "AGFsaWNlAG9wZW5zZXNhbWU=";
 /// How long a scripted server waits for octets that must not come.
 const QUIET: Duration = Duration::from_secs(2);
 
-const LINE_OCTETS: usize = 100 * 1000 * 1000;
+const LINE_BYTES: usize = 100 * 1000 * 1000;
 
 fn connect(scene: &Scene, port: u16) -> Result<TcpStream> {
     scene.lab.client.connect(scene.server(Family::V4, port))
@@ -107,10 +107,10 @@ fn a_line_of_100_mb_ends_the_session_long_before_its_end() -> Result<()> {
     let chunk = [b'x'; 64 * 1024];
     stream.write_all(b"a NOOP ")?;
     let mut sent = 0;
-    while sent < LINE_OCTETS && stream.write_all(&chunk).is_ok() {
+    while sent < LINE_BYTES && stream.write_all(&chunk).is_ok() {
         sent += chunk.len();
     }
-    assert!(sent < LINE_OCTETS, "100 MB of one line were taken");
+    assert!(sent < LINE_BYTES, "100 MB of one line were taken");
     failure(&postern, "line_too_long")?;
     saw_no_login(&server);
     drop((stream, server));

@@ -15,7 +15,7 @@ use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use proxy_ebpf::UPSTREAM_MARK;
 use rustix::io::Errno;
 
-use crate::config::{InterfaceName, Source, Steering};
+use crate::config::{InterfaceName, Source, SteeringConfig};
 use crate::steering::netlink::Netlink;
 use crate::steering::routing::{LOOPBACK_INDEX, RoutingError};
 use crate::steering::sysctl;
@@ -182,7 +182,7 @@ impl EgressFault {
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,
-    steering: Steering,
+    steering: SteeringConfig,
     strict_reverse_path: bool,
 }
 
@@ -191,7 +191,7 @@ impl EgressTable {
     ///
     /// # Errors
     /// No netlink socket.
-    pub fn new(steering: &Steering, strict_reverse_path: bool) -> Result<Self, RoutingError> {
+    pub fn new(steering: &SteeringConfig, strict_reverse_path: bool) -> Result<Self, RoutingError> {
         let netlink = Netlink::open()
             .map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "ip route get", source))?;
         Ok(Self { netlink, steering: steering.clone(), strict_reverse_path })

@@ -25,9 +25,9 @@ pub(crate) use self::admission::tests::sessions;
 pub use self::egress::filters_are_strict;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
 pub use self::memory::{Memory, MemoryLimit};
-pub use self::room::{Machine, Narrowed, Room, descriptors_for, sessions_within};
+pub use self::room::{MachineResources, Narrowed, Room, descriptors_for, sessions_within};
 pub use self::sockets::SocketBuffers;
-use crate::config::Steering;
+use crate::config::SteeringConfig;
 
 /// Descriptors of a session: one socket to the client, one to the server.
 pub const DESCRIPTORS_PER_SESSION: u64 = 2;
@@ -89,7 +89,7 @@ pub fn keep_alive(socket: &TcpStream) {
 
 /// Descriptors that are not sessions', with this many workers.
 #[must_use]
-pub fn descriptors_reserved(steering: &Steering, workers: u32) -> u64 {
+pub fn descriptors_reserved(steering: &SteeringConfig, workers: u32) -> u64 {
     let count = |interfaces: usize| u64::try_from(interfaces).unwrap_or(u64::MAX);
     let (ingress, egress) = (count(steering.ingress.len()), count(steering.egress.len()));
     let listeners = ingress.saturating_mul(u64::from(FAMILIES));

@@ -30,7 +30,7 @@ const HANDSHAKES_PER_THREAD: u64 = 64;
 
 /// What the machine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
+pub struct MachineResources {
     /// The limit on open descriptors; `None` is no limit.
     pub descriptors: Option<u64>,
     /// Its memory.
@@ -121,7 +121,7 @@ impl fmt::Display for Narrowed {
 impl Room {
     /// With this configuration and so many workers, on this machine.
     #[must_use]
-    pub fn new(config: &Config, workers: u32, machine: &Machine) -> Self {
+    pub fn new(config: &Config, workers: u32, machine: &MachineResources) -> Self {
         let limits = &config.limits;
         let mut narrowed = Vec::new();
         let memory = memory(config, &machine.memory, &mut narrowed);
@@ -168,7 +168,7 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
 fn sessions(
     config: &Config,
     workers: u32,
-    machine: &Machine,
+    machine: &MachineResources,
     memory: &MemoryLimit,
     narrowed: &mut Vec<Narrowed>,
 ) -> u64 {
@@ -213,15 +213,15 @@ mod tests {
     /// Descriptors beside sessions, with two interfaces and two workers.
     const RESERVED: u64 = 104;
 
-    fn machine(descriptors: Option<u64>, mebibytes: u64) -> Machine {
+    fn machine(descriptors: Option<u64>, mebibytes: u64) -> MachineResources {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("proc")).unwrap();
         let meminfo = format!("MemAvailable: {} kB\n", mebibytes * 1024);
         std::fs::write(root.path().join("proc/meminfo"), meminfo).unwrap();
-        Machine { descriptors, memory: Memory::read(root.path()) }
+        MachineResources { descriptors, memory: Memory::read(root.path()) }
     }
 
-    fn room(on_exit: &str, limits: &str, machine: &Machine) -> Room {
+    fn room(on_exit: &str, limits: &str, machine: &MachineResources) -> Room {
         let text = format!(
             "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\non_exit = \"{on_exit}\"\n\
              [certificates]\nauthority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n"

@@ -17,7 +17,7 @@ const CLOCK_SKEW: Duration = Duration::DAY;
 
 /// Arguments of `postern ca init`.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct CaInitArgs {
     /// Where authority.pem and authority.key go [default: the directory of --config].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -41,7 +41,7 @@ enum CaError {
     Make(#[from] rcgen::Error),
 }
 
-pub(super) fn init(config: &Path, options: &Options) -> ExitCode {
+pub(super) fn init(config: &Path, options: &CaInitArgs) -> ExitCode {
     let beside = config.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = options.out.as_deref().unwrap_or(beside);
     // The printed configuration lines hold wherever the configuration lies.
@@ -61,12 +61,12 @@ pub(super) fn init(config: &Path, options: &Options) -> ExitCode {
     }
 }
 
-struct Authority {
+struct NewAuthority {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
-fn make(options: &Options) -> Result<Authority, CaError> {
+fn make(options: &CaInitArgs) -> Result<NewAuthority, CaError> {
     if !(1..=COMMON_NAME_CHARS_MAX).contains(&options.name.chars().count()) {
         return Err(CaError::Name { name: options.name.clone() });
     }
@@ -81,10 +81,10 @@ fn make(options: &Options) -> Result<Authority, CaError> {
     params.not_before = now.saturating_sub(CLOCK_SKEW);
     params.not_after = now.saturating_add(Duration::days(i64::from(options.days)));
     let certificate = params.self_signed(&key)?;
-    Ok(Authority { certificate, key })
+    Ok(NewAuthority { certificate, key })
 }
 
-impl Authority {
+impl NewAuthority {
     /// The key first, so that nobody is asked to trust a certificate whose key was lost.
     fn write(&self, directory: &Path) -> Result<(), CaError> {
         let (cert, key) = (directory.join(CERT_FILE), directory.join(KEY_FILE));

@@ -12,7 +12,7 @@ use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::handshake::Trust;
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 use crate::supervisor::CAPABILITIES_NEEDED;
 use crate::worker::thread_count;
@@ -22,7 +22,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Below this an office notices.
 const SESSIONS_FEW: u64 = 1000;
 /// Certificates and keys are a few KiB, a bundle of roots a few hundred.
-const PEM_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ fn pem(path: &Path) -> io::Result<(String, u32)> {
         return Err(io::Error::other("not a file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(PEM_OCTETS_MAX).read_to_string(&mut text)?;
+    File::open(path)?.take(PEM_BYTES_MAX).read_to_string(&mut text)?;
     Ok((text, metadata.permissions().mode()))
 }
 
@@ -197,7 +197,7 @@ struct Machine {
     capabilities: Vec<Capability>,
     /// Open descriptors: the hard limit, to which `run` raises its own; `None` is unlimited.
     descriptors: Option<u64>,
-    layers: Layers,
+    layers: OffloadTerms,
 }
 
 impl Machine {
@@ -208,7 +208,7 @@ impl Machine {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
-            layers: Layers::find(config.tls.offload),
+            layers: OffloadTerms::find(config.tls.offload),
         }
     }
 
@@ -325,7 +325,7 @@ impl Machine {
     /// The sessions that `run` admits here, and the memory that it gives them.
     fn room(&self, config: &Config) -> Vec<Item> {
         let memory = Memory::read(&self.root);
-        let machine = accept::Machine { descriptors: self.descriptors, memory };
+        let machine = accept::MachineResources { descriptors: self.descriptors, memory };
         let Room { bounds, memory, buffers_per_thread, narrowed } =
             Room::new(config, thread_count(config.steering.threads), &machine);
         let session = config.limits.session_memory;
@@ -394,7 +394,7 @@ mod tests {
             release: "6.1.0-13-amd64".to_owned(),
             capabilities: vec![Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN],
             descriptors: Some(20_000),
-            layers: Layers::default(),
+            layers: OffloadTerms::default(),
         }
     }
 

@@ -49,7 +49,7 @@ enum Command {
     /// Judge the configuration and look at the machine; changes nothing.
     Check,
     /// Show the running daemon: listeners, rules, sessions, counters. Without one: what the kernel holds (exit code 3).
-    Status(status::Options),
+    Status(status::StatusArgs),
     /// Remove what a daemon that is gone left in the kernel; mail then flows uninspected.
     Clear,
     /// The re-signing authority.
@@ -71,7 +71,7 @@ struct CaArgs {
 #[derive(Debug, Subcommand)]
 enum CaCommand {
     /// Make the authority and tell how clients learn to trust it.
-    Init(ca::Options),
+    Init(ca::CaInitArgs),
 }
 
 /// Run the command that the arguments name. Wrong arguments exit 2, a wrong configuration 64, a machine that lacks

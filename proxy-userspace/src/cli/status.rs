@@ -12,7 +12,7 @@ use crate::words::Size;
 
 /// Arguments of `postern status`.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct StatusArgs {
     /// Print the JSON document.
     #[arg(long)]
     json: bool,
@@ -21,7 +21,7 @@ pub(super) struct Options {
     socket: Option<PathBuf>,
 }
 
-pub(super) fn status(config: &Path, options: &Options) -> ExitCode {
+pub(super) fn status(config: &Path, options: &StatusArgs) -> ExitCode {
     let socket = match &options.socket {
         Some(socket) => socket.clone(),
         None => match crate::config::load(config) {

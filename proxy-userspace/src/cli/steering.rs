@@ -1,18 +1,18 @@
 use super::check::Item;
-use crate::config::{OnExit, Steering};
+use crate::config::{OnExit, SteeringConfig};
 use crate::steering::forward::{self, ForwardError};
 use crate::steering::routing::{self, RULE_PREFERENCE};
 use crate::steering::upkeep::give_way;
 
 /// What `check` says about the ground that steering stands on.
-pub(super) fn items(settings: &Steering) -> Vec<Item> {
+pub(super) fn items(settings: &SteeringConfig) -> Vec<Item> {
     let mut items = precedence(settings);
     items.extend(forward_chain(settings.on_exit));
     items
 }
 
 /// Rules of others that mail could follow before it comes to Postern's.
-fn precedence(settings: &Steering) -> Vec<Item> {
+fn precedence(settings: &SteeringConfig) -> Vec<Item> {
     const THING: &str = "rules in front";
     let families = match routing::precedence(settings) {
         Ok(families) => families,

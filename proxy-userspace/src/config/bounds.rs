@@ -34,7 +34,7 @@ const SESSION_MEMORY_MAX: Size = Size(16 << 20);
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
-pub(super) fn limits(report: &mut Report<'_>, file: &shape::Limits, on_exit: OnExit) -> Limits {
+pub(super) fn limits(report: &mut Report<'_>, file: &shape::LimitsTable, on_exit: OnExit) -> Limits {
     if on_exit == OnExit::Open {
         shares(report, file);
     }
@@ -124,7 +124,7 @@ fn size(
 }
 
 /// One client must not be able to fill all places. Numbers out of their range are another fault.
-fn shares(report: &mut Report<'_>, file: &shape::Limits) {
+fn shares(report: &mut Report<'_>, file: &shape::LimitsTable) {
     let Some(sessions) = &file.sessions else { return };
     let share = i64::from(CLIENT_SHARE);
     let (max, wanted) = (*sessions.get_ref() / share, file.sessions_per_client.as_ref());

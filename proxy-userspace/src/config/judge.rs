@@ -14,12 +14,12 @@ use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
     Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Reach,
-    RecordLines, ServerCertificate, Source, Steering, Tls, TlsVersion, Verdict, names,
+    RecordLines, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion, Verdict, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
 /// `sun_path` without its NUL (unix(7)).
-const SOCKET_PATH_OCTETS_MAX: usize = 107;
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
 /// Entries are looked through one by one for each connection; four for each possible ingress.
@@ -48,7 +48,11 @@ pub(super) fn judge(
     Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, records, admin })
 }
 
-fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<usize>>) -> Option<Steering> {
+fn steering(
+    report: &mut Report<'_>,
+    file: &shape::SteeringTable,
+    near: Option<Range<usize>>,
+) -> Option<SteeringConfig> {
     let mut seen = BTreeMap::new();
     let ingress = interfaces(report, "steering.ingress", file.ingress.as_ref(), near.clone(), &mut seen);
     let of_ingress = std::mem::take(&mut seen);
@@ -72,10 +76,10 @@ fn steering(report: &mut Report<'_>, file: &shape::Steering, near: Option<Range<
         )
     });
     let reach = reach(report, file);
-    Some(Steering { ingress: ingress?, egress: egress?, source, on_exit, workers, reach })
+    Some(SteeringConfig { ingress: ingress?, egress: egress?, source, on_exit, workers, reach })
 }
 
-fn reach(report: &mut Report<'_>, file: &shape::Steering) -> Vec<Reach> {
+fn reach(report: &mut Report<'_>, file: &shape::SteeringTable) -> Vec<Reach> {
     if let Some(beyond) = file.reach.get(REACH_ENTRIES_MAX) {
         let reason = Reason::TooMany { count: file.reach.len(), max: REACH_ENTRIES_MAX };
         report.add("steering.reach", beyond.span().start..beyond.span().start, reason);
@@ -87,8 +91,8 @@ fn reach(report: &mut Report<'_>, file: &shape::Steering) -> Vec<Reach> {
 fn reach_entry(
     report: &mut Report<'_>,
     index: usize,
-    entry: &Spanned<shape::Reach>,
-    file: &shape::Steering,
+    entry: &Spanned<shape::ReachTable>,
+    file: &shape::SteeringTable,
 ) -> Option<Reach> {
     let key = |name: &str| format!("steering.reach[{index}].{name}");
     let shape = entry.get_ref();
@@ -162,7 +166,7 @@ fn interfaces(
     Some(all(report, list, each))
 }
 
-fn tls(report: &mut Report<'_>, file: &shape::Tls, base: &Path) -> Tls {
+fn tls(report: &mut Report<'_>, file: &shape::TlsTable, base: &Path) -> Tls {
     let (system_roots, root_files) = roots(report, file.roots.as_ref(), base);
     let fault = &file.fault;
     let mut verdict =
@@ -204,7 +208,7 @@ fn roots(report: &mut Report<'_>, list: Option<&List>, base: &Path) -> (bool, Ve
 
 fn certificates(
     report: &mut Report<'_>,
-    file: &shape::Certificates,
+    file: &shape::CertificatesTable,
     base: &Path,
     near: Option<Range<usize>>,
 ) -> Option<Certificates> {
@@ -222,7 +226,7 @@ fn certificates(
 
 fn authority(
     report: &mut Report<'_>,
-    files: Option<&Spanned<shape::KeyFiles>>,
+    files: Option<&Spanned<shape::KeyFilesTable>>,
     base: &Path,
     near: Option<Range<usize>>,
 ) -> Option<KeyFiles> {
@@ -263,7 +267,7 @@ fn key_files(
 fn server_certificate(
     report: &mut Report<'_>,
     index: usize,
-    entry: &Spanned<shape::ServerCertificate>,
+    entry: &Spanned<shape::ServerCertificateTable>,
     base: &Path,
 ) -> Option<ServerCertificate> {
     let prefix = format!("certificates.server[{index}]");
@@ -291,7 +295,7 @@ fn server_certificate(
     Some(ServerCertificate { names, files: files? })
 }
 
-fn action(report: &mut Report<'_>, file: &shape::Action) -> Action {
+fn action(report: &mut Report<'_>, file: &shape::ActionTable) -> Action {
     const BYPASS: &str = "action.bypass";
     // These three have one value each in this version; the words are read so that a wish for another is answered.
     word(report, "action.starttls", file.starttls.as_ref(), (), names::starttls);
@@ -310,13 +314,13 @@ fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {
     })
 }
 
-fn admin(report: &mut Report<'_>, file: &shape::Admin, base: &Path) -> Admin {
+fn admin(report: &mut Report<'_>, file: &shape::AdminTable, base: &Path) -> Admin {
     const KEY: &str = "admin.socket";
     let Some(text) = &file.socket else { return Admin { socket: PathBuf::from(ADMIN_SOCKET_DEFAULT) } };
     let socket = path(report, KEY, text, base).unwrap_or_default();
     let octets = socket.as_os_str().as_bytes().len();
-    if octets > SOCKET_PATH_OCTETS_MAX {
-        report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_OCTETS_MAX });
+    if octets > SOCKET_PATH_BYTES_MAX {
+        report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_BYTES_MAX });
     }
     Admin { socket }
 }

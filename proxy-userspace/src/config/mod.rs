@@ -29,7 +29,7 @@ pub use parse::{load, parse};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Which packets, and where they may go.
-    pub steering: Steering,
+    pub steering: SteeringConfig,
     /// The TLS profile.
     pub tls: Tls,
     /// Keys and certificates that Postern shows.
@@ -46,7 +46,7 @@ pub struct Config {
 
 /// `[steering]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Steering {
+pub struct SteeringConfig {
     /// Interfaces of the clients, by name. Never empty.
     pub ingress: Vec<InterfaceName>,
     /// Interfaces towards the servers, by name. Never empty.
@@ -61,7 +61,7 @@ pub struct Steering {
     pub reach: Vec<Reach>,
 }
 
-impl Steering {
+impl SteeringConfig {
     /// Whether clients of this ingress may reach this destination through this egress. An ingress that no entry names
     /// may reach everything.
     #[must_use]

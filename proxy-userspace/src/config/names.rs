@@ -6,15 +6,15 @@ use super::{InterfaceName, Offload, OnExit, Source, TlsVersion, Verdict};
 use crate::words::Size;
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
-const INTERFACE_NAME_OCTETS_MAX: usize = 15;
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
 /// Octets of a DNS name in text form (RFC 1035 section 2.3.4).
-const DNS_NAME_OCTETS_MAX: usize = 253;
+const DNS_NAME_BYTES_MAX: usize = 253;
 /// Octets of one label (RFC 1035 section 2.3.4).
-const DNS_LABEL_OCTETS_MAX: usize = 63;
+const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
 pub(super) fn interface(text: &str) -> Result<InterfaceName, Reason> {
-    let fits = (1..=INTERFACE_NAME_OCTETS_MAX).contains(&text.len());
+    let fits = (1..=INTERFACE_NAME_BYTES_MAX).contains(&text.len());
     let forbidden = |octet: u8| {
         octet == b'/' || octet == b':' || octet.is_ascii_whitespace() || octet == 0x0b || octet == 0
     };
@@ -42,7 +42,7 @@ pub(super) fn server_name(text: &str) -> Result<String, Reason> {
     if !text.is_ascii() {
         return refuse("not ASCII, write international names as xn-- labels");
     }
-    if text.len() > DNS_NAME_OCTETS_MAX {
+    if text.len() > DNS_NAME_BYTES_MAX {
         return refuse("longer than 253 octets");
     }
     let name = text.to_ascii_lowercase();
@@ -63,7 +63,7 @@ fn label_fault(label: &str) -> Option<&'static str> {
     let allowed = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
     if label.is_empty() {
         Some("empty label (two dots, or a dot at an end)")
-    } else if label.len() > DNS_LABEL_OCTETS_MAX {
+    } else if label.len() > DNS_LABEL_BYTES_MAX {
         Some("a label longer than 63 octets")
     } else if !label.bytes().all(allowed) {
         Some("only letters, digits, `-` and dots")

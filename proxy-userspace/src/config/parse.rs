@@ -14,7 +14,7 @@ use super::judge::judge;
 use super::{names, shape};
 
 /// A policy is a few KiB; more is a wrong path, such as a disk image or a log.
-const CONFIG_OCTETS_MAX: u64 = 1024 * 1024;
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// More faults than this help nobody at once.
 const FAULTS_MAX: usize = 50;
 /// A value in a message stays on its line.
@@ -33,9 +33,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         _ => unreadable(source),
     })?;
     let mut text = String::new();
-    file.take(CONFIG_OCTETS_MAX.saturating_add(1)).read_to_string(&mut text).map_err(unreadable)?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > CONFIG_OCTETS_MAX {
-        return Err(ConfigError::TooLarge { path: path.to_owned(), max: CONFIG_OCTETS_MAX });
+    file.take(CONFIG_BYTES_MAX.saturating_add(1)).read_to_string(&mut text).map_err(unreadable)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), max: CONFIG_BYTES_MAX });
     }
     parse(&text, path)
 }

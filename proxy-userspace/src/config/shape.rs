@@ -8,31 +8,31 @@ pub(super) type List = Spanned<Vec<Text>>;
 pub(super) type Number = Spanned<i64>;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
-    pub(super) steering: Steering,
-    pub(super) tls: Tls,
-    pub(super) certificates: Certificates,
-    pub(super) action: Action,
-    pub(super) limits: Limits,
-    pub(super) records: Records,
-    pub(super) admin: Admin,
+    pub(super) steering: SteeringTable,
+    pub(super) tls: TlsTable,
+    pub(super) certificates: CertificatesTable,
+    pub(super) action: ActionTable,
+    pub(super) limits: LimitsTable,
+    pub(super) records: RecordsTable,
+    pub(super) admin: AdminTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Steering {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct SteeringTable {
     pub(super) ingress: Option<List>,
     pub(super) egress: Option<List>,
     pub(super) source: Option<Text>,
     pub(super) on_exit: Option<Text>,
     pub(super) workers: Option<Number>,
-    pub(super) reach: Vec<Spanned<Reach>>,
+    pub(super) reach: Vec<Spanned<ReachTable>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Reach {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ReachTable {
     pub(super) ingress: Option<List>,
     pub(super) egress: Option<List>,
     pub(super) networks: Option<List>,
@@ -40,17 +40,17 @@ pub(super) struct Reach {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Tls {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct TlsTable {
     pub(super) roots: Option<List>,
     pub(super) min_version: Option<Text>,
     pub(super) offload: Option<Text>,
-    pub(super) fault: TlsFault,
+    pub(super) fault: TlsFaultTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TlsFault {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct TlsFaultTable {
     pub(super) expired: Option<Text>,
     pub(super) not_yet_valid: Option<Text>,
     pub(super) untrusted: Option<Text>,
@@ -59,30 +59,30 @@ pub(super) struct TlsFault {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Certificates {
-    pub(super) authority: Option<Spanned<KeyFiles>>,
-    pub(super) server: Vec<Spanned<ServerCertificate>>,
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct CertificatesTable {
+    pub(super) authority: Option<Spanned<KeyFilesTable>>,
+    pub(super) server: Vec<Spanned<ServerCertificateTable>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct KeyFiles {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct KeyFilesTable {
     pub(super) cert: Option<Text>,
     pub(super) key: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct ServerCertificate {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ServerCertificateTable {
     pub(super) names: Option<List>,
     pub(super) cert: Option<Text>,
     pub(super) key: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Action {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ActionTable {
     pub(super) starttls: Option<Text>,
     pub(super) cleartext: Option<Text>,
     pub(super) inspect: Option<Text>,
@@ -90,8 +90,8 @@ pub(super) struct Action {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Limits {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct LimitsTable {
     pub(super) sessions: Option<Number>,
     pub(super) sessions_per_client: Option<Number>,
     pub(super) handshakes: Option<Number>,
@@ -107,13 +107,13 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Records {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RecordsTable {
     pub(super) start: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Admin {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct AdminTable {
     pub(super) socket: Option<Text>,
 }

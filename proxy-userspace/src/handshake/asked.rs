@@ -73,9 +73,9 @@ impl Upstream {
 }
 
 impl Unbuffered for Upstream {
-    type Data = ClientConnectionData;
+    type RustlsData = ClientConnectionData;
 
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData> {
         ASKED.set(false);
         let status = self.connection.process_tls_records(incoming);
         self.asked |= ASKED.take();

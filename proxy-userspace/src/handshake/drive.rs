@@ -25,15 +25,15 @@ pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
 /// rustls' two unbuffered connections, seen alike.
 pub(super) trait Unbuffered: Sized {
-    type Data;
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    type RustlsData;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData>;
     fn common(&self) -> &CommonState;
     fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), Error>;
 }
 
 impl Unbuffered for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    type RustlsData = ClientConnectionData;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData> {
         self.process_tls_records(incoming)
     }
     fn common(&self) -> &CommonState {
@@ -45,8 +45,8 @@ impl Unbuffered for UnbufferedClientConnection {
 }
 
 impl Unbuffered for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    type RustlsData = ServerConnectionData;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData> {
         self.process_tls_records(incoming)
     }
     fn common(&self) -> &CommonState {
@@ -100,10 +100,10 @@ pub(super) async fn drive<C: Unbuffered + Send + 'static>(
                 return Err(Broken { connection: None, cause: Cause::Job(error), words: Vec::new() });
             }
         };
-        let done = matches!(taken, Ok(Step::Done));
+        let done = matches!(taken, Ok(HandshakeStep::Done));
         let answered = match taken {
-            Ok(Step::Read) => driver.read(socket).await,
-            Ok(Step::Again | Step::Send | Step::Done) => driver.send(socket).await,
+            Ok(HandshakeStep::Read) => driver.read(socket).await,
+            Ok(HandshakeStep::Again | HandshakeStep::Send | HandshakeStep::Done) => driver.send(socket).await,
             Err(error) => Err(tls(error)),
         };
         match answered {
@@ -117,7 +117,7 @@ pub(super) async fn drive<C: Unbuffered + Send + 'static>(
     }
 }
 
-enum Step {
+enum HandshakeStep {
     Again,
     Send,
     Read,
@@ -140,11 +140,14 @@ struct Driver<C> {
 
 impl<C: Unbuffered + Send + 'static> Driver<C> {
     /// As far as it goes without the peer; on a thread of the pool where a signature would hold this one.
-    async fn advance(mut self, apart: Option<&JobPool>) -> Result<(Self, Result<Step, Error>), JobError> {
+    async fn advance(
+        mut self,
+        apart: Option<&JobPool>,
+    ) -> Result<(Self, Result<HandshakeStep, Error>), JobError> {
         let work = move || {
             loop {
                 match self.step() {
-                    Ok(Step::Again) => {}
+                    Ok(HandshakeStep::Again) => {}
                     taken => return (self, taken),
                 }
             }
@@ -157,19 +160,19 @@ impl<C: Unbuffered + Send + 'static> Driver<C> {
 }
 
 impl<C: Unbuffered> Driver<C> {
-    fn step(&mut self) -> Result<Step, Error> {
+    fn step(&mut self) -> Result<HandshakeStep, Error> {
         let UnbufferedStatus { discard, state } = self.connection.process(&mut self.incoming);
         let step = state.and_then(|state| match state {
             ConnectionState::EncodeTlsData(mut data) => {
                 encode(|room| data.encode(room), &mut self.outgoing)?;
-                Ok(Step::Again)
+                Ok(HandshakeStep::Again)
             }
             ConnectionState::TransmitTlsData(data) => {
                 data.done();
-                Ok(Step::Send)
+                Ok(HandshakeStep::Send)
             }
-            ConnectionState::BlockedHandshake => Ok(Step::Read),
-            ConnectionState::WriteTraffic(_) => Ok(Step::Done),
+            ConnectionState::BlockedHandshake => Ok(HandshakeStep::Read),
+            ConnectionState::WriteTraffic(_) => Ok(HandshakeStep::Done),
             _ => Err(Error::General("the peer ended or sent data inside the handshake".to_owned())),
         });
         // An error leaves octets to be discarded, too.
@@ -215,7 +218,7 @@ impl<C: Unbuffered> Driver<C> {
 
     /// Take over what rustls has in line. It looks at nothing of `incoming` while something is there.
     fn take_line(&mut self) {
-        while self.connection.common().wants_write() && matches!(self.step(), Ok(Step::Again)) {}
+        while self.connection.common().wants_write() && matches!(self.step(), Ok(HandshakeStep::Again)) {}
     }
 
     /// Make rustls send an alert, and have it say this: what it looks at next, be it the record that it has just

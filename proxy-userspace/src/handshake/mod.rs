@@ -49,7 +49,7 @@ use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
 use self::jobs::JobPool;
-use self::mint::{Class, KeyKind, Request, Shown};
+use self::mint::{KeyKind, LeafClass, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
@@ -59,7 +59,7 @@ use crate::accept::{Admission, SocketBuffers};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
 use crate::steering::syn_egress::SynEgress;
@@ -78,7 +78,7 @@ pub struct Finished {
 }
 
 /// What a handshake needs to know.
-pub struct Terms<'a> {
+pub struct HandshakeTerms<'a> {
     /// Who asked.
     pub client: ClientAddr,
     /// Where the client meant to go.
@@ -96,7 +96,7 @@ pub struct Terms<'a> {
     /// How a server proves itself, and what the client is shown.
     pub trust: &'a Trust,
     /// Which halves the kernel is given.
-    pub layers: &'a Layers,
+    pub layers: &'a OffloadTerms,
     /// Bounds.
     pub limits: &'a Limits,
     /// When the connection was accepted: `limits.handshake` counts from then until the relay begins.
@@ -114,7 +114,7 @@ pub struct Terms<'a> {
 pub async fn handshake(
     mut client: TcpStream,
     egress: Result<Egress, EgressFault>,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<(Finished, Finished), Failure> {
     let bound = Bound::of(terms);
@@ -146,7 +146,7 @@ async fn conclude(
     mut proven: Result<(TcpStream, Proven), Failure>,
     hello: Hello,
     bound: Bound,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<(Finished, Finished), Failure> {
     let shown = match show(&proven, &hello, terms).await {
@@ -186,7 +186,7 @@ async fn conclude(
 async fn offloaded(
     downstream: Finished,
     upstream: Finished,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     id: EventId,
 ) -> Result<(Finished, Finished), Failure> {
     let sides = [(Side::Downstream, &downstream), (Side::Upstream, &upstream)];
@@ -220,12 +220,12 @@ async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Res
 /// The destination may not be reached, or was reached by another interface, or [`connect_upstream`]'s.
 pub async fn connect(
     egress: Result<Egress, EgressFault>,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<TcpStream, Failure> {
     let refused = |fault| Failure::upstream(Cause::Egress(fault));
     let asked = egress.map_err(refused)?;
-    let Terms { destination, client, source, sessions, ingress, .. } = *terms;
+    let HandshakeTerms { destination, client, source, sessions, ingress, .. } = *terms;
     let buffers = SocketBuffers::of_session(terms.limits.session_memory);
     let server = connect_upstream(destination, client, source, sessions, buffers, terms.limits.connect)
         .await
@@ -241,7 +241,7 @@ async fn clear_text(
     client: &mut TcpStream,
     egress: Result<Egress, EgressFault>,
     bound: Bound,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<TcpStream, Failure> {
     let greeted = async {
@@ -271,7 +271,7 @@ async fn prove(
     mut server: TcpStream,
     hello: &Hello,
     bound: Bound,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> (Result<(TcpStream, Proven), Failure>, Option<(TcpStream, Vec<u8>)>) {
     let proving = terms.trust.prove(&mut server, hello, terms, record);
@@ -285,11 +285,11 @@ async fn prove(
 async fn show(
     proven: &Result<(TcpStream, Proven), Failure>,
     hello: &Hello,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
 ) -> Result<Shown, Failure> {
     let (upstream, class) = match proven {
         Ok((_, proven)) => (proven.chain.first(), proven.class),
-        Err(_) => (None, Class::Absent),
+        Err(_) => (None, LeafClass::Absent),
     };
     let request = Request {
         upstream,
@@ -307,7 +307,7 @@ async fn finish(
     client: &mut TcpStream,
     hello: Hello,
     shown: &Shown,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<(ExtractedSecrets, KernelSide), Parting> {
     let tls = |error| Failure::downstream(Cause::Tls(error));
@@ -327,9 +327,9 @@ async fn finish(
 }
 
 /// `* BYE` with the reason, inside TLS.
-async fn farewell(side: Finished, terms: &Terms<'_>, words: &[u8]) {
+async fn farewell(side: Finished, terms: &HandshakeTerms<'_>, words: &[u8]) {
     let Ok((mut receive, mut transmit)) =
-        split(side.socket, side.secrets, side.kernel, terms.pool, &Layers::default())
+        split(side.socket, side.secrets, side.kernel, terms.pool, &OffloadTerms::default())
     else {
         return;
     };
@@ -368,7 +368,7 @@ struct Bound {
 }
 
 impl Bound {
-    fn of(terms: &Terms<'_>) -> Self {
+    fn of(terms: &HandshakeTerms<'_>) -> Self {
         let limit = terms.limits.handshake;
         Self { deadline: terms.accepted + limit, limit }
     }

@@ -17,7 +17,7 @@ pub const PATH_STEPS_MAX: usize = 64;
 const PATH_ISSUERS_MAX: usize = 6;
 
 /// A certificate as far as path building tells it from others (RFC 4158 section 5.2).
-struct Link<'a> {
+struct PathCertificate<'a> {
     subject: &'a [u8],
     issuer: &'a [u8],
     key: Vec<u8>,
@@ -43,23 +43,23 @@ pub(super) fn leading_on<'a>(
     let certs: Vec<_> = parsed.iter().filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
     let links = certs.iter().map(|cert| {
         let key = cert.subject_public_key_info().as_ref().to_vec();
-        Link { subject: cert.subject(), issuer: cert.issuer(), key }
+        PathCertificate { subject: cert.subject(), issuer: cert.issuer(), key }
     });
-    let mut walk = Walk { links: links.collect(), path: Vec::new(), reached: BTreeSet::new(), steps: 0 };
+    let mut walk = PathWalk { links: links.collect(), path: Vec::new(), reached: BTreeSet::new(), steps: 0 };
     walk.from(leaf.issuer())?;
     let reached = (0..).zip(&parsed).filter(|(place, _)| walk.reached.contains(place));
     Some(reached.map(|(_, der)| der.clone()).collect())
 }
 
 /// Depth first, as webpki walks; certificates are named by their places in `links`.
-struct Walk<'a> {
-    links: Vec<Link<'a>>,
+struct PathWalk<'a> {
+    links: Vec<PathCertificate<'a>>,
     path: Vec<usize>,
     reached: BTreeSet<usize>,
     steps: usize,
 }
 
-impl Walk<'_> {
+impl PathWalk<'_> {
     /// Every path upwards from a certificate with this issuer; `None` when there are too many.
     fn from(&mut self, issuer: &[u8]) -> Option<()> {
         for place in 0..self.links.len() {

@@ -6,7 +6,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::clear::{ClientDialogue, ClientStep, Refusal, ServerDialogue, ServerStep};
+use super::clear::{ClientDialogue, ClientStep, ServerDialogue, ServerStep, StartTlsRefusal};
 use super::parting::Parting;
 use super::{Bound, goodbye, words};
 use crate::event_id::EventId;
@@ -51,7 +51,7 @@ pub(super) async fn agree(
 ) -> Result<(), Parting> {
     let id = record.id();
     let mut dialogue = ClientDialogue::new().with_reference(id);
-    let mut refused: Option<Refusal> = None;
+    let mut refused: Option<StartTlsRefusal> = None;
     say(client, ClientDialogue::GREETING).await?;
     let mut room = [0; READ_BYTES];
     loop {
@@ -89,7 +89,7 @@ pub(super) async fn agree(
     }
 }
 
-fn left(refused: Option<Refusal>) -> Failure {
+fn left(refused: Option<StartTlsRefusal>) -> Failure {
     match refused {
         Some(refusal) => Failure::upstream(Cause::StartTlsRefused(refusal)),
         None => Failure::downstream(Cause::NoStartTls),
@@ -102,7 +102,7 @@ async fn ask(
     dialogue: &mut ServerDialogue,
     bound: Bound,
     id: EventId,
-) -> Result<Option<Refusal>, Parting> {
+) -> Result<Option<StartTlsRefusal>, Parting> {
     let asked = async {
         let words = dialogue.starttls().unwrap_or_default();
         server.write_all(&words).await.map_err(Cause::Socket)?;

@@ -7,12 +7,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ExtractedSecrets};
 use tokio::net::TcpStream;
 
-use super::Terms;
+use super::HandshakeTerms;
 use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
 use super::drive::{Broken, Unbuffered, drive};
 use super::hello::Hello;
-use super::mint::{CertificateError, Class, Leaves, versions};
+use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
 use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
@@ -53,7 +53,7 @@ pub(super) struct Proven {
     /// The server asked for a client certificate.
     pub(super) asked: bool,
     pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) class: Class,
+    pub(super) class: LeafClass,
     /// The faults that policy blocks.
     pub(super) refused: Option<Faults>,
 }
@@ -94,7 +94,7 @@ impl Trust {
         &self,
         socket: &mut TcpStream,
         hello: &Hello,
-        terms: &Terms<'_>,
+        terms: &HandshakeTerms<'_>,
         record: &mut Record,
     ) -> Result<Proven, Parting> {
         let tls = |error| Failure::upstream(Cause::Tls(error));
@@ -135,12 +135,12 @@ impl Trust {
 }
 
 /// A missing name alone changes nothing about the leaf: the client's own check of the copied names decides.
-fn class(faults: &Faults, verdict: Verdict) -> Class {
+fn class(faults: &Faults, verdict: Verdict) -> LeafClass {
     let only_no_name = faults.iter().all(|fault| fault == CertificateFault::NoName);
     match verdict {
-        Verdict::Allow if only_no_name => Class::Verified,
-        Verdict::Allow => Class::Allowed,
-        Verdict::Mirror => Class::Mirrored,
-        Verdict::Block => Class::Blocked,
+        Verdict::Allow if only_no_name => LeafClass::Verified,
+        Verdict::Allow => LeafClass::Allowed,
+        Verdict::Mirror => LeafClass::Mirrored,
+        Verdict::Block => LeafClass::Blocked,
     }
 }

@@ -106,7 +106,7 @@ impl Sequence {
 }
 
 /// A key with its nonces.
-struct Cipher {
+struct RecordCipher {
     key: LessSafeKey,
     iv: [u8; 12],
     shape: Shape,
@@ -114,7 +114,7 @@ struct Cipher {
     records_max: u64,
 }
 
-impl Cipher {
+impl RecordCipher {
     fn new(version: ProtocolVersion, (sequence, secrets): &Secrets) -> Result<Self, LayerFault> {
         let (algorithm, key, iv, explicit, records_max) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => {
@@ -181,7 +181,7 @@ impl Seal {
 }
 
 /// Seals records of one direction under one key.
-pub(super) struct Sealer(Cipher);
+pub(super) struct Sealer(RecordCipher);
 
 impl Sealer {
     /// `secrets` with the first sequence number that was not used yet; `records_max` lowers the suite's bound.
@@ -190,7 +190,7 @@ impl Sealer {
         secrets: &Secrets,
         records_max: Option<u64>,
     ) -> Result<Self, LayerFault> {
-        let mut cipher = Cipher::new(version, secrets)?;
+        let mut cipher = RecordCipher::new(version, secrets)?;
         cipher.records_max = records_max.map_or(cipher.records_max, |max| max.min(cipher.records_max));
         Ok(Self(cipher))
     }
@@ -286,12 +286,12 @@ pub(super) struct Opened {
 }
 
 /// Opens records of one direction under one key.
-pub(super) struct Opener(Cipher);
+pub(super) struct Opener(RecordCipher);
 
 impl Opener {
     /// `secrets` with the first sequence number that was not used yet.
     pub(super) fn new(version: ProtocolVersion, secrets: &Secrets) -> Result<Self, LayerFault> {
-        Cipher::new(version, secrets).map(Self)
+        RecordCipher::new(version, secrets).map(Self)
     }
 
     /// Whether a record with this header may come: its length bounds what is read.

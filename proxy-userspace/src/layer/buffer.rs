@@ -22,9 +22,9 @@ const POOL_BUFFERS_MAX: usize = 16;
 
 /// A worker's free buffers, and how many may be in use. One thread owns it: no lock.
 #[derive(Clone, Default)]
-pub struct Pool(Rc<RefCell<Vec<Parts>>>, Budget);
+pub struct Pool(Rc<RefCell<Vec<BufferParts>>>, Budget);
 
-struct Parts {
+struct BufferParts {
     bytes: Box<[u8]>,
     spans: Vec<Span>,
 }
@@ -33,7 +33,7 @@ impl Pool {
     /// An empty buffer, or a place in line for one: see [`Budget::poll_lease`].
     pub(super) fn poll_take(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Buffer> {
         let lease = ready!(self.1.poll_lease(turn, cx));
-        let parts = self.0.borrow_mut().pop().unwrap_or_else(|| Parts {
+        let parts = self.0.borrow_mut().pop().unwrap_or_else(|| BufferParts {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
             spans: Vec::with_capacity(BATCH_RECORDS_MAX),
         });
@@ -68,7 +68,7 @@ pub(super) struct Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut parts =
-            Parts { bytes: std::mem::take(&mut self.bytes), spans: std::mem::take(&mut self.spans) };
+            BufferParts { bytes: std::mem::take(&mut self.bytes), spans: std::mem::take(&mut self.spans) };
         parts.spans.clear();
         let mut free = self.pool.0.borrow_mut();
         if free.len() < POOL_BUFFERS_MAX {

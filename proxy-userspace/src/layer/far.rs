@@ -11,7 +11,7 @@ use tokio::task::coop::poll_proceed;
 
 pub(crate) use super::handshaken::Role;
 use super::handshaken::handshaken;
-use super::offload::{Abilities, Terms};
+use super::offload::{Abilities, OffloadTerms};
 use super::{Incoming, LayerFault, Outgoing, Pool, Receive, Received, split};
 use crate::accept::keep_alive;
 use crate::config::Offload;
@@ -28,11 +28,16 @@ pub(crate) fn in_kernel() -> bool {
     std::env::var(LAYER).is_ok_and(|layer| layer == "kernel")
 }
 
-pub(crate) fn terms(records_max: Option<u64>) -> Terms {
+pub(crate) fn terms(records_max: Option<u64>) -> OffloadTerms {
     if in_kernel() {
-        Terms { mode: Offload::Always, abilities: Abilities::probe(), records_max, ..Terms::default() }
+        OffloadTerms {
+            mode: Offload::Always,
+            abilities: Abilities::probe(),
+            records_max,
+            ..OffloadTerms::default()
+        }
     } else {
-        Terms { mode: Offload::Never, records_max, ..Terms::default() }
+        OffloadTerms { mode: Offload::Never, records_max, ..OffloadTerms::default() }
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use super::aead::{Opener, Sealer};
 use super::kernel::{KernelReceive, KernelTransmit};
-use super::offload::{Terms, crypto_info};
-use super::shared::{Secrets, Shared};
+use super::offload::{OffloadTerms, crypto_info};
+use super::shared::{Secrets, SideState};
 use super::user::{UserReceive, UserTransmit};
 use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
 use crate::config::Offload;
@@ -39,15 +39,15 @@ pub enum Outgoing {
 /// and sealed in this process.
 ///
 /// # Errors
-/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`Terms::admit`]).
+/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`OffloadTerms::admit`]).
 pub fn split(
     socket: TcpStream,
     secrets: ExtractedSecrets,
     kernel: KernelSide,
     pool: &Pool,
-    terms: &Terms,
+    terms: &OffloadTerms,
 ) -> Result<(Incoming, Outgoing), LayerFault> {
-    let shared = Rc::new(Shared::new(kernel));
+    let shared = Rc::new(SideState::new(kernel));
     let opener = Opener::new(shared.version, &secrets.rx)?;
     let sealer = Sealer::new(shared.version, &secrets.tx, terms.records_max)?;
     let offloads = terms.offloads(shared.version, shared.suite) && takes_tls(&socket, terms)?;
@@ -88,9 +88,9 @@ pub fn split(
 fn give(
     socket: &TcpStream,
     half: Half,
-    shared: &Shared,
+    shared: &SideState,
     secrets: Secrets,
-    terms: &Terms,
+    terms: &OffloadTerms,
 ) -> Result<Option<CryptoInfo>, LayerFault> {
     let info = crypto_info(shared.suite, half, secrets)?;
     match sys::set_tls_key(socket, half, &info) {
@@ -100,7 +100,7 @@ fn give(
 }
 
 /// Whether the kernel's TLS takes the socket.
-fn takes_tls(socket: &TcpStream, terms: &Terms) -> Result<bool, LayerFault> {
+fn takes_tls(socket: &TcpStream, terms: &OffloadTerms) -> Result<bool, LayerFault> {
     match sys::set_tls_ulp(socket) {
         Ok(()) => Ok(true),
         // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
@@ -111,7 +111,7 @@ fn takes_tls(socket: &TcpStream, terms: &Terms) -> Result<bool, LayerFault> {
 }
 
 /// A refusal ends the connection under `offload = "always"` only.
-fn spared(error: &std::io::Error, terms: &Terms) -> Result<(), LayerFault> {
+fn spared(error: &std::io::Error, terms: &OffloadTerms) -> Result<(), LayerFault> {
     match terms.mode {
         Offload::Always => Err(LayerFault::NotOffloaded { why: format!("the kernel says: {error}") }),
         Offload::Auto | Offload::Never => Ok(()),

@@ -23,7 +23,7 @@ use super::aead::{AES_GCM_RECORDS_MAX, ContentType};
 use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
 use super::offload::crypto_info;
 use super::post::{Alert, Control, KEY_UPDATE, KEY_UPDATE_MESSAGE, PostHandshake};
-use super::shared::{RECORDS_RESERVE, Shared};
+use super::shared::{RECORDS_RESERVE, SideState};
 use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
 use crate::sys::{self, Half};
 
@@ -38,7 +38,7 @@ pub struct KernelReceive {
     socket: Rc<OwnedReadHalf>,
     /// While nothing is there.
     wait: Option<Wait>,
-    shared: Rc<Shared>,
+    shared: Rc<SideState>,
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
@@ -53,7 +53,7 @@ impl KernelReceive {
     /// The kernel has this half's key, `info`.
     pub(super) fn new(
         socket: OwnedReadHalf,
-        shared: Rc<Shared>,
+        shared: Rc<SideState>,
         pool: Pool,
         info: &CryptoInfo,
         rekeys: bool,
@@ -251,7 +251,7 @@ impl Receive for KernelReceive {
 }
 
 /// What goes before the next data.
-enum Own {
+enum Queued {
     Record {
         content: ContentType,
         octets: Vec<u8>,
@@ -264,13 +264,13 @@ enum Own {
 /// The transmitting half.
 pub struct KernelTransmit {
     socket: OwnedWriteHalf,
-    shared: Rc<Shared>,
+    shared: Rc<SideState>,
     /// Whether the kernel can change keys.
     rekeys: bool,
     records_max: u64,
     /// At least so many records may still be sealed under this key.
     records_left: u64,
-    line: VecDeque<Own>,
+    line: VecDeque<Queued>,
     /// The next key is in line.
     changing: bool,
     mid_batch: bool,
@@ -281,7 +281,7 @@ impl KernelTransmit {
     /// The kernel has this half's key. `records_max` lowers the suite's bound on records under one key.
     pub(super) fn new(
         socket: OwnedWriteHalf,
-        shared: Rc<Shared>,
+        shared: Rc<SideState>,
         info: &CryptoInfo,
         rekeys: bool,
         records_max: Option<u64>,
@@ -357,13 +357,13 @@ impl KernelTransmit {
         let next = self.shared.kernel.borrow_mut().next_transmit()?;
         let info = crypto_info(self.shared.suite, Half::Transmit, next)?;
         self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
-        self.line.push_back(Own::Key(info));
+        self.line.push_back(Queued::Key(info));
         self.changing = true;
         Ok(())
     }
 
     fn line_up(&mut self, content: ContentType, octets: &[u8]) {
-        self.line.push_back(Own::Record { content, octets: octets.to_vec(), sent: 0 });
+        self.line.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
@@ -391,7 +391,7 @@ impl KernelTransmit {
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         while let Some(own) = self.line.front_mut() {
             match own {
-                Own::Record { content, octets, sent } => {
+                Queued::Record { content, octets, sent } => {
                     let rest = octets.get(*sent..).unwrap_or_default();
                     let socket = self.socket.as_ref();
                     ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;
@@ -409,7 +409,7 @@ impl KernelTransmit {
                         Err(error) => return Poll::Ready(Err(system("sendmsg")(error))),
                     }
                 }
-                Own::Key(info) => {
+                Queued::Key(info) => {
                     sys::set_tls_key(self.socket.as_ref(), Half::Transmit, info).map_err(no_new_key)?;
                     (self.records_left, self.changing) = (self.records_max, false);
                 }
@@ -453,7 +453,7 @@ impl Transmit for KernelTransmit {
         let waiting: usize = self
             .line
             .iter()
-            .map(|own| if let Own::Record { octets, .. } = own { octets.len() } else { 0 })
+            .map(|own| if let Queued::Record { octets, .. } = own { octets.len() } else { 0 })
             .sum();
         if words.len() + waiting > 2 * OWN_WORDS_BYTES_MAX {
             return Err(LayerFault::RecordOverflow);

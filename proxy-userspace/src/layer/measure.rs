@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::buffer::{Batch, Span};
-use super::offload::{Abilities, Cipher, Terms};
+use super::offload::{Abilities, Cipher, OffloadTerms};
 use super::{Incoming, LayerFault, Outgoing, PLAINTEXT_BYTES_MAX, Pool, Receive, Received, Transmit, split};
 use crate::config::Offload;
 use crate::failure::Cause;
@@ -34,7 +34,7 @@ const BATCH_RECORDS: usize = 4;
 /// Room of each socket in each direction, in octets: both batches fit, so that no end waits for the other to read.
 const SOCKET_BYTES: usize = 256 * 1024;
 /// Fewer octets than this say nothing: what a turn costs beside them would be counted with them.
-const OCTETS_LEAST: u64 = 1_000_000;
+const MEASURED_BYTES_MIN: u64 = 1_000_000;
 /// The kernel's layer is taken where it needs at most this share of the CPU time, in percent: a smaller gain is lost in
 /// what a measurement errs.
 const KERNEL_PERCENT_MAX: f64 = 90.0;
@@ -51,7 +51,7 @@ pub struct Spent {
 impl Spent {
     /// CPU seconds per gigabyte (10^9 octets); `None` where too little was moved to tell.
     fn per_gigabyte(self) -> Option<f64> {
-        (self.octets >= OCTETS_LEAST).then(|| self.cpu.as_secs_f64() * 1e9 / self.octets as f64)
+        (self.octets >= MEASURED_BYTES_MIN).then(|| self.cpu.as_secs_f64() * 1e9 / self.octets as f64)
     }
 }
 
@@ -178,7 +178,7 @@ async fn compare(
     abilities: &Abilities,
 ) -> Result<Comparison, Cause> {
     let ring = async |mode| {
-        let terms = Terms { mode, abilities: abilities.clone(), ..Terms::default() };
+        let terms = OffloadTerms { mode, abilities: abilities.clone(), ..OffloadTerms::default() };
         Ring::open(suite, &terms).await
     };
     let (mut user, mut kernel) = (ring(Offload::Never).await?, ring(Offload::Always).await?);
@@ -198,7 +198,7 @@ struct Ring {
 }
 
 impl Ring {
-    async fn open(suite: SupportedCipherSuite, terms: &Terms) -> Result<Self, Cause> {
+    async fn open(suite: SupportedCipherSuite, terms: &OffloadTerms) -> Result<Self, Cause> {
         let (near, far) = loopback::connect(suite).await?;
         let pool = Pool::default();
         let halves = |side: crate::handshake::Finished| {
@@ -323,7 +323,7 @@ mod tests {
         let suites =
             crypto::aws_lc_rs::ALL_CIPHER_SUITES.iter().filter(|suite| suite.version() == &version::TLS13);
         for suite in suites {
-            let terms = Terms { mode: Offload::Never, ..Terms::default() };
+            let terms = OffloadTerms { mode: Offload::Never, ..OffloadTerms::default() };
             let mut ring = Ring::open(*suite, &terms).await.unwrap();
             for _ in 0..2 {
                 let before = ring.spent;

@@ -301,7 +301,7 @@ fn violations(statistics: &str) -> u64 {
 
 /// Whether the kernel is given a side's halves, and what else the layers must know.
 #[derive(Clone, Debug, Default)]
-pub struct Terms {
+pub struct OffloadTerms {
     /// Whether the kernel may be told that peers do not pad.
     pub no_pad: Arc<NoPad>,
     /// What the owner wants.
@@ -324,7 +324,7 @@ pub struct OffloadMessage {
 
 /// Whether the kernel is used and what it can do, for the log and the status. A remedy is named only where something is
 /// wrong: under `always`, without kernel TLS.
-impl fmt::Display for Terms {
+impl fmt::Display for OffloadTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.mode, &self.abilities.absent) {
             (Offload::Always, None) => write!(f, "used; this kernel has {}", self.abilities),
@@ -341,7 +341,7 @@ impl fmt::Display for Terms {
     }
 }
 
-impl Terms {
+impl OffloadTerms {
     /// Ask this kernel what it can do, and measure where the answer decides: under `auto`.
     #[must_use]
     pub fn find(mode: Offload) -> Self {
@@ -423,7 +423,7 @@ mod tests {
         for (mode, begins) in
             [(Offload::Always, "none, "), (Offload::Auto, "used where"), (Offload::Never, "not")]
         {
-            let mut terms = Terms { mode, ..Terms::default() };
+            let mut terms = OffloadTerms { mode, ..OffloadTerms::default() };
             let able = terms.to_string();
             assert!(able.contains("this kernel has TLS 1.2 ") && !able.contains("modprobe"), "{able}");
             assert_eq!(able.starts_with("not"), mode == Offload::Never, "{able}");
@@ -453,7 +453,7 @@ mod tests {
             Measurement::Taken(vec![comparison(Cipher::Aes128Gcm, 50), comparison(Cipher::Aes256Gcm, 120)]);
         let all = VERSIONS.into_iter().flat_map(|version| Cipher::ALL.map(|cipher| (version, cipher)));
         let abilities = Abilities { suites: all.collect(), rekey: true, ..Abilities::default() };
-        let able = Terms { abilities, measurement: Arc::new(measurement), ..Terms::default() };
+        let able = OffloadTerms { abilities, measurement: Arc::new(measurement), ..OffloadTerms::default() };
         let mut old = able.clone();
         old.abilities.rekey = false;
         for suite in suites {
@@ -461,7 +461,11 @@ mod tests {
             assert_eq!(able.offloads(version, *suite), cipher == Cipher::Aes128Gcm, "{suite:?}");
             assert!(!old.offloads(version, *suite), "{suite:?}");
             for (mode, offloads) in [(Offload::Always, true), (Offload::Never, false)] {
-                assert_eq!(Terms { mode, ..old.clone() }.offloads(version, *suite), offloads, "{suite:?}");
+                assert_eq!(
+                    OffloadTerms { mode, ..old.clone() }.offloads(version, *suite),
+                    offloads,
+                    "{suite:?}"
+                );
             }
         }
     }

@@ -10,18 +10,18 @@ use rustls::ProtocolVersion;
 use super::aead::{ContentType, Sealer};
 use super::buffer::{Batch, Span};
 use super::post::KEY_UPDATE_MESSAGE;
-use super::shared::{RECORDS_RESERVE, Shared};
+use super::shared::{RECORDS_RESERVE, SideState};
 use super::{LayerFault, OWN_WORDS_BYTES_MAX};
 
 /// A record of our own that waits for its turn, in plaintext.
-struct Own {
+struct QueuedRecord {
     content: ContentType,
     octets: Vec<u8>,
 }
 
 /// Records of our own, in their order. Octets are bounded by twice [`OWN_WORDS_BYTES_MAX`], so words fit one record.
 #[derive(Default)]
-pub(super) struct Line(VecDeque<Own>);
+pub(super) struct Line(VecDeque<QueuedRecord>);
 
 impl Line {
     /// Words that wait together share a record.
@@ -31,14 +31,16 @@ impl Line {
             return Err(LayerFault::RecordOverflow);
         }
         match self.0.back_mut() {
-            Some(Own { content: ContentType::ApplicationData, octets }) => octets.extend_from_slice(words),
+            Some(QueuedRecord { content: ContentType::ApplicationData, octets }) => {
+                octets.extend_from_slice(words)
+            }
             _ => self.push(ContentType::ApplicationData, words),
         }
         Ok(())
     }
 
     pub(super) fn push(&mut self, content: ContentType, octets: &[u8]) {
-        self.0.push_back(Own { content, octets: octets.to_vec() });
+        self.0.push_back(QueuedRecord { content, octets: octets.to_vec() });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,13 +74,13 @@ pub(super) enum Next<'a> {
 pub(super) struct Outlet {
     sealer: Sealer,
     records_max: Option<u64>,
-    shared: Rc<Shared>,
+    shared: Rc<SideState>,
     unwritten: Unwritten,
 }
 
 impl Outlet {
     /// `records_max` lowers the suite's bound on records under later keys, as it did under the sealer's.
-    pub(super) const fn new(sealer: Sealer, shared: Rc<Shared>, records_max: Option<u64>) -> Self {
+    pub(super) const fn new(sealer: Sealer, shared: Rc<SideState>, records_max: Option<u64>) -> Self {
         Self { sealer, records_max, shared, unwritten: Unwritten::Nothing }
     }
 
@@ -179,7 +181,7 @@ fn change_key(outlet: &mut Outlet, sealed: &mut Vec<u8>) -> Result<(), LayerFaul
     if !outlet.is_tls13() {
         return Err(LayerFault::ConfidentialityLimit);
     }
-    let own = Own { content: ContentType::Handshake, octets: KEY_UPDATE_MESSAGE.to_vec() };
+    let own = QueuedRecord { content: ContentType::Handshake, octets: KEY_UPDATE_MESSAGE.to_vec() };
     seal(outlet, own, sealed)?;
     let next = outlet.shared.kernel.borrow_mut().next_transmit()?;
     outlet.sealer = Sealer::new(outlet.shared.version, &next, outlet.records_max)?;
@@ -188,7 +190,7 @@ fn change_key(outlet: &mut Outlet, sealed: &mut Vec<u8>) -> Result<(), LayerFaul
 
 fn seal(
     outlet: &mut Outlet,
-    Own { content, mut octets }: Own,
+    QueuedRecord { content, mut octets }: QueuedRecord,
     sealed: &mut Vec<u8>,
 ) -> Result<(), LayerFault> {
     let seal = outlet.sealer.seal(content, &mut octets)?;

@@ -285,7 +285,7 @@ impl PostHandshake {
     }
 }
 
-struct Message<'a> {
+struct HandshakeMessage<'a> {
     kind: u8,
     payload: &'a [u8],
 }
@@ -305,14 +305,14 @@ fn long_ticket(bytes: &[u8], kernel: &KernelSide) -> Option<usize> {
 }
 
 /// The first message of `bytes` and what follows it; `None` when it is cut.
-fn cut_message(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, LayerFault> {
+fn cut_message(bytes: &[u8]) -> Result<Option<(HandshakeMessage<'_>, &[u8])>, LayerFault> {
     let Some((kind, length, rest)) = cut_header(bytes) else {
         return Ok(None);
     };
     if length > HANDSHAKE_BYTES_MAX {
         return Err(LayerFault::MessageTooLong);
     }
-    Ok(rest.split_at_checked(length).map(|(payload, after)| (Message { kind, payload }, after)))
+    Ok(rest.split_at_checked(length).map(|(payload, after)| (HandshakeMessage { kind, payload }, after)))
 }
 
 #[cfg(test)]

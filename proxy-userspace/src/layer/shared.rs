@@ -15,7 +15,7 @@ pub(super) const RECORDS_RESERVE: u64 = 8;
 pub(super) type Secrets = (u64, ConnectionTrafficSecrets);
 
 /// One thread owns it.
-pub(super) struct Shared {
+pub(super) struct SideState {
     pub(super) kernel: RefCell<KernelSide>,
     pub(super) version: ProtocolVersion,
     pub(super) suite: SupportedCipherSuite,
@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) owes_key_update: Cell<bool>,
 }
 
-impl Shared {
+impl SideState {
     pub(super) fn new(kernel: KernelSide) -> Self {
         let (version, suite) = (kernel.version(), kernel.suite());
         Self { kernel: RefCell::new(kernel), version, suite, owes_key_update: Cell::new(false) }

@@ -12,7 +12,7 @@ use super::far::{
 };
 use super::handshaken::{Role, handshaken};
 use super::measure::{Comparison, Measurement, Spent};
-use super::offload::{Abilities, Cipher, Terms};
+use super::offload::{Abilities, Cipher, OffloadTerms};
 use super::*;
 use crate::config::Offload;
 use crate::relay::Meter;
@@ -539,7 +539,7 @@ async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_u
         let abilities =
             Abilities { suites: vec![(version.version, cipher)], rekey: true, ..Abilities::default() };
         let measurement = std::sync::Arc::new(Measurement::Taken(vec![wins]));
-        let auto = Terms { abilities, measurement, ..Terms::default() };
+        let auto = OffloadTerms { abilities, measurement, ..OffloadTerms::default() };
         let (ours, wire) = sockets(None).await;
         let (receive, mut transmit) = split(ours, secrets, kernel, &Pool::default(), &auto).unwrap();
         let layer = if has_tls { "kernel" } else { "user" };
@@ -549,7 +549,7 @@ async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_u
         poll_fn(|cx| transmit.poll_flush(cx)).await.unwrap();
         assert_eq!(far.read(4).await, b"here", "{version:?}");
 
-        let always = Terms { mode: Offload::Always, ..auto.clone() };
+        let always = OffloadTerms { mode: Offload::Always, ..auto.clone() };
         let (secrets, kernel, _peer) = handshaken(Role::Server, version);
         let (ours, _theirs) = sockets(None).await;
         let refused = split(ours, secrets, kernel, &Pool::default(), &always).err();

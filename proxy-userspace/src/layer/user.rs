@@ -13,7 +13,7 @@ use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
 use super::outlet::{Line, Next, Outlet};
 use super::post::{Alert, Control, PostHandshake};
-use super::shared::Shared;
+use super::shared::SideState;
 use super::{Ending, LayerFault, Receive, Received, Transmit};
 use crate::sys;
 
@@ -24,7 +24,7 @@ const SLICES_MAX: usize = 3 * BATCH_RECORDS_MAX;
 pub struct UserReceive {
     socket: OwnedReadHalf,
     opener: Opener,
-    shared: Rc<Shared>,
+    shared: Rc<SideState>,
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
@@ -34,7 +34,7 @@ pub struct UserReceive {
 
 impl UserReceive {
     /// From the first record on that the opener did not open yet.
-    pub(super) fn new(socket: OwnedReadHalf, opener: Opener, shared: Rc<Shared>, pool: Pool) -> Self {
+    pub(super) fn new(socket: OwnedReadHalf, opener: Opener, shared: Rc<SideState>, pool: Pool) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
         Self { socket, opener, shared, post, pool, batch, end: None, copied: 0 }
     }
@@ -193,7 +193,7 @@ impl UserTransmit {
     pub(super) fn new(
         socket: OwnedWriteHalf,
         sealer: Sealer,
-        shared: Rc<Shared>,
+        shared: Rc<SideState>,
         records_max: Option<u64>,
     ) -> Self {
         let outlet = Outlet::new(sealer, shared, records_max);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{End, Meter};
-use crate::inspect::Refusal;
+use crate::inspect::InspectRefusal;
 use crate::layer::LayerFault;
 use crate::words::{Direction, Side};
 
@@ -27,7 +27,7 @@ pub(super) enum PumpEnd {
     /// A side's socket or records failed.
     Failed(Side, LayerFault),
     /// An inspector ended it.
-    Refused(Refusal),
+    Refused(InspectRefusal),
 }
 
 /// How the direction that ended first ended, where the other may go on.

@@ -9,15 +9,15 @@ use crate::words::Direction;
 /// Octets that were relayed, and when the last ones came. Shared with the record, so that it is true at any moment.
 #[derive(Debug)]
 pub struct Meter {
-    client_to_server: Flow,
-    server_to_client: Flow,
+    client_to_server: DirectionOctets,
+    server_to_client: DirectionOctets,
     active: Cell<Instant>,
     spoke_last: Cell<Option<Direction>>,
 }
 
 /// Octets of one direction.
 #[derive(Debug, Default)]
-struct Flow {
+struct DirectionOctets {
     octets: Cell<u64>,
     spliced: Cell<u64>,
     copied: Cell<u64>,
@@ -26,8 +26,8 @@ struct Flow {
 impl Default for Meter {
     fn default() -> Self {
         Self {
-            client_to_server: Flow::default(),
-            server_to_client: Flow::default(),
+            client_to_server: DirectionOctets::default(),
+            server_to_client: DirectionOctets::default(),
             active: Cell::new(Instant::now()),
             spoke_last: Cell::new(None),
         }
@@ -91,7 +91,7 @@ impl Meter {
         self.spoke_last.get()
     }
 
-    const fn flow(&self, direction: Direction) -> &Flow {
+    const fn flow(&self, direction: Direction) -> &DirectionOctets {
         match direction {
             Direction::ClientToServer => &self.client_to_server,
             Direction::ServerToClient => &self.server_to_client,

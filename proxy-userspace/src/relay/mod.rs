@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use self::ends::{Ends, PumpEnd, both};
 pub use self::meter::Meter;
 use self::splice::Pipes;
-use crate::inspect::{Inspect, Refusal};
+use crate::inspect::{Inspect, InspectRefusal};
 use crate::layer::{Batch, Ending, LayerFault, Receive, Received, Transmit};
 use crate::words::{Direction, Side};
 
@@ -39,7 +39,7 @@ pub enum End {
     /// A side's socket or records failed.
     Failed(Side, LayerFault),
     /// An inspector ended it.
-    Refused(Refusal),
+    Refused(InspectRefusal),
 }
 
 impl End {

@@ -103,9 +103,9 @@ fn a_side_that_takes_no_more_is_heard_to_its_end_and_fails_unless_it_said_goodby
 }
 
 /// What tokio lets a task do in one turn, each time with what one splice moves.
-const TURN_OCTETS_MAX: u64 = 128 * 64 * 1024;
+const TURN_BYTES_MAX: u64 = 128 * 64 * 1024;
 /// What goes through while turns are counted.
-const FLOOD_OCTETS: u64 = 1 << 30;
+const FLOOD_BYTES: u64 = 1 << 30;
 
 #[tokio::test]
 async fn a_fast_peer_does_not_keep_others_of_its_worker_waiting() {
@@ -118,7 +118,7 @@ async fn a_fast_peer_does_not_keep_others_of_its_worker_waiting() {
     let (mut source, mut sink) = (blocking(to_client), blocking(to_server));
     let flood = std::thread::spawn(move || {
         let octets = vec![0; 1 << 20];
-        (0..FLOOD_OCTETS >> 20).for_each(|_| source.write_all(&octets).unwrap());
+        (0..FLOOD_BYTES >> 20).for_each(|_| source.write_all(&octets).unwrap());
         source.shutdown(std::net::Shutdown::Write).unwrap();
         source
     });
@@ -140,8 +140,8 @@ async fn a_fast_peer_does_not_keep_others_of_its_worker_waiting() {
         tokio::task::yield_now().await;
     };
     assert!(matches!(end, End::Closed), "{end:?}");
-    assert_eq!(meter.octets(REQUESTS), FLOOD_OCTETS);
-    assert!(longest <= TURN_OCTETS_MAX, "{longest} octets without a turn of others, in {turns} turns");
+    assert_eq!(meter.octets(REQUESTS), FLOOD_BYTES);
+    assert!(longest <= TURN_BYTES_MAX, "{longest} octets without a turn of others, in {turns} turns");
     drop(flood.join().unwrap());
     drain.join().unwrap();
 }

@@ -21,7 +21,7 @@ use proxy_ebpf::{FROM_CLIENTS_PROGRAM, FROM_SERVERS_PROGRAM, TO_SERVERS_PROGRAM}
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
-use super::program::{ProgramError, Step, at, judged};
+use super::program::{BpfOperation, ProgramError, at, judged};
 use crate::config::InterfaceName;
 use crate::sys::tcx_programs;
 use crate::words::Side;
@@ -44,14 +44,14 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(1);
 
 /// How programs are attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub enum AttachMethod {
     /// A BPF link in the interface's own list (Linux 6.6).
     Tcx,
     /// A filter under a clsact qdisc.
     Clsact,
 }
 
-impl Hook {
+impl AttachMethod {
     /// Those that this kernel has, the better one first.
     #[must_use]
     pub fn available() -> &'static [Self] {
@@ -82,7 +82,7 @@ impl Hook {
 
 /// An interface that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct AttachPoint {
     /// As configured.
     pub name: InterfaceName,
     /// Its index now.
@@ -101,7 +101,7 @@ struct Standing {
 }
 
 struct Attached {
-    place: Place,
+    place: AttachPoint,
     programs: Vec<Standing>,
     /// The qdisc was not there before.
     qdisc_is_ours: bool,
@@ -109,18 +109,18 @@ struct Attached {
 
 /// Where the classifier is attached.
 pub(super) struct Classifier {
-    hook: Hook,
+    hook: AttachMethod,
     attached: Vec<Attached>,
     /// Filters of others that stand before it and cannot be gone before, in words.
     in_front: Vec<String>,
 }
 
 impl Classifier {
-    pub(super) const fn new(hook: Hook) -> Self {
+    pub(super) const fn new(hook: AttachMethod) -> Self {
         Self { hook, attached: Vec::new(), in_front: Vec::new() }
     }
 
-    pub(super) const fn hook(&self) -> Hook {
+    pub(super) const fn hook(&self) -> AttachMethod {
         self.hook
     }
 
@@ -140,15 +140,19 @@ impl Classifier {
     /// Be attached at these places and at no other, before all others. Where it is already, its traffic sees no gap.
     /// Where another program went before it, it leaves the list for the moment that attaching takes, because the kernel
     /// takes a program once. Says what was attached anew.
-    pub(super) fn stand_at(&mut self, bpf: &mut Ebpf, places: &[Place]) -> Result<Vec<Place>, ProgramError> {
+    pub(super) fn stand_at(
+        &mut self,
+        bpf: &mut Ebpf,
+        places: &[AttachPoint],
+    ) -> Result<Vec<AttachPoint>, ProgramError> {
         let (stay, go): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| places.contains(&attached.place));
         self.attached = stay;
         go.into_iter().for_each(Attached::detach);
         let mut added = Vec::new();
         let mut refused = match self.hook {
-            Hook::Tcx => self.forget_overtaken(),
-            Hook::Clsact => {
+            AttachMethod::Tcx => self.forget_overtaken(),
+            AttachMethod::Clsact => {
                 self.forget_lost();
                 Ok(())
             }
@@ -166,7 +170,7 @@ impl Classifier {
                 Err(error) => refused = refused.and(Err(error)),
             }
         }
-        if self.hook == Hook::Clsact {
+        if self.hook == AttachMethod::Clsact {
             self.look_in_front();
         }
         refused.map(|()| added)
@@ -194,7 +198,7 @@ impl Classifier {
                     attached.detach();
                 }
                 Err(error) => {
-                    let failed = at(Step::Classify { interface: name.to_owned() });
+                    let failed = at(BpfOperation::Classify { interface: name.to_owned() });
                     let call = SyscallError { call: "bpf_prog_query", io_error: error };
                     refused = refused.and(Err(failed(AyaError::from(call))));
                     self.attached.push(attached);
@@ -263,7 +267,7 @@ fn programs(side: Side) -> &'static [(&'static str, TcAttachType)] {
 
 /// The kernel takes a program once, and a link that was just given up lives on while a child of this process, between
 /// fork and exec, has its descriptor.
-fn attach_anew(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
+fn attach_anew(bpf: &mut Ebpf, hook: AttachMethod, place: &AttachPoint) -> Result<Attached, ProgramError> {
     let mut attempts = 1;
     loop {
         match attach(bpf, hook, place) {
@@ -278,10 +282,10 @@ fn attach_anew(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, Pr
     }
 }
 
-fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, ProgramError> {
+fn attach(bpf: &mut Ebpf, hook: AttachMethod, place: &AttachPoint) -> Result<Attached, ProgramError> {
     let name = place.name.as_str();
-    let failed = |error: AyaError| at(Step::Classify { interface: name.to_owned() })(error);
-    let qdisc_is_ours = hook == Hook::Clsact && add_qdisc(name).map_err(failed)?;
+    let failed = |error: AyaError| at(BpfOperation::Classify { interface: name.to_owned() })(error);
+    let qdisc_is_ours = hook == AttachMethod::Clsact && add_qdisc(name).map_err(failed)?;
     let mut standing = Vec::new();
     for &(part, packets) in programs(place.side) {
         let program = program(bpf, part)?;
@@ -295,10 +299,10 @@ fn attach(bpf: &mut Ebpf, hook: Hook, place: &Place) -> Result<Attached, Program
     Ok(Attached { place: place.clone(), programs: standing, qdisc_is_ours })
 }
 
-fn options(hook: Hook) -> TcAttachOptions {
+fn options(hook: AttachMethod) -> TcAttachOptions {
     match hook {
-        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        Hook::Clsact => {
+        AttachMethod::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        AttachMethod::Clsact => {
             TcAttachOptions::Netlink(NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() })
         }
     }
@@ -358,7 +362,7 @@ fn remove_idle_qdisc(index: u32) {
 }
 
 /// Whether every filter of ours is on the interface.
-fn is_filtered(netlink: &mut Netlink, place: &Place) -> std::io::Result<bool> {
+fn is_filtered(netlink: &mut Netlink, place: &AttachPoint) -> std::io::Result<bool> {
     for (_, packets) in programs(place.side) {
         let filters = filters(netlink, place.index, clsact_minor(*packets))?;
         if filters.iter().all(|filter| filter.header.info >> 16 != u32::from(FILTER_PRIORITY)) {

@@ -10,9 +10,9 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use rustix::io::Errno;
 
 use super::netlink::Netlink;
-use super::nfnetlink::{self, Attributes, NftMessage, Verb, attribute};
+use super::nfnetlink::{self, Attributes, NftMessage, NftMessageType, attribute};
 use super::routing::is_bridge;
-use crate::config::{InterfaceName, OnExit, Steering};
+use crate::config::{InterfaceName, OnExit, SteeringConfig};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// The table, in the family `inet`.
@@ -134,7 +134,7 @@ pub struct Guard {
 ///
 /// # Errors
 /// The kernel's refusal, or a table of somebody else's with that name.
-pub fn reconcile(settings: &Steering) -> Result<GuardChange, ForwardError> {
+pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError> {
     let mut netlink = open()?;
     let wanted = match settings.on_exit {
         OnExit::Closed => rules(&settings.ingress).map_err(ForwardError::of("RTM_GETLINK"))?,
@@ -154,17 +154,18 @@ pub fn reconcile(settings: &Steering) -> Result<GuardChange, ForwardError> {
     // One transaction: no packet finds a moment between the old chain and the new one.
     let mut messages = Vec::new();
     if table.is_some() {
-        messages.push((NftMessage::new(Verb::DeleteTable, named_table()), 0));
+        messages.push((NftMessage::new(NftMessageType::DeleteTable, named_table()), 0));
     }
     if wanted.is_empty() {
         netlink.transact(messages).map_err(ForwardError::of("NFT_MSG_DELTABLE"))?;
         return Ok(GuardChange::Removed);
     }
     let comment = named_table().octets(TABLE_USERDATA, &userdata(TABLE_COMMENT));
-    messages.push((NftMessage::new(Verb::NewTable, comment), NLM_F_CREATE));
-    messages.push((NftMessage::new(Verb::NewChain, chain()), NLM_F_CREATE));
-    let new_rule =
-        |rule: &Rule| (NftMessage::new(Verb::NewRule, rule.attributes()), NLM_F_CREATE | NLM_F_APPEND);
+    messages.push((NftMessage::new(NftMessageType::NewTable, comment), NLM_F_CREATE));
+    messages.push((NftMessage::new(NftMessageType::NewChain, chain()), NLM_F_CREATE));
+    let new_rule = |rule: &GuardRule| {
+        (NftMessage::new(NftMessageType::NewRule, rule.attributes()), NLM_F_CREATE | NLM_F_APPEND)
+    };
     messages.extend(wanted.iter().map(new_rule));
     netlink.transact(messages).map_err(ForwardError::of("NFT_MSG_NEWRULE"))?;
     Ok(GuardChange::Added)
@@ -197,7 +198,7 @@ fn remove() -> Result<bool, ForwardError> {
     if !table(&mut netlink)?.is_some_and(|table| table.is_ours) {
         return Ok(false);
     }
-    let delete = vec![(NftMessage::new(Verb::DeleteTable, named_table()), 0)];
+    let delete = vec![(NftMessage::new(NftMessageType::DeleteTable, named_table()), 0)];
     netlink.transact(delete).map_err(ForwardError::of("NFT_MSG_DELTABLE"))?;
     Ok(true)
 }
@@ -236,7 +237,7 @@ fn open() -> Result<Netlink<NftMessage>, ForwardError> {
 
 /// One interface and one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
+struct GuardRule {
     interface: String,
     port: u16,
     /// Where `br_netfilter` is loaded, frames between two ports of a bridge meet this hook, too, and no rule of routing
@@ -244,17 +245,17 @@ struct Rule {
     is_bridge: bool,
 }
 
-fn rules(ingress: &[InterfaceName]) -> io::Result<Vec<Rule>> {
+fn rules(ingress: &[InterfaceName]) -> io::Result<Vec<GuardRule>> {
     let mut rules = Vec::new();
     for name in ingress {
         let (interface, is_bridge) = (name.as_str(), is_bridge(name)?);
-        let rule = |port| Rule { interface: interface.to_owned(), port, is_bridge };
+        let rule = |port| GuardRule { interface: interface.to_owned(), port, is_bridge };
         rules.extend([IMAP_PORT, IMAPS_PORT].map(rule));
     }
     Ok(rules)
 }
 
-impl Rule {
+impl GuardRule {
     /// Its text for people, and how it is known again.
     fn words(&self) -> String {
         let Self { interface, port, is_bridge } = self;
@@ -341,14 +342,14 @@ fn comment(userdata: &[u8]) -> String {
 }
 
 /// A table of Postern's name.
-struct Table {
+struct GuardTable {
     is_ours: bool,
     is_dormant: bool,
 }
 
-fn table(netlink: &mut Netlink<NftMessage>) -> Result<Option<Table>, ForwardError> {
-    let found = ask(netlink, "NFT_MSG_GETTABLE", NftMessage::new(Verb::GetTable, named_table()))?;
-    Ok(found.map(|table| Table {
+fn table(netlink: &mut Netlink<NftMessage>) -> Result<Option<GuardTable>, ForwardError> {
+    let found = ask(netlink, "NFT_MSG_GETTABLE", NftMessage::new(NftMessageType::GetTable, named_table()))?;
+    Ok(found.map(|table| GuardTable {
         is_ours: table
             .get(TABLE_USERDATA)
             .is_some_and(|userdata| comment(userdata).starts_with(TABLE_COMMENT_START)),
@@ -371,15 +372,16 @@ fn ask(
     }
 }
 
-fn is_in_force(netlink: &mut Netlink<NftMessage>, wanted: &[Rule]) -> Result<bool, ForwardError> {
+fn is_in_force(netlink: &mut Netlink<NftMessage>, wanted: &[GuardRule]) -> Result<bool, ForwardError> {
     let found = rules_in_force(netlink)?;
-    Ok(is_hooked(netlink)? && found.into_iter().map(|rule| rule.words).eq(wanted.iter().map(Rule::words)))
+    Ok(is_hooked(netlink)?
+        && found.into_iter().map(|rule| rule.words).eq(wanted.iter().map(GuardRule::words)))
 }
 
 /// Whether the chain is there and sees what is forwarded.
 fn is_hooked(netlink: &mut Netlink<NftMessage>) -> Result<bool, ForwardError> {
     let name = Attributes::default().text(CHAIN_TABLE, NFT_TABLE).text(CHAIN_NAME, NFT_CHAIN);
-    let found = ask(netlink, "NFT_MSG_GETCHAIN", NftMessage::new(Verb::GetChain, name))?;
+    let found = ask(netlink, "NFT_MSG_GETCHAIN", NftMessage::new(NftMessageType::GetChain, name))?;
     Ok(found.is_some_and(|chain| {
         let hook = chain.get(CHAIN_HOOK).unwrap_or_default();
         let number = |kind| attribute(hook, kind).and_then(nfnetlink::number);
@@ -396,7 +398,7 @@ struct RuleInForce {
 
 fn rules_in_force(netlink: &mut Netlink<NftMessage>) -> Result<Vec<RuleInForce>, ForwardError> {
     let chain = Attributes::default().text(RULE_TABLE, NFT_TABLE).text(RULE_CHAIN, NFT_CHAIN);
-    let found = match netlink.dump(&NftMessage::new(Verb::GetRule, chain)) {
+    let found = match netlink.dump(&NftMessage::new(NftMessageType::GetRule, chain)) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => Vec::new(),
         found => found.map_err(ForwardError::of("NFT_MSG_GETRULE"))?,
     };

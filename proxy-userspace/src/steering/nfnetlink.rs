@@ -29,7 +29,7 @@ pub(super) const FAMILY_INET: u8 = 1;
 /// `NFT_MSG_*` that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Verb {
+pub(super) enum NftMessageType {
     NewTable = 0,
     GetTable = 1,
     DeleteTable = 2,
@@ -50,7 +50,7 @@ pub(super) struct NftMessage {
 
 impl NftMessage {
     /// About tables of both families.
-    pub(super) fn new(verb: Verb, attributes: Attributes) -> Self {
+    pub(super) fn new(verb: NftMessageType, attributes: Attributes) -> Self {
         let kind = u16::from_be_bytes([SUBSYSTEM, verb as u8]);
         Self { kind, family: FAMILY_INET, resource: 0, attributes: attributes.0 }
     }

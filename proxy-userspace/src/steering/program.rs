@@ -15,7 +15,7 @@ use proxy_ebpf::{
 };
 use rustix::io::Errno;
 
-use super::classifier::{Classifier, Hook, Place};
+use super::classifier::{AttachMethod, AttachPoint, Classifier};
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -51,14 +51,14 @@ impl Program {
     /// [`ProgramError::NotPermitted`] without CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, [`ProgramError::Refused`] or
     /// [`ProgramError::Rejected`] on a kernel that cannot run it.
     pub fn load() -> Result<Self, ProgramError> {
-        Self::load_with(Hook::of_this_kernel())
+        Self::load_with(AttachMethod::of_this_kernel())
     }
 
     /// As [`Self::load`], with a hook of the caller's: clsact works on kernels that have tcx, too.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_with(hook: Hook) -> Result<Self, ProgramError> {
+    pub fn load_with(hook: AttachMethod) -> Result<Self, ProgramError> {
         Self::load_from(OBJECT, hook)
     }
 
@@ -67,9 +67,9 @@ impl Program {
     ///
     /// # Errors
     /// As [`Self::load`], and [`ProgramError::Object`] where the object is not Postern's.
-    pub fn load_from(object: &[u8], hook: Hook) -> Result<Self, ProgramError> {
+    pub fn load_from(object: &[u8], hook: AttachMethod) -> Result<Self, ProgramError> {
         // No kernel BTF: the programs read no kernel structure, and parsing it costs megabytes.
-        let mut bpf = EbpfLoader::new().btf(None).load(object).map_err(at(Step::CreateMaps))?;
+        let mut bpf = EbpfLoader::new().btf(None).load(object).map_err(at(BpfOperation::CreateMaps))?;
         let listeners = take(&mut bpf, LISTENERS_MAP)?;
         let interfaces = take(&mut bpf, INTERFACES_MAP)?;
         let settings = take(&mut bpf, SETTINGS_MAP)?;
@@ -115,7 +115,7 @@ impl Program {
             return Err(ProgramError::WorkerOutOfRange { worker });
         }
         self.listeners.set(listener_slot(ingress, family, worker), &listener.as_fd(), 0).map_err(|error| {
-            match at(Step::AddListener)(error) {
+            match at(BpfOperation::AddListener)(error) {
                 ProgramError::Refused { error, .. } => ProgramError::Listener { family, worker, error },
                 other => other,
             }
@@ -140,12 +140,12 @@ impl Program {
         let wanted: BTreeMap<u32, u32> = others.chain(ingress.iter().copied()).collect();
         let gone: Vec<u32> = self.told.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
         for index in gone {
-            self.interfaces.remove(&index).map_err(at(Step::SetInterfaces))?;
+            self.interfaces.remove(&index).map_err(at(BpfOperation::SetInterfaces))?;
             self.told.remove(&index);
         }
         for (index, number) in wanted {
             if self.told.get(&index) != Some(&number) {
-                self.interfaces.insert(index, number, 0).map_err(at(Step::SetInterfaces))?;
+                self.interfaces.insert(index, number, 0).map_err(at(BpfOperation::SetInterfaces))?;
                 self.told.insert(index, number);
             }
         }
@@ -157,7 +157,7 @@ impl Program {
     ///
     /// # Errors
     /// What the kernel says to the first interface that refuses; the others are still served.
-    pub fn classify(&mut self, places: &[Place]) -> Result<Vec<Place>, ProgramError> {
+    pub fn classify(&mut self, places: &[AttachPoint]) -> Result<Vec<AttachPoint>, ProgramError> {
         self.classifier.stand_at(&mut self.bpf, places)
     }
 
@@ -169,7 +169,7 @@ impl Program {
 
     /// How the classifier is attached.
     #[must_use]
-    pub const fn hook(&self) -> Hook {
+    pub const fn hook(&self) -> AttachMethod {
         self.classifier.hook()
     }
 
@@ -190,7 +190,7 @@ impl Program {
     }
 
     fn set(&mut self, setting: Setting, value: u32) -> Result<(), ProgramError> {
-        self.settings.set(setting as u32, value, 0).map_err(at(Step::Set))
+        self.settings.set(setting as u32, value, 0).map_err(at(BpfOperation::Set))
     }
 
     /// Begin to steer in the calling thread's network namespace, after the programs that are attached already.
@@ -200,7 +200,8 @@ impl Program {
     pub fn attach(&mut self) -> Result<(), ProgramError> {
         let namespace = std::fs::File::open(NETWORK_NAMESPACE).map_err(ProgramError::Namespace)?;
         let steer = steer(&mut self.bpf)?;
-        let link = steer.attach(namespace).and_then(|id| steer.take_link(id)).map_err(at(Step::Attach))?;
+        let link =
+            steer.attach(namespace).and_then(|id| steer.take_link(id)).map_err(at(BpfOperation::Attach))?;
         self.link = Some(link);
         Ok(())
     }
@@ -247,7 +248,7 @@ impl fmt::Debug for Program {
 fn sums<const N: usize>(counters: &PerCpuArray<MapData, u64>) -> Result<[u64; N], ProgramError> {
     let mut sums = [0; N];
     for (slot, sum) in (0..).zip(&mut sums) {
-        let per_cpu = counters.get(&slot, 0).map_err(at(Step::ReadCounters))?;
+        let per_cpu = counters.get(&slot, 0).map_err(at(BpfOperation::ReadCounters))?;
         *sum = per_cpu.iter().fold(0, |total: u64, value| total.wrapping_add(*value));
     }
     Ok(sums)
@@ -268,12 +269,12 @@ fn share(bpf: &mut Ebpf) -> Result<OwnedFd, ProgramError> {
         return Err(ProgramError::Object { part: SYN_EGRESS_MAP });
     };
     let shared = array.fd().as_fd().try_clone_to_owned();
-    shared.map_err(|error| at(Step::ShareMap)(MapError::IoError(error)))
+    shared.map_err(|error| at(BpfOperation::ShareMap)(MapError::IoError(error)))
 }
 
 /// What the daemon was doing when the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum BpfOperation {
     /// `BPF_MAP_CREATE`.
     CreateMaps,
     /// `dup` of the notes about SYNs.
@@ -297,7 +298,7 @@ pub enum Step {
     ReadCounters,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for BpfOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Classify { interface } => {
@@ -325,7 +326,7 @@ pub enum ProgramError {
     )]
     NotPermitted {
         /// What was tried.
-        step: Step,
+        step: BpfOperation,
     },
     /// Any other error number.
     #[error(
@@ -334,7 +335,7 @@ pub enum ProgramError {
     )]
     Refused {
         /// What was tried.
-        step: Step,
+        step: BpfOperation,
         /// `uname -r`.
         release: String,
         /// The kernel's answer.
@@ -411,13 +412,13 @@ pub(super) fn judged(
             {
                 attempts += 1;
             }
-            judgement => return judgement.map_err(at(Step::LoadProgram)),
+            judgement => return judgement.map_err(at(BpfOperation::LoadProgram)),
         }
     }
 }
 
 /// Sort what aya reports by what an operator can do about it.
-pub(super) fn at<E: Into<EbpfError>>(step: Step) -> impl FnOnce(E) -> ProgramError {
+pub(super) fn at<E: Into<EbpfError>>(step: BpfOperation) -> impl FnOnce(E) -> ProgramError {
     move |error| {
         let error = error.into();
         let Some(code) = os_error(&error) else { return ProgramError::Unreadable(Box::new(error)) };

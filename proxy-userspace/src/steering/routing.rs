@@ -17,7 +17,7 @@ use super::classifier;
 use super::entry::{Entry, address_family};
 use super::netlink::Netlink;
 use super::precedence::{self, Precedence};
-use crate::config::{InterfaceName, OnExit, Steering};
+use crate::config::{InterfaceName, OnExit, SteeringConfig};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// Where Postern's rules stand: after the kernel's own (0), before those that others install for all traffic
@@ -82,7 +82,7 @@ impl RoutingError {
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     /// Interfaces, and what stays when the daemon goes.
-    pub settings: &'a Steering,
+    pub settings: &'a SteeringConfig,
     /// The device of the local route, while a daemon holds one.
     pub device: Option<u32>,
     /// Whether whole ports are made local: not while new connections pass.
@@ -161,7 +161,7 @@ impl Changes {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn precedence(settings: &Steering) -> Result<Vec<Precedence>, RoutingError> {
+pub fn precedence(settings: &SteeringConfig) -> Result<Vec<Precedence>, RoutingError> {
     let Survey { precedence, .. } = survey(&mut open()?, &served(settings), false)?;
     Ok(precedence.into_iter().map(|(_, judged)| judged).collect())
 }
@@ -272,13 +272,13 @@ fn open() -> Result<Netlink, RoutingError> {
 }
 
 /// The interfaces that rules of Postern's name.
-fn served(settings: &Steering) -> Vec<&str> {
+fn served(settings: &SteeringConfig) -> Vec<&str> {
     settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect()
 }
 
 /// Routes before rules: a rule that leads nowhere would let mail pass.
 fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entry> {
-    let Steering { ingress, on_exit, .. } = wanted.settings;
+    let SteeringConfig { ingress, on_exit, .. } = wanted.settings;
     let mut entries = Vec::new();
     for (family, _) in precedence {
         entries.extend(wanted.device.map(|device| Entry::local_route(*family, device)));

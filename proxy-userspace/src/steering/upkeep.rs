@@ -3,12 +3,12 @@
 
 use proxy_ebpf::{INGRESS_MAX, Intake};
 
-use super::classifier::Place;
+use super::classifier::AttachPoint;
 use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
 use super::program::{Program, ProgramError};
 use super::routing::{self, Changes, Link, RULE_PREFERENCE, RoutingError, Wanted};
-use crate::config::{InterfaceName, OnExit, Source, Steering as Settings};
+use crate::config::{InterfaceName, OnExit, Source, SteeringConfig};
 use crate::words::Side;
 
 /// Why steering could not be installed or put back.
@@ -64,7 +64,7 @@ pub struct Interface {
 
 /// Steering at work. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
 pub struct Steering {
-    settings: Settings,
+    settings: SteeringConfig,
     /// Dropped before the program: while the route is there, packets must meet it.
     device: Device,
     program: Program,
@@ -81,7 +81,7 @@ impl Steering {
     /// # Errors
     /// What the kernel refuses. What was installed before it is what a kill would leave.
     pub fn install(
-        settings: Settings,
+        settings: SteeringConfig,
         device: Device,
         mut program: Program,
     ) -> Result<(Self, Repair), SteeringError> {
@@ -127,7 +127,7 @@ impl Steering {
         tell(&mut self.program, &interfaces, &links)?;
         let missing = interfaces.iter().filter(|interface| interface.index.is_none());
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
-        let places: Vec<Place> = interfaces.iter().filter_map(Interface::place).collect();
+        let places: Vec<AttachPoint> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
         let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
         repair.put_back.extend(words);
@@ -270,12 +270,12 @@ pub fn give_way() -> String {
 }
 
 impl Interface {
-    fn place(&self) -> Option<Place> {
-        Some(Place { name: self.name.clone(), index: self.index?, side: self.side })
+    fn place(&self) -> Option<AttachPoint> {
+        Some(AttachPoint { name: self.name.clone(), index: self.index?, side: self.side })
     }
 }
 
-fn interfaces(settings: &Settings, links: &[Link]) -> Vec<Interface> {
+fn interfaces(settings: &SteeringConfig, links: &[Link]) -> Vec<Interface> {
     let downstream = settings.ingress.iter().map(|name| (name, Side::Downstream));
     let upstream = settings.egress.iter().map(|name| (name, Side::Upstream));
     downstream

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy_ebpf::Intake;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{OnExit, Source, Steering as Settings};
+use crate::config::{OnExit, Source, SteeringConfig as Settings};
 use crate::line_limit::LineLimit;
 use crate::steering::firewall::{masquerades, read_ruleset};
 use crate::steering::upkeep::{Occasion, Repair, Steering};

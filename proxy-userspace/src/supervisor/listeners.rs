@@ -9,7 +9,7 @@ use proxy_ebpf::Family;
 
 use crate::accept::{SocketBuffers, listen};
 use crate::admin::ListenerStatus;
-use crate::config::{InterfaceName, Steering};
+use crate::config::{InterfaceName, SteeringConfig};
 use crate::ipc::{AsyncChannel, DESCRIPTORS_MAX, IpcError};
 use crate::steering::program::Program;
 use crate::steering::routing;
@@ -35,7 +35,7 @@ impl Listeners {
     /// A listener or a slot cannot be had.
     pub(super) fn open(
         program: &mut Program,
-        steering: &Steering,
+        steering: &SteeringConfig,
         threads: u32,
         buffers: SocketBuffers,
     ) -> Result<Self> {

@@ -38,8 +38,8 @@ pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
 use self::report::Origin;
 use crate::accept::SocketBuffers;
 use crate::admin::{AdminError, AdminSocket, ask, serve};
-use crate::config::{Config, InterfaceName, OnExit, Steering as Settings};
-use crate::layer::offload::{Terms as Layers, peers_pad};
+use crate::config::{Config, InterfaceName, OnExit, SteeringConfig as Settings};
+use crate::layer::offload::{OffloadTerms, peers_pad};
 use crate::lines::Lines;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
 use crate::steering::forward::{self, NFT_TABLE};
@@ -62,7 +62,7 @@ const PADDING_LOOK: Duration = Duration::from_secs(10);
 /// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
     powers::held()?;
-    let layers = Layers::find(config.tls.offload);
+    let layers = OffloadTerms::find(config.tls.offload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon(config, layers, path, log))
 }
@@ -93,7 +93,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
     config.admin.socket.with_extension("sysctls")
 }
 
-async fn daemon(config: Config, layers: Layers, path: &Path, log: &Lines) -> Result<()> {
+async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
     let policy = Policy::first(config, layers)?;

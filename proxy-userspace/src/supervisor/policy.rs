@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, getrlimit};
 
-use crate::accept::{Machine, Memory, Room};
+use crate::accept::{MachineResources, Memory, Room};
 use crate::config::{self, Config};
 use crate::handshake::{KeyFile, TrustMaterial};
 use crate::ipc::seal;
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::signer::KeyFacts;
 use crate::worker::protocol::PolicyMessage;
 use crate::worker::thread_count;
@@ -22,9 +22,9 @@ pub(super) struct Policy {
     pub(super) material: TrustMaterial,
     /// Open and unread: they are the signer's to read.
     pub(super) keys: Vec<KeyFile>,
-    pub(super) layers: Layers,
+    pub(super) layers: OffloadTerms,
     pub(super) room: Room,
-    machine: Machine,
+    machine: MachineResources,
 }
 
 impl Policy {
@@ -33,7 +33,7 @@ impl Policy {
     ///
     /// # Errors
     /// A file that the configuration names cannot be used.
-    pub(super) fn first(config: Config, layers: Layers) -> Result<Self> {
+    pub(super) fn first(config: Config, layers: OffloadTerms) -> Result<Self> {
         Self::load(config, 1, layers, machine())
     }
 
@@ -59,9 +59,9 @@ impl Policy {
         Self::load(config, self.generation + 1, self.layers.clone(), machine)
     }
 
-    fn load(config: Config, generation: u64, layers: Layers, machine: Machine) -> Result<Self> {
+    fn load(config: Config, generation: u64, layers: OffloadTerms, machine: MachineResources) -> Result<Self> {
         let (material, keys) = TrustMaterial::read(&config)?;
-        let layers = Layers { mode: config.tls.offload, ..layers };
+        let layers = OffloadTerms { mode: config.tls.offload, ..layers };
         let room = Room::new(&config, thread_count(config.steering.threads), &machine);
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
@@ -88,6 +88,6 @@ impl Policy {
 }
 
 /// What this machine has now, within this process's limit on descriptors.
-fn machine() -> Machine {
-    Machine { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
+fn machine() -> MachineResources {
+    MachineResources { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
 }

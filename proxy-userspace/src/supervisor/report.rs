@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use proxy_ebpf::{Class, Exit, Intake};
 
 use crate::admin::{InterfaceStatus, ListenerStatus, MemoryStatus, Status, SteeringStatus};
-use crate::config::Steering as Settings;
+use crate::config::SteeringConfig as Settings;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;

@@ -10,7 +10,7 @@ use super::thread::Local;
 use crate::accept::Handshaking;
 use crate::config::InterfaceName;
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, Terms, connect, goodbye, handshake, say_goodbye};
+use crate::handshake::{Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye};
 use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
@@ -59,7 +59,7 @@ async fn carry(
         record.egress(egress.interface.as_str());
     }
     let (limits, source) = (&policy.config.limits, policy.config.steering.source);
-    let terms = Terms {
+    let terms = HandshakeTerms {
         client,
         destination,
         source,
@@ -112,7 +112,7 @@ fn refused_without_certificate(end: End, asked: bool) -> Result<Failure, End> {
 
 fn records(
     side: Finished,
-    terms: &Terms<'_>,
+    terms: &HandshakeTerms<'_>,
     name: Side,
     record: &mut Record,
 ) -> Result<(Incoming, Outgoing), Failure> {

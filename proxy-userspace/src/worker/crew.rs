@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::protocol::Serve;
 use super::thread::{Ingress, Shared, ThreadCounts, ThreadStart, WorkerThread};
 use crate::admin::ThreadStatus;
-use crate::config::{InterfaceName, Steering};
+use crate::config::{InterfaceName, SteeringConfig};
 use crate::line_limit::LineLimit;
 
 /// Between two starts of a thread: one that dies at once, again and again, must not take the core from the others.
@@ -35,7 +35,7 @@ pub(super) struct Place {
 /// All threads. Belongs to the control task.
 pub(super) struct Crew {
     places: Vec<Place>,
-    steering: Steering,
+    steering: SteeringConfig,
     serve: Serve,
     shared: Shared,
     members: Vec<RefCell<Member>>,
@@ -59,7 +59,7 @@ impl Crew {
     /// A thread cannot be had; those that were started are stopped.
     pub(super) fn start(
         places: Vec<Place>,
-        steering: &Steering,
+        steering: &SteeringConfig,
         serve: Serve,
         shared: Shared,
     ) -> Result<Self> {

@@ -29,7 +29,7 @@ use crate::admin::SessionsStatus;
 use crate::config::Config;
 use crate::handshake::Trust;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::signer::SignerLink;
 
@@ -37,13 +37,13 @@ use crate::signer::SignerLink;
 pub(crate) struct Policy {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
-    pub(crate) layers: Layers,
+    pub(crate) layers: OffloadTerms,
     pub(crate) room: Room,
 }
 
 impl Policy {
     /// `layers` holds what this process found out about peers.
-    fn assemble(message: PolicyMessage, signer: &SignerLink, layers: &Layers) -> Result<Self> {
+    fn assemble(message: PolicyMessage, signer: &SignerLink, layers: &OffloadTerms) -> Result<Self> {
         let PolicyMessage { generation, config, material, keys, offload, room } = message;
         let trust = Trust::assemble(&config, material, keys, generation, signer.clone())?;
         let layers = layers.with(offload);

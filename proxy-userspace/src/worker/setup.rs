@@ -12,7 +12,7 @@ use super::thread::Shared;
 use crate::accept::Admission;
 use crate::handshake::jobs::JobPool;
 use crate::ipc::{Channel, read_sealed};
-use crate::layer::offload::Terms as Layers;
+use crate::layer::offload::OffloadTerms;
 use crate::record::Records;
 use crate::signer::SignerLink;
 use crate::steering::syn_egress::SynEgress;
@@ -43,7 +43,7 @@ impl Setup {
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
                     let generation = message.generation;
-                    let assembled = Policy::assemble(message, &signer, &Layers::default());
+                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default());
                     let taken = assembled.as_ref().map(drop).map_err(|error| format!("{error:#}"));
                     control.send(&FromWorker::Policy { generation, taken }, &[])?;
                     policy = Some(assembled?);

@@ -26,7 +26,7 @@ use crate::accept::egress::EgressTable;
 use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
-use crate::config::{InterfaceName, Steering};
+use crate::config::{InterfaceName, SteeringConfig};
 use crate::handshake::jobs::JobPool;
 use crate::handshake::part;
 use crate::layer::Pool;
@@ -108,7 +108,7 @@ impl WorkerThread {
     pub(super) fn start(
         start: ThreadStart,
         shared: Shared,
-        steering: &Steering,
+        steering: &SteeringConfig,
         serve: Serve,
     ) -> Result<Self> {
         let egress = EgressTable::new(steering, serve.strict_reverse_path)?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
 use postern::handshake::jobs::JobPool;
-use postern::handshake::mint::{Class, KeyKind, Leaves, MintError, Request, Shown};
+use postern::handshake::mint::{KeyKind, LeafClass, Leaves, MintError, Request, Shown};
 use rcgen::KeyPair;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -49,7 +49,7 @@ impl Mint {
         &self,
         upstream: Option<&CertificateDer<'_>>,
         sni: Option<&str>,
-        class: Class,
+        class: LeafClass,
     ) -> Shown {
         let request = Request { upstream, sni, destination: ADDRESS, class, key: KeyKind::Ecdsa };
         self.server_config(&request).unwrap()

@@ -1,6 +1,6 @@
 use postern::config::{Certificates, ServerCertificate};
 use postern::handshake::jobs::JobPool;
-use postern::handshake::mint::{Class, KeyKind, Leaves, Request};
+use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ fn a_configured_certificate_is_shown_for_its_names() {
     let mint = Mint::with(&[("*.example.org", &wild.pem(), &key), (HOST, &exact.pem(), &key)]);
     let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
     let shown = |sni, class| mint.shown(Some(&upstream), sni, class);
-    for class in [Class::Verified, Class::Allowed, Class::Blocked, Class::Absent] {
+    for class in [LeafClass::Verified, LeafClass::Allowed, LeafClass::Blocked, LeafClass::Absent] {
         let for_host = shown(Some(HOST), class);
         assert!(!for_host.minted && leaf_of(&for_host) == *exact.der(), "{class:?}: exact before wildcard");
         handshake(&client_of(&owner.der), &for_host, HOST).unwrap();
@@ -25,9 +25,9 @@ fn a_configured_certificate_is_shown_for_its_names() {
         assert!(shown(Some("a.b.example.org"), class).minted);
         assert!(shown(Some("example.org"), class).minted);
     }
-    assert!(!shown(None, Class::Verified).minted, "the server's own names decide");
-    assert!(mint.shown(None, None, Class::Absent).minted);
-    assert!(shown(Some(HOST), Class::Mirrored).minted);
+    assert!(!shown(None, LeafClass::Verified).minted, "the server's own names decide");
+    assert!(mint.shown(None, None, LeafClass::Absent).minted);
+    assert!(shown(Some(HOST), LeafClass::Mirrored).minted);
 }
 
 /// A self-signed certificate for HOST: its DER, then PEM files under this stem.
@@ -55,7 +55,7 @@ fn a_name_may_have_a_configured_certificate_of_each_kind_and_no_two_of_one() {
     for order in [[&ecdsa, &rsa], [&rsa, &ecdsa]] {
         let leaves = load(&order).unwrap();
         for (key, expected) in [(KeyKind::Ecdsa, &ecdsa_der), (KeyKind::Rsa, &rsa_der)] {
-            let (upstream, sni, class) = (None, Some(HOST), Class::Absent);
+            let (upstream, sni, class) = (None, Some(HOST), LeafClass::Absent);
             let request = Request { upstream, sni, destination: ADDRESS, class, key };
             let shown = wait_for(leaves.server_config(&request, &jobs)).unwrap();
             assert_eq!((&leaf_of(&shown), shown.key), (expected, key));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use postern::config::{Certificates, KeyFiles, ServerCertificate, Verdict};
 use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{
-    Class, KeyKind, LEAVES_MAX, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
+    KeyKind, LEAVES_MAX, LeafClass, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
 };
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
@@ -38,7 +38,7 @@ fn a_verified_leaf_copies_the_server_and_is_accepted() {
     let organisation = rcgen::string::BmpString::from_utf16be(utf16).unwrap();
     params.distinguished_name.push(DnType::OrganizationName, rcgen::DnValue::BmpString(organisation));
     let upstream = root.issue(&params);
-    let shown = mint.shown(Some(&upstream), Some(HOST), Class::Verified);
+    let shown = mint.shown(Some(&upstream), Some(HOST), LeafClass::Verified);
     assert!(shown.minted);
     let leaf = leaf_of(&shown);
     let (_, minted) = X509Certificate::from_der(&leaf).unwrap();
@@ -65,7 +65,9 @@ fn openssl_reads_and_verifies_every_class() {
     let (mint, upstream) = (Mint::new(), Ca::root("Root").leaf(&[HOST], GOOD));
     let (der, pem) = (mint.dir.path().join("leaf.der"), mint.dir.path().join("leaf.pem"));
     let authority = mint.dir.path().join("authority.pem");
-    for class in [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked, Class::Absent] {
+    for class in
+        [LeafClass::Verified, LeafClass::Allowed, LeafClass::Mirrored, LeafClass::Blocked, LeafClass::Absent]
+    {
         for key in [KeyKind::Ecdsa, KeyKind::Rsa] {
             let request =
                 Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
@@ -85,7 +87,7 @@ fn openssl_reads_and_verifies_every_class() {
                 "-CAfile",
             ]);
             let verified = verify.arg(&authority).arg(&pem).output().unwrap();
-            assert_eq!(verified.status.success(), class != Class::Mirrored, "{class:?}: {verified:?}");
+            assert_eq!(verified.status.success(), class != LeafClass::Mirrored, "{class:?}: {verified:?}");
         }
     }
 }
@@ -95,13 +97,13 @@ fn a_mirrored_leaf_makes_the_client_warn() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));
     for days in [GOOD, PAST] {
         let upstream = root.leaf(&[HOST], days);
-        let leaf = leaf_of(&mint.shown(Some(&upstream), Some("other.example"), Class::Mirrored));
+        let leaf = leaf_of(&mint.shown(Some(&upstream), Some("other.example"), LeafClass::Mirrored));
         assert_eq!(names(&leaf), [HOST], "the client shall see the wrong name");
         assert_eq!(validity(&leaf), validity(&upstream), "and the wrong time");
         let (_, cert) = X509Certificate::from_der(&leaf).unwrap();
         assert_eq!(cert.issuer().to_string(), format!("CN={UNTRUSTED_SUBJECT}"));
     }
-    let shown = mint.shown(Some(&root.leaf(&[HOST], GOOD)), Some(HOST), Class::Mirrored);
+    let shown = mint.shown(Some(&root.leaf(&[HOST], GOOD)), Some(HOST), LeafClass::Mirrored);
     let refused = handshake(&client_of(&mint.ca), &shown, HOST).unwrap_err();
     assert_eq!(refused, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
 }
@@ -111,23 +113,23 @@ fn a_client_can_finish_its_handshake_to_read_the_reason() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));
     let upstream = root.leaf(&["wrong.example"], PAST);
     let garbage = CertificateDer::from(vec![0x30, 0]);
-    for class in [Class::Allowed, Class::Blocked, Class::Absent] {
+    for class in [LeafClass::Allowed, LeafClass::Blocked, LeafClass::Absent] {
         for upstream in [Some(&upstream), Some(&garbage), None] {
             handshake(&client_of(&mint.ca), &mint.shown(upstream, Some(HOST), class), HOST).unwrap();
         }
         handshake(&client_of(&mint.ca), &mint.shown(None, None, class), "192.0.2.7").unwrap();
     }
     let seen = |sni, class| names(&leaf_of(&mint.shown(Some(&upstream), sni, class)));
-    assert_eq!(seen(None, Class::Blocked), ["wrong.example"]);
-    assert_eq!(seen(Some(HOST), Class::Blocked), [HOST, "wrong.example"]);
-    assert_eq!(seen(Some(HOST), Class::Absent), [HOST]);
+    assert_eq!(seen(None, LeafClass::Blocked), ["wrong.example"]);
+    assert_eq!(seen(Some(HOST), LeafClass::Blocked), [HOST, "wrong.example"]);
+    assert_eq!(seen(Some(HOST), LeafClass::Absent), [HOST]);
 }
 
 #[test]
 fn odd_server_certificates_give_sound_leaves() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));
     let copied = |params: &CertificateParams| {
-        names(&leaf_of(&mint.shown(Some(&root.issue(params)), None, Class::Verified)))
+        names(&leaf_of(&mint.shown(Some(&root.issue(params)), None, LeafClass::Verified)))
     };
     let mut only_cn = leaf_params(&[], GOOD);
     assert!(copied(&only_cn).is_empty(), "no name is invented");
@@ -135,10 +137,10 @@ fn odd_server_certificates_give_sound_leaves() {
     assert!(copied(&only_cn).is_empty());
     let many: Vec<_> = (0..2_000).map(|i| format!("h{i}.example")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let bounded = names(&leaf_of(&mint.shown(Some(&root.leaf(&many, GOOD)), Some(HOST), Class::Blocked)));
+    let bounded = names(&leaf_of(&mint.shown(Some(&root.leaf(&many, GOOD)), Some(HOST), LeafClass::Blocked)));
     assert_eq!((bounded.len(), bounded[0].as_str()), (SANS_MAX, HOST));
     let outlives = root.leaf(&[HOST], (-800, 800));
-    let clipped = validity(&leaf_of(&mint.shown(Some(&outlives), Some(HOST), Class::Verified)));
+    let clipped = validity(&leaf_of(&mint.shown(Some(&outlives), Some(HOST), LeafClass::Verified)));
     assert_eq!(clipped, validity(&mint.ca), "no longer than the authority");
 }
 
@@ -161,7 +163,7 @@ fn a_common_name_stays_outside_the_issuers_constraints_for_the_client_too() {
         let judgement =
             judge(&root, strict()).judge(&[leaf.clone(), cert.der().clone()], None, UnixTime::now());
         assert_eq!(judgement.verdict, Verdict::Allow, "the client's own check decides");
-        let shown = mint.shown(Some(&leaf), None, Class::Verified);
+        let shown = mint.shown(Some(&leaf), None, LeafClass::Verified);
         handshake(&client_of(&mint.ca), &shown, HOST).unwrap_err();
         assert_eq!(names(&leaf_of(&shown)), sans);
     }
@@ -174,17 +176,17 @@ fn the_clients_name_is_kept_however_many_names_the_server_has() {
     many.push("*.last.example".to_owned());
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let upstream = root.leaf(&many, GOOD);
-    for class in [Class::Verified, Class::Mirrored, Class::Allowed] {
+    for class in [LeafClass::Verified, LeafClass::Mirrored, LeafClass::Allowed] {
         for name in ["h0.example", "h1999.example", "H1998.Example", "imap.last.example"] {
             let shown = mint.shown(Some(&upstream), Some(name), class);
             assert_eq!(names(&leaf_of(&shown)).len(), SANS_MAX);
             let seen = handshake(&client_of(&mint.ca), &shown, name);
-            assert_eq!(seen.is_ok(), class != Class::Mirrored, "{class:?} {name}: {:?}", seen.err());
+            assert_eq!(seen.is_ok(), class != LeafClass::Mirrored, "{class:?} {name}: {:?}", seen.err());
         }
         let seen = names(&leaf_of(&mint.shown(Some(&upstream), Some("imap.last.example"), class)));
         assert!(seen.iter().any(|name| name.ends_with("last.example")), "{class:?}");
     }
-    let stranger = names(&leaf_of(&mint.shown(Some(&upstream), Some("other.example"), Class::Mirrored)));
+    let stranger = names(&leaf_of(&mint.shown(Some(&upstream), Some("other.example"), LeafClass::Mirrored)));
     assert!(!stranger.contains(&"other.example".to_owned()), "the client shall see the wrong name");
 }
 
@@ -205,7 +207,7 @@ fn an_rsa_only_client_gets_an_rsa_leaf() {
     let key = KeyKind::for_client(&schemes, &suites, None);
     assert_eq!(key, KeyKind::Rsa);
     let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
-    let class = Class::Verified;
+    let class = LeafClass::Verified;
     let request = Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
     handshake(&config, &mint.server_config(&request).unwrap(), HOST).unwrap();
 }
@@ -235,14 +237,14 @@ fn ten_thousand_names_and_certificates_leave_the_cache_bounded() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));
     let within = 1_000..=LEAVES_MAX;
     for i in 0..10_000 {
-        mint.shown(None, Some(&format!("h{i}.example")), Class::Absent);
+        mint.shown(None, Some(&format!("h{i}.example")), LeafClass::Absent);
     }
     assert!(within.contains(&mint.leaves.cached()), "{}", mint.leaves.cached());
     let key = KeyPair::generate().unwrap();
     for i in 0..10_000 {
         let params = leaf_params(&[&format!("h{i}.example")], GOOD);
         let upstream = params.signed_by(&key, &root.issuer).unwrap().der().clone();
-        mint.shown(Some(&upstream), Some("any.example"), Class::Verified);
+        mint.shown(Some(&upstream), Some("any.example"), LeafClass::Verified);
     }
     assert!(within.contains(&mint.leaves.cached()), "{}", mint.leaves.cached());
 }
@@ -251,19 +253,19 @@ fn ten_thousand_names_and_certificates_leave_the_cache_bounded() {
 fn a_leaf_is_minted_once_and_anew_before_it_ends() {
     let (mint, root) = (Arc::new(Mint::new()), Ca::root("Root"));
     let upstream = root.leaf(&[HOST, "*.example.net"], GOOD);
-    let first = mint.shown(Some(&upstream), Some(HOST), Class::Verified).fingerprint;
-    assert_eq!(first, mint.shown(Some(&upstream), Some("a.example.net"), Class::Verified).fingerprint);
-    assert_ne!(first, mint.shown(Some(&upstream), Some(HOST), Class::Allowed).fingerprint);
+    let first = mint.shown(Some(&upstream), Some(HOST), LeafClass::Verified).fingerprint;
+    assert_eq!(first, mint.shown(Some(&upstream), Some("a.example.net"), LeafClass::Verified).fingerprint);
+    assert_ne!(first, mint.shown(Some(&upstream), Some(HOST), LeafClass::Allowed).fingerprint);
     let workers: Vec<_> = (0..8)
         .map(|_| {
             let mint = Arc::clone(&mint);
-            std::thread::spawn(move || mint.shown(None, Some("new.example"), Class::Absent).fingerprint)
+            std::thread::spawn(move || mint.shown(None, Some("new.example"), LeafClass::Absent).fingerprint)
         })
         .collect();
     let mut seen: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
     seen.dedup();
     assert_eq!(seen.len(), 1, "one mint in flight per key");
-    let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+    let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
     let request = Request { upstream: None, sni: Some("new.example"), destination: ADDRESS, class, key };
     let later = |days: i64| {
         let at = Duration::from_secs(u64::try_from(now() + days * DAY).unwrap());
@@ -298,7 +300,7 @@ fn an_authority_with_repeated_attributes_is_accepted_by_its_clients() {
     assert!(made.status.success(), "{made:?}");
     let certificates = Certificates { authority: KeyFiles { cert: cert.clone(), key }, server: Vec::new() };
     let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
-    let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+    let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
     let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
     let jobs = JobPool::start(1).unwrap();
     let shown = wait_for(leaves.server_config(&request, &jobs)).unwrap();
@@ -382,7 +384,7 @@ fn the_chain_that_is_shown_ends_below_the_root() {
         client.peer_certificates().unwrap().to_vec()
     };
     let absent = |leaves: &Leaves| {
-        let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+        let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
         let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
         wait_for(leaves.server_config(&request, &JobPool::start(1).unwrap())).unwrap()
     };
@@ -403,7 +405,7 @@ fn the_chain_that_is_shown_ends_below_the_root() {
     let alone = leaf_params(&[HOST], GOOD).self_signed(&server_key).unwrap();
     for (file, leaf) in [(format!("{}{}", below.pem(), root.pem), below), (alone.pem(), alone)] {
         let mint = Mint::with(&[(HOST, &file, &server_key.serialize_pem())]);
-        assert_eq!(chain(&mint.shown(None, Some(HOST), Class::Absent)), [leaf.der().clone()]);
+        assert_eq!(chain(&mint.shown(None, Some(HOST), LeafClass::Absent)), [leaf.der().clone()]);
     }
 }
 

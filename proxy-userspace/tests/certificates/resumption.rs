@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use postern::handshake::mint::Class;
+use postern::handshake::mint::LeafClass;
 use rcgen::KeyPair;
 use rustls::{ClientConfig, HandshakeKind, version};
 
@@ -10,7 +10,8 @@ use crate::pki::{Ca, GOOD, HOST, leaf_params};
 #[test]
 fn only_verified_and_allowed_sessions_resume_and_never_across_classes() {
     let (mint, upstream) = (Mint::new(), Ca::root("Root").leaf(&[HOST], GOOD));
-    let classes = [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked, Class::Absent];
+    let classes =
+        [LeafClass::Verified, LeafClass::Allowed, LeafClass::Mirrored, LeafClass::Blocked, LeafClass::Absent];
     for version in [&version::TLS13, &version::TLS12] {
         for first in classes {
             for second in classes {
@@ -20,7 +21,7 @@ fn only_verified_and_allowed_sessions_resume_and_never_across_classes() {
                     handshake(&client, &shown, HOST).unwrap().handshake_kind().unwrap()
                 };
                 assert_eq!(kind(first), HandshakeKind::Full);
-                let resumes = first == second && matches!(first, Class::Verified | Class::Allowed);
+                let resumes = first == second && matches!(first, LeafClass::Verified | LeafClass::Allowed);
                 let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };
                 assert_eq!(kind(second), expected, "{version:?} {first:?} {second:?}");
             }
@@ -40,7 +41,7 @@ fn a_ticket_resumes_under_the_leaf_that_it_was_given_for_and_under_no_other() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));
     let (server, attacker) = (root.leaf(&[HOST], GOOD), root.leaf(&[HOST], GOOD));
     for version in [&version::TLS13, &version::TLS12] {
-        for class in [Class::Verified, Class::Allowed] {
+        for class in [LeafClass::Verified, LeafClass::Allowed] {
             let visit = |client: &Arc<ClientConfig>, upstream| {
                 let shown = mint.shown(Some(upstream), Some(HOST), class);
                 handshake(client, &shown, HOST).unwrap().handshake_kind()
@@ -68,7 +69,7 @@ fn a_client_without_a_name_sees_the_certificate_of_every_server_that_it_reaches(
         {
             // A name that is none of DNS counts as none, as does an address.
             for sni in [None, Some("192.0.2.7")] {
-                let shown = mint.shown(Some(upstream), sni, Class::Verified);
+                let shown = mint.shown(Some(upstream), sni, LeafClass::Verified);
                 assert_eq!(shown.minted, minted);
                 let kind = handshake(&client, &shown, HOST).unwrap().handshake_kind();
                 assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");

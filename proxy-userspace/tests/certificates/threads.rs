@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use postern::handshake::jobs::{JobKind, JobPool};
-use postern::handshake::mint::{Class, KeyKind, Request};
+use postern::handshake::mint::{KeyKind, LeafClass, Request};
 use postern::handshake::verify::{CertificateFault, Faults};
 
 use crate::client::{Mint, wait_for};
@@ -10,12 +10,12 @@ use crate::pki::{ADDRESS, Ca, HOST, PAST, judge, strict};
 #[test]
 fn a_leaf_is_minted_off_the_callers_thread_and_a_cached_one_needs_no_other() {
     let mint = Arc::new(Mint::new());
-    let cached = mint.shown(None, Some(HOST), Class::Absent).fingerprint;
+    let cached = mint.shown(None, Some(HOST), LeafClass::Absent).fingerprint;
     let (release, held) = std::sync::mpsc::channel::<()>();
     wait_for(async {
         let busy = mint.jobs.run(JobKind::Serve, move || held.recv());
         let request = |sni| {
-            let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+            let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
             Request { upstream: None, sni: Some(sni), destination: ADDRESS, class, key }
         };
         let (known, new) = (request(HOST), request("new.example"));
@@ -39,7 +39,7 @@ fn a_leaf_is_minted_off_the_callers_thread_and_a_cached_one_needs_no_other() {
 #[test]
 fn who_waits_for_anothers_mint_takes_over_when_that_session_goes() {
     let mint = Mint::new();
-    let (class, key) = (Class::Absent, KeyKind::Ecdsa);
+    let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
     let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
     wait_for(async {
         let mut first = Box::pin(mint.leaves.server_config(&request, &mint.jobs));

@@ -7,7 +7,7 @@ mod any_input;
 use postern::event_id::EventId;
 use postern::handshake::clear::{
     BAD_COMMANDS_MAX, COMMANDS_MAX, ClientDialogue, ClientFault, ClientStep, LINE_BYTES_MAX,
-    LITERAL_BYTES_MAX, LineFault, Refusal, ServerDialogue, ServerFault, ServerStep, TAG_BYTES_MAX,
+    LITERAL_BYTES_MAX, LineFault, ServerDialogue, ServerFault, ServerStep, StartTlsRefusal, TAG_BYTES_MAX,
     UNTAGGED_BYTES_MAX, UNTAGGED_LINES_MAX, VERB_BYTES_MAX, bye,
 };
 
@@ -348,9 +348,9 @@ fn server_that_refuses_starttls_can_be_asked_again() {
     let mut dialogue = ServerDialogue::new();
     assert_eq!(dialogue.receive(b"* OK hi\r\n"), Ok(ServerStep::Ready));
     assert_eq!(dialogue.starttls().unwrap(), b"P1 STARTTLS\r\n");
-    assert_eq!(dialogue.receive(b"P1 NO not today\r\n"), Ok(ServerStep::Refused(Refusal::No)));
+    assert_eq!(dialogue.receive(b"P1 NO not today\r\n"), Ok(ServerStep::Refused(StartTlsRefusal::No)));
     assert_eq!(dialogue.starttls().unwrap(), b"P2 STARTTLS\r\n");
-    assert_eq!(dialogue.receive(b"P2 BAD what\r\n"), Ok(ServerStep::Refused(Refusal::Bad)));
+    assert_eq!(dialogue.receive(b"P2 BAD what\r\n"), Ok(ServerStep::Refused(StartTlsRefusal::Bad)));
     assert_eq!(dialogue.starttls().unwrap(), b"P3 STARTTLS\r\n");
     assert_eq!(dialogue.receive(b"P3 OK\r\n"), Ok(ServerStep::Accepted));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern::config::{
-    Config, ConfigError, Fault, Offload, OnExit, Source, Steering, TlsVersion, Verdict, load, parse,
+    Config, ConfigError, Fault, Offload, OnExit, Source, SteeringConfig, TlsVersion, Verdict, load, parse,
 };
 use postern::words::Size;
 
@@ -97,7 +97,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(complete.limits, minimal.limits);
     let reach = &complete.steering.reach;
     assert!(reach.len() == 1 && reach[0].ingress == minimal.steering.ingress, "{reach:?}");
-    assert_eq!(Steering { reach: Vec::new(), ..complete.steering }, minimal.steering);
+    assert_eq!(SteeringConfig { reach: Vec::new(), ..complete.steering }, minimal.steering);
     assert_eq!(complete.tls.faults, minimal.tls.faults);
     assert_eq!(complete.tls.min_version, minimal.tls.min_version);
     assert_eq!(complete.tls.offload, minimal.tls.offload);

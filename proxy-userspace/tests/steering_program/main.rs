@@ -14,7 +14,7 @@ mod lab;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use postern::steering::classifier::Hook;
+use postern::steering::classifier::AttachMethod;
 use postern::steering::program::{Program, ProgramError};
 use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
@@ -29,7 +29,7 @@ const PORTS: [u16; 2] = [143, 993];
 
 fn load() -> Program {
     match std::env::var_os("POSTERN_BPF_OBJECT") {
-        Some(path) => Program::load_from(&std::fs::read(path).unwrap(), Hook::of_this_kernel()),
+        Some(path) => Program::load_from(&std::fs::read(path).unwrap(), AttachMethod::of_this_kernel()),
         None => Program::load(),
     }
     .unwrap()
@@ -274,7 +274,7 @@ fn what_the_maps_cannot_hold_is_named_with_its_remedy() {
 
 #[test]
 fn an_object_that_is_not_ours_is_refused() {
-    let error = Program::load_from(b"not an object", Hook::Tcx).unwrap_err();
+    let error = Program::load_from(b"not an object", AttachMethod::Tcx).unwrap_err();
     assert!(matches!(error, ProgramError::Unreadable(_)), "{error}");
     assert!(error.to_string().contains("cargo xtask ebpf"), "{error}");
 }

@@ -25,7 +25,7 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 
 /// Octets of the message that is fetched again and again.
-const BODY_OCTETS: usize = 8 * 1000 * 1000;
+const BODY_BYTES: usize = 8 * 1000 * 1000;
 /// Flows at once.
 const FLOWS: usize = 4;
 /// Where haproxy listens, on the gateway's own address.
@@ -87,7 +87,7 @@ fn serve(lab: &Lab, identity: &Identity, dir: &Path) -> Result<Process> {
     let binary = std::env::current_exe()?.with_file_name("lab-imap-server");
     let mut command = lab.server.command("taskset");
     command.args(["-c", "1"]).arg(binary).arg("--cert").arg(cert).arg("--key").arg(key);
-    command.args(["--no-resumption", "--large", &BODY_OCTETS.to_string()]);
+    command.args(["--no-resumption", "--large", &BODY_BYTES.to_string()]);
     let server = Process::quiet(&mut command)?;
     let at = SocketAddr::new(Family::V4.server(), 993);
     wait::until("the mail server", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
@@ -147,7 +147,7 @@ fn measure(
     // The warm-up above has filled caches and pools; this counts.
     let before = Cost::now(pids)?;
     in_flows(lab, fetch)?;
-    let gigabytes = (FLOWS * args.messages * BODY_OCTETS) as f64 / 1e9;
+    let gigabytes = (FLOWS * args.messages * BODY_BYTES) as f64 / 1e9;
     figures.per_gigabyte.push(Cost::now(pids)?.since(before, gigabytes));
 
     let before = Cost::now(pids)?;

@@ -23,7 +23,7 @@ use serde_json::Value;
 const STEM: &str = "postern";
 
 /// Octets of the message that goes through a narrow hop in both directions.
-const LARGE_OCTETS: usize = 10 * 1000 * 1000;
+const LARGE_BYTES: usize = 10 * 1000 * 1000;
 
 /// A gateway's firewall as administrators write it, before they hear of Postern.
 const FIREWALL: &str = "ct state invalid drop
@@ -214,7 +214,7 @@ fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16, mtu:
         .args(["--name", family.name(), "--authority"])
         .arg(installation.authority_file());
     if mtu.is_some() {
-        command.args(["--large", &LARGE_OCTETS.to_string()]);
+        command.args(["--large", &LARGE_BYTES.to_string()]);
     }
     let output = netns::run(&mut command, "", BULK_PATIENCE)?;
     print!("{}", netns::success("the client", &output)?);

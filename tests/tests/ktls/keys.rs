@@ -17,18 +17,18 @@ use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
 use super::{SIDES, session, under_each};
 
 /// A literal of 4 MB: some 250 full records.
-const LITERAL_OCTETS: usize = 4 * 1000 * 1000;
+const LITERAL_BYTES: usize = 4 * 1000 * 1000;
 /// Octets between two changes of key: 64 full records.
-const KEY_OCTETS: usize = 64 * 16 * 1024;
+const KEY_BYTES: usize = 64 * 16 * 1024;
 /// Changes of key in the literal.
-const CHANGES: u64 = LITERAL_OCTETS.div_ceil(KEY_OCTETS) as u64;
+const CHANGES: u64 = LITERAL_BYTES.div_ceil(KEY_BYTES) as u64;
 /// What one end sends before it listens to the other: less than sockets hold.
-const PART_OCTETS: usize = 64 * 1024;
+const PART_BYTES: usize = 64 * 1024;
 
 type Server = StreamOwned<ServerConnection, TcpStream>;
 
 fn body() -> Vec<u8> {
-    (0..LITERAL_OCTETS).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
+    (0..LITERAL_BYTES).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect()
 }
 
 fn greets(tcp: TcpStream, config: ServerConfig) -> Result<Server> {
@@ -75,9 +75,9 @@ fn ended(record: &Record, side: &str, mode: &str) -> Result<()> {
     Ok(())
 }
 
-/// Send the literal, with another key every [`KEY_OCTETS`]; the other end is asked for the same each time.
+/// Send the literal, with another key every [`KEY_BYTES`]; the other end is asked for the same each time.
 fn send_changing(stream: &mut Server) -> Result<()> {
-    for part in body().chunks(KEY_OCTETS) {
+    for part in body().chunks(KEY_BYTES) {
         stream.write_all(part)?;
         stream.conn.refresh_traffic_keys()?;
     }
@@ -86,7 +86,7 @@ fn send_changing(stream: &mut Server) -> Result<()> {
 
 /// Octets of the literal that arrive: where a change of keys cannot be followed, those before the first one.
 const fn served(follows: bool) -> usize {
-    if follows { LITERAL_OCTETS } else { KEY_OCTETS }
+    if follows { LITERAL_BYTES } else { KEY_BYTES }
 }
 
 /// One end sends the literal with changing keys; `side` is its side of the gateway.
@@ -157,7 +157,7 @@ fn a_client_changes_keys_in_a_literal_and_all_of_it_arrives_or_the_end_has_a_rea
             Ok(server.flush()?)
         },
         |client, follows| {
-            let sent = body().chunks(KEY_OCTETS).try_for_each(|part| {
+            let sent = body().chunks(KEY_BYTES).try_for_each(|part| {
                 client.send(part)?;
                 client.change_key()
             });
@@ -207,12 +207,12 @@ fn both_change_keys_at_once_in_the_middle_of_literals() -> Result<()> {
 }
 
 fn is_due(part: usize) -> bool {
-    (part + 1).is_multiple_of(KEY_OCTETS / PART_OCTETS) || part + 1 == LITERAL_OCTETS.div_ceil(PART_OCTETS)
+    (part + 1).is_multiple_of(KEY_BYTES / PART_BYTES) || part + 1 == LITERAL_BYTES.div_ceil(PART_BYTES)
 }
 
 fn both_server(stream: &mut Server) -> Result<Vec<u8>> {
     let mut received = Vec::new();
-    for (number, part) in body().chunks(PART_OCTETS).enumerate() {
+    for (number, part) in body().chunks(PART_BYTES).enumerate() {
         stream.write_all(part)?;
         if is_due(number) {
             stream.conn.refresh_traffic_keys()?;
@@ -229,7 +229,7 @@ fn both_server(stream: &mut Server) -> Result<Vec<u8>> {
 
 fn both_client(client: &mut Session) -> Result<Vec<u8>> {
     let mut received = Vec::new();
-    for (number, part) in body().chunks(PART_OCTETS).enumerate() {
+    for (number, part) in body().chunks(PART_BYTES).enumerate() {
         client.send(part)?;
         if is_due(number) {
             client.change_key()?;

@@ -10,9 +10,9 @@ use postern_tests::scene::MESSAGE;
 use super::{ran, under};
 
 /// Longer than every buffer on the way.
-const LITERAL_OCTETS: usize = 4 * 1000 * 1000;
+const LITERAL_BYTES: usize = 4 * 1000 * 1000;
 /// A large message.
-const LARGE_OCTETS: usize = 50 * 1000 * 1000;
+const LARGE_BYTES: usize = 50 * 1000 * 1000;
 
 #[test]
 fn every_client_fetches_from_dovecot_through_the_kernels_tls() -> Result<()> {
@@ -52,7 +52,7 @@ fn matrix(mode: &str) -> Result<()> {
 fn four_megabytes_go_up_and_come_down_octet_for_octet_in_both_versions() -> Result<()> {
     for mode in ["always", "never"] {
         for tls in Tls::ALL {
-            there_and_back(mode, tls, LITERAL_OCTETS)?;
+            there_and_back(mode, tls, LITERAL_BYTES)?;
         }
     }
     Ok(())
@@ -60,12 +60,12 @@ fn four_megabytes_go_up_and_come_down_octet_for_octet_in_both_versions() -> Resu
 
 #[test]
 fn fifty_megabytes_go_up_and_come_down_through_the_kernels_tls() -> Result<()> {
-    there_and_back("always", Tls::V13, LARGE_OCTETS)
+    there_and_back("always", Tls::V13, LARGE_BYTES)
 }
 
 #[test]
 fn fifty_megabytes_go_up_and_come_down_under_never() -> Result<()> {
-    there_and_back("never", Tls::V13, LARGE_OCTETS)
+    there_and_back("never", Tls::V13, LARGE_BYTES)
 }
 
 fn there_and_back(mode: &str, tls: Tls, octets: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
 use postern::handshake::jobs::JobPool;
-use postern::handshake::mint::{Class, KeyKind, Leaves, Request};
+use postern::handshake::mint::{LeafClass, KeyKind, Leaves, Request};
 use postern::handshake::verify::Judge;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -58,7 +58,7 @@ fuzz_target!(|data: &[u8]| {
     let der = CertificateDer::from(data);
     let judgement = judge.judge(std::slice::from_ref(&der), Some("imap.example.org"), UnixTime::now());
     assert_eq!(judgement.verdict, Verdict::Block, "nobody forges the authority's signature");
-    for class in [Class::Verified, Class::Allowed, Class::Mirrored, Class::Blocked] {
+    for class in [LeafClass::Verified, LeafClass::Allowed, LeafClass::Mirrored, LeafClass::Blocked] {
         let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let sni = Some("imap.example.org");
         let request = Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa };

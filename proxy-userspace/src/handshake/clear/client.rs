@@ -251,26 +251,26 @@ impl ClientDialogue {
         }
         let reply = match self.verb() {
             None => return self.bad(None),
-            Some(Verb::StartTls) => {
+            Some(ImapCommand::StartTls) => {
                 self.state = State::StartTls;
                 return ClientStep::StartTls;
             }
-            Some(Verb::Logout) => {
+            Some(ImapCommand::Logout) => {
                 let mut reply = bye("logging out");
                 reply.extend(self.tagged("OK", "LOGOUT completed"));
                 self.state = State::Ended;
                 return ClientStep::End { reply, fault: None };
             }
-            Some(Verb::Login) => {
+            Some(ImapCommand::Login) => {
                 self.logins_refused += 1;
                 self.tagged("NO", "[PRIVACYREQUIRED] Postern: no login in clear text, use STARTTLS first")
             }
-            Some(Verb::Capability) => {
+            Some(ImapCommand::Capability) => {
                 self.answered("* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n", "CAPABILITY completed")
             }
-            Some(Verb::Id) => self.answered("* ID NIL\r\n", "ID completed"),
-            Some(Verb::Noop) => self.answered("", "NOOP completed"),
-            Some(Verb::Other) => {
+            Some(ImapCommand::Id) => self.answered("* ID NIL\r\n", "ID completed"),
+            Some(ImapCommand::Noop) => self.answered("", "NOOP completed"),
+            Some(ImapCommand::Other) => {
                 let words = "Postern: before TLS only CAPABILITY, NOOP, ID, LOGOUT and STARTTLS, well formed";
                 return self.bad(Some(words));
             }
@@ -281,11 +281,11 @@ impl ClientDialogue {
 
     /// The tag is answered only in front of something that looks like a command: a client that goes on with
     /// credentials after a refusal would otherwise read, and show, a piece of them.
-    fn verb(&self) -> Option<Verb> {
+    fn verb(&self) -> Option<ImapCommand> {
         let tag = self.line.first()?;
         let word = self.line.second();
-        let verb = Verb::parse(word.unwrap_or_default(), self.line.has_arguments());
-        let is_command = verb != Verb::Other || word.is_some_and(looks_like_a_command);
+        let verb = ImapCommand::parse(word.unwrap_or_default(), self.line.has_arguments());
+        let is_command = verb != ImapCommand::Other || word.is_some_and(looks_like_a_command);
         (is_tag(tag) && is_command).then_some(verb)
     }
 
@@ -365,9 +365,9 @@ fn printable(reason: &str) -> String {
     reason.chars().take(REASON_BYTES_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
 }
 
-/// The commands that are told apart in clear text. What is not exactly one of them is [`Verb::Other`].
+/// The commands that are told apart in clear text. What is not exactly one of them is [`ImapCommand::Other`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
+enum ImapCommand {
     Capability,
     Noop,
     Id,
@@ -378,7 +378,7 @@ enum Verb {
     Other,
 }
 
-impl Verb {
+impl ImapCommand {
     fn parse(word: &[u8], arguments: bool) -> Self {
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
         match arguments {

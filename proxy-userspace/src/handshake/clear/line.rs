@@ -89,7 +89,7 @@ impl Word {
 
 /// Where in the line the next octet stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum LinePart {
     First,
     Second,
     Rest,
@@ -126,7 +126,7 @@ impl Announcement {
 pub(super) struct LineReader {
     first: Word,
     second: Word,
-    part: Part,
+    part: LinePart,
     after_cr: bool,
     announcement: Announcement,
     octets: usize,
@@ -137,7 +137,7 @@ impl LineReader {
         Self {
             first: Word::new(TAG_BYTES_MAX),
             second: Word::new(VERB_BYTES_MAX),
-            part: Part::First,
+            part: LinePart::First,
             after_cr: false,
             announcement: Announcement::None,
             octets: 0,
@@ -167,9 +167,9 @@ impl LineReader {
 
     fn word_octet(&mut self, octet: u8) -> Result<(), LineFault> {
         let (word, next) = match self.part {
-            Part::First => (&mut self.first, Part::Second),
-            Part::Second => (&mut self.second, Part::Rest),
-            Part::Rest => return Ok(()),
+            LinePart::First => (&mut self.first, LinePart::Second),
+            LinePart::Second => (&mut self.second, LinePart::Rest),
+            LinePart::Rest => return Ok(()),
         };
         match octet {
             b' ' => self.part = next,
@@ -183,7 +183,7 @@ impl LineReader {
     pub(super) fn clear(&mut self) {
         self.first.clear();
         self.second.clear();
-        self.part = Part::First;
+        self.part = LinePart::First;
         self.after_cr = false;
         self.announcement = Announcement::None;
         self.octets = 0;
@@ -191,7 +191,7 @@ impl LineReader {
 
     /// Go on with the same line behind a literal: what follows belongs to its arguments.
     pub(super) fn resume(&mut self) {
-        self.part = Part::Rest;
+        self.part = LinePart::Rest;
         self.after_cr = false;
         self.announcement = Announcement::None;
     }
@@ -218,7 +218,7 @@ impl LineReader {
 
     /// A second space was there, with or without anything behind it.
     pub(super) fn has_arguments(&self) -> bool {
-        self.part == Part::Rest
+        self.part == LinePart::Rest
     }
 
     /// The literal that the line's last octets announce.

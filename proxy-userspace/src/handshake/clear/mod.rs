@@ -28,4 +28,6 @@ pub use client::{
     BAD_COMMANDS_MAX, COMMANDS_MAX, ClientDialogue, ClientFault, ClientStep, LITERAL_BYTES_MAX, bye,
 };
 pub use line::{LINE_BYTES_MAX, LineFault, TAG_BYTES_MAX, VERB_BYTES_MAX};
-pub use server::{Refusal, ServerDialogue, ServerFault, ServerStep, UNTAGGED_BYTES_MAX, UNTAGGED_LINES_MAX};
+pub use server::{
+    ServerDialogue, ServerFault, ServerStep, StartTlsRefusal, UNTAGGED_BYTES_MAX, UNTAGGED_LINES_MAX,
+};

@@ -63,14 +63,14 @@ impl ServerFault {
 
 /// How a server refused STARTTLS; its words are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum StartTlsRefusal {
     /// Not now, or not for us.
     No,
     /// The server does not know the command.
     Bad,
 }
 
-impl Refusal {
+impl StartTlsRefusal {
     /// The word in records.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -91,7 +91,7 @@ pub enum ServerStep {
     /// The server awaits our ClientHello.
     Accepted,
     /// The server will not start TLS. STARTTLS may be sent again.
-    Refused(Refusal),
+    Refused(StartTlsRefusal),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl ServerDialogue {
     }
 
     fn line_ended(&mut self) -> Result<ServerStep, ServerFault> {
-        let status = Status::parse(self.line.second().unwrap_or_default());
+        let status = StatusResponse::parse(self.line.second().unwrap_or_default());
         match (self.phase, self.is_untagged()) {
             (Phase::Greeting, true) => self.greeted(status),
             (Phase::Greeting, false) => Err(ServerFault::NotImap),
@@ -215,27 +215,27 @@ impl ServerDialogue {
         }
     }
 
-    fn greeted(&mut self, status: Status) -> Result<ServerStep, ServerFault> {
+    fn greeted(&mut self, status: StatusResponse) -> Result<ServerStep, ServerFault> {
         match status {
-            Status::Ok => {
+            StatusResponse::Ok => {
                 self.phase = Phase::Idle;
                 Ok(ServerStep::Ready)
             }
-            Status::Preauth => Err(ServerFault::Preauth),
-            Status::Bye => Err(ServerFault::Bye),
-            Status::No | Status::Bad | Status::None => Err(ServerFault::NotImap),
+            StatusResponse::Preauth => Err(ServerFault::Preauth),
+            StatusResponse::Bye => Err(ServerFault::Bye),
+            StatusResponse::No | StatusResponse::Bad | StatusResponse::None => Err(ServerFault::NotImap),
         }
     }
 
     /// Untagged lines outside of TLS are not believed (RFC 9051 section 6.2.1 asks the same of clients). Only
     /// BYE is heard: whoever said it can also cut the connection.
-    fn dropped(&mut self, status: Status) -> Result<ServerStep, ServerFault> {
+    fn dropped(&mut self, status: StatusResponse) -> Result<ServerStep, ServerFault> {
         self.untagged_lines += 1;
         self.untagged_octets += self.line.octets();
         match status {
-            Status::Bye => Err(ServerFault::Bye),
-            Status::Preauth => Err(ServerFault::Preauth),
-            Status::None if self.line.literal().is_some() => Err(ServerFault::Literal),
+            StatusResponse::Bye => Err(ServerFault::Bye),
+            StatusResponse::Preauth => Err(ServerFault::Preauth),
+            StatusResponse::None if self.line.literal().is_some() => Err(ServerFault::Literal),
             _ if self.untagged_lines > UNTAGGED_LINES_MAX || self.untagged_octets > UNTAGGED_BYTES_MAX => {
                 Err(ServerFault::TooMuchUntagged)
             }
@@ -243,15 +243,17 @@ impl ServerDialogue {
         }
     }
 
-    fn answered(&mut self, status: Status) -> Result<ServerStep, ServerFault> {
+    fn answered(&mut self, status: StatusResponse) -> Result<ServerStep, ServerFault> {
         if self.line.first() != Some(self.tag().as_bytes()) {
             return Err(ServerFault::NotAnAnswer);
         }
         let (phase, step) = match status {
-            Status::Ok => (Phase::Accepted, ServerStep::Accepted),
-            Status::No => (Phase::Idle, ServerStep::Refused(Refusal::No)),
-            Status::Bad => (Phase::Idle, ServerStep::Refused(Refusal::Bad)),
-            Status::Bye | Status::Preauth | Status::None => return Err(ServerFault::NotAnAnswer),
+            StatusResponse::Ok => (Phase::Accepted, ServerStep::Accepted),
+            StatusResponse::No => (Phase::Idle, ServerStep::Refused(StartTlsRefusal::No)),
+            StatusResponse::Bad => (Phase::Idle, ServerStep::Refused(StartTlsRefusal::Bad)),
+            StatusResponse::Bye | StatusResponse::Preauth | StatusResponse::None => {
+                return Err(ServerFault::NotAnAnswer);
+            }
         };
         self.phase = phase;
         Ok(step)
@@ -266,7 +268,7 @@ impl Default for ServerDialogue {
 
 /// RFC 9051 section 7.1: status responses, in any case.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
+enum StatusResponse {
     Ok,
     No,
     Bad,
@@ -275,7 +277,7 @@ enum Status {
     None,
 }
 
-impl Status {
+impl StatusResponse {
     fn parse(word: &[u8]) -> Self {
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
         match () {

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::{check_key, without_roots};
 use super::serving::{Audience, Serving};
-use super::{CertificateError, Class, KeyKind, Request, Shown, fingerprint, pem};
+use super::{CertificateError, KeyKind, LeafClass, Request, Shown, fingerprint, pem};
 use crate::config::ServerCertificate;
 
 /// Reads and checks `certificates.server`.
@@ -75,16 +75,16 @@ impl Configured {
             names: entry.names.clone(),
             fingerprint,
             kind,
-            verified: config(Class::Verified, true)?,
-            allowed: config(Class::Allowed, true)?,
-            once: config(Class::Verified, false)?,
+            verified: config(LeafClass::Verified, true)?,
+            allowed: config(LeafClass::Allowed, true)?,
+            once: config(LeafClass::Verified, false)?,
         })
     }
 
     fn shown(&self, audience: Audience) -> Shown {
         let config = match audience.class {
             _ if !audience.may_resume() => &self.once,
-            Class::Allowed => &self.allowed,
+            LeafClass::Allowed => &self.allowed,
             _ => &self.verified,
         };
         Shown { config: Arc::clone(config), fingerprint: self.fingerprint, minted: false, key: self.kind }
@@ -106,7 +106,7 @@ impl Configured {
 /// The configured certificate for a request, if one of the entries claims it. A mirrored leaf is never configured:
 /// its purpose is the client's warning.
 pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Shown> {
-    if request.class == Class::Mirrored || entries.is_empty() {
+    if request.class == LeafClass::Mirrored || entries.is_empty() {
         return None;
     }
     let upstream = request.template().filter(|_| request.sni.is_none());

@@ -9,7 +9,7 @@ use super::authority::Authority;
 use super::configured::covers;
 use super::der::{self, tag};
 use super::minter::LeafTerms;
-use super::{Class, MintError};
+use super::{LeafClass, MintError};
 
 /// Names copied into one leaf. Public authorities stop at 100 to 250; beyond that a hostile server only wants memory.
 pub const SANS_MAX: usize = 1_024;
@@ -192,11 +192,11 @@ impl Contents {
     pub(super) fn sign(
         &self,
         authority: &Authority,
-        class: Class,
+        class: LeafClass,
         public_key: &[u8],
     ) -> Result<(CertificateDer<'static>, Validity), MintError> {
         let validity = match class {
-            Class::Mirrored => self.validity,
+            LeafClass::Mirrored => self.validity,
             _ => self.validity.clipped(authority.validity).ok_or(MintError::OutsideAuthority)?,
         };
         let algorithm = der::algorithm(authority.algorithm);
@@ -238,7 +238,7 @@ fn subject(upstream: Option<&X509Certificate<'_>>) -> Vec<u8> {
         .map_or_else(|| der::sequence(&[]), <[u8]>::to_vec)
 }
 
-fn validity(class: Class, upstream: Option<&X509Certificate<'_>>, now: i64) -> Validity {
+fn validity(class: LeafClass, upstream: Option<&X509Certificate<'_>>, now: i64) -> Validity {
     match upstream {
         Some(cert) if class.copies_validity() => Validity::of(cert),
         _ => Validity::around(now),

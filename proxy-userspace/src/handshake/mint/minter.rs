@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::authority::{self, Authority};
 use super::leaf::Contents;
 use super::serving::{Audience, Serving};
-use super::{Class, KeyKind, LEAF_BYTES, MintError, Request, Shown, fingerprint};
+use super::{KeyKind, LEAF_BYTES, LeafClass, MintError, Request, Shown, fingerprint};
 
 /// A leaf with a validity of our own is minted anew when less than this remains: longer than any mail session.
 const RENEW_SECONDS: i64 = 7 * 24 * 60 * 60;
@@ -19,7 +19,7 @@ const RENEW_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// What a leaf is made from, beside the server's certificate itself. Requests that agree in it share a leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LeafTerms {
-    pub(super) class: Class,
+    pub(super) class: LeafClass,
     pub(super) kind: KeyKind,
     /// Whether its sessions may be resumed.
     resumes: bool,
@@ -136,7 +136,7 @@ impl Minter {
         upstream: Option<&CertificateDer<'_>>,
         now: i64,
     ) -> Result<Minted, MintError> {
-        let authority = if terms.class == Class::Mirrored { &self.untrusted } else { &self.authority };
+        let authority = if terms.class == LeafClass::Mirrored { &self.untrusted } else { &self.authority };
         let key = self.keys.of(terms.kind);
         let contents = Contents::new(terms, upstream, now)?;
         let (leaf, validity) = contents.sign(authority, terms.class, &key.public)?;

@@ -48,7 +48,7 @@ pub const LEAF_BYTES: usize = 4 * 1_024;
 
 /// What became of the server's certificate, as far as leaves differ by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum LeafClass {
     /// No fault: names and validity are the server's.
     Verified,
     /// Faults that the owner allows: the server's names and the SNI, a validity of our own.
@@ -61,7 +61,7 @@ pub enum Class {
     Absent,
 }
 
-impl Class {
+impl LeafClass {
     /// Whether the leaf lives as long as the server's own.
     const fn copies_validity(self) -> bool {
         matches!(self, Self::Verified | Self::Mirrored)
@@ -121,14 +121,14 @@ impl fmt::Display for KeyKind {
 /// What a certificate is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The server's own certificate; not looked at for [`Class::Absent`].
+    /// The server's own certificate; not looked at for [`LeafClass::Absent`].
     pub upstream: Option<&'a CertificateDer<'a>>,
     /// The name in the client's ClientHello.
     pub sni: Option<&'a str>,
     /// Where the client meant to go: the name of last resort.
     pub destination: IpAddr,
     /// What became of the server's certificate.
-    pub class: Class,
+    pub class: LeafClass,
     /// What the client can verify.
     pub key: KeyKind,
 }
@@ -136,7 +136,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// The certificate to copy from.
     fn template(&self) -> Option<&'a CertificateDer<'a>> {
-        self.upstream.filter(|_| self.class != Class::Absent)
+        self.upstream.filter(|_| self.class != LeafClass::Absent)
     }
 
     const fn audience(&self) -> Audience {

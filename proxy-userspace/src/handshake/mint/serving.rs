@@ -9,7 +9,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::super::alerts::provider;
-use super::Class;
+use super::LeafClass;
 use crate::config::TlsVersion;
 
 /// The only application protocol that is spoken here (RFC 8314 and the IANA ALPN registry).
@@ -30,7 +30,7 @@ pub(super) struct Serving {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audience {
     /// What became of the server's certificate.
-    pub(super) class: Class,
+    pub(super) class: LeafClass,
     /// Whether the client sent a name. One that did not has its own check of the leaf as its only protection, and a
     /// resumed handshake shows no leaf.
     pub(super) named: bool,
@@ -40,7 +40,7 @@ impl Audience {
     /// Whether a later session may do without the certificate, which only a full handshake shows: never after a
     /// warning or a refusal that the client must see again.
     pub(super) const fn may_resume(self) -> bool {
-        self.named && matches!(self.class, Class::Verified | Class::Allowed)
+        self.named && matches!(self.class, LeafClass::Verified | LeafClass::Allowed)
     }
 }
 
@@ -94,7 +94,7 @@ struct LeafTickets {
 }
 
 impl LeafTickets {
-    fn new(keys: Arc<dyn ProducesTickets>, class: Class, leaf: [u8; 32]) -> Self {
+    fn new(keys: Arc<dyn ProducesTickets>, class: LeafClass, leaf: [u8; 32]) -> Self {
         let mut binding = [0; BINDING_BYTES];
         if let Some((first, rest)) = binding.split_first_mut() {
             *first = class as u8;

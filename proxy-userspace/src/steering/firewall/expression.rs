@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::packet::{Bits, Field, Packet, holds_all, holds_no_mail};
-use super::ruleset::{Ruleset, Table, Verdict, is_mark, only_entry, verdict};
+use super::ruleset::{NftVerdict, Ruleset, Table, is_mark, only_entry, verdict};
 
 /// Elements of a set that are looked at; block lists of addresses are longer, and addresses are unknown anyway.
 const SET_ELEMENTS_MAX: usize = 4096;
@@ -68,7 +68,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The verdicts that a verdict map may give, each with its certainty; `None` where it cannot be looked at.
-    pub(super) fn verdicts(&self, key: &Value, data: &'a Value) -> Option<Vec<(Tri, Verdict)>> {
+    pub(super) fn verdicts(&self, key: &Value, data: &'a Value) -> Option<Vec<(Tri, NftVerdict)>> {
         let fields = self.fields(key);
         if fields.contains(&Field::Absent) {
             return Some(Vec::new());
@@ -198,7 +198,7 @@ fn is_translated_only(left: &Value, right: &Value) -> bool {
 }
 
 /// An element of a map: key and value.
-fn pair(element: &Value) -> Option<(&Value, Verdict)> {
+fn pair(element: &Value) -> Option<(&Value, NftVerdict)> {
     let [key, value] = element.as_array()?.as_slice() else { return None };
     let key = key.get("elem").and_then(|element| element.get("val")).unwrap_or(key);
     Some((key, verdict(value)?))

@@ -7,8 +7,8 @@ use proxy_ebpf::DELIVER_MARK;
 use super::expression::{Scope, Tri, kept_bits};
 use super::packet::{Bits, Flow, Packet};
 use super::remedy::{self, Passage};
-use super::ruleset::{Base, Chain, Family, Hook, Ruleset, Statement};
-use super::walk::{Doubts, Place, Walk, condition, is_tracked};
+use super::ruleset::{Base, Chain, NftFamily, NftHook, Ruleset, Statement};
+use super::walk::{ChainWalk, Doubts, RulePlace, condition, is_tracked};
 use crate::config::InterfaceName;
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
@@ -21,7 +21,7 @@ const FLOWS: [Flow; 7] = [
     Flow::ToServerMore,
     Flow::ToClient,
 ];
-const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
+const FAMILIES: [NftFamily; 2] = [NftFamily::Ip, NftFamily::Ip6];
 const PORTS: [u16; 2] = [IMAP_PORT, IMAPS_PORT];
 
 /// How sure a judgement is.
@@ -94,12 +94,12 @@ impl<'a> Interfaces<'a> {
 
 /// Why a packet does not simply pass: the place that drops it, and the doubt about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cause {
-    pub(super) drop: Option<Place>,
-    pub(super) doubt: Option<(Place, String)>,
+pub(super) struct DropCause {
+    pub(super) drop: Option<RulePlace>,
+    pub(super) doubt: Option<(RulePlace, String)>,
 }
 
-impl Cause {
+impl DropCause {
     const fn certainty(&self) -> Certainty {
         match self {
             Self { doubt: None, .. } => Certainty::Dropped,
@@ -120,13 +120,13 @@ pub(super) struct Spread {
 impl Spread {
     fn add(&mut self, packet: &Packet) {
         self.ports.insert(packet.port);
-        self.families.insert(if packet.family == Family::Ip6 { "IPv6" } else { "IPv4" });
+        self.families.insert(if packet.family == NftFamily::Ip6 { "IPv6" } else { "IPv4" });
         self.interfaces.insert(packet.interface.clone());
     }
 }
 
 /// What a base chain stops, by what lets it pass.
-type Stopped = BTreeMap<(usize, Passage, Certainty), BTreeMap<(Flow, Cause), Spread>>;
+type Stopped = BTreeMap<(usize, Passage, Certainty), BTreeMap<(Flow, DropCause), Spread>>;
 
 /// Every obstacle in the way of steered mail, in the order of chains.
 pub(crate) fn obstacles(
@@ -163,16 +163,16 @@ pub(crate) fn obstacles(
         .collect()
 }
 
-fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Option<Cause> {
-    let fate = Walk::through(ruleset, base, packet, Doubts::Followed);
+fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Option<DropCause> {
+    let fate = ChainWalk::through(ruleset, base, packet, Doubts::Followed);
     let drop = fate.drop?;
-    let plain = Walk::through(ruleset, base, packet, Doubts::Dismissed);
+    let plain = ChainWalk::through(ruleset, base, packet, Doubts::Dismissed);
     if !fate.accept {
         // Not the first rule that may drop it, but the one that does in any case.
-        return Some(Cause { drop: plain.drop.or(Some(drop)), doubt: None });
+        return Some(DropCause { drop: plain.drop.or(Some(drop)), doubt: None });
     }
     let doubt = fate.doubt.map_or_else(|| (drop, "a rule".to_owned()), |doubt| (doubt.place, doubt.subject));
-    Some(Cause { drop: plain.drop, doubt: Some(doubt) })
+    Some(DropCause { drop: plain.drop, doubt: Some(doubt) })
 }
 
 /// The chains that masquerade connections to servers out of an interface.
@@ -183,8 +183,8 @@ pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masq
     for (family, port) in packets {
         let packet = Packet::new(Flow::ToServer, family, port, egress.as_str());
         let packet = setters.touch(ruleset, &packet);
-        for (at, chain, base) in ruleset.bases(Hook::Postrouting, family) {
-            let fate = Walk::through(ruleset, (at, chain, base), &packet, Doubts::Followed);
+        for (at, chain, base) in ruleset.bases(NftHook::Postrouting, family) {
+            let fate = ChainWalk::through(ruleset, (at, chain, base), &packet, Doubts::Followed);
             let Some(place) = fate.translate.filter(|_| base.nat) else { continue };
             let mut words = remedy::place(ruleset, place);
             let is_certain = !fate.accept && fate.drop.is_none();
@@ -219,7 +219,7 @@ pub(crate) fn mark_wipers(
             continue;
         }
         packet.mark = Bits::exactly(u64::from(DELIVER_MARK));
-        for setter in setters.on_way_of(&packet).filter(|setter| setter.base.hook == Hook::Prerouting) {
+        for setter in setters.on_way_of(&packet).filter(|setter| setter.base.hook == NftHook::Prerouting) {
             let Statement::SetMark(value) = setter.statement else { continue };
             let keeps = kept_bits(value) & u64::from(DELIVER_MARK) != 0;
             if !keeps && setter.applies(ruleset, &packet) != Tri::No {
@@ -234,7 +234,7 @@ pub(crate) fn mark_wipers(
 struct Setter<'a> {
     base: Base,
     chain: &'a Chain,
-    place: Place,
+    place: RulePlace,
     rule: &'a super::ruleset::Rule,
     before: &'a [Statement],
     statement: &'a Statement,
@@ -267,7 +267,7 @@ impl<'a> Setters<'a> {
     fn on_way_of(&self, packet: &Packet) -> impl Iterator<Item = &Setter<'a>> {
         let (family, hooks) = (packet.family, packet.flow.hooks());
         self.0.iter().filter(move |setter| {
-            let sees = [Family::Inet, family].contains(&setter.chain.table.family);
+            let sees = [NftFamily::Inet, family].contains(&setter.chain.table.family);
             sees && hooks.contains(&setter.base.hook)
         })
     }
@@ -293,7 +293,7 @@ fn in_rule<'a>(
     chain: &'a Chain,
     rule: &'a super::ruleset::Rule,
 ) -> impl Iterator<Item = Setter<'a>> {
-    let place = Place { chain: at, handle: Some(rule.handle) };
+    let place = RulePlace { chain: at, handle: Some(rule.handle) };
     rule.statements.iter().enumerate().filter_map(move |(position, statement)| {
         let sets = matches!(statement, Statement::SetMark(_) | Statement::NoTrack);
         let before = rule.statements.get(..position).filter(|_| sets)?;

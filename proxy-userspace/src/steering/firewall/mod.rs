@@ -52,7 +52,7 @@ pub(crate) enum FirewallError {
     #[error("nft -j list ruleset did not end within {} s", nft::RUN_SECONDS_MAX)]
     TimedOut,
     /// It said too much.
-    #[error("nft -j list ruleset printed more than {} octets", nft::JSON_OCTETS_MAX)]
+    #[error("nft -j list ruleset printed more than {} octets", nft::JSON_BYTES_MAX)]
     TooLong,
     /// Not JSON.
     #[error("nft's answer is not JSON: {source}")]

@@ -11,9 +11,9 @@ use super::{FirewallError, Ruleset};
 /// nft answers in milliseconds; where tens of thousands of rules take it longer, a start must not wait for them.
 pub(super) const RUN_SECONDS_MAX: u64 = 5;
 /// 20,000 rules and a set of 100,000 addresses take 9 MiB.
-pub(super) const JSON_OCTETS_MAX: usize = 16 * 1024 * 1024;
+pub(super) const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// An error of nft is a line or two; warnings may be one a table.
-const STDERR_OCTETS_MAX: usize = 64 * 1024;
+const STDERR_BYTES_MAX: usize = 64 * 1024;
 /// How often an nft that closed its output is looked at until it has ended.
 const END_POLL: Duration = Duration::from_millis(5);
 /// Services often run without the administrator's directories in PATH.
@@ -67,9 +67,9 @@ fn answer(mut nft: Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
 }
 
 fn listen(nft: &mut Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
-    let said = reader(nft.stderr.take(), STDERR_OCTETS_MAX)?;
-    let json = received(&reader(nft.stdout.take(), JSON_OCTETS_MAX + 1)?, deadline)?;
-    if json.len() > JSON_OCTETS_MAX {
+    let said = reader(nft.stderr.take(), STDERR_BYTES_MAX)?;
+    let json = received(&reader(nft.stdout.take(), JSON_BYTES_MAX + 1)?, deadline)?;
+    if json.len() > JSON_BYTES_MAX {
         return Err(FirewallError::TooLong);
     }
     let status = ended(nft, deadline)?;

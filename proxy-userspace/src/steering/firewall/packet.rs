@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use proxy_ebpf::{DELIVER_MARK, UPSTREAM_MARK};
 use serde_json::Value;
 
-use super::ruleset::{Family, Hook};
+use super::ruleset::{NftFamily, NftHook};
 
 /// A mail connection's packets on the gateway, by what a firewall tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +33,12 @@ impl Flow {
     }
 
     /// The hooks on its way; steered mail never meets `forward`.
-    pub(super) const fn hooks(self) -> [Hook; 2] {
-        if self.enters() { [Hook::Prerouting, Hook::Input] } else { [Hook::Output, Hook::Postrouting] }
+    pub(super) const fn hooks(self) -> [NftHook; 2] {
+        if self.enters() {
+            [NftHook::Prerouting, NftHook::Input]
+        } else {
+            [NftHook::Output, NftHook::Postrouting]
+        }
     }
 
     /// Whether the mail port is the packet's destination.
@@ -81,8 +85,8 @@ pub(super) enum Field {
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) flow: Flow,
-    /// [`Family::Ip`] or [`Family::Ip6`].
-    pub(super) family: Family,
+    /// [`NftFamily::Ip`] or [`NftFamily::Ip6`].
+    pub(super) family: NftFamily,
     pub(super) port: u16,
     pub(super) interface: String,
     pub(super) mark: Bits,
@@ -95,7 +99,7 @@ const SYN: u64 = 0x02;
 const ACK: u64 = 0x10;
 
 impl Packet {
-    pub(super) fn new(flow: Flow, family: Family, port: u16, interface: &str) -> Self {
+    pub(super) fn new(flow: Flow, family: NftFamily, port: u16, interface: &str) -> Self {
         let state = match flow {
             Flow::FromClient | Flow::ToServer => "new",
             Flow::IcmpError => "related",
@@ -112,7 +116,7 @@ impl Packet {
 
     const fn protocol(&self) -> &'static str {
         match (self.flow, self.family) {
-            (Flow::IcmpError, Family::Ip6) => "ipv6-icmp",
+            (Flow::IcmpError, NftFamily::Ip6) => "ipv6-icmp",
             (Flow::IcmpError, _) => "icmp",
             _ => "tcp",
         }
@@ -122,7 +126,7 @@ impl Packet {
     pub(super) fn meta(&self, key: &str) -> Field {
         let interface =
             |present: bool| Field::Interface(if present { self.interface.clone() } else { String::new() });
-        let is_ip6 = self.family == Family::Ip6;
+        let is_ip6 = self.family == NftFamily::Ip6;
         match key {
             "iifname" | "iif" => interface(self.flow.enters()),
             "oifname" | "oif" => interface(!self.flow.enters()),
@@ -140,8 +144,8 @@ impl Packet {
         match protocol {
             "tcp" | "th" if self.protocol() == "tcp" => self.tcp(field),
             "th" => Field::Unknown,
-            "ip" if self.family == Family::Ip => self.ip(field),
-            "ip6" if self.family == Family::Ip6 => self.ip(field),
+            "ip" if self.family == NftFamily::Ip => self.ip(field),
+            "ip6" if self.family == NftFamily::Ip6 => self.ip(field),
             "icmp" if self.protocol() == "icmp" => icmp(field, "destination-unreachable"),
             "icmpv6" if self.protocol() == "ipv6-icmp" => icmp(field, "packet-too-big"),
             "ip" | "ip6" | "tcp" | "udp" | "udplite" | "sctp" | "dccp" | "icmp" | "icmpv6" | "igmp"
@@ -194,7 +198,7 @@ impl Packet {
             _ => false,
         };
         match self.family {
-            Family::Ip if is_foreign => Field::Words(vec!["unicast"]),
+            NftFamily::Ip if is_foreign => Field::Words(vec!["unicast"]),
             _ => Field::Words(vec!["unicast", "local"]),
         }
     }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use proxy_ebpf::UPSTREAM_MARK;
 
-use super::judge::{Cause, Certainty, Interfaces, Obstacle, Spread};
+use super::judge::{Certainty, DropCause, Interfaces, Obstacle, Spread};
 use super::packet::Flow;
 use super::ruleset::{Chain, Ruleset};
-use super::walk::{self, Place};
+use super::walk::{self, RulePlace};
 use crate::config::InterfaceName;
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
@@ -95,7 +95,7 @@ fn shell(name: &str) -> String {
 }
 
 /// A place as a reader of `nft -a list ruleset` finds it.
-pub(super) fn place(ruleset: &Ruleset, place: Place) -> String {
+pub(super) fn place(ruleset: &Ruleset, place: RulePlace) -> String {
     let chain = ruleset.chains.get(place.chain).map(ToString::to_string).unwrap_or_default();
     match place.handle {
         Some(handle) => format!("{chain} handle {handle}"),
@@ -108,7 +108,7 @@ pub(super) fn obstacle(
     ruleset: &Ruleset,
     chain: &Chain,
     certainty: Certainty,
-    causes: &BTreeMap<(Flow, Cause), Spread>,
+    causes: &BTreeMap<(Flow, DropCause), Spread>,
     commands: Vec<String>,
 ) -> Obstacle {
     let starts = |flow| causes.keys().any(|(other, _)| *other == flow);
@@ -158,7 +158,7 @@ fn who(flow: Flow, spread: &Spread) -> String {
     words + &families + ")"
 }
 
-fn what(ruleset: &Ruleset, flow: Flow, cause: &Cause) -> String {
+fn what(ruleset: &Ruleset, flow: Flow, cause: &DropCause) -> String {
     let by = |at| place(ruleset, at);
     let (is, pass) = match flow {
         Flow::FromClient | Flow::FromClientMore | Flow::ToServerMore => ("is", "passes"),

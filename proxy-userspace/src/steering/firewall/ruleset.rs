@@ -12,13 +12,13 @@ use super::FirewallError;
 
 /// The families whose hooks see IP packets of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
+pub(super) enum NftFamily {
     Ip,
     Ip6,
     Inet,
 }
 
-impl Family {
+impl NftFamily {
     fn parse(text: &str) -> Option<Self> {
         match text {
             "ip" => Some(Self::Ip),
@@ -38,14 +38,14 @@ impl Family {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Hook {
+pub(super) enum NftHook {
     Prerouting,
     Input,
     Output,
     Postrouting,
 }
 
-impl Hook {
+impl NftHook {
     fn parse(text: &str) -> Option<Self> {
         match text {
             "prerouting" => Some(Self::Prerouting),
@@ -60,7 +60,7 @@ impl Hook {
 /// Tables, sets and chains have names within this.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Table {
-    pub(super) family: Family,
+    pub(super) family: NftFamily,
     pub(super) name: String,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Table {
 /// What makes a chain the start of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Base {
-    pub(super) hook: Hook,
+    pub(super) hook: NftHook,
     pub(super) nat: bool,
     pub(super) priority: i64,
     pub(super) drops: bool,
@@ -100,7 +100,7 @@ pub(super) struct Rule {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum NftVerdict {
     Accept,
     Drop,
     Continue,
@@ -117,7 +117,7 @@ pub(super) enum Statement {
         left: Value,
         right: Value,
     },
-    Verdict(Verdict),
+    NftVerdict(NftVerdict),
     VerdictMap {
         key: Value,
         data: Value,
@@ -178,7 +178,7 @@ impl Ruleset {
     /// The chains that a statement may lead to.
     pub(super) fn targets(&self, table: &Table, statement: &Statement) -> Vec<usize> {
         let verdicts = match statement {
-            Statement::Verdict(verdict) => vec![verdict.clone()],
+            Statement::NftVerdict(verdict) => vec![verdict.clone()],
             Statement::VerdictMap { data, .. } => {
                 let elements = self.map_elements(table, data);
                 elements.iter().filter_map(|pair| verdict(pair.get(1)?)).collect()
@@ -186,7 +186,7 @@ impl Ruleset {
             _ => Vec::new(),
         };
         let target = |verdict| match verdict {
-            Verdict::Jump(name) | Verdict::Goto(name) => self.chain(table, &name),
+            NftVerdict::Jump(name) | NftVerdict::Goto(name) => self.chain(table, &name),
             _ => None,
         };
         verdicts.into_iter().filter_map(target).collect()
@@ -205,8 +205,8 @@ impl Ruleset {
     }
 
     /// The base chains of a hook that see packets of a family, in the order of their priority.
-    pub(super) fn bases(&self, hook: Hook, family: Family) -> Vec<(usize, &Chain, Base)> {
-        let sees = |chain: &Chain| chain.table.family == Family::Inet || chain.table.family == family;
+    pub(super) fn bases(&self, hook: NftHook, family: NftFamily) -> Vec<(usize, &Chain, Base)> {
+        let sees = |chain: &Chain| chain.table.family == NftFamily::Inet || chain.table.family == family;
         let based = self.chains.iter().enumerate().filter_map(|(at, chain)| Some((at, chain, chain.base?)));
         let mut bases: Vec<_> = based.filter(|(_, chain, base)| base.hook == hook && sees(chain)).collect();
         bases.sort_by_key(|(_, _, base)| base.priority);
@@ -221,7 +221,7 @@ impl Ruleset {
     fn define(&mut self, kind: &str, body: &Value) {
         let Some(name) = text(body, "name") else { return };
         if kind == "table" {
-            let Some(family) = text(body, "family").and_then(Family::parse) else { return };
+            let Some(family) = text(body, "family").and_then(NftFamily::parse) else { return };
             if flags(body).any(|flag| flag == "owner") {
                 self.owned.push(Table { family, name: name.to_owned() });
             }
@@ -252,13 +252,13 @@ impl Ruleset {
 }
 
 fn table(body: &Value) -> Option<Table> {
-    let family = text(body, "family").and_then(Family::parse)?;
+    let family = text(body, "family").and_then(NftFamily::parse)?;
     Some(Table { family, name: text(body, "table")?.to_owned() })
 }
 
 fn base(body: &Value) -> Option<Base> {
     Some(Base {
-        hook: text(body, "hook").and_then(Hook::parse)?,
+        hook: text(body, "hook").and_then(NftHook::parse)?,
         nat: text(body, "type") == Some("nat"),
         priority: body.get("prio").and_then(Value::as_i64).unwrap_or(0),
         drops: text(body, "policy") == Some("drop"),
@@ -284,23 +284,23 @@ pub(super) fn only_entry(value: &Value) -> Option<(&str, &Value)> {
 }
 
 /// A statement that is a verdict, or the value of a verdict map.
-pub(super) fn verdict(value: &Value) -> Option<Verdict> {
+pub(super) fn verdict(value: &Value) -> Option<NftVerdict> {
     let (key, body) = only_entry(value)?;
     let target = || text(body, "target").map(str::to_owned);
     match key {
-        "accept" => Some(Verdict::Accept),
-        "drop" | "reject" => Some(Verdict::Drop),
-        "continue" => Some(Verdict::Continue),
-        "return" => Some(Verdict::Return),
-        "jump" => target().map(Verdict::Jump),
-        "goto" => target().map(Verdict::Goto),
+        "accept" => Some(NftVerdict::Accept),
+        "drop" | "reject" => Some(NftVerdict::Drop),
+        "continue" => Some(NftVerdict::Continue),
+        "return" => Some(NftVerdict::Return),
+        "jump" => target().map(NftVerdict::Jump),
+        "goto" => target().map(NftVerdict::Goto),
         _ => None,
     }
 }
 
 fn statement(value: &Value) -> Statement {
     if let Some(verdict) = verdict(value) {
-        return Statement::Verdict(verdict);
+        return Statement::NftVerdict(verdict);
     }
     let Some((key, body)) = only_entry(value) else { return Statement::Opaque("statement".to_owned()) };
     let part = |name| body.get(name).cloned().unwrap_or(Value::Null);
@@ -328,7 +328,7 @@ fn foreign(body: &Value) -> Statement {
     match (text(body, "type"), name) {
         (Some("match"), "comment") => Statement::Silent,
         (Some("match"), _) => Statement::Gate(format!("xt {name}")),
-        (Some("target"), "REJECT") => Statement::Verdict(Verdict::Drop),
+        (Some("target"), "REJECT") => Statement::NftVerdict(NftVerdict::Drop),
         (Some("target"), "MASQUERADE" | "SNAT" | "NETMAP") => Statement::SourceNat,
         (Some("target"), "MARK" | "CONNMARK") => Statement::SetMark(Value::Null),
         (Some("target"), "LOG" | "NFLOG" | "TCPMSS" | "CHECKSUM" | "CLASSIFY" | "DSCP" | "TOS" | "TRACE") => {

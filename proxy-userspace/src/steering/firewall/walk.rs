@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::expression::{Scope, Tri, subject};
 use super::packet::Packet;
-use super::ruleset::{Base, Chain, Hook, Rule, Ruleset, Statement, Verdict};
+use super::ruleset::{Base, Chain, NftHook, NftVerdict, Rule, Ruleset, Statement};
 
 /// Jumps within jumps: the kernel's own limit (`NFT_JUMP_STACK_SIZE`, net/netfilter/nf_tables.h).
 const JUMPS_MAX: usize = 16;
@@ -15,7 +15,7 @@ const CONNTRACK_PRIORITY: i64 = -200;
 
 /// A rule, or a chain's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct RulePlace {
     pub(super) chain: usize,
     /// The rule's handle; `None` is the policy.
     pub(super) handle: Option<u64>,
@@ -24,7 +24,7 @@ pub(super) struct Place {
 /// Where a walk may have gone either way, and what it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    pub(super) place: Place,
+    pub(super) place: RulePlace,
     pub(super) subject: String,
 }
 
@@ -32,8 +32,8 @@ pub(super) struct Doubt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fate {
     pub(super) accept: bool,
-    pub(super) drop: Option<Place>,
-    pub(super) translate: Option<Place>,
+    pub(super) drop: Option<RulePlace>,
+    pub(super) translate: Option<RulePlace>,
     pub(super) doubt: Option<Doubt>,
     /// The next rule's turn may come.
     next: bool,
@@ -47,7 +47,7 @@ impl Fate {
     }
 
     /// Nobody knows.
-    fn unknown(place: Place, subject: &str) -> Self {
+    fn unknown(place: RulePlace, subject: &str) -> Self {
         let doubt = Some(Doubt { place, subject: subject.to_owned() });
         Self { accept: true, drop: Some(place), translate: Some(place), doubt, next: true, leave: true }
     }
@@ -83,7 +83,7 @@ pub(super) enum Doubts {
 }
 
 /// A walk from one base chain.
-pub(super) struct Walk<'a> {
+pub(super) struct ChainWalk<'a> {
     ruleset: &'a Ruleset,
     packet: &'a Packet,
     doubts: Doubts,
@@ -94,10 +94,10 @@ pub(super) struct Walk<'a> {
 
 /// Whether expressions of a base chain can ask connection tracking.
 pub(super) const fn is_tracked(base: Base) -> bool {
-    base.priority > CONNTRACK_PRIORITY || matches!(base.hook, Hook::Input | Hook::Postrouting)
+    base.priority > CONNTRACK_PRIORITY || matches!(base.hook, NftHook::Input | NftHook::Postrouting)
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChainWalk<'a> {
     /// The fate at the end of a base chain.
     pub(super) fn through(
         ruleset: &'a Ruleset,
@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
         let mut walk = Self { ruleset, packet, doubts, is_tracked: is_tracked(base), known: HashMap::new() };
         let mut fate = walk.chain(at, chain, 0);
         if fate.leave && base.drops {
-            fate.drop = fate.drop.or(Some(Place { chain: at, handle: None }));
+            fate.drop = fate.drop.or(Some(RulePlace { chain: at, handle: None }));
         } else if fate.leave {
             fate.accept = true;
         }
@@ -134,7 +134,7 @@ impl<'a> Walk<'a> {
     }
 
     fn rule(&mut self, at: usize, chain: &'a Chain, rule: &'a Rule, depth: usize) -> Fate {
-        let place = Place { chain: at, handle: Some(rule.handle) };
+        let place = RulePlace { chain: at, handle: Some(rule.handle) };
         let scope = self.scope(chain);
         let mut doubt: Option<String> = None;
         for statement in &rule.statements {
@@ -146,7 +146,7 @@ impl<'a> Walk<'a> {
                 doubt = doubt.or(asked);
             }
             let effect = match statement {
-                Statement::Verdict(verdict) => self.verdict(place, chain, verdict, depth),
+                Statement::NftVerdict(verdict) => self.verdict(place, chain, verdict, depth),
                 Statement::SourceNat => Fate { translate: Some(place), ..Fate::default() },
                 Statement::Opaque(name) if certainty == Tri::Yes => self.unless_dismissed(place, name),
                 Statement::VerdictMap { key, data } => {
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
         Fate::next()
     }
 
-    fn unless_dismissed(&self, place: Place, subject: &str) -> Fate {
+    fn unless_dismissed(&self, place: RulePlace, subject: &str) -> Fate {
         match self.doubts {
             Doubts::Followed => Fate::unknown(place, subject),
             Doubts::Dismissed => Fate::next(),
@@ -175,9 +175,9 @@ impl<'a> Walk<'a> {
 
     fn verdict_map(
         &mut self,
-        place: Place,
+        place: RulePlace,
         chain: &'a Chain,
-        verdicts: Vec<(Tri, Verdict)>,
+        verdicts: Vec<(Tri, NftVerdict)>,
         depth: usize,
     ) -> (Fate, bool) {
         let mut fate = Fate::default();
@@ -196,22 +196,22 @@ impl<'a> Walk<'a> {
         (fate, is_certain)
     }
 
-    fn verdict(&mut self, place: Place, chain: &'a Chain, verdict: &Verdict, depth: usize) -> Fate {
+    fn verdict(&mut self, place: RulePlace, chain: &'a Chain, verdict: &NftVerdict, depth: usize) -> Fate {
         match verdict {
-            Verdict::Accept => Fate { accept: true, ..Fate::default() },
-            Verdict::Drop => Fate { drop: Some(place), ..Fate::default() },
-            Verdict::Continue => Fate::next(),
-            Verdict::Return => Fate { leave: true, ..Fate::default() },
-            Verdict::Jump(name) => {
+            NftVerdict::Accept => Fate { accept: true, ..Fate::default() },
+            NftVerdict::Drop => Fate { drop: Some(place), ..Fate::default() },
+            NftVerdict::Continue => Fate::next(),
+            NftVerdict::Return => Fate { leave: true, ..Fate::default() },
+            NftVerdict::Jump(name) => {
                 let mut fate = self.call(place, chain, name, depth);
                 (fate.next, fate.leave) = (fate.leave, false);
                 fate
             }
-            Verdict::Goto(name) => self.call(place, chain, name, depth),
+            NftVerdict::Goto(name) => self.call(place, chain, name, depth),
         }
     }
 
-    fn call(&mut self, place: Place, from: &Chain, name: &str, depth: usize) -> Fate {
+    fn call(&mut self, place: RulePlace, from: &Chain, name: &str, depth: usize) -> Fate {
         let target = self.ruleset.chain(&from.table, name);
         let Some((at, chain)) = target.and_then(|at| Some((at, self.ruleset.chains.get(at)?))) else {
             return self.nowhere(place, "a chain that is not there");
@@ -222,7 +222,7 @@ impl<'a> Walk<'a> {
         self.chain(at, chain, depth + 1)
     }
 
-    fn nowhere(&self, place: Place, subject: &str) -> Fate {
+    fn nowhere(&self, place: RulePlace, subject: &str) -> Fate {
         Fate { leave: true, ..self.unless_dismissed(place, subject) }
     }
 
@@ -243,11 +243,11 @@ pub(super) fn condition(scope: &Scope<'_>, statement: &Statement, rule: &Rule) -
 }
 
 const fn is_verdict(statement: &Statement) -> bool {
-    matches!(statement, Statement::Verdict(_) | Statement::VerdictMap { .. } | Statement::SourceNat)
+    matches!(statement, Statement::NftVerdict(_) | Statement::VerdictMap { .. } | Statement::SourceNat)
 }
 
 /// An effect that may not come about: then the next rule's turn comes.
-fn doubtful(mut effect: Fate, place: Place, subject: Option<String>) -> Fate {
+fn doubtful(mut effect: Fate, place: RulePlace, subject: Option<String>) -> Fate {
     if let Some(subject) = subject {
         effect.next = true;
         if effect.ends() && effect.doubt.is_none() {

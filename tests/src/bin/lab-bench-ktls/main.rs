@@ -39,7 +39,7 @@ use report::Figures;
 /// What every certificate says.
 const NAME: &str = "bench.test";
 /// Octets of a body.
-const BODY_OCTETS: usize = 8_000_000;
+const BODY_BYTES: usize = 8_000_000;
 /// Sessions that fetch at once.
 const FLOWS: usize = 4;
 /// Where server and gateway listen.
@@ -165,7 +165,7 @@ impl Bench {
         // That has filled caches and pools; this counts.
         let before = gateway.cost()?;
         fetch(&mut sessions, args.bodies)?;
-        let gigabytes = (FLOWS * args.bodies * BODY_OCTETS) as f64 / 1e9;
+        let gigabytes = (FLOWS * args.bodies * BODY_BYTES) as f64 / 1e9;
         figures.per_gigabyte.push(gateway.cost()?.since(before, gigabytes));
 
         let first = sessions.first_mut().context("no session")?;
@@ -214,7 +214,7 @@ impl Bench {
         gateway.relay()?;
         fetch(&mut sessions, 1)?;
         let calls = self.traced(gateway.pid(), || fetch(&mut sessions, COUNTED_BODIES))?;
-        let megabytes = (COUNTED_BODIES * BODY_OCTETS) as f64 / 1e6;
+        let megabytes = (COUNTED_BODIES * BODY_BYTES) as f64 / 1e6;
         figures.calls_per_megabyte = calls.total / megabytes;
         figures.calls = calls.names;
         let first = sessions.first_mut().context("no session")?;
@@ -269,7 +269,7 @@ fn fetch(sessions: &mut [Session], bodies: usize) -> Result<()> {
     thread::scope(|scope| {
         let flows: Vec<_> = sessions
             .iter_mut()
-            .map(|session| scope.spawn(move || (0..bodies).try_for_each(|_| session.fetch(BODY_OCTETS))))
+            .map(|session| scope.spawn(move || (0..bodies).try_for_each(|_| session.fetch(BODY_BYTES))))
             .collect();
         flows.into_iter().try_for_each(|flow| flow.join().unwrap_or_else(|_| bail!("a flow panicked")))
     })

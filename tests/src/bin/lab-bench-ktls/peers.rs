@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, Str
 use crate::NAME;
 
 /// Octets of a line, in the size of what a mail client says when nothing happens.
-const LINE_OCTETS: usize = 60;
+const LINE_BYTES: usize = 60;
 /// What the server writes and the client reads at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -85,14 +85,14 @@ impl Session {
 
     /// Ask for so many octets and read them.
     pub(crate) fn fetch(&mut self, octets: usize) -> Result<()> {
-        self.say(&format!("FETCH {octets:0width$}", width = LINE_OCTETS - "FETCH \r\n".len()))?;
+        self.say(&format!("FETCH {octets:0width$}", width = LINE_BYTES - "FETCH \r\n".len()))?;
         self.read(octets)
     }
 
     /// A line there, the same line back.
     pub(crate) fn exchange(&mut self) -> Result<()> {
-        self.say(&format!("{:<width$}", "a1 NOOP", width = LINE_OCTETS - 2))?;
-        self.read(LINE_OCTETS)
+        self.say(&format!("{:<width$}", "a1 NOOP", width = LINE_BYTES - 2))?;
+        self.read(LINE_BYTES)
     }
 
     /// Goodbye on both ends.

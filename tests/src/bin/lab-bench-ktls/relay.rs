@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use postern::config::Offload;
-use postern::inspect::{FirstOctets, Inspect, Refusal};
-use postern::layer::offload::{Abilities, Terms};
+use postern::inspect::{FirstOctets, Inspect, InspectRefusal};
+use postern::layer::offload::{Abilities, OffloadTerms};
 use postern::layer::{
     Batch, Ending, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, Transmit as _,
     split,
@@ -113,9 +113,9 @@ impl Way {
         if self.is_user() { "user" } else { "kernel" }
     }
 
-    fn terms(self) -> Terms {
+    fn terms(self) -> OffloadTerms {
         let mode = if self.is_user() { Offload::Never } else { Offload::Always };
-        Terms { mode, abilities: Abilities::probe(), ..Terms::default() }
+        OffloadTerms { mode, abilities: Abilities::probe(), ..OffloadTerms::default() }
     }
 
     /// The word of the command line.
@@ -154,7 +154,7 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
 struct Look(Digest);
 
 impl Inspect for Look {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), Refusal> {
+    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
             // What it says does not matter here; that it is computed does.
             std::hint::black_box(self.0.of(octets));
@@ -199,7 +199,7 @@ struct Shaken {
 }
 
 impl Shaken {
-    fn split(self, pool: &Pool, terms: &Terms) -> Result<Halves> {
+    fn split(self, pool: &Pool, terms: &OffloadTerms) -> Result<Halves> {
         self.stream.set_nonblocking(true)?;
         let stream = tokio::net::TcpStream::from_std(self.stream)?;
         Ok(split(stream, self.secrets, self.kernel, pool, terms)?)
