@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) records: Records,
     pub(super) admin: Admin,
+    pub(super) process: Process,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,4 +117,11 @@ pub(super) struct Records {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     pub(super) socket: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Process {
+    pub(super) worker_id: Option<Number>,
+    pub(super) signer_id: Option<Number>,
 }

@@ -1,6 +1,8 @@
 //! What an owner may write, and what is said about everything else.
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
+/// `[process]`, and the configuration on its way to another process.
+mod processes;
 /// `[steering]`.
 mod steering;
 
@@ -103,6 +105,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(complete.tls.offload, minimal.tls.offload);
     assert_eq!(complete.records, minimal.records);
     assert_eq!(complete.admin, minimal.admin);
+    assert_eq!(complete.processes, minimal.processes);
 }
 
 #[test]
