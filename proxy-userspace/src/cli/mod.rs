@@ -51,6 +51,10 @@ enum Command {
     Clear,
     /// The re-signing authority.
     Ca(CaArgs),
+    /// Confine this process and try what it may do: see `confine/probe.rs`.
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    ConfineProbe(crate::confine::probe::Options),
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +80,8 @@ pub fn main() -> ExitCode {
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
+        #[cfg(debug_assertions)]
+        Command::ConfineProbe(options) => crate::confine::probe::run(&options),
     }
 }
 
