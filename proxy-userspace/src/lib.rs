@@ -28,6 +28,8 @@ pub mod lines;
 pub mod record;
 /// What the processes of one daemon say to each other.
 mod ipc;
+/// What a process may still do: user, capabilities, Landlock, system calls.
+mod confine;
 /// The process that peers' octets reach; its spine is one connection from accept to record.
 mod worker;
 /// The process that steers, starts the others and answers the operator.

@@ -1,8 +1,8 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory and tokio's registration have no \
-              safe binding"
+    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory, tokio's registration, getpwnam_r \
+              and seccomp's flags have no safe binding"
 )]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,7 +14,7 @@ use ktls::CryptoInfo;
 use netlink_sys::Socket;
 use tokio::io::unix::AsyncFd;
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::ioctl::{Updater, ioctl, opcode};
 
 /// `IFNAMSIZ` (linux/if.h), the terminating NUL included.
@@ -384,4 +384,106 @@ impl Drop for SharedWords {
         // SAFETY: the mapping is ours, of this length, and no reference into it outlives `self`.
         unsafe { libc::munmap(self.words.as_ptr().cast(), self.count * size_of::<AtomicU64>()) };
     }
+}
+
+/// Octets of a user's line: name, directory, shell and what else it says.
+const USER_BYTES_FIRST: usize = 1024;
+/// No name service that works says more of a user.
+const USER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Number and group of one of the system's users; `None` where there is none, or nobody can be asked.
+pub(crate) fn user(name: &str) -> Option<(u32, u32)> {
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut text = vec![0_u8; USER_BYTES_FIRST];
+    loop {
+        // SAFETY: zeroes are a `struct passwd` whose pointers are null.
+        let mut user: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: getpwnam_r(3) is MT-Safe; it reads a C string, writes `user`, `found` and at most `text.len()` octets of
+        // `text`, and all live until it returns. What `user` points to is not looked at.
+        let error = unsafe {
+            libc::getpwnam_r(
+                name.as_ptr(),
+                &raw mut user,
+                text.as_mut_ptr().cast(),
+                text.len(),
+                &raw mut found,
+            )
+        };
+        if error != libc::ERANGE || text.len() >= USER_BYTES_MAX {
+            return (error == 0 && !found.is_null()).then_some((user.pw_uid, user.pw_gid));
+        }
+        text.resize(text.len().saturating_mul(2), 0);
+    }
+}
+
+/// Judge the calling thread's system calls, and those of threads that it starts, by this program; all earlier ones go on
+/// judging. With `log`, every refusal is logged (`SECCOMP_FILTER_FLAG_LOG`).
+///
+/// # Errors
+/// `EACCES` without `PR_SET_NO_NEW_PRIVS`, `EINVAL` for what is no program or for a kernel without filters.
+pub(crate) fn filter_calls(program: &seccompiler::BpfProgram, log: bool) -> std::io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| std::io::Error::from(Errno::INVAL))?;
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    let flags = if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
+    // SAFETY: for SECCOMP_SET_MODE_FILTER the kernel copies `len` instructions (`seccomp_prepare_filter` in
+    // kernel/seccomp.c) and writes nothing; seccompiler's instruction is `struct sock_filter` by its repr(C).
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// What no confined process may do, and no crate offers safely. Not in release builds.
+///
+/// Each call is one that the kernel would answer otherwise, at least by another error, if nothing forbade it. `parent` is
+/// a process that this one must not reach.
+#[cfg(debug_assertions)]
+pub(crate) fn attempts(parent: u32) -> Vec<(&'static str, std::io::Result<i64>)> {
+    let (parent, seize) = (i64::from(parent), 0x4206);
+    let (code, private) =
+        (i64::from(libc::PROT_READ | libc::PROT_EXEC), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let calls = [
+        ("bpf", libc::SYS_bpf, [0; 6]),
+        ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
+        ("ptrace", libc::SYS_ptrace, [seize, parent, 0, 0, 0, 0]),
+        ("process_vm_readv", libc::SYS_process_vm_readv, [parent, 0, 0, 0, 0, 0]),
+        ("process_vm_writev", libc::SYS_process_vm_writev, [parent, 0, 0, 0, 0, 0]),
+        ("pidfd_open", libc::SYS_pidfd_open, [parent, 0, 0, 0, 0, 0]),
+        ("kill", libc::SYS_kill, [parent, 0, 0, 0, 0, 0]),
+        ("tgkill", libc::SYS_tgkill, [parent, parent, 0, 0, 0, 0]),
+        ("execve", libc::SYS_execve, [0; 6]),
+        ("execveat", libc::SYS_execveat, [0; 6]),
+        ("fork", libc::SYS_clone, [i64::from(libc::SIGCHLD), 0, 0, 0, 0, 0]),
+        ("unshare", libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER), 0, 0, 0, 0, 0]),
+        ("setns", libc::SYS_setns, [-1, 0, 0, 0, 0, 0]),
+        ("mount", libc::SYS_mount, [0; 6]),
+        ("init_module", libc::SYS_init_module, [0; 6]),
+        ("kexec_load", libc::SYS_kexec_load, [0; 6]),
+        ("keyctl", libc::SYS_keyctl, [0; 6]),
+        ("userfaultfd", libc::SYS_userfaultfd, [0; 6]),
+        ("perf_event_open", libc::SYS_perf_event_open, [0; 6]),
+        ("memfd_create", libc::SYS_memfd_create, [0; 6]),
+        ("personality", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0]),
+        ("seccomp", libc::SYS_seccomp, [i64::from(libc::SECCOMP_GET_ACTION_AVAIL), 0, 0, 0, 0, 0]),
+        ("mmap of code", libc::SYS_mmap, [0, 4096, code, i64::from(private), -1, 0]),
+        ("mprotect to code", libc::SYS_mprotect, [0, 0, code, 0, 0, 0]),
+        ("prctl(PR_SET_DUMPABLE)", libc::SYS_prctl, [i64::from(libc::PR_SET_DUMPABLE), 1, 0, 0, 0, 0]),
+        ("prctl(PR_SET_SECUREBITS)", libc::SYS_prctl, [i64::from(libc::PR_SET_SECUREBITS), 0, 0, 0, 0, 0]),
+        ("fcntl(F_SETOWN)", libc::SYS_fcntl, [0, i64::from(libc::F_SETOWN), parent, 0, 0, 0]),
+        ("ioctl(TIOCSTI)", libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0]),
+    ];
+    calls.map(|(name, number, arguments)| (name, attempt(number, arguments))).into()
+}
+
+#[cfg(debug_assertions)]
+fn attempt(number: libc::c_long, [a, b, c, d, e, f]: [i64; 6]) -> std::io::Result<i64> {
+    // SAFETY: every argument that the calls above take for a pointer is null, so that the kernel touches no memory of this
+    // process, but for a new mapping where it chooses and an mprotect of no page at all. A second process, if one comes
+    // about, ends in the next line, before it runs anything of this program.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if number == libc::SYS_clone && result == 0 {
+        // SAFETY: _exit(2) ends the calling process at once and touches no memory.
+        unsafe { libc::_exit(0) }
+    }
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// The port of IMAP that starts in clear text (RFC 9051 section 11.1).
 pub const IMAP_PORT: u16 = proxy_ebpf::IMAP_PORT;
 /// The port of IMAP over implicit TLS (RFC 8314 section 3.2).
@@ -53,7 +55,7 @@ impl fmt::Display for Side {
 }
 
 /// Octets of memory, in binary units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Size(pub u64);
 
 impl Size {

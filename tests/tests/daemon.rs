@@ -273,7 +273,7 @@ fn a_stop_ends_although_nobody_reads_the_records_and_says_that_they_are_lost() -
 
 #[test]
 fn a_stderr_that_nobody_reads_holds_no_worker_and_no_stop() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let (stuck, records) = (Stuck::new()?, File::create(scene.installation.dir().join("records"))?);
     let wrapper = ["env", "POSTERN_FAULT=1"];
     let mut postern =

@@ -262,7 +262,7 @@ fn when_no_ports_are_left_the_client_is_told_and_the_next_one_is_served() -> Res
 
 #[test]
 fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
     let pid = postern.process("worker")?.to_string();

@@ -129,7 +129,7 @@ fn over_the_limit_on_all_handshakes_new_ones_are_refused_and_nothing_passes_unin
 fn sessions_that_hold_all_buffers_and_do_not_read_give_way_to_one_that_does() -> Result<()> {
     // Some 14 directions may have octets on their way at once.
     let limits = "memory = \"16 MiB\"\nsessions = 64\nsessions_per_client = 48";
-    let scene = Scene::new(&Policy::new().on_exit("closed").steering("workers = 1").limits(limits))?;
+    let scene = Scene::new(&Policy::new().on_exit("closed").steering("threads = 1").limits(limits))?;
     let postern = scene.start()?;
     let tls = scene.identity.server_config(ALL_VERSIONS)?;
     let server = scene.serve_with(tls, vec![MESSAGE.to_vec(), large_message(LARGE_BYTES)])?;

@@ -19,7 +19,7 @@ const FLOOD: u32 = 6000;
 
 #[test]
 fn with_syn_cookies_four_hundred_of_four_hundred_connect_and_are_spread() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 4"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 4"))?;
     scene.lab.gateway.sysctl(&[("ipv4/tcp_syncookies", "2")])?;
     let server = scene.serve()?;
     let postern = scene.start()?;
@@ -84,7 +84,7 @@ fn sessions_go_on_and_new_ones_are_taken_under_a_flood_of_syns() -> Result<()> {
 
 #[test]
 fn who_connects_to_a_listener_itself_is_reset_and_is_no_session() -> Result<()> {
-    let scene = Scene::new(&Policy::new().on_exit("closed").steering("workers = 1").limits("sessions = 1"))?;
+    let scene = Scene::new(&Policy::new().on_exit("closed").steering("threads = 1").limits("sessions = 1"))?;
     let server = scene.serve()?;
     let postern = scene.start()?;
     let status = postern.status()?;

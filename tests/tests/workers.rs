@@ -73,7 +73,7 @@ fn jobs_done(postern: &Postern<'_>) -> Result<u64> {
 
 #[test]
 fn certificates_are_judged_and_rsa_signatures_made_beside_the_workers() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
     let ecdsa = || new_session(&scene, Family::V4)?.logout();
@@ -121,7 +121,7 @@ fn panics_that_clients_cause_again_and_again_do_not_fill_the_log() -> Result<()>
 
 #[test]
 fn a_panic_in_one_connection_ends_that_connection_alone() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = start(&scene)?;
     let server = scene.serve()?;
     let mut held = Vec::new();
@@ -152,7 +152,7 @@ fn a_panic_in_one_connection_ends_that_connection_alone() -> Result<()> {
 
 #[test]
 fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 2"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 2"))?;
     let postern = start(&scene)?;
     let server = scene.serve()?;
     for round in 1..=3 {
@@ -184,7 +184,7 @@ fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()
 
 #[test]
 fn the_only_worker_is_replaced_too_and_while_it_is_dead_nobody_passes_uninspected() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("workers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = start(&scene)?;
     let server = scene.serve()?;
     name(&scene, WORKER, Family::V6, 143)?;

@@ -60,6 +60,10 @@ enum Command {
     /// A process of a running daemon; started by `run` and by nobody else.
     #[command(hide = true)]
     Signer,
+    /// Confine this process and try what it may do: see `confine/probe.rs`.
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    ConfineProbe(crate::confine::probe::Options),
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
         Command::Worker => child(Role::Worker, |control, log| crate::worker::run(control, log)),
         Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
+        #[cfg(debug_assertions)]
+        Command::ConfineProbe(options) => crate::confine::probe::run(&options),
     }
 }
 

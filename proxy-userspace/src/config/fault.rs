@@ -278,6 +278,14 @@ pub enum Reason {
         /// Octets that fit.
         max: usize,
     },
+    /// Two processes would run as one user.
+    #[error(
+        "also {other}: the worker, which reads peers, could then signal the signer, which has the private keys"
+    )]
+    SameUser {
+        /// Where the number stands already.
+        other: &'static str,
+    },
 }
 
 impl Reason {
@@ -316,6 +324,7 @@ impl Reason {
                 "write a DNS name such as \"imap.example.org\" or \"*.example.org\"".to_owned()
             }
             Self::SocketPathTooLong { .. } => "choose a shorter path".to_owned(),
+            Self::SameUser { .. } => "use a number of its own for each".to_owned(),
         }
     }
 }

@@ -13,8 +13,9 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Reach,
-    RecordLines, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion, Verdict, names,
+    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Processes,
+    Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion, Verdict,
+    WORKER_ID_DEFAULT, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
@@ -26,6 +27,8 @@ const NETWORKS_MAX: usize = 4096;
 const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Each is parsed at start and on reload.
 const SERVER_CERTIFICATES_MAX: usize = 4096;
+/// The numbers of users and groups (chown(2): the one above means "leave it").
+const ID_MAX: i64 = 4_294_967_294;
 /// Interfaces that the steering program's map has room for; the same bound serves egress.
 const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
 
@@ -45,7 +48,9 @@ pub(super) fn judge(
     let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed));
     let admin = admin(report, &file.admin, base);
     let records = RecordLines { start: file.records.start.unwrap_or(true) };
-    Some(Config { steering: steering?, tls, certificates: certificates?, action, limits, records, admin })
+    let processes = processes(report, &file.process);
+    let (steering, certificates) = (steering?, certificates?);
+    Some(Config { steering, tls, certificates, action, limits, records, admin, processes })
 }
 
 fn steering(
@@ -64,19 +69,19 @@ fn steering(
     }
     let source = word(report, "steering.source", file.source.as_ref(), Source::Gateway, names::source);
     let on_exit = word(report, "steering.on_exit", file.on_exit.as_ref(), OnExit::Closed, names::on_exit);
-    let workers = file.workers.as_ref().map(|workers| {
+    let threads = file.threads.as_ref().map(|threads| {
         let max = i64::from(proxy_ebpf::WORKERS_MAX);
         number(
             report,
-            "steering.workers",
-            Some(workers),
+            "steering.threads",
+            Some(threads),
             1,
             (1, max),
             "one listener per worker, ingress and family",
         )
     });
     let reach = reach(report, file);
-    Some(SteeringConfig { ingress: ingress?, egress: egress?, source, on_exit, workers, reach })
+    Some(SteeringConfig { ingress: ingress?, egress: egress?, source, on_exit, threads, reach })
 }
 
 fn reach(report: &mut Report<'_>, file: &shape::SteeringTable) -> Vec<Reach> {
@@ -323,6 +328,31 @@ fn admin(report: &mut Report<'_>, file: &shape::AdminTable, base: &Path) -> Admi
         report.add(KEY, text.span(), Reason::SocketPathTooLong { octets, max: SOCKET_PATH_BYTES_MAX });
     }
     Admin { socket }
+}
+
+/// Where one of the two numbers is missing, its process may get the default one, and the other must be another.
+fn processes(report: &mut Report<'_>, file: &shape::ProcessTable) -> Processes {
+    const WORKER: &str = "process.worker_id";
+    const SIGNER: &str = "process.signer_id";
+    let mut id = |key, value: &Option<Number>| {
+        let why = "0 is root, and 4294967295 is no user";
+        value.as_ref().map(|value| number(report, key, Some(value), 0_u32, (1, ID_MAX), why))
+    };
+    let (worker, signer) = (id(WORKER, &file.worker_id), id(SIGNER, &file.signer_id));
+    let same = match (&file.worker_id, &file.signer_id) {
+        (Some(at), Some(signer)) if at.get_ref() == signer.get_ref() => Some((SIGNER, signer.span(), WORKER)),
+        (Some(at), None) if worker == Some(SIGNER_ID_DEFAULT) => {
+            Some((WORKER, at.span(), "the signer's default"))
+        }
+        (None, Some(at)) if signer == Some(WORKER_ID_DEFAULT) => {
+            Some((SIGNER, at.span(), "the worker's default"))
+        }
+        _ => None,
+    };
+    if let Some((key, span, other)) = same {
+        report.add(key, span, Reason::SameUser { other });
+    }
+    Processes { worker, signer }
 }
 
 impl Report<'_> {

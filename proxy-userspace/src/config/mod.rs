@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::words::Size;
 
@@ -25,8 +26,9 @@ pub use bounds::CLIENT_SHARE;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
 
-/// Everything an owner decides.
-#[derive(Clone, Debug)]
+/// Everything an owner decides. The supervisor reads it from the file and passes it on to its worker, so what is read
+/// from a message was judged before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// Which packets, and where they may go.
     pub steering: SteeringConfig,
@@ -42,10 +44,12 @@ pub struct Config {
     pub records: RecordLines,
     /// The admin socket.
     pub admin: Admin,
+    /// Who the processes run as.
+    pub processes: Processes,
 }
 
 /// `[steering]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SteeringConfig {
     /// Interfaces of the clients, by name. Never empty.
     pub ingress: Vec<InterfaceName>,
@@ -55,8 +59,8 @@ pub struct SteeringConfig {
     pub source: Source,
     /// What becomes of mail while no daemon runs.
     pub on_exit: OnExit,
-    /// How many worker threads; `None` means one per core.
-    pub workers: Option<u16>,
+    /// How many threads the worker has; `None` means one per core.
+    pub threads: Option<u16>,
     /// Who may reach what.
     pub reach: Vec<Reach>,
 }
@@ -72,7 +76,7 @@ impl SteeringConfig {
 }
 
 /// One entry of `steering.reach`: what clients of some ingress interfaces may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
     /// Whose clients. Never empty.
     pub ingress: Vec<InterfaceName>,
@@ -94,7 +98,7 @@ impl Reach {
 }
 
 /// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InterfaceName(pub(crate) String);
 
 impl InterfaceName {
@@ -106,7 +110,7 @@ impl InterfaceName {
 }
 
 /// The address that upstream sockets are bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The gateway's own address, chosen by routing.
     Gateway,
@@ -126,7 +130,7 @@ impl Source {
 }
 
 /// What becomes of new connections while no daemon runs, or while it has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnExit {
     /// They are dropped.
     Closed,
@@ -146,7 +150,7 @@ impl OnExit {
 }
 
 /// `[tls]`: the TLS profile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tls {
     /// Trust the system's root certificates.
     pub system_roots: bool,
@@ -161,7 +165,7 @@ pub struct Tls {
 }
 
 /// Whether records are the kernel's work (kernel TLS).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Offload {
     /// Where the kernel can and it pays.
     #[default]
@@ -173,7 +177,7 @@ pub enum Offload {
 }
 
 /// Versions that exist here; older ones are a config error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TlsVersion {
     /// RFC 5246.
     Tls12,
@@ -182,7 +186,7 @@ pub enum TlsVersion {
 }
 
 /// What happens when a server's certificate has a fault; ordered from lenient to strict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// Go on as if it were good.
     Allow,
@@ -193,7 +197,7 @@ pub enum Verdict {
 }
 
 /// `[tls.fault]`: one verdict per fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultPolicy {
     /// After `notAfter`.
     pub expired: Verdict,
@@ -208,7 +212,7 @@ pub struct FaultPolicy {
 }
 
 /// `[certificates]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificates {
     /// The re-signing authority ("Proxy Authority").
     pub authority: KeyFiles,
@@ -217,7 +221,7 @@ pub struct Certificates {
 }
 
 /// A certificate chain and its key, both PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFiles {
     /// The chain, leaf first.
     pub cert: PathBuf,
@@ -226,7 +230,7 @@ pub struct KeyFiles {
 }
 
 /// One entry of `certificates.server`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerCertificate {
     /// DNS names, lower case, exact or `*.` in the first label.
     pub names: Vec<String>,
@@ -235,7 +239,7 @@ pub struct ServerCertificate {
 }
 
 /// `[action]`: the proxy action.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// Destinations that are spliced without a look.
     pub bypass: Vec<IpNet>,
@@ -250,7 +254,7 @@ impl Action {
 }
 
 /// `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Sessions at once in the whole daemon; `None` derives it from the descriptor limit.
     pub sessions: Option<u32>,
@@ -280,15 +284,30 @@ pub struct Limits {
 }
 
 /// `[records]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordLines {
     /// A line when a session begins, too.
     pub start: bool,
 }
 
 /// `[admin]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admin {
     /// The Unix socket that `postern status` asks; mode 0600.
     pub socket: PathBuf,
+}
+
+/// The worker's number of user and group where neither the file nor the system names one. systemd leaves 60578 to 61183 to
+/// nobody (its UIDS-GIDS document), and so do Debian's and Fedora's lists.
+pub(crate) const WORKER_ID_DEFAULT: u32 = 60993;
+/// The same of the signer.
+pub(crate) const SIGNER_ID_DEFAULT: u32 = 60994;
+
+/// `[process]`: the number of user and group that a process runs as; `None` means the system's user of its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processes {
+    /// Of the worker.
+    pub worker: Option<u32>,
+    /// Of the signer.
+    pub signer: Option<u32>,
 }

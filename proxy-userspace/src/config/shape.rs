@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) limits: LimitsTable,
     pub(super) records: RecordsTable,
     pub(super) admin: AdminTable,
+    pub(super) process: ProcessTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +27,7 @@ pub(super) struct SteeringTable {
     pub(super) egress: Option<List>,
     pub(super) source: Option<Text>,
     pub(super) on_exit: Option<Text>,
-    pub(super) workers: Option<Number>,
+    pub(super) threads: Option<Number>,
     pub(super) reach: Vec<Spanned<ReachTable>>,
 }
 
@@ -116,4 +117,11 @@ pub(super) struct RecordsTable {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct AdminTable {
     pub(super) socket: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ProcessTable {
+    pub(super) worker_id: Option<Number>,
+    pub(super) signer_id: Option<Number>,
 }

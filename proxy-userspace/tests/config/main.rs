@@ -1,6 +1,8 @@
 //! What an owner may write, and what is said about everything else.
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
+/// `[process]`, and the configuration on its way to another process.
+mod processes;
 /// `[steering]`.
 mod steering;
 
@@ -67,7 +69,7 @@ fn the_minimal_file_has_the_documented_defaults() {
     let config = good(MINIMAL);
     assert_eq!(config.steering.source, Source::Gateway);
     assert_eq!(config.steering.on_exit, OnExit::Closed);
-    assert_eq!(config.steering.workers, None);
+    assert_eq!(config.steering.threads, None);
     assert!(config.steering.reach.is_empty());
     assert!(config.tls.system_roots && config.tls.root_files.is_empty());
     assert_eq!(config.tls.min_version, TlsVersion::Tls12);
@@ -103,6 +105,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(complete.tls.offload, minimal.tls.offload);
     assert_eq!(complete.records, minimal.records);
     assert_eq!(complete.admin, minimal.admin);
+    assert_eq!(complete.processes, minimal.processes);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_message_names_file_line_column_key_value_reason_and_remedy() {
 #[test]
 fn all_faults_are_told_at_once_in_the_order_of_the_file() {
     let faults = faults(
-        "surprise = 1\n[steering]\nIngres = []\nworkers = \"four\"\n[tls]\nmin_version = \"1.1\"\n\
+        "surprise = 1\n[steering]\nIngres = []\nthreads = \"four\"\n[tls]\nmin_version = \"1.1\"\n\
          [tls.fault]\nexpired = 3\nuntrusted = \"ignore\"\n[limits]\nidle_seconds = 60\nsessions = 0\n",
     );
     let found: Vec<_> =
@@ -186,7 +189,7 @@ fn all_faults_are_told_at_once_in_the_order_of_the_file() {
             (Some(2), "steering.ingress"),
             (Some(2), "steering.egress"),
             (Some(3), "steering.Ingres"),
-            (Some(4), "steering.workers"),
+            (Some(4), "steering.threads"),
             (Some(6), "tls.min_version"),
             (Some(8), "tls.fault.expired"),
             (Some(9), "tls.fault.untrusted"),
@@ -350,7 +353,7 @@ fn numbers_have_ranges() {
         );
     }
     for wrong in ["0", "65", "65537"] {
-        let text = MINIMAL.replace("[certificates]", &format!("workers = {wrong}\n[certificates]"));
+        let text = MINIMAL.replace("[certificates]", &format!("threads = {wrong}\n[certificates]"));
         assert!(faults(&text)[0].to_string().contains("use 1 to 64"), "{wrong}");
     }
 }

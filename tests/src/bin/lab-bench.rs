@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     steer_packets(&lab)?;
     let roots = Authority::new("Bench Root")?;
     let identity = roots.issue(&Wanted::server())?;
-    let installation = Installation::new(&Policy::new().steering("workers = 1"), &roots)?;
+    let installation = Installation::new(&Policy::new().steering("threads = 1"), &roots)?;
     let server = serve(&lab, &identity, installation.dir())?;
 
     let mut postern = Figures { name: "postern", per_gigabyte: Vec::new(), per_session: Vec::new() };

@@ -1,0 +1,277 @@
+//! A process that confines itself and then tries, from the inside, what it must not and what it needs.
+//!
+//! A refusal is true only where it really happens, and libtest runs every test beside other threads, where nothing may be
+//! confined. So debug builds have a command that nobody is told of: `postern confine-probe worker --key FILE`. It prints
+//! one line of JSON and ends when its standard input does. Release builds contain none of this.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, rule::RuleMessage};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{self, SocketFlags, SocketType};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_capabilities, set_thread_groups, set_thread_res_gid,
+};
+use rustix::thread::{sched_getaffinity, sched_setaffinity, set_thread_res_uid};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use serde::Serialize;
+use socket2::{Domain, SockFilter, SockRef, Type};
+
+use super::{Confinement, Identity, Role, confine, identity};
+use crate::config::Processes;
+use crate::handshake::loopback;
+use crate::ipc::{Channel, read_sealed, seal};
+use crate::steering::netlink::Netlink;
+use crate::sys;
+
+/// Which process, and what it tries.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[arg(value_parser = ["worker", "signer"])]
+    role: String,
+    /// A file that only root may read.
+    #[arg(long)]
+    key: PathBuf,
+    /// End by abort(3) instead.
+    #[arg(long)]
+    abort: bool,
+}
+
+/// What is printed. A trial maps to the error's number, or to null where it worked.
+#[derive(Debug, Serialize)]
+struct Report {
+    identity: Identity,
+    confinement: Confinement,
+    forbidden: BTreeMap<&'static str, Option<i32>>,
+    needed: BTreeMap<&'static str, Option<i32>>,
+}
+
+type Trial = (&'static str, io::Result<()>);
+
+pub(crate) fn run(options: &Options) -> ExitCode {
+    match tried(options) {
+        Ok(report) => println!("{}", serde_json::to_string(&report).unwrap_or_default()),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    if options.abort {
+        std::process::abort();
+    }
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    ExitCode::SUCCESS
+}
+
+fn tried(options: &Options) -> anyhow::Result<Report> {
+    let role = if options.role == "worker" { Role::Worker } else { Role::Signer };
+    let identity = identity(role, &Processes::default());
+    let parent = std::os::unix::process::parent_id();
+    // What the signer is given: descriptors that were open before.
+    let (key, pair, memory) = (File::open(&options.key)?, Channel::pair()?, seal(b"a policy")?);
+    let confinement = confine(role, identity)?;
+    let mut forbidden = files(&options.key);
+    forbidden.extend(powers());
+    forbidden.extend(sockets(role));
+    forbidden.extend(sys::attempts(parent).into_iter().map(|(name, done)| (name, done.map(drop))));
+    let mut needed = of_both(&key);
+    needed.push(("passed descriptors", passed(&pair, &key)));
+    needed.push(("sealed memory", read_sealed(memory).map(drop).map_err(io::Error::other)));
+    if role == Role::Worker {
+        needed.extend(of_worker());
+    }
+    let table = |trials: Vec<Trial>| {
+        trials.into_iter().map(|(name, done)| (name, done.err().map(number))).collect::<BTreeMap<_, _>>()
+    };
+    Ok(Report { identity, confinement, forbidden: table(forbidden), needed: table(needed) })
+}
+
+/// Errors of other sources than the kernel have none, and are told on stderr.
+fn number(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or_else(|| {
+        eprintln!("{error}");
+        -1
+    })
+}
+
+fn files(key: &Path) -> Vec<Trial> {
+    vec![
+        ("open /etc/passwd", File::open("/etc/passwd").map(drop)),
+        ("open a private key", File::open(key).map(drop)),
+        ("open /proc/self/mem", File::open("/proc/self/mem").map(drop)),
+        ("list /root", std::fs::read_dir("/root").map(drop)),
+        ("create a file", File::create(key.with_extension("new")).map(drop)),
+        ("remove a file", std::fs::remove_file(key)),
+        ("start a program", Command::new("/bin/true").spawn().map(drop)),
+    ]
+}
+
+fn powers() -> Vec<Trial> {
+    let all =
+        CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN | CapabilitySet::SETUID | CapabilitySet::SYS_ADMIN;
+    let sets = CapabilitySets { effective: all, permitted: all, inheritable: all };
+    let (root, group) = (Uid::ROOT, Gid::ROOT);
+    let core = Rlimit { current: Some(0), maximum: Some(0) };
+    let done = |result: rustix::io::Result<()>| result.map_err(io::Error::from);
+    vec![
+        ("become root", done(set_thread_res_uid(root, root, root))),
+        ("become root's group", done(set_thread_res_gid(group, group, group))),
+        ("join a group", done(set_thread_groups(&[group]))),
+        ("regain capabilities", done(set_capabilities(None, sets))),
+        ("set a limit", done(setrlimit(Resource::Core, core))),
+    ]
+}
+
+fn sockets(role: Role) -> Vec<Trial> {
+    let socket = |domain: Domain, kind: Type, protocol: i32| {
+        socket2::Socket::new(domain, kind, Some(protocol.into())).map(drop)
+    };
+    let all_packets = i32::from(3_u16.to_be());
+    let pair = net::socketpair(net::AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let mut trials = vec![
+        ("socket of packets", socket(Domain::PACKET, Type::RAW, all_packets)),
+        ("raw socket", socket(Domain::IPV4, Type::RAW, 6)),
+        ("raw socket of IPv6", socket(Domain::IPV6, Type::RAW, 6)),
+        ("socket of UDP", socket(Domain::IPV4, Type::DGRAM, 0)),
+        ("socket of ICMP", socket(Domain::IPV4, Type::DGRAM, 1)),
+        ("socket of SCTP", socket(Domain::IPV4, Type::STREAM, 132)),
+        ("Unix socket", socket(Domain::UNIX, Type::STREAM, 0)),
+        ("vsock", socket(Domain::VSOCK, Type::STREAM, 0)),
+        ("socket of the kernel's ciphers", socket(Domain::from(libc::AF_ALG), Type::SEQPACKET, 0)),
+        ("pair of Unix datagrams", pair.map(drop).map_err(io::Error::from)),
+    ];
+    let netlink = |protocol| socket(Domain::from(libc::AF_NETLINK), Type::RAW, protocol);
+    trials.push(("netlink of nftables", netlink(libc::NETLINK_NETFILTER)));
+    match role {
+        Role::Worker => {
+            let filter = SockFilter::new(6, 0, 0, 0);
+            let attached = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+                .map_err(|_| io::Error::other("no socket"))
+                .and_then(|socket| socket.attach_filter(&[filter]));
+            trials.push(("filter on a socket", attached));
+        }
+        Role::Signer => {
+            trials.push(("socket of TCP", socket(Domain::IPV4, Type::STREAM, 6)));
+            trials.push(("netlink of routes", netlink(libc::NETLINK_ROUTE)));
+        }
+    }
+    trials
+}
+
+fn of_both(key: &File) -> Vec<Trial> {
+    let named =
+        thread::Builder::new().name("confined".to_owned()).spawn(|| thread::sleep(Duration::from_millis(1)));
+    let joined = named.and_then(|thread| thread.join().map_err(|_| io::Error::other("the thread panicked")));
+    let panicked = thread::Builder::new().spawn(fall).map(|thread| thread.join().is_err());
+    let ended =
+        panicked.and_then(|panicked| panicked.then_some(()).ok_or_else(|| io::Error::other("no panic")));
+    let mut octets = [0; 8];
+    let memory = vec![1_u8; 64 << 20];
+    sys::give_memory_back();
+    let _terminal = io::stderr().is_terminal();
+    vec![
+        ("threads", joined),
+        ("a panic with its backtrace", ended),
+        ("a key that was opened before", key.read_exact_at(&mut octets, 0)),
+        (
+            "memory",
+            memory.iter().any(|octet| *octet == 1).then_some(()).ok_or_else(|| io::Error::other("none")),
+        ),
+        ("a signature", signature()),
+        (
+            "reading limits",
+            getrlimit(Resource::Nofile).current.map(drop).ok_or_else(|| io::Error::other("none")),
+        ),
+    ]
+}
+
+#[expect(clippy::panic, reason = "what this is for")]
+fn fall() {
+    panic!("a confined thread panics on purpose")
+}
+
+/// As a leaf is signed: P-256, by aws-lc.
+fn signature() -> io::Result<()> {
+    let wrong = |_| io::Error::other("aws-lc refuses");
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(wrong)?;
+    let signature = key.sign(&SystemRandom::new(), b"a leaf").map_err(wrong)?;
+    let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_key().as_ref());
+    public.verify(b"a leaf", signature.as_ref()).map_err(wrong)
+}
+
+fn passed((near, far): &(Channel, Channel), key: &File) -> io::Result<()> {
+    near.send(&"a key", &[key.as_fd()]).map_err(io::Error::other)?;
+    poll(&mut [PollFd::new(far, PollFlags::IN)], None)?;
+    let (_, descriptors) = far.receive::<String>().map_err(io::Error::other)?;
+    let passed = descriptors.into_iter().next().ok_or_else(|| io::Error::other("no descriptor"))?;
+    File::from(passed).read_exact_at(&mut [0; 8], 0)
+}
+
+fn of_worker() -> Vec<Trial> {
+    let affinity = sched_getaffinity(None).and_then(|cores| sched_setaffinity(None, &cores));
+    vec![
+        ("a runtime and TLS over loopback", conversation()),
+        ("a client's address and a mark", transparent()),
+        ("splice", spliced()),
+        ("questions about interfaces and rules", asked()),
+        ("a core of its own", affinity.map_err(io::Error::from)),
+    ]
+}
+
+fn conversation() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let met = loopback::connect(TLS13_AES_128_GCM_SHA256).await;
+        let (near, _far) = met.map_err(|cause| io::Error::other(format!("{cause:?}")))?;
+        sys::tell_in_queue(&near.socket)?;
+        match sys::set_tls_ulp(&near.socket) {
+            // The kernel has no TLS, and says so itself.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            set => set,
+        }
+    })
+}
+
+fn transparent() -> io::Result<()> {
+    let socket =
+        socket2::Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(socket2::Protocol::TCP))?;
+    socket.set_mark(1)?;
+    socket.set_ip_transparent_v4(true)?;
+    socket.bind(&std::net::SocketAddr::from(([192, 0, 2, 1], 0)).into())?;
+    socket.listen(1)?;
+    SockRef::from(&socket).set_nonblocking(true)?;
+    let six = socket2::Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    six.set_ip_transparent_v6(true)
+}
+
+fn spliced() -> io::Result<()> {
+    let (from, source) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let (mut sink, to) = io::pipe()?;
+    rustix::io::write(&source, b"mail")?;
+    splice(&from, None, &to, None, 4, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
+    sink.read_exact(&mut [0; 4])
+}
+
+fn asked() -> io::Result<()> {
+    let mut netlink = Netlink::open()?;
+    let loopback = net::netdevice::index_to_name(&netlink, 1)?;
+    let mut all = RuleMessage::default();
+    all.header.family = AddressFamily::Inet;
+    let rules = netlink.dump(&RouteNetlinkMessage::GetRule(all))?;
+    (loopback == "lo" && !rules.is_empty()).then_some(()).ok_or_else(|| io::Error::other("no answer"))
+}

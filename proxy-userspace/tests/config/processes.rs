@@ -1,0 +1,41 @@
+use std::path::Path;
+
+use postern::config::{Config, Processes, load};
+
+use super::{MINIMAL, assert_message, good};
+
+#[test]
+fn each_process_has_a_number_of_its_own() {
+    let processes = |lines: &str| good(&format!("{MINIMAL}[process]\n{lines}")).processes;
+    assert_eq!(good(MINIMAL).processes, Processes { worker: None, signer: None });
+    let both = Processes { worker: Some(1), signer: Some(4_294_967_294) };
+    assert_eq!(processes("worker_id = 1\nsigner_id = 4294967294\n"), both);
+    let swapped = Processes { worker: Some(60994), signer: Some(60993) };
+    assert_eq!(processes("worker_id = 60994\nsigner_id = 60993\n"), swapped);
+    for wrong in ["0", "-1", "4294967295"] {
+        assert_message(
+            &format!("[process]\nsigner_id = {wrong}"),
+            &[&format!(":8:13: process.signer_id = {wrong}: out of range"), "use 1 to 4294967294"],
+        );
+    }
+    assert_message(
+        "[process]\nworker_id = 700\nsigner_id = 700",
+        &[":9:13: process.signer_id = 700: also process.worker_id", "private keys", "its own for each"],
+    );
+    for (line, other) in
+        [("worker_id = 60994", "the signer's default"), ("signer_id = 60993", "the worker's")]
+    {
+        assert_message(&format!("[process]\n{line}"), &[&format!("process.{line}: also {other}")]);
+    }
+    assert_message("[process]\nworker_id = \"mail\"", &["process.worker_id = \"mail\": wrong type"]);
+    assert_message("[process]\nworker = 700", &["process.worker = 700: unknown key", "\"worker_id\"?"]);
+}
+
+#[test]
+fn a_configuration_reaches_another_process_as_it_is() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/postern.toml");
+    let config = load(&example).expect("the example");
+    let octets = postcard::to_stdvec(&config).expect("octets");
+    let passed: Config = postcard::from_bytes(&octets).expect("a configuration");
+    assert_eq!(format!("{passed:?}"), format!("{config:?}"));
+}
