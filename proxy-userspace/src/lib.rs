@@ -28,6 +28,8 @@ pub mod lines;
 pub mod record;
 /// What the processes of one daemon say to each other.
 mod ipc;
+/// The process that holds private keys, and what others ask of it.
+mod signer;
 /// The process that peers' octets reach; its spine is one connection from accept to record.
 mod worker;
 /// The process that steers, starts the others and answers the operator.
