@@ -254,7 +254,8 @@ impl Failure {
             }
             // Public: whoever connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
-            Cause::Job(_) | Cause::Mint(MintError::Job(_)) => "this gateway has too much to do",
+            Cause::Job(_) => "this gateway has too much to do",
+            Cause::Mint(error) if error.is_overload() => "this gateway has too much to do",
             Cause::Mint(_) => "this gateway has no certificate to show for the mail server",
             Cause::Record(fault) | Cause::Layer(fault) => match fault {
                 LayerFault::NotOffloaded { .. } | LayerFault::NoKeyChange => {

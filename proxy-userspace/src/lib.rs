@@ -30,6 +30,8 @@ pub mod record;
 mod ipc;
 /// What a process may still do: user, capabilities, Landlock, system calls.
 mod confine;
+/// The process that holds private keys, and what others ask of it.
+mod signer;
 /// The process that peers' octets reach; its spine is one connection from accept to record.
 mod worker;
 /// The process that steers, starts the others and answers the operator.

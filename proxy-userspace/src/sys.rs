@@ -17,6 +17,8 @@ use tokio::io::unix::AsyncFd;
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Updater, ioctl, opcode};
 
+use crate::ipc::Channel;
+
 /// `IFNAMSIZ` (linux/if.h), the terminating NUL included.
 const NAME_BYTES: usize = 16;
 /// `TUNSETIFF` (linux/if_tun.h): declared with an `int`, but the kernel reads a `struct ifreq`.
@@ -320,6 +322,16 @@ pub(crate) fn register(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     // SAFETY: `Socket` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
     // returned value owns the socket.
     unsafe { AsyncFd::register(socket) }.map_err(std::io::Error::from)
+}
+
+/// Have the runtime tell when a channel is readable or has room.
+///
+/// # Errors
+/// The kernel's, to `epoll_ctl`.
+pub(crate) fn register_channel(channel: Channel) -> std::io::Result<AsyncFd<Channel>> {
+    // SAFETY: `Channel` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
+    // returned value owns the channel.
+    unsafe { AsyncFd::register(channel) }.map_err(std::io::Error::from)
 }
 
 /// Have TERM, INT and HUP do nothing in this process.

@@ -28,6 +28,8 @@ pub(super) fn alert_for(cause: &Cause) -> Option<Alert> {
         Cause::HandshakeTooLong => Some(Alert::DECODE_ERROR),
         Cause::Alpn => Some(Alert::NO_APPLICATION_PROTOCOL),
         Cause::Tls(error) => alert_of(error),
+        // No signature came.
+        Cause::Mint(_) => Some(Alert::INTERNAL_ERROR),
         _ => None,
     }
 }

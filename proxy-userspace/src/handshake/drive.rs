@@ -19,6 +19,7 @@ use crate::layer::{
     Alert, ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES, KernelSide,
     LayerFault, PLAINTEXT_BYTES_MAX,
 };
+use crate::signer::SignFault;
 
 /// Octets that a peer may send in one handshake: certificate chains are a few KiB, post-quantum keys one.
 pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
@@ -244,10 +245,14 @@ impl<C: Unbuffered> Driver<C> {
     }
 }
 
-/// A message over rustls' bound is told like a handshake over ours.
+/// A message over rustls' bound is told like a handshake over ours, and so is what our own key says.
 pub(super) fn tls(error: Error) -> Cause {
     match error {
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Cause::HandshakeTooLong,
+        Error::Other(other) => match other.0.downcast_ref::<SignFault>() {
+            Some(fault) => Cause::Mint((*fault).into()),
+            None => Cause::Tls(Error::Other(other)),
+        },
         error => Cause::Tls(error),
     }
 }

@@ -19,6 +19,10 @@ mod sessions;
 mod asked;
 /// The server: TLS, proof.
 mod upstream;
+/// Who is trusted.
+mod roots;
+/// What a policy's files say, for the process that reads none.
+mod material;
 /// How many paths a chain allows.
 mod paths;
 /// Judging the server's certificate: every fault, one verdict.
@@ -48,8 +52,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
-use self::jobs::JobPool;
-use self::mint::{KeyKind, LeafClass, Request, Shown};
+use self::jobs::{JOB_WAIT, JobPool};
+pub(crate) use self::material::TrustMaterial;
+pub(crate) use self::mint::KeyFile;
+use self::mint::{LeafClass, KeyKind, MintError, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;
@@ -62,6 +68,7 @@ use crate::failure::{Cause, Failure};
 use crate::layer::offload::OffloadTerms;
 use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
 use crate::record::Record;
+use crate::signer::SignFault;
 use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst, Side};
 
@@ -149,12 +156,12 @@ async fn conclude(
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<(Finished, Finished), Failure> {
-    let shown = match show(&proven, &hello, terms).await {
+    let shown = match show(&proven, &hello, bound, terms).await {
         Ok(shown) => shown,
         // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
         Err(failure) => {
             proven = Err(failure);
-            show(&proven, &hello, terms).await?
+            show(&proven, &hello, bound, terms).await?
         }
     };
     record.shown(&shown.fingerprint);
@@ -281,10 +288,12 @@ async fn prove(
     }
 }
 
-/// Choose or mint what the client sees, from what became of the server.
+/// Choose or mint what the client sees, from what became of the server. A signer that has ended is waited for as long as
+/// the handshake may take.
 async fn show(
     proven: &Result<(TcpStream, Proven), Failure>,
     hello: &Hello,
+    bound: Bound,
     terms: &HandshakeTerms<'_>,
 ) -> Result<Shown, Failure> {
     let (upstream, class) = match proven {
@@ -298,8 +307,12 @@ async fn show(
         class,
         key: hello.key,
     };
-    let leaves = terms.trust.leaves();
-    let shown = leaves.server_config(&request, terms.jobs).await;
+    let minting = terms.trust.leaves().server_config(&request, terms.jobs);
+    // A server that used up the time must not leave the client without words, and nobody but the signer needs longer.
+    let shown = match timeout_at(bound.at_least(JOB_WAIT).deadline, minting).await {
+        Ok(shown) => shown,
+        Err(_) => Err(MintError::Sign(SignFault::Late)),
+    };
     shown.map_err(|error| Failure::downstream(Cause::Mint(error)))
 }
 
@@ -312,8 +325,9 @@ async fn finish(
 ) -> Result<(ExtractedSecrets, KernelSide), Parting> {
     let tls = |error| Failure::downstream(Cause::Tls(error));
     let connection = UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(tls)?;
-    // A signature takes some 20 µs with P-256, and a millisecond or more with RSA.
-    let apart = (shown.key == KeyKind::Rsa).then_some(terms.jobs);
+    // A signature takes some 20 µs with P-256, and a millisecond or more with RSA. One with a configured certificate's key
+    // is waited for: the signer makes it.
+    let apart = (shown.key == KeyKind::Rsa || !shown.minted).then_some(terms.jobs);
     let connection = drive::drive(connection, client, hello.octets, apart)
         .await
         .map_err(|broken| Parting { failure: Failure::downstream(broken.cause), words: broken.words })?;
@@ -376,7 +390,11 @@ impl Bound {
     /// At least the time of a farewell from now: a server that used up the time must not leave the client without
     /// words.
     fn with_farewell(self) -> Self {
-        Self { deadline: self.deadline.max(Instant::now() + FAREWELL), ..self }
+        self.at_least(FAREWELL)
+    }
+
+    fn at_least(self, time: Duration) -> Self {
+        Self { deadline: self.deadline.max(Instant::now() + time), ..self }
     }
 
     /// The work, or the silence of the side that was waited for.

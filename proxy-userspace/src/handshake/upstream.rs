@@ -12,6 +12,7 @@ use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
 use super::drive::{Broken, Unbuffered, drive};
 use super::hello::Hello;
+use super::material::TrustMaterial;
 use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
 use super::sessions::UpstreamSessions;
@@ -20,6 +21,7 @@ use crate::config::{Config, Verdict};
 use crate::failure::{Cause, Failure};
 use crate::layer::KernelSide;
 use crate::record::Record;
+use crate::signer::{KeyFacts, SignerLink, Signing};
 use crate::words::{OriginalDst, Side};
 
 /// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
@@ -59,12 +61,37 @@ pub(super) struct Proven {
 }
 
 impl Trust {
-    /// Read roots, authority and certificates.
+    /// Read roots, authority and certificates; this process signs.
     ///
     /// # Errors
     /// Which file, what is wrong with it, and the remedy.
     pub fn load(config: &Config) -> Result<Self, TrustError> {
-        let judge = Arc::new(Judge::load(&config.tls)?);
+        let (material, keys) = TrustMaterial::read(config)?;
+        let judge = Judge::assemble(&material.roots(), config.tls.faults)?;
+        let leaves = Leaves::load_keys(&config.certificates, &config.tls, material.chains, &keys)?;
+        Self::new(config, judge, leaves)
+    }
+
+    /// From what others read: `facts` is what the process at the other end of `signer` said of its keys of this
+    /// `generation`. No file is read.
+    ///
+    /// # Errors
+    /// The parts do not belong together, or rustls refuses.
+    pub(crate) fn assemble(
+        config: &Config,
+        material: TrustMaterial,
+        facts: Vec<KeyFacts>,
+        generation: u64,
+        signer: SignerLink,
+    ) -> Result<Self, TrustError> {
+        let judge = Judge::assemble(&material.roots(), config.tls.faults)?;
+        let signing = Signing::Process { link: signer, generation };
+        let leaves = Leaves::assemble(&config.certificates, &config.tls, material.chains, facts, signing)?;
+        Self::new(config, judge, leaves)
+    }
+
+    fn new(config: &Config, judge: Judge, leaves: Leaves) -> Result<Self, TrustError> {
+        let judge = Arc::new(judge);
         let mut client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(config.tls.min_version))?
             .dangerous()
@@ -73,7 +100,6 @@ impl Trust {
         client.enable_secret_extraction = true;
         let mut with_alpn = client.clone();
         with_alpn.alpn_protocols = vec![b"imap".to_vec()];
-        let leaves = Leaves::load(&config.certificates, &config.tls)?;
         Ok(Self { judge, leaves, plain: client, with_alpn, sessions: UpstreamSessions::new() })
     }
 

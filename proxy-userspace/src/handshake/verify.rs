@@ -7,7 +7,6 @@
 //! after every upstream handshake, with the chain that rustls kept. **Nothing may be relayed before it has spoken.**
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +15,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, DnsName, ServerName, TrustAnchor, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::jobs::{JobError, JobKind, JobPool};
-use super::mint::pem::{self, PemError};
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
+use super::roots;
+pub use super::roots::RootsError;
 use crate::config::{FaultPolicy, Tls, Verdict};
 
 /// Certificates in a server's chain, leaf included. Path building is exponential in hostile chains; honest ones have
@@ -161,48 +161,6 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-/// What makes `tls.roots` unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum RootsError {
-    /// A file.
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    /// A certificate that cannot be a root.
-    #[error("{}: certificate {number} cannot be used as a root ({source}); export it again or remove it from the file", file.display())]
-    Unusable {
-        /// The file.
-        file: PathBuf,
-        /// Its place in the file, from 1.
-        number: usize,
-        /// What was wrong with it.
-        source: webpki::Error,
-    },
-    /// A server's certificate among the roots, which would never match anything.
-    #[error(
-        "{}: certificate {number}, \"{subject}\", is not an authority (no CA:TRUE), so no server is trusted through it; \
-         put the authority that issued it there, or allow the fault \"untrusted\"", file.display()
-    )]
-    NotAuthority {
-        /// The file.
-        file: PathBuf,
-        /// Its place in the file, from 1.
-        number: usize,
-        /// Its subject.
-        subject: String,
-    },
-    /// The system has no roots.
-    #[error(
-        "tls.roots: \"system\" gives no root certificate ({reason}); install ca-certificates or list files instead"
-    )]
-    NoSystemRoots {
-        /// What was tried.
-        reason: String,
-    },
-    /// None at all.
-    #[error("tls.roots: is empty, so every server would be untrusted; list \"system\" or a PEM file")]
-    Empty,
-}
-
 /// Knows the roots and the owner's verdicts. One per policy generation, shared by all workers.
 pub struct Judge {
     roots: Vec<TrustAnchor<'static>>,
@@ -216,25 +174,21 @@ impl Judge {
     /// # Errors
     /// [`RootsError`] names the file and the remedy; at least one root must come out.
     pub fn load(tls: &Tls) -> Result<Self, RootsError> {
-        let mut roots = Vec::new();
-        if tls.system_roots {
-            roots.append(&mut system_roots()?);
-        }
-        for file in &tls.root_files {
-            for (i, cert) in pem::certificates(file)?.iter().enumerate() {
-                let number = i.saturating_add(1);
-                let unusable = |source| RootsError::Unusable { file: file.clone(), number, source };
-                roots.push(webpki::anchor_from_trusted_cert(cert).map_err(unusable)?.to_owned());
-                if let Some(subject) = not_an_authority(cert) {
-                    return Err(RootsError::NotAuthority { file: file.clone(), number, subject });
-                }
-            }
-        }
+        Self::assemble(&roots::read(tls)?, tls.faults)
+    }
+
+    /// With roots that were read and checked by others.
+    ///
+    /// # Errors
+    /// [`RootsError::Empty`].
+    pub(super) fn assemble(roots: &[CertificateDer<'_>], policy: FaultPolicy) -> Result<Self, RootsError> {
+        let anchor = |root| webpki::anchor_from_trusted_cert(root).ok().map(|anchor| anchor.to_owned());
+        let roots: Vec<_> = roots.iter().filter_map(anchor).collect();
         if roots.is_empty() {
             return Err(RootsError::Empty);
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { roots, policy: tls.faults, provider })
+        Ok(Self { roots, policy, provider })
     }
 
     /// How many roots are trusted.
@@ -429,32 +383,6 @@ impl ServerCertVerifier for PossessionVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// Those that are damaged are left out: a distribution's bundle is not the owner's to repair.
-fn system_roots() -> Result<Vec<TrustAnchor<'static>>, RootsError> {
-    let found = rustls_native_certs::load_native_certs();
-    let roots: Vec<_> = found
-        .certs
-        .iter()
-        .filter_map(|cert| webpki::anchor_from_trusted_cert(cert).ok().map(|root| root.to_owned()))
-        .collect();
-    if roots.is_empty() {
-        let told: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        let reason =
-            if told.is_empty() { "no certificate store was found".to_owned() } else { told.join("; ") };
-        return Err(RootsError::NoSystemRoots { reason });
-    }
-    for error in &found.errors {
-        tracing::warn!("tls.roots: a part of \"system\" cannot be read: {error}");
-    }
-    Ok(roots)
-}
-
-/// The subject of a certificate that says of itself that it signs nothing. Roots of X.509 version 1 cannot say either.
-fn not_an_authority(cert: &CertificateDer<'_>) -> Option<String> {
-    let (_, cert) = X509Certificate::from_der(cert).ok()?;
-    (cert.version() == X509Version::V3 && !cert.is_ca()).then(|| cert.subject().to_string())
 }
 
 fn within_bounds(chain: &[CertificateDer<'_>]) -> bool {

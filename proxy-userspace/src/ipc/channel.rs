@@ -9,8 +9,9 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::sys;
 
 /// Octets of a message. The kernel takes one whole or not at all, and no more than its send buffer holds
 /// (`net.core.wmem_default`, 208 KiB); what is larger travels as sealed memory.
@@ -211,7 +212,7 @@ impl AsyncChannel {
     /// # Errors
     /// The kernel's, to `epoll_ctl`.
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        AsyncFd::with_interest(channel, Interest::READABLE | Interest::WRITABLE).map(Self)
+        sys::register_channel(channel).map(Self)
     }
 
     /// As [`Channel::send`]. May be dropped while it waits: the message is then not sent.

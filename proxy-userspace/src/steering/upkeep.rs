@@ -233,7 +233,7 @@ impl Steering {
 
     /// What is configured.
     #[must_use]
-    pub const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &SteeringConfig {
         &self.settings
     }
 

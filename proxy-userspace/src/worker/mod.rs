@@ -107,7 +107,7 @@ async fn converse(
                         let answer = renew(descriptors, shared, signer)?;
                         control.send(&answer, &[]).await?;
                     }
-                    ToWorker::Signer => signer.connect(setup::channel(descriptors)?)?,
+                    ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     ToWorker::SynEgress | ToWorker::Listeners(_) | ToWorker::Serve(_) => {
                         return Err(anyhow!("the supervisor said what only a beginning worker is told"));

@@ -39,7 +39,7 @@ impl Setup {
                     syn_egress = Some(SynEgress::map(&array).context("mapping the notes about SYNs")?);
                 }
                 ToWorker::Listeners(told) => places.extend(listeners(told, descriptors)?),
-                ToWorker::Signer => signer.connect(channel(descriptors)?)?,
+                ToWorker::Signer => signer.connect(channel(descriptors)?),
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
                     let generation = message.generation;

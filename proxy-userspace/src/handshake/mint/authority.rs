@@ -6,12 +6,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::SignatureScheme;
-use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
-use super::leaf::Validity;
-use super::{CertificateError, MintError, pem};
+use super::tbs::{Issuer, Validity, certificate_signature};
+use super::{CertificateError, MintError};
 use crate::config::KeyFiles;
 
 /// The subject of the authority behind mirrored leaves: what a user reads in the client's warning.
@@ -20,80 +20,62 @@ pub const UNTRUSTED_SUBJECT: &str = "Postern: server certificate NOT trusted";
 /// Octets of a key identifier that had to be computed (RFC 7093 section 2, method 1).
 const KEY_IDENTIFIER_BYTES: usize = 20;
 
-/// The signatures that an authority may make, with how certificates name them. One hash per key: what rustls signs
-/// with a key of this kind.
-const SIGNATURES: [(SignatureScheme, AlgorithmIdentifier); 5] = [
-    (SignatureScheme::ECDSA_NISTP256_SHA256, alg_id::ECDSA_SHA256),
-    (SignatureScheme::ECDSA_NISTP384_SHA384, alg_id::ECDSA_SHA384),
-    (SignatureScheme::ECDSA_NISTP521_SHA512, alg_id::ECDSA_SHA512),
-    (SignatureScheme::RSA_PKCS1_SHA256, alg_id::RSA_PKCS1_SHA256),
-    (SignatureScheme::ED25519, alg_id::ED25519),
-];
-
-/// A certificate that signs, its key, and what leaves need to know of it.
+/// A certificate that signs, and what leaves need to know of it.
+#[derive(Debug)]
 pub(super) struct Authority {
     /// Shown behind every leaf, the signing certificate first, the root not at all: nothing where the root signs.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// The subject as it stands in the certificate: a leaf's issuer must equal it octet by octet.
-    pub(super) subject: Vec<u8>,
-    /// The subject key identifier, or one computed from the key.
-    pub(super) key_identifier: Vec<u8>,
-    /// When the certificate is good.
-    pub(super) validity: Validity,
-    key: Arc<dyn SigningKey>,
-    scheme: SignatureScheme,
-    /// How certificates name this authority's signatures.
+    /// What its leaves say of it.
+    pub(super) issuer: Issuer,
+    /// How certificates name its signatures.
     pub(super) algorithm: AlgorithmIdentifier,
 }
 
 impl Authority {
-    /// Reads and checks the re-signing authority at `now` (seconds since 1970).
-    pub(super) fn load(files: &KeyFiles, now: i64) -> Result<Self, CertificateError> {
-        let chain = pem::certificates(&files.cert)?;
-        let key = pem::signing_key(&files.key)?;
-        let leading = chain.first().map_or(&[][..], |cert| cert.as_ref());
-        let Ok((_, cert)) = X509Certificate::from_der(leading) else {
-            return Err(CertificateError::Unreadable { file: files.cert.clone() });
-        };
-        check_authority(files, &cert, now)?;
-        check_key(files, &cert, key.as_ref())?;
-        let parts = parts(&cert);
-        Self::assemble(parts, chain, key).ok_or_else(|| CertificateError::KeyKind { file: files.key.clone() })
+    /// From its chain and what its key can sign; `None` where no certificate can name that.
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        issuer: Issuer,
+        schemes: &[SignatureScheme],
+    ) -> Option<Self> {
+        let (_, algorithm) = certificate_signature(schemes)?;
+        Some(Self { chain: without_roots(chain), issuer, algorithm })
     }
+}
 
-    /// A fresh authority that no client trusts; its key lives as long as the process.
-    pub(super) fn untrusted() -> Result<Self, MintError> {
+/// An authority that no client trusts; its key is made with it and lives as long.
+pub(super) struct Untrusted {
+    pub(super) authority: Authority,
+    key: Arc<dyn SigningKey>,
+    scheme: SignatureScheme,
+}
+
+impl Untrusted {
+    pub(super) fn generate() -> Result<Self, MintError> {
         let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, UNTRUSTED_SUBJECT);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let cert = params.self_signed(&pair)?;
-        let key = signing_key(&pair)?;
-        let (_, parsed) = X509Certificate::from_der(cert.der()).map_err(|_| MintError::Unreadable)?;
-        let parts = parts(&parsed);
-        Self::assemble(parts, vec![cert.der().clone()], key).ok_or(MintError::NoSignature)
-    }
-
-    fn assemble(parts: Parts, chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Option<Self> {
-        let (scheme, algorithm) =
-            SIGNATURES.into_iter().find(|(scheme, _)| key.choose_scheme(&[*scheme]).is_some())?;
-        let Parts { subject, key_identifier, validity } = parts;
-        let chain = without_roots(chain);
-        Some(Self { chain, subject, key_identifier, validity, key, scheme, algorithm })
+        let cert = params.self_signed(&pair)?.der().clone();
+        let issuer = issuer(&cert).ok_or(MintError::Unreadable)?;
+        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        let authority = Authority::new(vec![cert], issuer, &[scheme]).ok_or(MintError::NoSignature)?;
+        Ok(Self { authority, key: signing_key(&pair)?, scheme })
     }
 
     /// The signature over a `TBSCertificate`.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MintError> {
+    pub(super) fn sign(&self, tbs: &[u8]) -> Result<Vec<u8>, MintError> {
         let signer = self.key.choose_scheme(&[self.scheme]).ok_or(MintError::NoSignature)?;
-        Ok(signer.sign(message)?)
+        Ok(signer.sign(tbs)?)
     }
 }
 
-impl fmt::Debug for Authority {
+/// Says nothing of the key.
+impl fmt::Debug for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("validity", &self.validity).finish_non_exhaustive()
+        f.debug_struct("Untrusted").finish_non_exhaustive()
     }
 }
 
@@ -115,19 +97,14 @@ fn is_self_signed(cert: &X509Certificate<'_>) -> bool {
     cert.subject().as_raw() == cert.issuer().as_raw() && same_key
 }
 
-/// What leaves take over from the authority's certificate.
-struct Parts {
-    subject: Vec<u8>,
-    key_identifier: Vec<u8>,
-    validity: Validity,
-}
-
-fn parts(cert: &X509Certificate<'_>) -> Parts {
-    Parts {
+/// What leaves take over from the authority's certificate; `None` where it cannot be read.
+pub(super) fn issuer(cert: &[u8]) -> Option<Issuer> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    Some(Issuer {
         subject: cert.subject().as_raw().to_vec(),
-        key_identifier: key_identifier(cert),
-        validity: Validity::of(cert),
-    }
+        key_identifier: key_identifier(&cert),
+        validity: Validity::of(&cert),
+    })
 }
 
 fn key_identifier(cert: &X509Certificate<'_>) -> Vec<u8> {
@@ -141,7 +118,12 @@ fn key_identifier(cert: &X509Certificate<'_>) -> Vec<u8> {
     })
 }
 
-fn check_authority(files: &KeyFiles, cert: &X509Certificate<'_>, now: i64) -> Result<(), CertificateError> {
+/// Whether it may sign certificates at `now` (seconds since 1970).
+pub(super) fn check_authority(
+    files: &KeyFiles,
+    cert: &X509Certificate<'_>,
+    now: i64,
+) -> Result<(), CertificateError> {
     let file = || files.cert.clone();
     if !cert.is_ca() {
         return Err(CertificateError::NotAuthority { file: file(), subject: cert.subject().to_string() });
@@ -159,18 +141,6 @@ fn check_authority(files: &KeyFiles, cert: &X509Certificate<'_>, now: i64) -> Re
         return Err(CertificateError::NotYetValid { file: file(), from: validity.not_before.to_string() });
     }
     Ok(())
-}
-
-/// Whether the key is the one that the certificate names.
-pub(super) fn check_key(
-    files: &KeyFiles,
-    cert: &X509Certificate<'_>,
-    key: &dyn SigningKey,
-) -> Result<(), CertificateError> {
-    match key.public_key() {
-        Some(public) if public.as_ref() == cert.public_key().raw => Ok(()),
-        _ => Err(CertificateError::KeyMismatch { cert: files.cert.clone(), key: files.key.clone() }),
-    }
 }
 
 /// A generated key in the form that rustls signs with.

@@ -4,37 +4,34 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SigningKey as _};
 use rustls::{ServerConfig, SignatureAlgorithm};
 use webpki::EndEntityCert;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::authority::{check_key, without_roots};
+use super::authority::without_roots;
 use super::serving::{Audience, Serving};
-use super::{CertificateError, KeyKind, LeafClass, Request, Shown, fingerprint, pem};
+use super::{CertificateError, LeafClass, KeyKind, Request, Shown, fingerprint};
 use crate::config::ServerCertificate;
+use crate::signer::ConfiguredKey;
 
-/// Reads and checks `certificates.server`.
-pub(super) fn load(
+/// No two entries may have one name and one kind of key: nothing would choose between them.
+pub(super) fn check_claims(
     entries: &[ServerCertificate],
-    serving: &Serving,
-    now: UnixTime,
-) -> Result<Vec<Configured>, CertificateError> {
-    let loaded: Vec<_> =
-        entries.iter().map(|entry| Configured::load(entry, serving, now)).collect::<Result<_, _>>()?;
+    kinds: impl IntoIterator<Item = KeyKind>,
+) -> Result<(), CertificateError> {
     let mut claims: HashMap<(String, KeyKind), &Path> = HashMap::new();
-    for (entry, configured) in entries.iter().zip(&loaded) {
+    for (entry, kind) in entries.iter().zip(kinds) {
         for name in &entry.names {
-            let claim = (name.to_ascii_lowercase(), configured.kind);
+            let claim = (name.to_ascii_lowercase(), kind);
             if let Some(first) = claims.insert(claim, &entry.files.cert) {
                 let (first, second) = (first.to_owned(), entry.files.cert.clone());
-                let (name, kind) = (name.clone(), configured.kind);
-                return Err(CertificateError::SameKind { name, kind, first, second });
+                return Err(CertificateError::SameKind { name: name.clone(), kind, first, second });
             }
         }
     }
-    Ok(loaded)
+    Ok(())
 }
 
 /// One configured certificate, ready for every class that shows it.
@@ -50,29 +47,25 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// Reads and checks one entry.
-    fn load(entry: &ServerCertificate, serving: &Serving, now: UnixTime) -> Result<Self, CertificateError> {
-        let files = &entry.files;
-        let mut chain = pem::certificates(&files.cert)?;
-        let key = pem::signing_key(&files.key)?;
-        let leaf = chain.first().map_or(&[][..], |cert| cert.as_ref());
-        let Ok((_, cert)) = X509Certificate::from_der(leaf) else {
-            return Err(CertificateError::Unreadable { file: files.cert.clone() });
-        };
-        check_key(files, &cert, key.as_ref())?;
-        warn_of_refusals(entry, &cert, now);
-        let fingerprint = fingerprint(leaf);
+    /// The chain of one entry, leaf first, and who signs for it.
+    pub(super) fn new(
+        names: Vec<String>,
+        mut chain: Vec<CertificateDer<'static>>,
+        key: ConfiguredKey,
+        serving: &Serving,
+    ) -> Result<Self, CertificateError> {
+        let fingerprint = fingerprint(chain.first().map_or(&[][..], |cert| cert.as_ref()));
         let kind = if key.algorithm() == SignatureAlgorithm::RSA { KeyKind::Rsa } else { KeyKind::Ecdsa };
         // The leaf stays, self-signed or not.
         let issuers = chain.split_off(chain.len().min(1));
         chain.extend(without_roots(issuers));
-        let certified = Arc::new(CertifiedKey::new(chain, key));
+        let certified = Arc::new(CertifiedKey::new(chain, Arc::new(key)));
         let config = |class, named| {
             let audience = Audience { class, named };
             serving.config(Arc::clone(&certified), fingerprint, audience).map_err(CertificateError::Tls)
         };
         Ok(Self {
-            names: entry.names.clone(),
+            names,
             fingerprint,
             kind,
             verified: config(LeafClass::Verified, true)?,
@@ -157,9 +150,8 @@ impl HostNames {
 }
 
 /// Clients will refuse such a certificate, but mail to other names must not stop for it.
-fn warn_of_refusals(entry: &ServerCertificate, cert: &X509Certificate<'_>, now: UnixTime) {
+pub(super) fn warn_of_refusals(entry: &ServerCertificate, cert: &X509Certificate<'_>, now: i64) {
     let file = entry.files.cert.display();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = cert.validity();
     if now > validity.not_after.timestamp() {
         tracing::warn!(

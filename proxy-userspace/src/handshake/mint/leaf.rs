@@ -7,16 +7,10 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::Authority;
 use super::configured::covers;
-use super::der::{self, tag};
+use super::der;
 use super::minter::LeafTerms;
+use super::tbs::{self, SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX, Validity, Varying};
 use super::{LeafClass, MintError};
-
-/// Names copied into one leaf. Public authorities stop at 100 to 250; beyond that a hostile server only wants memory.
-pub const SANS_MAX: usize = 1_024;
-/// Octets of all names of one leaf together, for the same reason; [`SANS_MAX`] names of ordinary length fit.
-pub const SAN_BYTES_MAX: usize = 32 * 1_024;
-/// Octets of a copied subject; RFC 5280 appendix A.1 bounds each attribute by at most 128 characters or so.
-pub const SUBJECT_BYTES_MAX: usize = 4 * 1_024;
 
 /// How long before now a leaf of our own validity starts: clients' clocks are wrong by hours, seldom by a day.
 const BACKDATE_SECONDS: i64 = 24 * 60 * 60;
@@ -25,47 +19,6 @@ const LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// Octets of a serial number: 126 random bits, far above the 64 that authorities must have.
 const SERIAL_BYTES: usize = 16;
-
-/// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1.
-const SERVER_AUTH: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-/// `digitalSignature` as a DER named bit list: bit 0 of one octet, seven unused.
-const DIGITAL_SIGNATURE: [u8; 2] = [0x07, 0x80];
-
-// The last number of 2.5.29 (RFC 5280 section 4.2.1).
-const KEY_USAGE: u8 = 15;
-const SUBJECT_ALT_NAME: u8 = 17;
-const BASIC_CONSTRAINTS: u8 = 19;
-const AUTHORITY_KEY_IDENTIFIER: u8 = 35;
-const EXTENDED_KEY_USAGE: u8 = 37;
-
-/// Seconds since 1970, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) not_before: i64,
-    pub(super) not_after: i64,
-}
-
-impl Validity {
-    /// What the certificate states.
-    pub(super) fn of(cert: &X509Certificate<'_>) -> Self {
-        let validity = cert.validity();
-        Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() }
-    }
-
-    const fn around(now: i64) -> Self {
-        Self {
-            not_before: now.saturating_sub(BACKDATE_SECONDS),
-            not_after: now.saturating_add(LIFETIME_SECONDS),
-        }
-    }
-
-    /// The part that both share; `None` where there is none.
-    fn clipped(self, other: Self) -> Option<Self> {
-        let not_before = self.not_before.max(other.not_before);
-        let not_after = self.not_after.min(other.not_after);
-        (not_before <= not_after).then_some(Self { not_before, not_after })
-    }
-}
 
 /// Subject alternative names, bounded and without doubles.
 #[derive(Debug, Default)]
@@ -81,13 +34,13 @@ impl Names {
         // What is not a host name would make strict clients refuse the whole leaf.
         let host = name.strip_prefix("*.").unwrap_or(name);
         if DnsName::try_from(host).is_ok() {
-            self.push(der::element(tag::DNS_NAME, &[name.to_ascii_lowercase().as_bytes()]));
+            self.push(tbs::dns_name(&name.to_ascii_lowercase()));
         }
     }
 
     fn ip(&mut self, octets: &[u8]) {
         if matches!(octets.len(), 4 | 16) {
-            self.push(der::element(tag::IP_ADDRESS, &[octets]));
+            self.push(tbs::ip_address(octets));
         }
     }
 
@@ -133,13 +86,6 @@ impl Names {
                 }
             }
         }
-    }
-
-    fn extension(&self, critical: bool) -> Vec<u8> {
-        if self.encoded.is_empty() {
-            return Vec::new();
-        }
-        der::extension(SUBJECT_ALT_NAME, critical, &der::element(tag::SEQUENCE, &[&self.encoded.concat()]))
     }
 }
 
@@ -188,60 +134,41 @@ impl Contents {
         self.names.is_abridged
     }
 
-    /// The certificate, signed. Mirrored leaves keep the server's validity whole, so that the client sees it.
-    pub(super) fn sign(
+    /// What is to be signed, and how long it is good. Mirrored leaves keep the server's validity whole, so that the client
+    /// sees it.
+    pub(super) fn tbs(
         &self,
         authority: &Authority,
         class: LeafClass,
         public_key: &[u8],
-    ) -> Result<(CertificateDer<'static>, Validity), MintError> {
+    ) -> Result<(Vec<u8>, Validity), MintError> {
         let validity = match class {
             LeafClass::Mirrored => self.validity,
-            _ => self.validity.clipped(authority.validity).ok_or(MintError::OutsideAuthority)?,
+            _ => self.validity.clipped(authority.issuer.validity).ok_or(MintError::OutsideAuthority)?,
         };
-        let algorithm = der::algorithm(authority.algorithm);
-        let tbs = der::sequence(&[
-            &der::element(tag::VERSION, &[&der::element(tag::INTEGER, &[&[2]])]),
-            &der::element(tag::INTEGER, &[&serial()?]),
-            &algorithm,
-            &authority.subject,
-            &der::sequence(&[&der::time(validity.not_before), &der::time(validity.not_after)]),
-            &self.subject,
-            public_key,
-            &der::element(tag::EXTENSIONS, &[&self.extensions(authority)]),
-        ]);
-        let signature = der::bit_string(&authority.sign(&tbs)?);
-        Ok((der::sequence(&[&tbs, &algorithm, &signature]).into(), validity))
-    }
-
-    fn extensions(&self, authority: &Authority) -> Vec<u8> {
-        let key_identifier =
-            der::sequence(&[&der::element(tag::KEY_IDENTIFIER, &[&authority.key_identifier])]);
-        let purposes = der::sequence(&[&der::element(tag::OBJECT_IDENTIFIER, &[&SERVER_AUTH])]);
-        // RFC 5280 section 4.2.1.6: critical where the subject says nothing.
-        let names = self.names.extension(self.subject == der::sequence(&[]));
-        der::sequence(&[
-            &der::extension(BASIC_CONSTRAINTS, true, &der::sequence(&[])),
-            &der::extension(KEY_USAGE, true, &der::element(tag::BIT_STRING, &[&DIGITAL_SIGNATURE])),
-            &der::extension(EXTENDED_KEY_USAGE, false, &purposes),
-            &names,
-            &der::extension(AUTHORITY_KEY_IDENTIFIER, false, &key_identifier),
-        ])
+        let (serial, names) = (serial()?, self.names.encoded.concat());
+        let varying =
+            Varying { serial: &serial, validity, subject: &self.subject, public_key, names: &names };
+        Ok((tbs::write(&authority.issuer, authority.algorithm, &varying), validity))
     }
 }
 
-/// Copied as it stands, whatever its character sets; a monstrous one is left out.
+/// Copied as it stands, whatever its character sets; a monstrous one is left out, and so is one that is not written in
+/// DER: who signs reads it in one way only.
 fn subject(upstream: Option<&X509Certificate<'_>>) -> Vec<u8> {
     upstream
         .map(|cert| cert.subject().as_raw())
-        .filter(|raw| raw.len() <= SUBJECT_BYTES_MAX)
+        .filter(|raw| raw.len() <= SUBJECT_BYTES_MAX && tbs::is_sequence(raw))
         .map_or_else(|| der::sequence(&[]), <[u8]>::to_vec)
 }
 
 fn validity(class: LeafClass, upstream: Option<&X509Certificate<'_>>, now: i64) -> Validity {
     match upstream {
         Some(cert) if class.copies_validity() => Validity::of(cert),
-        _ => Validity::around(now),
+        _ => Validity {
+            not_before: now.saturating_sub(BACKDATE_SECONDS),
+            not_after: now.saturating_add(LIFETIME_SECONDS),
+        },
     }
 }
 

@@ -8,10 +8,13 @@ use rcgen::{KeyPair, RsaKeySize};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use super::authority::{self, Authority};
+use super::super::jobs::{JobKind, JobPool};
+use super::authority::{self, Authority, Untrusted};
 use super::leaf::Contents;
 use super::serving::{Audience, Serving};
-use super::{KeyKind, LEAF_BYTES, LeafClass, MintError, Request, Shown, fingerprint};
+use super::tbs::{self, Validity};
+use super::{LeafClass, KeyKind, LEAF_BYTES, MintError, Request, Shown, fingerprint};
+use crate::signer::Signing;
 
 /// A leaf with a validity of our own is minted anew when less than this remains: longer than any mail session.
 const RENEW_SECONDS: i64 = 7 * 24 * 60 * 60;
@@ -118,31 +121,78 @@ impl LeafKeys {
 /// Who signs, and with what leaves are served.
 pub(super) struct Minter {
     authority: Authority,
-    untrusted: Authority,
+    signing: Signing,
+    untrusted: Untrusted,
     serving: Serving,
     keys: &'static LeafKeys,
 }
 
+/// A leaf that waits for its signature.
+pub(super) struct Prepared {
+    tbs: Vec<u8>,
+    validity: Validity,
+    is_abridged: bool,
+    /// Made already, where this process has the key.
+    signature: Option<Vec<u8>>,
+}
+
 impl Minter {
-    pub(super) fn new(authority: Authority, serving: Serving) -> Result<Self, MintError> {
-        let (untrusted, keys) = (Authority::untrusted()?, LeafKeys::of_this_process()?);
-        Ok(Self { authority, untrusted, serving, keys })
+    pub(super) fn new(authority: Authority, signing: Signing, serving: Serving) -> Result<Self, MintError> {
+        let (untrusted, keys) = (Untrusted::generate()?, LeafKeys::of_this_process()?);
+        Ok(Self { authority, signing, untrusted, serving, keys })
     }
 
-    /// A leaf at `now` (seconds since 1970). Takes about 50 µs, 1 ms with an RSA authority, more with thousands of names.
-    pub(super) fn mint(
+    fn authority(&self, class: LeafClass) -> &Authority {
+        if class == LeafClass::Mirrored { &self.untrusted.authority } else { &self.authority }
+    }
+
+    /// What a leaf says at `now` (seconds since 1970). Takes some 20 µs, more with thousands of names.
+    fn prepare(
         &self,
         terms: &LeafTerms,
         upstream: Option<&CertificateDer<'_>>,
         now: i64,
-    ) -> Result<Minted, MintError> {
-        let authority = if terms.class == LeafClass::Mirrored { &self.untrusted } else { &self.authority };
-        let key = self.keys.of(terms.kind);
+    ) -> Result<Prepared, MintError> {
         let contents = Contents::new(terms, upstream, now)?;
-        let (leaf, validity) = contents.sign(authority, terms.class, &key.public)?;
+        let (authority, key) = (self.authority(terms.class), self.keys.of(terms.kind));
+        let (tbs, validity) = contents.tbs(authority, terms.class, &key.public)?;
+        let mirrored = terms.class == LeafClass::Mirrored;
+        let signature = mirrored.then(|| self.untrusted.sign(&tbs)).transpose()?;
+        Ok(Prepared { tbs, validity, is_abridged: contents.is_abridged(), signature })
+    }
+
+    /// A leaf at `now` (seconds since 1970), prepared on a thread of the pool. Waits for a signer as long as there is
+    /// none: who asks bounds the time.
+    pub(super) async fn mint(
+        self: &Arc<Self>,
+        terms: &LeafTerms,
+        upstream: Option<CertificateDer<'static>>,
+        now: i64,
+        jobs: &JobPool,
+    ) -> Result<Minted, MintError> {
+        let (minter, of) = (Arc::clone(self), terms.clone());
+        let prepare = move || minter.prepare(&of, upstream.as_ref(), now);
+        let Prepared { tbs, validity, is_abridged, signature } = jobs.run(JobKind::Serve, prepare).await??;
+        let signature = match signature {
+            Some(signature) => signature,
+            None => self.signing.sign_leaf(jobs, tbs.clone()).await??,
+        };
+        let leaf = tbs::certificate(&tbs, self.authority(terms.class).algorithm, &signature);
+        self.finish(terms, leaf.into(), validity, is_abridged)
+    }
+
+    fn finish(
+        &self,
+        terms: &LeafTerms,
+        leaf: CertificateDer<'static>,
+        validity: Validity,
+        is_abridged: bool,
+    ) -> Result<Minted, MintError> {
         let fingerprint = fingerprint(&leaf);
-        let chain: Vec<_> = std::iter::once(leaf).chain(authority.chain.iter().cloned()).collect();
+        let issuers = self.authority(terms.class).chain.iter().cloned();
+        let chain: Vec<_> = std::iter::once(leaf).chain(issuers).collect();
         let octets = chain.iter().map(|cert| cert.len()).sum();
+        let key = self.keys.of(terms.kind);
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&key.signing)));
         let audience = Audience { class: terms.class, named: terms.resumes };
         let config = self.serving.config(certified, fingerprint, audience)?;
@@ -153,6 +203,6 @@ impl Minter {
             validity.not_after.saturating_sub(RENEW_SECONDS)
         };
         let shown = Shown { config, fingerprint, minted: true, key: terms.kind };
-        Ok(Minted { shown, is_abridged: contents.is_abridged(), octets, fresh_until })
+        Ok(Minted { shown, is_abridged, octets, fresh_until })
     }
 }

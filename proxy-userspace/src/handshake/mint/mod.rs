@@ -7,6 +7,8 @@ mod configured;
 mod authority;
 /// What a leaf says.
 mod leaf;
+/// The form of all of them.
+pub(crate) mod tbs;
 /// How it is written.
 mod der;
 /// The two put together.
@@ -14,6 +16,8 @@ mod minter;
 /// How it is served.
 mod serving;
 /// The files that all of it comes from.
+mod material;
+/// How they are read.
 pub(in crate::handshake) mod pem;
 
 use std::fmt;
@@ -25,15 +29,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
 use rustls::{CipherSuite, NamedGroup, ServerConfig, SignatureScheme};
-use tokio::time::timeout;
 
 pub use authority::UNTRUSTED_SUBJECT;
-pub use leaf::{SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX};
+pub(crate) use material::{Chains, KeyFile};
 pub use pem::PemError;
 pub use serving::versions;
+pub use tbs::{SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX};
 
-use super::jobs::{JOB_WAIT, JobError, JobKind, JobPool};
+use super::jobs::{JobError, JobPool};
 use crate::config::{Certificates, Tls};
+use crate::signer::{ConfiguredKey, KeyFacts, Keys, SignFault, Signing, facts, open_key};
 use authority::Authority;
 use configured::Configured;
 use minter::{ByOctets, LeafTerms, Minted, Minter};
@@ -236,6 +241,9 @@ pub enum CertificateError {
     /// rustls refuses.
     #[error("certificates: rustls refuses them: {0}")]
     Tls(rustls::Error),
+    /// Other keys were loaded than the certificates name.
+    #[error("certificates: the keys that were loaded are not those of the configuration; please report it")]
+    Incomplete,
 }
 
 /// Why no leaf could be minted.
@@ -264,6 +272,9 @@ pub enum MintError {
     /// No thread minted it in time.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// Nobody signed it.
+    #[error(transparent)]
+    Sign(#[from] SignFault),
 }
 
 impl MintError {
@@ -272,7 +283,18 @@ impl MintError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Job(error) => error.reason(),
+            Self::Sign(fault) => fault.reason(),
             _ => "certificate_not_minted",
+        }
+    }
+
+    /// Whether there is too much to do, rather than something wrong.
+    #[must_use]
+    pub const fn is_overload(&self) -> bool {
+        match self {
+            Self::Job(_) => true,
+            Self::Sign(fault) => fault.is_overload(),
+            _ => false,
         }
     }
 }
@@ -281,31 +303,81 @@ impl MintError {
 /// with new ticket keys.
 pub struct Leaves {
     configured: Vec<Configured>,
+    signing: Signing,
     minter: Arc<Minter>,
     cache: Cache<LeafTerms, Minted, ByOctets>,
 }
 
 impl Leaves {
-    /// Reads and checks every file of `[certificates]`; the first makes the keys of this process.
+    /// Reads and checks every file of `[certificates]`; this process signs. The first makes the keys of this process.
     ///
     /// # Errors
     /// [`CertificateError`] names the file and the remedy. A configured server certificate that has expired or lacks
     /// one of its names is only warned of: mail to other names must not stop for it.
     pub fn load(certificates: &Certificates, tls: &Tls) -> Result<Self, CertificateError> {
-        let now = UnixTime::now();
-        let authority = Authority::load(&certificates.authority, seconds(now))?;
+        let (chains, files) = Chains::read(certificates, seconds(UnixTime::now()))?;
+        Self::load_keys(certificates, tls, chains, &files)
+    }
+
+    /// With the keys in these files, which this process signs with.
+    pub(crate) fn load_keys(
+        certificates: &Certificates,
+        tls: &Tls,
+        chains: Chains,
+        files: &[KeyFile],
+    ) -> Result<Self, CertificateError> {
+        let issuer = chains.issuer().ok_or(CertificateError::Incomplete)?;
+        let (mut keys, mut of_keys) = (None, Vec::new());
+        for file in files {
+            let told = |fault| file.told(fault);
+            let key = open_key(&file.opened, &file.public_key).map_err(told)?;
+            of_keys.push(facts(key.as_ref()));
+            match &mut keys {
+                None => keys = Some(Keys::new(issuer.clone(), key).map_err(told)?),
+                Some(keys) => keys.push(key),
+            }
+        }
+        let signing = Signing::InProcess(Arc::new(keys.ok_or(CertificateError::Incomplete)?));
+        Self::assemble(certificates, tls, chains, of_keys, signing)
+    }
+
+    /// From what others read; `facts` tells of the keys that are signed with, the authority's first.
+    pub(crate) fn assemble(
+        certificates: &Certificates,
+        tls: &Tls,
+        chains: Chains,
+        facts: Vec<KeyFacts>,
+        signing: Signing,
+    ) -> Result<Self, CertificateError> {
+        let issuer = chains.issuer().ok_or(CertificateError::Incomplete)?;
+        if chains.servers.len() != certificates.server.len() || facts.len() != chains.servers.len() + 1 {
+            return Err(CertificateError::Incomplete);
+        }
+        let mut facts = facts.into_iter();
+        let schemes = facts.next().map(|facts| facts.schemes()).unwrap_or_default();
+        let authority = Authority::new(material::der(chains.authority), issuer, &schemes)
+            .ok_or_else(|| CertificateError::KeyKind { file: certificates.authority.key.clone() })?;
         let serving = Serving::new(tls.min_version).map_err(CertificateError::Tls)?;
-        let configured = configured::load(&certificates.server, &serving, now)?;
+        let mut configured = Vec::new();
+        for (((entry, chain), facts), number) in
+            certificates.server.iter().zip(chains.servers).zip(facts).zip(0..)
+        {
+            let chain = material::der(chain);
+            let public_key = material::public_key(&chain).ok_or(CertificateError::Incomplete)?;
+            let key = ConfiguredKey { signing: signing.clone(), entry: number, facts, public_key };
+            configured.push(Configured::new(entry.names.clone(), chain, key, &serving)?);
+        }
         let octets = u64::try_from(LEAVES_MAX.saturating_mul(LEAF_BYTES)).unwrap_or(u64::MAX);
         Ok(Self {
             configured,
-            minter: Arc::new(Minter::new(authority, serving)?),
+            minter: Arc::new(Minter::new(authority, signing.clone(), serving)?),
+            signing,
             cache: Cache::with_weighter(LEAVES_MAX, octets, ByOctets),
         })
     }
 
-    /// The certificate for one client, now. One that is configured or cached is at hand; others are minted on a thread
-    /// of the pool.
+    /// The certificate for one client, now. One that is configured or cached is at hand; others are prepared on a thread
+    /// of the pool and signed. Where the signer has ended this waits for its successor: who asks bounds the time.
     ///
     /// # Errors
     /// [`MintError`]; only [`MintError::Unreadable`] is of the server's making.
@@ -327,6 +399,8 @@ impl Leaves {
         let sni = request.sni.filter(|sni| DnsName::try_from(*sni).is_ok());
         let request = Request { sni, ..*request };
         if let Some(shown) = configured::find(&self.configured, &request) {
+            // Its key is the signer's, and a thread that signs does not wait for one to come.
+            self.signing.ready().await;
             return Ok(shown);
         }
         let terms = LeafTerms::new(&request);
@@ -371,16 +445,9 @@ impl Leaves {
         jobs: &JobPool,
         now: i64,
     ) -> Result<Minted, MintError> {
-        let mint = async {
-            let (minter, terms) = (Arc::clone(&self.minter), terms.clone());
-            let upstream = request.template().map(|der| der.clone().into_owned());
-            let work = move || minter.mint(&terms, upstream.as_ref(), now);
-            jobs.run(JobKind::Serve, work).await?
-        };
-        match timeout(JOB_WAIT, self.cache.get_or_insert_async(terms, mint)).await {
-            Ok(leaf) => leaf,
-            Err(_) => Err(JobError::Late.into()),
-        }
+        let upstream = request.template().map(|der| der.clone().into_owned());
+        let mint = self.minter.mint(terms, upstream, now, jobs);
+        self.cache.get_or_insert_async(terms, mint).await
     }
 }
 

@@ -1,15 +1,15 @@
 //! PEM files that the owner names: read whole, each mistake told with the file and the remedy.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::process::geteuid;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::SigningKey;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::signer::KEY_FILE_BYTES_MAX;
 
 /// What chmod(1) sets.
 const PERMISSION_BITS: u32 = 0o7777;
@@ -46,12 +46,18 @@ pub enum PemError {
         user: u32,
     },
     /// A section that is not PEM.
-    #[error("{}: is damaged ({source}); export it again as PEM", file.display())]
+    #[error("{}: is damaged ({fault}); export it again as PEM", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
         /// What was wrong with the text.
-        source: pem::Error,
+        fault: String,
+    },
+    /// A private key's file over [`KEY_FILE_BYTES_MAX`].
+    #[error("{}: is longer than {KEY_FILE_BYTES_MAX} octets; put the private key into a file of its own", file.display())]
+    TooLong {
+        /// The file.
+        file: PathBuf,
     },
     /// No certificate in it.
     #[error("{}: holds no \"BEGIN CERTIFICATE\"; DER files are converted with `openssl x509 -inform der -in FILE`", file.display())]
@@ -69,12 +75,12 @@ pub enum PemError {
         file: PathBuf,
     },
     /// A private key of a kind that TLS here cannot use.
-    #[error("{}: holds a private key that cannot be used ({source}); use ECDSA P-256, P-384, P-521, RSA (2048 bits or more) or Ed25519", file.display())]
+    #[error("{}: holds a private key that cannot be used ({fault}); use ECDSA P-256, P-384, P-521, RSA (2048 bits or more) or Ed25519", file.display())]
     UnsupportedKey {
         /// The file.
         file: PathBuf,
         /// What the cryptographic library said.
-        source: rustls::Error,
+        fault: String,
     },
 }
 
@@ -83,27 +89,20 @@ pub(in super::super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'
     let text = read(file)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| PemError::Damaged { file: file.into(), source })?;
+        .map_err(|error| PemError::Damaged { file: file.into(), fault: error.to_string() })?;
     if certificates.is_empty() {
         return Err(PemError::NoCertificate { file: file.into() });
     }
     Ok(certificates)
 }
 
-/// The first private key of a file, ready to sign.
-pub(super) fn signing_key(file: &Path) -> Result<Arc<dyn SigningKey>, PemError> {
+/// The file of a private key, opened and not read: whoever signs with it reads it.
+pub(super) fn open_key(file: &Path) -> Result<File, PemError> {
     let failed = |source| PemError::Read { file: file.into(), source };
-    let mut opened = File::open(file).map_err(failed)?;
+    let opened = File::open(file).map_err(failed)?;
     // Of what was opened, not of what the path leads to by then.
     guarded(file, &opened.metadata().map_err(failed)?)?;
-    let mut text = Vec::new();
-    opened.read_to_end(&mut text).map_err(failed)?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => PemError::NoKey { file: file.into() },
-        source => PemError::Damaged { file: file.into(), source },
-    })?;
-    rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
-        .map_err(|source| PemError::UnsupportedKey { file: file.into(), source })
+    Ok(opened)
 }
 
 /// Whether a private key is its owner's alone, and the owner root or the user of this process.
