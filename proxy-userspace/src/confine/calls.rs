@@ -63,12 +63,11 @@ const FCNTL: [c_int; 9] = [
     libc::F_GET_SEALS, libc::F_GETPIPE_SZ, libc::F_SETPIPE_SZ,
 ];
 
-/// How much is there to be read, whether a socket waits, whether a descriptor is a terminal, and an interface's name
-/// (`accept/egress.rs`).
-const IOCTL: [u64; 5] =
-    [libc::FIONREAD as u64, libc::FIONBIO as u64, libc::TCGETS as u64, libc::TIOCGWINSZ as u64, SIOCGIFNAME];
-/// linux/sockios.h.
-const SIOCGIFNAME: u64 = 0x8910;
+/// Whether a descriptor is a terminal (asm-generic/ioctls.h): whoever writes a log asks.
+const TCGETS: u64 = 0x5401;
+/// Of the worker: how much is there to be read (`FIONREAD`), whether a socket waits (`FIONBIO`; both asm-generic/ioctls.h),
+/// and an interface's name (`SIOCGIFNAME`, linux/sockios.h; see `accept/egress.rs`).
+const IOCTL: [u64; 3] = [0x541b, 0x5421, 0x8910];
 
 /// Options of `SOL_SOCKET` that load a program into the kernel (asm-generic/socket.h).
 const PROGRAM_OPTIONS: [c_int; 4] = [
@@ -92,8 +91,9 @@ const CLONE_JUDGED: c_int = libc::CLONE_THREAD
 ///
 /// What the list refuses is also logged (`SECCOMP_FILTER_FLAG_LOG`): an audit record of type 1326 with the number of the
 /// call, in the audit daemon's log or, without one, in the kernel's, which limits the rate. The machine decides:
-/// `kernel.seccomp.actions_logged` has `errno` by default, and without audit support in the kernel nothing is logged. So
-/// a line there means that Postern lacks a call, or that somebody took it over; `ausyscall` tells the name.
+/// `kernel.seccomp.actions_logged` has `errno` by default, and without audit support in the kernel nothing is logged. A
+/// panic's backtrace looks for files and leaves such lines, and so do libraries that look for `/proc` and `/sys`; any other
+/// line means that Postern lacks a call, or that somebody took it over. `ausyscall` tells the name.
 pub(super) fn limit(role: Role) -> Result<(), ConfineError> {
     let remedy = "this kernel lacks CONFIG_SECCOMP_FILTER, or a container's own filter forbids seccomp(2)";
     // The first, because the second has no seccomp(2).
@@ -126,6 +126,7 @@ fn allowed(role: Role) -> Result<BpfProgram, BackendError> {
     for command in FCNTL {
         calls.when(libc::SYS_fcntl, &[(1, Eq, word(command))])?;
     }
+    calls.when(libc::SYS_ioctl, &[(1, Eq, TCGETS)])?;
     if role == Role::Worker {
         worker(&mut calls)?;
     }

@@ -66,13 +66,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let name = SocketAddr::from_abstract_name(format!("postern-{}", std::process::id())).unwrap();
         let _unix = UnixListener::bind_addr(&name).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let new = directory.path().join("new");
         for role in [Role::Worker, Role::Signer] {
             let (words, denied) = under(role, || {
                 let denied = |error: Option<ErrorKind>| error == Some(ErrorKind::PermissionDenied);
                 let files = [
                     std::fs::read("/etc/passwd").err(),
                     std::fs::read_dir("/root").err(),
-                    std::fs::write("/tmp/postern-confined", "x").err(),
+                    std::fs::write(&new, "x").err(),
                     std::process::Command::new("/bin/true").spawn().err(),
                 ];
                 let tcp = [TcpStream::connect(address).err(), TcpListener::bind("127.0.0.1:0").err()];

@@ -156,6 +156,9 @@ pub(crate) fn confine(role: Role, identity: Identity) -> Result<Confinement, Con
     if identity.uid == 0 || identity.gid == 0 {
         return Err(ConfineError::Root { role, uid: identity.uid, gid: identity.gid });
     }
+    // aws-lc looks once for the device that tells of a restored snapshot (`vm_ube_detect.c`): while it can be opened.
+    // Whoever needs random numbers and gets none is told then.
+    let _ = aws_lc_rs::rand::fill(&mut [0]);
     memory::keep_out_of_core_files()?;
     // Limits are raised while the power for it is there.
     let locked_memory = (role == Role::Signer).then(memory::lock);

@@ -95,13 +95,16 @@ fn tried(options: &Options) -> anyhow::Result<Report> {
         needed.extend(of_worker());
     }
     let table = |trials: Vec<Trial>| {
-        trials.into_iter().map(|(name, done)| (name, done.err().map(number))).collect::<BTreeMap<_, _>>()
+        trials
+            .into_iter()
+            .map(|(name, done)| (name, done.err().as_ref().map(number)))
+            .collect::<BTreeMap<_, _>>()
     };
     Ok(Report { identity, confinement, forbidden: table(forbidden), needed: table(needed) })
 }
 
 /// Errors of other sources than the kernel have none, and are told on stderr.
-fn number(error: io::Error) -> i32 {
+fn number(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or_else(|| {
         eprintln!("{error}");
         -1
@@ -187,10 +190,7 @@ fn of_both(key: &File) -> Vec<Trial> {
         ("threads", joined),
         ("a panic with its backtrace", ended),
         ("a key that was opened before", key.read_exact_at(&mut octets, 0)),
-        (
-            "memory",
-            memory.iter().any(|octet| *octet == 1).then_some(()).ok_or_else(|| io::Error::other("none")),
-        ),
+        ("memory", memory.contains(&1).then_some(()).ok_or_else(|| io::Error::other("none"))),
         ("a signature", signature()),
         (
             "reading limits",
