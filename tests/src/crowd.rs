@@ -52,6 +52,12 @@ impl Crowd {
         self.sessions.is_empty()
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn sessions(&self) -> &[Session] {
+        &self.sessions
+    }
+
     /// That each of them still works, in both directions.
     ///
     /// # Errors

@@ -500,6 +500,16 @@ fn find<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     }
 }
 
+/// The number of the user that a process runs as.
+///
+/// # Errors
+/// When the process is gone.
+pub fn user(process: &str) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    Ok(line.and_then(|line| line.split_whitespace().next()).context("no user")?.to_owned())
+}
+
 /// The daemon's binary: beside the test binaries, or where `POSTERN` says.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use postern_tests::record::Record;
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::stuck::Stuck;
 use postern_tests::wait::{self, PATIENCE};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn a_stop_lets_sessions_finish() -> Result<()> {
@@ -157,12 +157,12 @@ fn a_second_postern_in_the_same_namespace_refuses_in_words() -> Result<()> {
 
 #[test]
 fn a_wrong_configuration_ends_with_64_before_anything_is_touched() -> Result<()> {
-    let scene = Scene::new(&Policy::new().steering("wokers = 1"))?;
+    let scene = Scene::new(&Policy::new().steering("thraeds = 1"))?;
     let mut postern = scene.installation.spawn(&scene.lab.gateway, &[])?;
     let status = postern.wait(PATIENCE)?;
     assert_eq!(status.code(), Some(64));
     let log = postern.log();
-    assert!(log.contains("wokers") && log.contains("workers") && log.contains("postern.toml"), "{log}");
+    assert!(log.contains("thraeds") && log.contains("threads") && log.contains("postern.toml"), "{log}");
     drop(postern);
     scene.finish()
 }
@@ -200,12 +200,14 @@ fn a_session_that_a_kill_ends_has_left_its_first_line() -> Result<()> {
         Ok((starts.len() == 2).then_some(starts))
     })?;
     assert_ne!(starts[0].text("event.id"), starts[1].text("event.id"), "{starts:#?}");
-    postern.kill()?;
+    let worker = i32::try_from(postern.process("worker")?).ok().and_then(Pid::from_raw);
+    kill_process(worker.context("no worker")?, Signal::KILL)?;
+    let _ = cut.to_end();
+    postern.wait_log("the worker died")?;
     let left = fs::read_to_string(scene.installation.dir().join("records"))?;
     assert_eq!(left.matches(starts[1].text("event.id")).count(), 1, "a start without an end: {left}");
-    let _ = cut.to_end();
     drop(server);
-    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    postern.stop()?;
     scene.finish()
 }
 

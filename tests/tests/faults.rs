@@ -272,7 +272,11 @@ fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .collect();
         let limit = (0..).filter(|number| !used.contains(number)).nth(free).context("no number is free")?;
-        let output = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).output()?;
+        // As the worker's user: root may lack CAP_SYS_RESOURCE in a container.
+        let user = postern_tests::postern::user(&pid)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", "--pid", &pid]);
+        let output = command.arg(format!("--nofile={limit}:")).output()?;
         netns::success("prlimit", &output).map(drop)
     };
     // One session takes two descriptors; the next has one for its client and none for its server.

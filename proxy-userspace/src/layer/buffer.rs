@@ -4,6 +4,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use zeroize::Zeroize as _;
 
 use super::aead::{RECORD_BYTES_MAX, Seal};
 use super::budget::{Budget, Lease, Turn};
@@ -19,23 +24,46 @@ pub(super) const BATCH_RECORDS_MAX: usize = 64;
 /// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. A buffer is taken when octets are
 /// there and mostly given back within the same turn, so few are free at once.
 const POOL_BUFFERS_MAX: usize = 16;
+/// A free buffer that nobody took for one to two of these is wiped. Wiping each that comes back would cost 5 % of the CPU
+/// time per gigabyte; a buffer that is taken again within a second is written over anyway.
+const REST: Duration = Duration::from_secs(1);
 
-/// A worker's free buffers, and how many may be in use. One thread owns it: no lock.
+/// A thread's free buffers, and how many may be in use. One thread owns it: no lock.
 #[derive(Clone, Default)]
-pub struct Pool(Rc<RefCell<Vec<BufferParts>>>, Budget);
+pub struct Pool(Rc<FreeBuffers>, Budget);
+
+#[derive(Default)]
+struct FreeBuffers {
+    buffers: RefCell<Vec<BufferParts>>,
+    /// A buffer came back that mail may stand in.
+    came_back: Notify,
+}
 
 struct BufferParts {
     bytes: Box<[u8]>,
     spans: Vec<Span>,
+    content: Content,
+}
+
+/// What stands in a free buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Mail, since a moment ago.
+    Fresh,
+    /// Mail, for [`REST`] at least.
+    Resting,
+    /// Nothing.
+    Wiped,
 }
 
 impl Pool {
     /// An empty buffer, or a place in line for one: see [`Budget::poll_lease`].
     pub(super) fn poll_take(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Buffer> {
         let lease = ready!(self.1.poll_lease(turn, cx));
-        let parts = self.0.borrow_mut().pop().unwrap_or_else(|| BufferParts {
+        let parts = self.0.buffers.borrow_mut().pop().unwrap_or_else(|| BufferParts {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
             spans: Vec::with_capacity(BATCH_RECORDS_MAX),
+            content: Content::Wiped,
         });
         Poll::Ready(Buffer { bytes: parts.bytes, spans: parts.spans, pool: self.clone(), lease })
     }
@@ -50,10 +78,38 @@ impl Pool {
         self.1.relieve().await;
     }
 
+    /// Wipe free buffers that nobody takes, for ever: mail that has gone on shall not be found in memory. For one task
+    /// beside the sessions.
+    pub async fn wipe(&self) {
+        loop {
+            self.0.came_back.notified().await;
+            while self.wipe_resting() {
+                sleep(REST).await;
+            }
+        }
+    }
+
+    /// Wipe what rested since the last call; whether there is more to wipe later.
+    fn wipe_resting(&self) -> bool {
+        let mut free = self.0.buffers.borrow_mut();
+        for parts in free.iter_mut() {
+            parts.content = match parts.content {
+                Content::Fresh => Content::Resting,
+                Content::Resting | Content::Wiped => {
+                    if parts.content == Content::Resting {
+                        parts.bytes.fill(0);
+                    }
+                    Content::Wiped
+                }
+            };
+        }
+        free.iter().any(|parts| parts.content != Content::Wiped)
+    }
+
     /// Free buffers, for tests and status.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.0.borrow().len()
+        self.0.buffers.borrow().len()
     }
 }
 
@@ -67,12 +123,17 @@ pub(super) struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut parts =
-            BufferParts { bytes: std::mem::take(&mut self.bytes), spans: std::mem::take(&mut self.spans) };
+        let (bytes, spans) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.spans));
+        let mut parts = BufferParts { bytes, spans, content: Content::Fresh };
         parts.spans.clear();
-        let mut free = self.pool.0.borrow_mut();
+        let FreeBuffers { buffers, came_back } = &*self.pool.0;
+        let mut free = buffers.borrow_mut();
         if free.len() < POOL_BUFFERS_MAX {
             free.push(parts);
+            came_back.notify_one();
+        } else {
+            // Few are: see POOL_BUFFERS_MAX. The allocator would keep what stands in it.
+            parts.bytes.zeroize();
         }
     }
 }
@@ -145,5 +206,40 @@ impl Batch {
             self.filled = 0;
             self.buffer = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIL: &[u8] = b"Subject: a secret\r\n";
+
+    fn take(pool: &Pool) -> Buffer {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(buffer) = pool.poll_take(&mut None, &mut cx) else { panic!("no buffer") };
+        buffer
+    }
+
+    fn holds_mail(pool: &Pool) -> bool {
+        pool.0.buffers.borrow().iter().any(|parts| parts.bytes.windows(MAIL.len()).any(|part| part == MAIL))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stood_in_a_buffer_is_gone_when_nobody_takes_it_and_one_in_use_is_left_alone() {
+        let pool = Pool::default();
+        let wiper = pool.clone();
+        let (mut resting, mut used) = (take(&pool), take(&pool));
+        for buffer in [&mut resting, &mut used] {
+            buffer.bytes[..MAIL.len()].copy_from_slice(MAIL);
+        }
+        drop(resting);
+        assert!(holds_mail(&pool));
+        tokio::select! {
+            () = wiper.wipe() => {}
+            () = sleep(REST * 3) => {}
+        }
+        assert!(!holds_mail(&pool), "a free buffer");
+        assert_eq!(&used.bytes[..MAIL.len()], MAIL);
     }
 }

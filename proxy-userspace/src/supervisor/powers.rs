@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
 
 /// Each with what it is for.
-pub(crate) const NEEDED: [(Capability, &str); 7] = [
+pub(crate) const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_BPF, "loads the steering program"),
     (
         Capability::CAP_PERFMON,
@@ -14,6 +14,7 @@ pub(crate) const NEEDED: [(Capability, &str); 7] = [
     (Capability::CAP_NET_RAW, "is the worker's, for the marks of its sockets to servers"),
     (Capability::CAP_SETUID, "gives worker and signer users of their own"),
     (Capability::CAP_SETGID, "gives worker and signer groups of their own"),
+    (Capability::CAP_KILL, "ends a worker or a signer that hangs"),
     (Capability::CAP_SETPCAP, "takes from worker and signer what they must never have again"),
 ];
 

@@ -216,7 +216,9 @@ async fn accept(
     let counts = start.counts;
     let _cut = CutCount(&counts);
     let pool = local.pool.clone();
+    let wiped = pool.clone();
     tokio::task::spawn_local(async move { pool.relieve().await });
+    tokio::task::spawn_local(async move { wiped.wipe().await });
     let ingresses = start.ingresses.into_iter().map(OpenIngress::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };

@@ -1,0 +1,280 @@
+//! Three processes: what each may do, and what becomes of sessions when one of them dies.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use postern_tests::client::Session;
+use postern_tests::imap_server::large_message;
+use postern_tests::lab::Family;
+use postern_tests::postern::{Policy, Postern};
+use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::wait::{self, PATIENCE};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::ALL_VERSIONS;
+use serde_json::Value;
+
+/// Sessions under which processes are killed and the configuration is read again.
+const CROWD: usize = 100;
+/// More than the sockets between server and client hold.
+const LARGE_BYTES: usize = 16 << 20;
+
+fn kill(process: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).context("no process id")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+fn is_there(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
+}
+
+/// What the status says of a process.
+fn of_process(postern: &Postern<'_>, name: &str, key: &str) -> Result<Value> {
+    let status = postern.status()?;
+    let processes = status.get("processes").and_then(Value::as_array).context("no processes")?;
+    let found = processes.iter().find(|process| process["name"] == name);
+    Ok(found.with_context(|| format!("no {name} in {status:#}"))?[key].clone())
+}
+
+/// Wait until another one of this name serves.
+fn replaced(postern: &Postern<'_>, name: &str, killed: u32) -> Result<()> {
+    wait::until(&format!("another {name}"), PATIENCE, || {
+        Ok(postern.process(name).ok().filter(|pid| *pid != killed).map(drop))
+    })
+    .with_context(|| postern.log())?;
+    ensure!(of_process(postern, name, "restarts")? == 1, "{:#}", postern.status()?);
+    Ok(())
+}
+
+/// The peer's end of this connection comes, by FIN or reset; mail may come before it.
+fn hears_the_end(mut socket: &TcpStream) -> Result<()> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut room = vec![0; 64 * 1024];
+    loop {
+        match socket.read(&mut room) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error).context("the end does not come"),
+        }
+    }
+}
+
+/// A line of `/proc/PID/status`.
+fn kernel_says(process: u32, key: &str) -> Result<String> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    Ok(line.with_context(|| format!("no {key}"))?.trim().to_owned())
+}
+
+#[test]
+fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    scene.fetches()?;
+    let mut users = Vec::new();
+    for (name, capabilities) in [("worker", &["CAP_NET_RAW"] as &[&str]), ("signer", &[])] {
+        let process = postern.process(name)?;
+        assert_eq!(of_process(&postern, name, "capabilities")?, serde_json::json!(capabilities), "{name}");
+        assert_eq!(of_process(&postern, name, "seccomp")?, true, "{name}");
+        ensure!(of_process(&postern, name, "landlock")?.is_string(), "{:#}", postern.status()?);
+        ensure!(of_process(&postern, name, "memory")?.as_u64() > Some(1 << 20), "{:#}", postern.status()?);
+        for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Groups", ""), ("CapBnd", "0000000000000000")] {
+            assert_eq!(kernel_says(process, key)?, value, "{name}: {key}");
+        }
+        // All threads, because most of this belongs to a thread.
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let text = fs::read_to_string(task?.path().join("status"))?;
+            ensure!(text.contains("\nSeccomp:\t2\n") && text.contains("\nNoNewPrivs:\t1\n"), "{name}: {text}");
+        }
+        let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let cores = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit")?;
+        assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{name}: {cores}");
+        let user = kernel_says(process, "Uid")?;
+        ensure!(!user.split_whitespace().any(|uid| uid == "0"), "{name} is root: {user}");
+        users.push(user);
+        for descriptor in fs::read_dir(format!("/proc/{process}/fd"))? {
+            let target = fs::read_link(descriptor?.path()).unwrap_or_default();
+            let secret = target.starts_with(scene.installation.dir().join("ca"));
+            ensure!(!secret, "{name} holds {}", target.display());
+        }
+    }
+    ensure!(users[0] != users[1], "one user for both: {users:?}");
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_worker_that_is_killed_cuts_its_sessions_at_once_and_another_serves() -> Result<()> {
+    for on_exit in ["closed", "open"] {
+        let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
+        let postern = scene.start()?;
+        let server = scene.serve()?;
+        let held = scene.sessions(CROWD)?;
+        let worker = postern.process("worker")?;
+        kill(worker, Signal::KILL)?;
+        for session in held.sessions() {
+            hears_the_end(session.socket())?;
+        }
+        replaced(&postern, "worker", worker)?;
+        wait::until("new connections to be taken", PATIENCE, || {
+            Ok((postern.status()?["steering"]["intake"] == "steered").then_some(()))
+        })?;
+        scene.fetches().with_context(|| postern.log())?;
+        postern.wait_records(1)?;
+        let (starts, ends) = (postern.starts()?.len(), postern.records()?.len());
+        ensure!(starts == CROWD + 1 && ends == 1, "{starts} began and {ends} have a record");
+        let meanwhile = if on_exit == "closed" { "connections are dropped" } else { "pass UNINSPECTED" };
+        ensure!(postern.log().contains("the worker died (signal: 9"), "{}", postern.log());
+        ensure!(postern.log().contains(meanwhile), "{}", postern.log());
+        drop((held, server));
+        postern.stop()?;
+        scene.installation.command(&scene.lab.gateway, &["clear"])?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn who_stands_in_the_queue_of_a_worker_that_is_killed_is_served_by_the_next() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed").steering("threads = 1"))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let worker = postern.process("worker")?;
+    kill(worker, Signal::STOP)?;
+    let queued = scene.lab.client.connect(scene.server(Family::V4, 143))?;
+    kill(worker, Signal::KILL)?;
+    let mut session = Session::on(queued, Family::V4.name(), &scene.client()?)?;
+    session.enter()?;
+    ensure!(session.fetch(1)? == MESSAGE, "another message came");
+    session.logout()?;
+    replaced(&postern, "worker", worker)?;
+    drop(server);
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn a_client_that_reads_slowly_hears_of_a_worker_that_is_killed() -> Result<()> {
+    let scene = Scene::new(&Policy::new().on_exit("closed"))?;
+    let postern = scene.start()?;
+    let tls = scene.identity.server_config(ALL_VERSIONS)?;
+    let server = scene.serve_with(tls, vec![large_message(LARGE_BYTES)])?;
+    let mut session = scene.session(Family::V6, 993)?;
+    session.enter()?;
+    session.send_command("FETCH 1 BODY[]")?;
+    // The answer has begun, and stands in every socket on the way.
+    let begun = session.socket().peek(&mut [0; 1])?;
+    ensure!(begun == 1, "nothing came");
+    let worker = postern.process("worker")?;
+    kill(worker, Signal::KILL)?;
+    hears_the_end(session.socket())?;
+    replaced(&postern, "worker", worker)?;
+    drop((session, server));
+    postern.stop()?;
+    scene.installation.command(&scene.lab.gateway, &["clear"])?;
+    scene.finish()
+}
+
+#[test]
+fn a_signer_that_is_killed_ends_no_session_and_new_certificates_wait_for_the_next() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let first = postern.process("signer")?;
+    kill(first, Signal::KILL)?;
+    postern.wait_log("the signer died (signal: 9")?;
+    // No certificate is there yet, and nobody who signs one.
+    scene.fetches().with_context(|| postern.log())?;
+    replaced(&postern, "signer", first)?;
+    ensure!(postern.log().contains("minted a leaf"), "{}", postern.log());
+    let mut held = scene.sessions(CROWD)?;
+    let second = postern.process("signer")?;
+    kill(second, Signal::KILL)?;
+    // The certificate is there.
+    scene.fetches()?;
+    held.prove()?;
+    wait::until("a third signer", PATIENCE, || {
+        Ok(postern.process("signer").ok().filter(|pid| *pid != second).map(drop))
+    })?;
+    held.prove()?;
+    held.logout()?;
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_supervisor_that_is_killed_takes_its_children_along_and_clients_hear_the_end() -> Result<()> {
+    for on_exit in ["closed", "open"] {
+        let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
+        let postern = scene.start()?;
+        let server = scene.serve()?;
+        let held = scene.sessions(20)?;
+        let children = [postern.process("worker")?, postern.process("signer")?];
+        postern.kill()?;
+        for session in held.sessions() {
+            hears_the_end(session.socket())?;
+        }
+        for child in children {
+            wait::until("the end of a child", PATIENCE, || Ok((!is_there(child)).then_some(())))?;
+        }
+        drop((held, server));
+        scene.installation.command(&scene.lab.gateway, &["clear"])?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_new_configuration_is_taken_by_all_processes_under_sessions() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let mut held = scene.sessions(CROWD)?;
+    scene.installation.configure(&Policy::new().limits("sessions = 500\nsessions_per_client = 50"))?;
+    postern.signal(Signal::HUP)?;
+    postern.wait_log("configuration reloaded")?;
+    assert_eq!(postern.counter("limit_client")?, 50);
+    held.prove()?;
+    let refused = scene.session(Family::V4, 143).err().context("over the new limit, and served")?;
+    ensure!(format!("{refused:#}").contains("Too many sessions"), "{refused:#}");
+    held.logout()?;
+    // Under the new policy, with the keys that were read anew.
+    wait::until("the sessions to end", PATIENCE, || Ok((postern.counter("active")? == 0).then_some(())))?;
+    scene.fetches()?;
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn a_start_without_the_capabilities_that_it_needs_names_them() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let wrapper = ["setpriv", "--bounding-set", "-setuid,-net_raw"];
+    let mut postern = scene.installation.spawn(&scene.lab.gateway, &wrapper)?;
+    let ended = postern.wait(PATIENCE)?;
+    ensure!(!ended.success(), "it ran");
+    let log = postern.log();
+    for words in ["CAP_SETUID", "CAP_NET_RAW", "run as root"] {
+        ensure!(log.contains(words), "no {words} in {log}");
+    }
+    ensure!(!log.contains("CAP_BPF"), "{log}");
+    drop(postern);
+    scene.finish()
+}
+
+#[test]
+fn nobody_but_run_starts_a_worker_or_a_signer() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    for name in ["worker", "signer"] {
+        let said = scene.installation.command(&scene.lab.gateway, &[name])?;
+        ensure!(said.code == Some(2) && said.stderr.contains("started by `postern run`"), "{said:?}");
+    }
+    scene.finish()
+}
