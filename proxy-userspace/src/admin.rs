@@ -42,6 +42,9 @@ pub struct Status {
     /// This daemon's processes; the first is the one that answers.
     #[serde(default)]
     pub processes: Vec<ProcessStatus>,
+    /// What the signer signed since it was started; none where it does not answer.
+    #[serde(default)]
+    pub signatures: Option<SignaturesStatus>,
     /// The worker's threads; none while there is no worker.
     pub threads: Vec<ThreadStatus>,
     /// One per thread, ingress and family.
@@ -83,8 +86,24 @@ pub struct ProcessStatus {
     pub seccomp: bool,
     /// What Landlock keeps from it, in words; none of a process that has files.
     pub landlock: Option<String>,
+    /// Whether its memory stays out of the swap, or why not; none where nobody asked for it.
+    #[serde(default)]
+    pub locked_memory: Option<String>,
     /// How often it was started again.
     pub restarts: u64,
+}
+
+/// What the signer signed, and what it refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignaturesStatus {
+    /// Leaves, with the authority's key.
+    pub minted: u64,
+    /// Leaves that it refused: by its rules, or over its rate.
+    pub mints_refused: u64,
+    /// Handshakes, with keys of configured certificates.
+    pub handshakes: u64,
+    /// Handshakes that it refused.
+    pub handshakes_refused: u64,
 }
 
 /// One thread of the worker.

@@ -244,6 +244,7 @@ fn example() -> Status {
         on_exit: "open".to_owned(),
         source: "gateway".to_owned(),
         processes: Vec::new(),
+        signatures: None,
         threads: vec![ThreadStatus {
             index: 0,
             cpu: Some(3),

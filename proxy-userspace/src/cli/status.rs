@@ -155,9 +155,16 @@ fn readable(status: &Status) -> String {
     table(
         &mut text,
         "processes",
-        &["process", "pid", "user", "memory", "restarts", "system calls", "Landlock", "capabilities"],
+        &["process", "pid", "user", "memory", "restarts", "system calls", "Landlock", "kept from swap", "capabilities"],
         &processes(status),
     );
+    if let Some(signed) = status.signatures {
+        let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;
+        text.push_str(&format!(
+            "  the signer minted {minted} certificates, refused {mints_refused}; signed {handshakes} handshakes, refused \
+             {handshakes_refused}\n"
+        ));
+    }
     table(
         &mut text,
         "threads of the worker",
@@ -198,6 +205,7 @@ fn processes(status: &Status) -> Vec<Vec<String>> {
             process.restarts.to_string(),
             if process.seccomp { "filtered" } else { "all" }.to_owned(),
             process.landlock.clone().unwrap_or_else(|| "-".to_owned()),
+            process.locked_memory.clone().unwrap_or_else(|| "-".to_owned()),
             process.capabilities.join(" "),
         ]
     };

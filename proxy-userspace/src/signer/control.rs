@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::keys::KeyFault;
@@ -27,16 +28,17 @@ pub(crate) enum SignerLoadError {
     Signer(#[from] IpcError),
 }
 
-/// The supervisor's side: one call at a time.
+/// The supervisor's side. Calls wait for each other.
 pub(crate) struct SignerControl {
     channel: Rc<AsyncChannel>,
     number: Cell<u64>,
+    turn: Mutex<()>,
 }
 
 impl SignerControl {
     /// Over the channel that the process was started with.
-    pub(crate) const fn new(channel: Rc<AsyncChannel>) -> Self {
-        Self { channel, number: Cell::new(0) }
+    pub(crate) fn new(channel: Rc<AsyncChannel>) -> Self {
+        Self { channel, number: Cell::new(0), turn: Mutex::new(()) }
     }
 
     /// Has the signer read keys and keep them under `generation`; the older of two that it has then goes.
@@ -96,6 +98,7 @@ impl SignerControl {
     }
 
     async fn answer(&self, what: What, descriptors: &[BorrowedFd<'_>]) -> Result<Done, IpcError> {
+        let _turn = self.turn.lock().await;
         let number = self.number.get().wrapping_add(1);
         self.number.set(number);
         let answered = async {

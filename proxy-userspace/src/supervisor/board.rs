@@ -13,10 +13,11 @@ use super::process::Process;
 use crate::admin::ProcessStatus;
 use crate::confine::{Confinement, Role};
 use crate::ipc::AsyncChannel;
+use crate::signer::{SignerControl, SignerReport};
 use crate::worker::protocol::{ToWorker, WorkerReport};
 
-/// A worker answers at once; a status has to be given within a second.
-const REPORT_TIME_MAX: Duration = Duration::from_millis(500);
+/// Both answer at once; a status has to be given within a second.
+const REPORT_TIME_MAX: Duration = Duration::from_millis(400);
 
 /// What a child is, as far as it said so itself; the kernel is asked for the rest.
 struct Known {
@@ -30,6 +31,7 @@ pub(super) struct Board {
     to_worker: RefCell<Option<Rc<AsyncChannel>>>,
     report: RefCell<WorkerReport>,
     reported: Notify,
+    signing: RefCell<Option<Rc<SignerControl>>>,
     worker: RefCell<Option<Known>>,
     signer: RefCell<Option<Known>>,
     restarts: Cell<(u64, u64)>,
@@ -42,6 +44,7 @@ impl Board {
             to_worker: RefCell::default(),
             report: RefCell::default(),
             reported: Notify::new(),
+            signing: RefCell::default(),
             worker: RefCell::default(),
             signer: RefCell::default(),
             restarts: Cell::default(),
@@ -70,12 +73,14 @@ impl Board {
         self.reported.notify_waiters();
     }
 
-    pub(super) fn signer_came(&self, process: &Process, restarts: u64) {
+    pub(super) fn signer_came(&self, process: &Process, signing: &Rc<SignerControl>, restarts: u64) {
+        *self.signing.borrow_mut() = Some(Rc::clone(signing));
         *self.signer.borrow_mut() = Some(Known::of(process));
         self.restarts.set((self.restarts.get().0, restarts));
     }
 
     pub(super) fn signer_left(&self) {
+        *self.signing.borrow_mut() = None;
         *self.signer.borrow_mut() = None;
     }
 
@@ -106,6 +111,12 @@ impl Board {
         self.report.borrow().clone()
     }
 
+    /// What the signer counted; none where it does not answer.
+    pub(super) async fn signer_report(&self) -> Option<SignerReport> {
+        let signing = self.signing.borrow().clone()?;
+        timeout(REPORT_TIME_MAX, signing.report()).await.ok()?.ok()
+    }
+
     /// All processes, this one first.
     pub(super) fn processes(&self) -> Vec<ProcessStatus> {
         let (worker, signer) = self.restarts.get();
@@ -115,6 +126,7 @@ impl Board {
             ProcessStatus {
                 restarts,
                 landlock: given_up.map(|given_up| given_up.landlock.clone()),
+                locked_memory: given_up.and_then(|given_up| given_up.locked_memory.clone()),
                 ..ask_kernel(role.as_str(), known.and_then(|known| known.pid))
             }
         };
@@ -151,6 +163,7 @@ fn ask_kernel(name: &str, pid: Option<u32>) -> ProcessStatus {
         memory: number("VmRSS").unwrap_or(0).saturating_mul(1024),
         seccomp: number("Seccomp") == Some(2),
         landlock: None,
+        locked_memory: None,
         restarts: 0,
     }
 }

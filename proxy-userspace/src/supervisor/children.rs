@@ -30,7 +30,6 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// One child, or the time until its successor is started.
 struct Slot {
-    role: Role,
     identity: Identity,
     process: Option<Process>,
     restarts: u64,
@@ -39,8 +38,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(role: Role, identity: Identity) -> Self {
-        Self { role, identity, process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
+    fn new(identity: Identity) -> Self {
+        Self { identity, process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
     }
 
     /// Waits until there is none and it is time for one.
@@ -90,7 +89,7 @@ pub(super) struct Children {
     board: Rc<Board>,
     worker: Slot,
     signer: Slot,
-    signing: Option<SignerControl>,
+    signing: Option<Rc<SignerControl>>,
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
     /// What the worker was asked to take.
@@ -109,8 +108,8 @@ impl Children {
         let mut children = Self {
             given,
             board,
-            worker: Slot::new(Role::Worker, identity(Role::Worker, &settings)),
-            signer: Slot::new(Role::Signer, identity(Role::Signer, &settings)),
+            worker: Slot::new(identity(Role::Worker, &settings)),
+            signer: Slot::new(identity(Role::Signer, &settings)),
             signing: None,
             keys: Vec::new(),
             pending: None,
@@ -260,13 +259,13 @@ impl Children {
 
     async fn start_signer(&mut self) -> Result<()> {
         let process = Process::start(Role::Signer, self.signer.identity).await?;
-        let signing = SignerControl::new(Rc::clone(process.control()));
+        let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
         let policy = self.board.policy();
         self.keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
         if let Some(worker) = &self.worker.process {
             introduce(&signing, worker).await?;
         }
-        self.board.signer_came(&process, self.signer.restarts);
+        self.board.signer_came(&process, &signing, self.signer.restarts);
         self.signer.process = Some(process);
         self.signing = Some(signing);
         Ok(())
@@ -336,6 +335,7 @@ impl Children {
             process.end().await;
         }
         drop(signing);
+        board.signer_left();
         if let Some(process) = signer.process {
             process.end().await;
         }
@@ -351,4 +351,21 @@ async fn introduce(signing: &SignerControl, worker: &Process) -> Result<()> {
 
 fn not_reloaded(error: &anyhow::Error) {
     tracing::error!("configuration NOT reloaded, the old one stays in force: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_before_a_restart_doubles_and_begins_anew_after_a_steady_life() {
+        let mut slot = Slot::new(Identity { uid: 1, gid: 1 });
+        let pauses = [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs);
+        assert_eq!(pauses.map(|_| slot.fell(Duration::ZERO)), pauses);
+        slot.fell(STEADY - Duration::from_millis(1));
+        assert_eq!(slot.fell(STEADY), RESTART_PAUSE_LEAST);
+        let begun = Instant::now();
+        slot.due().await;
+        assert_eq!(begun.elapsed(), RESTART_PAUSE_LEAST);
+    }
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use proxy_ebpf::{Class, Exit, Intake};
 
-use crate::admin::{InterfaceStatus, ListenerStatus, MemoryStatus, Status, SteeringStatus};
+use crate::admin::{
+    InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus,
+};
 use crate::config::SteeringConfig as Settings;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
@@ -27,7 +29,7 @@ pub(super) async fn status(
     board: &Board,
     listeners: &[ListenerStatus],
 ) -> Status {
-    let report = board.report().await;
+    let (report, signed) = (board.report().await, board.signer_report().await);
     let held = routing::installed().unwrap_or_default();
     let policy = board.policy();
     let settings = &policy.config.steering;
@@ -39,6 +41,12 @@ pub(super) async fn status(
         on_exit: settings.on_exit.as_str().to_owned(),
         source: settings.source.as_str().to_owned(),
         processes: board.processes(),
+        signatures: signed.map(|signed| SignaturesStatus {
+            minted: signed.mints_total,
+            mints_refused: signed.mints_refused,
+            handshakes: signed.signatures_total,
+            handshakes_refused: signed.signatures_refused,
+        }),
         threads: report.threads,
         listeners: listeners.to_vec(),
         steering: steering_status(&steering.borrow(), settings),

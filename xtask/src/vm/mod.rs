@@ -53,6 +53,7 @@ const fn row(
 const GUEST_TESTS: &[GuestTests] = &[
     row("steering_program", &[], "", &Release::ALL),
     row("classifier", &[], "", &Release::ALL),
+    row("confine", &[], "", &Release::ALL),
     row("routing", &[], "", &Release::ALL),
     row("lab", &["every_client_reaches_dovecot"], "", &Release::ALL),
     row("real_peers", &["every_client_fetches", "idles", "sees_the_gateway"], "", &Release::ALL),
