@@ -1,4 +1,13 @@
-//! Errors that know their stage, their side and the fault.
+//! Why a session failed: at which stage, on which side, and the fault.
+//!
+//! These types say how something ends, from the innermost to the outermost:
+//!
+//! | type | says how this ends | made by |
+//! |---|---|---|
+//! | [`StreamEnd`](crate::layer::StreamEnd) | one half of a TLS connection: with or without `close_notify` | the record layers ([`Received::End`](crate::layer::Received)); whoever ends our own half |
+//! | `DirectionEnd` | one direction of a relay | the two pumps of a session |
+//! | [`Failure`], which is a [`Side`] and a [`Cause`] | a session or a handshake that does not end by the peers' goodbye | the handshake; the relay, from both directions' ends |
+//! | `record::End` | a connection: closed, by a `Failure`, by a panic or by a stop | the connection's record |
 
 use std::borrow::Cow;
 use std::fmt;

@@ -60,7 +60,7 @@ use crate::config::{InterfaceName, Limits, Source};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::OffloadTerms;
-use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
+use crate::layer::{KernelSide, Pool, Receive, Received, StreamEnd, Transmit, split};
 use crate::record::Record;
 use crate::steering::syn_egress::SynEgress;
 use crate::words::{ClientAddr, OriginalDst, Side};
@@ -342,7 +342,7 @@ pub async fn say_goodbye(receive: &mut impl Receive, transmit: &mut impl Transmi
         return;
     }
     let _ = timeout(FAREWELL, async {
-        poll_fn(|cx| transmit.poll_end(cx, Ending::Notify)).await?;
+        poll_fn(|cx| transmit.poll_end(cx, StreamEnd::Closed)).await?;
         while let Received::Data = poll_fn(|cx| receive.poll_receive(cx)).await? {}
         Ok::<_, crate::layer::LayerFault>(())
     })

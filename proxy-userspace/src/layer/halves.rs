@@ -13,7 +13,7 @@ use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{OffloadTerms, crypto_info};
 use super::shared::{Secrets, SideState};
 use super::user::{UserReceive, UserTransmit};
-use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
+use super::{Alert, Batch, KernelSide, LayerFault, Pool, Receive, Received, StreamEnd, Transmit};
 use crate::config::Offload;
 use crate::sys::{self, Half};
 
@@ -199,10 +199,10 @@ impl Transmit for Outgoing {
         }
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         match self {
-            Self::User(half) => half.poll_end(cx, ending),
-            Self::Kernel(half) => half.poll_end(cx, ending),
+            Self::User(half) => half.poll_end(cx, end),
+            Self::Kernel(half) => half.poll_end(cx, end),
         }
     }
 

@@ -24,7 +24,7 @@ use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
 use super::offload::crypto_info;
 use super::post::{Alert, Control, KEY_UPDATE, KEY_UPDATE_MESSAGE, PostHandshake};
 use super::shared::{RECORDS_RESERVE, SideState};
-use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
+use super::{LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, StreamEnd, Transmit};
 use crate::sys::{self, Half};
 
 /// A header that the kernel refuses is an error and nothing to read (`tls_rx_abort` in net/tls/tls_sw.c).
@@ -42,7 +42,7 @@ pub struct KernelReceive {
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
-    end: Option<Received>,
+    end: Option<StreamEnd>,
     /// Whether the kernel can change keys, and thus stops where it thinks that it must.
     rekeys: bool,
     /// The size of a key as the kernel is given it.
@@ -143,7 +143,7 @@ impl KernelReceive {
         match self.shared.control(&mut self.post, content, octets)? {
             Control::Done if stopped => self.go_on()?,
             Control::Done => {}
-            Control::Closed => self.end = Some(Received::Closed),
+            Control::Closed => self.end = Some(StreamEnd::Closed),
             Control::KeyUpdate { reply } => {
                 // Until the kernel has the next key it opens nothing, and says nothing to whoever waits.
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
@@ -226,10 +226,10 @@ impl Receive for KernelReceive {
         self.batch.clear();
         loop {
             if let Some(end) = self.end.take() {
-                return Poll::Ready(Ok(end));
+                return Poll::Ready(Ok(Received::End(end)));
             }
             match ready!(self.poll_read(cx))? {
-                (0, None) => return Poll::Ready(Ok(Received::Truncated)),
+                (0, None) => return Poll::Ready(Ok(Received::End(StreamEnd::Truncated))),
                 (count, Some(octet)) if octet == ContentType::ApplicationData.octet() && count > 0 => {
                     self.data(count)?;
                     return Poll::Ready(Ok(Received::Data));
@@ -475,10 +475,10 @@ impl Transmit for KernelTransmit {
         self.poll_line(cx)
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         if !self.ended {
             self.ended = true;
-            if ending == Ending::Notify {
+            if end == StreamEnd::Closed {
                 self.queue_alert(Alert::CLOSE_NOTIFY)?;
             }
         }

@@ -234,7 +234,7 @@ async fn pass_on((receive, transmit): &mut (Incoming, Outgoing), until: Instant)
     while Instant::now() < until {
         match poll_fn(|cx| receive.poll_receive(cx)).await? {
             Received::Data => {}
-            Received::Closed | Received::Truncated => return Err(LayerFault::UnexpectedRecord),
+            Received::End(_) => return Err(LayerFault::UnexpectedRecord),
         }
         let batch = receive.batch();
         octets = octets.saturating_add(batch.octets());

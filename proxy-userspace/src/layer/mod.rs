@@ -53,24 +53,22 @@ pub(crate) use buffer::BUFFER_BYTES;
 /// RFC 8446 section 5.1: plaintext of one record.
 pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 
-/// What a receive ended with.
+/// What a receive returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// The batch holds plaintext.
     Data,
-    /// The peer said `close_notify`: nothing is missing.
-    Closed,
-    /// The stream ended without `close_notify`: something may be missing.
-    Truncated,
+    /// The peer's half has ended.
+    End(StreamEnd),
 }
 
-/// How our half of a connection ends.
+/// How one half of a TLS connection ends: the peer's when it is received, ours when it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With `close_notify`.
-    Notify,
-    /// Without, because the other side was cut: the peer must be able to see that.
-    Cut,
+pub enum StreamEnd {
+    /// With `close_notify`: nothing is missing.
+    Closed,
+    /// Without it: something may be missing, and the receiver can see that.
+    Truncated,
 }
 
 /// The receiving half of one side.
@@ -117,7 +115,7 @@ pub trait Transmit {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>>;
 
     /// Send what is in line and close our half of the connection.
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>>;
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>>;
 
     /// The kernel's half, into which data can be spliced.
     fn kernel(&mut self) -> Option<&mut KernelTransmit> {
@@ -166,8 +164,8 @@ impl<T: Transmit> Transmit for &mut T {
         (**self).poll_flush(cx)
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
-        (**self).poll_end(cx, ending)
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
+        (**self).poll_end(cx, end)
     }
 
     fn kernel(&mut self) -> Option<&mut KernelTransmit> {

@@ -60,7 +60,10 @@ async fn records_arrive_whole_however_the_wire_splits_them() {
                 }
             };
             assert_eq!(got, b"onetwo and three", "{role:?} {version:?} split at {at}");
-            assert!(matches!(end, Some(Ok(Received::Closed))), "{role:?} {version:?} split at {at}: {end:?}");
+            assert!(
+                matches!(end, Some(Ok(Received::End(StreamEnd::Closed)))),
+                "{role:?} {version:?} split at {at}: {end:?}"
+            );
             at += 1;
         }
         assert!(at > 100, "{at}");
@@ -231,7 +234,7 @@ async fn tls_1_2_ends_before_its_limit_while_it_can_still_say_so() {
     };
     assert!(matches!(fault, LayerFault::ConfidentialityLimit), "{fault}");
     assert!(sent > 5);
-    poll_fn(|cx| pair.transmit.poll_end(cx, Ending::Notify)).await.unwrap();
+    poll_fn(|cx| pair.transmit.poll_end(cx, StreamEnd::Closed)).await.unwrap();
 }
 
 #[tokio::test]
@@ -270,20 +273,20 @@ async fn the_end_of_the_wire_is_truncation_unless_the_peer_said_goodbye() {
     for version in VERSIONS {
         let mut silent = pair(Role::Client, version).await;
         silent.far.wire.shutdown().await.unwrap();
-        assert_eq!(silent.end().await.unwrap(), Received::Truncated);
+        assert_eq!(silent.end().await.unwrap(), Received::End(StreamEnd::Truncated));
 
         let mut polite = pair(Role::Client, version).await;
         polite.far.peer.send_close_notify();
         let wire = polite.said();
         polite.far.wire.write_all(&wire).await.unwrap();
-        assert_eq!(polite.end().await.unwrap(), Received::Closed);
+        assert_eq!(polite.end().await.unwrap(), Received::End(StreamEnd::Closed));
 
         let mut cut = pair(Role::Client, version).await;
         cut.far.peer.writer().write_all(b"half a record").unwrap();
         let wire = cut.said();
         cut.far.wire.write_all(&wire[..wire.len() - 1]).await.unwrap();
         cut.far.wire.shutdown().await.unwrap();
-        assert_eq!(cut.end().await.unwrap(), Received::Truncated);
+        assert_eq!(cut.end().await.unwrap(), Received::End(StreamEnd::Truncated));
     }
 }
 
@@ -481,7 +484,7 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
                 end => break end,
             }
         };
-        assert_eq!(end, Received::Closed);
+        assert_eq!(end, Received::End(StreamEnd::Closed));
         assert_eq!(sink.peer_reads(16).await, b"onetwo and three", "{from:?} to {to:?}");
         assert_eq!(meter.spliced(Direction::ServerToClient) > 0, in_kernel(), "what is spliced is counted");
     }

@@ -14,7 +14,7 @@ use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
 use super::outlet::{Line, Next, Outlet};
 use super::post::{Alert, Control, PostHandshake};
 use super::shared::SideState;
-use super::{Ending, LayerFault, Receive, Received, Transmit};
+use super::{LayerFault, Receive, Received, StreamEnd, Transmit};
 use crate::sys;
 
 /// Slices that one write hands to the kernel: three per record.
@@ -28,7 +28,7 @@ pub struct UserReceive {
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
-    end: Option<Result<Received, LayerFault>>,
+    end: Option<Result<StreamEnd, LayerFault>>,
     copied: u64,
 }
 
@@ -55,7 +55,7 @@ impl Receive for UserReceive {
             }
             if let Some(end) = self.end.take() {
                 self.batch = Batch::default();
-                return Poll::Ready(end);
+                return Poll::Ready(end.map(Received::End));
             }
             self.batch.clear();
             let filled = match self.poll_fill(cx) {
@@ -65,7 +65,7 @@ impl Receive for UserReceive {
                 filled => ready!(filled),
             };
             match filled {
-                Ok(0) => self.end = Some(Ok(Received::Truncated)),
+                Ok(0) => self.end = Some(Ok(StreamEnd::Truncated)),
                 Ok(_) => {}
                 Err(source) => self.end = Some(Err(LayerFault::System { call: "recv", source })),
             }
@@ -147,7 +147,7 @@ impl UserReceive {
     fn obey(&mut self, control: Control) -> Result<(), LayerFault> {
         match control {
             Control::Done => {}
-            Control::Closed => self.end = Some(Ok(Received::Closed)),
+            Control::Closed => self.end = Some(Ok(StreamEnd::Closed)),
             Control::KeyUpdate { reply } => {
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
                 self.opener = Opener::new(self.shared.version, &next)?;
@@ -225,10 +225,10 @@ impl Transmit for UserTransmit {
         self.poll_send(cx, &mut Batch::default())
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         if !self.ended {
             self.ended = true;
-            if ending == Ending::Notify {
+            if end == StreamEnd::Closed {
                 self.queue_alert(Alert::CLOSE_NOTIFY)?;
             }
         }

@@ -14,8 +14,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ends::{Ends, PumpEnd, both};
-use super::{End, Meter, PARTING};
+use super::ends::{DirectionEnd, SessionEnd, both};
+use super::{Meter, PARTING};
+use crate::failure::Failure;
 use crate::layer::{KernelReceive, KernelTransmit, LayerFault, Spliced};
 use crate::words::{Direction, Side};
 
@@ -110,21 +111,24 @@ pub async fn exactly(
 }
 
 /// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
+///
+/// # Errors
+/// Why the session ended otherwise than by the peers' goodbye.
 pub async fn relay(
     client: &TcpStream,
     server: &TcpStream,
     pipes: &Pipes,
     meter: &Meter,
     idle: Duration,
-) -> End {
+) -> Result<(), Failure> {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
-    let Ends { end, open } = both(requests, responses, meter, idle).await;
+    let SessionEnd { result, open } = both(requests, responses, meter, idle).await;
     let open = open.map(|side| if side == Side::Downstream { client } else { server });
     if let Some(socket) = open {
         let _ = timeout(PARTING, part(socket)).await;
     }
-    end
+    result
 }
 
 /// End a side whose peer has not ended, in a way that lets the peer hear all that it was told.
@@ -150,8 +154,8 @@ async fn pump(
     pipes: &Pipes,
     direction: Direction,
     meter: &Meter,
-) -> PumpEnd {
-    let failed = |side, call, source| PumpEnd::Failed(side, LayerFault::System { call, source });
+) -> DirectionEnd {
+    let failed = |side, call, source| DirectionEnd::Failed(side, LayerFault::System { call, source });
     loop {
         // Wait without a pipe: an idle session holds none. `readable` would spend nothing of the runtime's budget, and a
         // fast peer would keep every other session of the worker waiting.
@@ -181,7 +185,7 @@ async fn pump(
         meter.add(direction, count as u64);
     }
     let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
-    PumpEnd::Finished
+    DirectionEnd::Finished
 }
 
 fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
