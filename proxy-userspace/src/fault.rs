@@ -25,30 +25,30 @@ static ARMED: LazyLock<bool> = LazyLock::new(|| {
 
 thread_local! {
     /// Of the worker whose thread this is.
-    static STRUCK: Rc<Notify> = Rc::default();
+    static WORKER_PANIC: Rc<Notify> = Rc::default();
 }
 
 /// Panic if this is the name for it; tell the worker if it is the worker's.
 #[expect(clippy::panic, reason = "what this is for")]
-pub(crate) fn strike(name: Option<&str>) {
+pub(crate) fn panic_on_demand(name: Option<&str>) {
     match name {
         Some(CONNECTION) if *ARMED => panic!("a client named {CONNECTION} while POSTERN_FAULT=1"),
-        Some(WORKER) if *ARMED => STRUCK.with(|struck| struck.notify_one()),
+        Some(WORKER) if *ARMED => WORKER_PANIC.with(|demanded| demanded.notify_one()),
         _ => {}
     }
 }
 
-/// Work that panics when [`strike`] says so on this thread.
-pub(crate) async fn until_struck<T>(work: impl Future<Output = T>) -> T {
-    let struck = STRUCK.with(Rc::clone);
+/// Work that panics when [`panic_on_demand`] says so on this thread.
+pub(crate) async fn or_panic_on_demand<T>(work: impl Future<Output = T>) -> T {
+    let demanded = WORKER_PANIC.with(Rc::clone);
     LazyLock::force(&ARMED);
     tokio::select! {
         done = work => done,
-        () = struck.notified() => fall(),
+        () = demanded.notified() => panic_in_worker(),
     }
 }
 
 #[expect(clippy::panic, reason = "what this is for")]
-fn fall() -> ! {
+fn panic_in_worker() -> ! {
     panic!("a client named {WORKER} while POSTERN_FAULT=1")
 }

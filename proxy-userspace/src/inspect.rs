@@ -14,7 +14,7 @@ pub trait Inspect {
     ///
     /// # Errors
     /// What was found.
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
+    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
 
     /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
     fn is_done(&self, direction: Direction) -> bool;
@@ -75,7 +75,7 @@ pub struct FirstOctets {
 }
 
 impl Inspect for FirstOctets {
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         if direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX {
             return Ok(());
         }
@@ -114,7 +114,7 @@ pub struct LastLines {
 }
 
 impl Inspect for LastLines {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         batch.plaintext().for_each(|octets| self.push(octets));
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// stop has to end although nobody reads.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at what still waits, at the end of the process only.
-const FLUSH_LOOK: Duration = Duration::from_millis(2);
+const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 /// A bounded queue, and a thread that writes what is in it. Cheap to clone.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl Lines {
             if waiting == 0 || Instant::now() >= end {
                 return waiting;
             }
-            std::thread::sleep(FLUSH_LOOK);
+            std::thread::sleep(FLUSH_POLL);
         }
     }
 }

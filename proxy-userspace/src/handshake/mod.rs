@@ -126,7 +126,7 @@ pub async fn handshake(
         (hello(&mut client, bound, record).await?, Ok(server))
     };
     #[cfg(debug_assertions)]
-    crate::fault::strike(hello.sni.as_deref());
+    crate::fault::panic_on_demand(hello.sni.as_deref());
     let (proven, leaving) = match server {
         Ok(server) => prove(server, &hello, bound, terms, record).await,
         Err(failure) => (Err(failure), None),

@@ -52,9 +52,9 @@ pub(super) struct SessionsAt {
 }
 
 impl SessionsAt {
-    fn known<T>(&self, name: &ServerName<'_>, look: impl FnOnce(&mut Known) -> Option<T>) -> Option<T> {
+    fn known<T>(&self, name: &ServerName<'_>, read: impl FnOnce(&mut Known) -> Option<T>) -> Option<T> {
         let known = self.sessions.0.get(&(self.address, name.to_owned()))?;
-        look(&mut lock(&known))
+        read(&mut lock(&known))
     }
 
     fn learn(&self, name: ServerName<'static>, note: impl FnOnce(&mut Known)) {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 /// a mail client that is known (mbsync: 20 s). A path slower than 50 kbit/s is affected, and only then.
 pub(super) const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two looks for buffers that are stuck.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const CALL_BACK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A worker's budget. One thread owns it: no lock.
 #[derive(Clone, Default)]
@@ -38,7 +38,7 @@ struct BudgetState {
     /// Which entries are empty.
     vacant: Vec<usize>,
     /// Who waits, in the order of arrival. Bounded: two directions for each session.
-    line: BTreeMap<u64, Waker>,
+    waiting: BTreeMap<u64, Waker>,
     next_number: u64,
 }
 
@@ -52,8 +52,8 @@ struct HeldBuffer {
 
 impl Default for BudgetState {
     fn default() -> Self {
-        let (held, vacant, line) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { max: usize::MAX, held, vacant, line, next_number: 0 }
+        let (held, vacant, waiting) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { max: usize::MAX, held, vacant, waiting, next_number: 0 }
     }
 }
 
@@ -76,7 +76,7 @@ impl BudgetState {
 
     /// The last of those for whom there is room now.
     fn newly_served(&self) -> Option<Waker> {
-        self.line.values().nth(self.free().checked_sub(1)?).cloned()
+        self.waiting.values().nth(self.free().checked_sub(1)?).cloned()
     }
 }
 
@@ -101,7 +101,7 @@ impl Budget {
             if std::mem::replace(&mut state.max, max) >= max {
                 return;
             }
-            state.line.values().take(state.free()).cloned().collect()
+            state.waiting.values().take(state.free()).cloned().collect()
         };
         served.into_iter().for_each(Waker::wake);
     }
@@ -112,12 +112,12 @@ impl Budget {
         let mut state = self.0.state.borrow_mut();
         let free = state.free();
         let served = match turn {
-            None => state.line.len() < free,
-            Some(turn) => state.line.keys().take(free).any(|number| *number == turn.number),
+            None => state.waiting.len() < free,
+            Some(turn) => state.waiting.keys().take(free).any(|number| *number == turn.number),
         };
         if served {
             if let Some(turn) = turn {
-                state.line.remove(&turn.number);
+                state.waiting.remove(&turn.number);
             }
             let slot = state.occupy();
             drop(state);
@@ -125,7 +125,7 @@ impl Budget {
             return Poll::Ready(Lease { budget: self.clone(), slot });
         }
         let number = turn.as_ref().map_or(state.next_number, |turn| turn.number);
-        state.line.insert(number, cx.waker().clone());
+        state.waiting.insert(number, cx.waker().clone());
         if turn.is_none() {
             state.next_number += 1;
             drop(state);
@@ -152,7 +152,7 @@ impl Budget {
         let next = {
             let mut state = self.0.state.borrow_mut();
             let coming = state.held.iter().flatten().filter(|held| held.called_back).count();
-            let wanted = state.line.len().saturating_sub(state.free() + coming);
+            let wanted = state.waiting.len().saturating_sub(state.free() + coming);
             let mut held: Vec<_> = state.held.iter_mut().flatten().filter(|held| !held.called_back).collect();
             held.sort_unstable_by_key(|held| held.since);
             let stuck = |held: &HeldBuffer| held.since + STUCK_TIME_MAX <= now;
@@ -161,7 +161,7 @@ impl Budget {
                 told.extend(held.waker.take());
             }
             let first = held.iter().find(|held| !held.called_back).map(|held| held.since + STUCK_TIME_MAX);
-            (!state.line.is_empty()).then(|| first.unwrap_or(now).max(now + LOOK_PAUSE))
+            (!state.waiting.is_empty()).then(|| first.unwrap_or(now).max(now + CALL_BACK_PAUSE))
         };
         told.into_iter().for_each(Waker::wake);
         next
@@ -208,7 +208,7 @@ impl Drop for Turn {
         let served = {
             let mut state = self.budget.0.state.borrow_mut();
             // Nothing is there any more where it was served.
-            state.line.remove(&self.number).and_then(|_| state.newly_served())
+            state.waiting.remove(&self.number).and_then(|_| state.newly_served())
         };
         served.into_iter().for_each(Waker::wake);
     }
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!((b.woken(), c.woken()), (1, 1));
         assert!(c.asks(&budget));
         c.lease = None;
-        assert_eq!(budget.0.state.borrow().line.len(), 0);
+        assert_eq!(budget.0.state.borrow().waiting.len(), 0);
         assert!(b.asks(&budget));
     }
 
@@ -344,7 +344,7 @@ mod tests {
                 assert!(a.asks(&budget) && !a.is_called_back());
                 assert!(!b.asks(&budget));
                 while !a.is_called_back() {
-                    tokio::time::sleep(LOOK_PAUSE).await;
+                    tokio::time::sleep(CALL_BACK_PAUSE).await;
                 }
                 a.lease = None;
                 assert!(b.asks(&budget));

@@ -270,7 +270,7 @@ pub struct KernelTransmit {
     records_max: u64,
     /// At least so many records may still be sealed under this key.
     records_left: u64,
-    line: VecDeque<Queued>,
+    queue: VecDeque<Queued>,
     /// The next key is in line.
     changing: bool,
     mid_batch: bool,
@@ -291,9 +291,9 @@ impl KernelTransmit {
             _ => AES_GCM_RECORDS_MAX,
         };
         let records_max = records_max.map_or(limit, |max| max.min(limit));
-        let (line, records_left) = (VecDeque::new(), records_max);
+        let (queue, records_left) = (VecDeque::new(), records_max);
         let (changing, mid_batch, ended) = (false, false, false);
-        Self { socket, shared, rekeys, records_max, records_left, line, changing, mid_batch, ended }
+        Self { socket, shared, rekeys, records_max, records_left, queue, changing, mid_batch, ended }
     }
 
     /// Send `octets` out of a pipe as data, behind what is in line, and then what came into line meanwhile; the pipe
@@ -310,7 +310,7 @@ impl KernelTransmit {
     ) -> Poll<Result<(), LayerFault>> {
         if *whole {
             self.prepare(*octets)?;
-            ready!(self.poll_line(cx))?;
+            ready!(self.poll_queue(cx))?;
             *whole = false;
         }
         while *octets > 0 {
@@ -328,7 +328,7 @@ impl KernelTransmit {
                 Err(error) => return Poll::Ready(Err(system("splice")(error))),
             }
         }
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
     /// Before so many octets of data: a KeyUpdate that is owed or due.
@@ -356,14 +356,14 @@ impl KernelTransmit {
         }
         let next = self.shared.kernel.borrow_mut().next_transmit()?;
         let info = crypto_info(self.shared.suite, Half::Transmit, next)?;
-        self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
-        self.line.push_back(Queued::Key(info));
+        self.enqueue(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
+        self.queue.push_back(Queued::Key(info));
         self.changing = true;
         Ok(())
     }
 
-    fn line_up(&mut self, content: ContentType, octets: &[u8]) {
-        self.line.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
+    fn enqueue(&mut self, content: ContentType, octets: &[u8]) {
+        self.queue.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
@@ -375,7 +375,7 @@ impl KernelTransmit {
         // Our own words stand before data or behind it, never in it.
         if batch.sent == 0 {
             self.prepare(total)?;
-            ready!(self.poll_line(cx))?;
+            ready!(self.poll_queue(cx))?;
         }
         self.mid_batch = batch.sent < total;
         while batch.sent < total {
@@ -384,12 +384,12 @@ impl KernelTransmit {
             batch.sent += count;
         }
         self.mid_batch = false;
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
     /// Send what is in line.
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
-        while let Some(own) = self.line.front_mut() {
+    fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        while let Some(own) = self.queue.front_mut() {
             match own {
                 Queued::Record { content, octets, sent } => {
                     let rest = octets.get(*sent..).unwrap_or_default();
@@ -414,7 +414,7 @@ impl KernelTransmit {
                     (self.records_left, self.changing) = (self.records_max, false);
                 }
             }
-            self.line.pop_front();
+            self.queue.pop_front();
         }
         Poll::Ready(Ok(()))
     }
@@ -451,7 +451,7 @@ impl Transmit for KernelTransmit {
 
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
         let waiting: usize = self
-            .line
+            .queue
             .iter()
             .map(|own| if let Queued::Record { octets, .. } = own { octets.len() } else { 0 })
             .sum();
@@ -461,18 +461,18 @@ impl Transmit for KernelTransmit {
         if self.records_left <= RECORDS_RESERVE && self.shared.version != ProtocolVersion::TLSv1_3 {
             return Err(LayerFault::ConfidentialityLimit);
         }
-        self.line_up(ContentType::ApplicationData, words);
+        self.enqueue(ContentType::ApplicationData, words);
         Ok(())
     }
 
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
-        self.line_up(ContentType::Alert, &alert.encode());
+        self.enqueue(ContentType::Alert, &alert.encode());
         Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         self.prepare(0)?;
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
@@ -482,7 +482,7 @@ impl Transmit for KernelTransmit {
                 self.queue_alert(Alert::CLOSE_NOTIFY)?;
             }
         }
-        ready!(self.poll_line(cx))?;
+        ready!(self.poll_queue(cx))?;
         ready!(self.poll_room(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx).map_err(system("shutdown"))
     }

@@ -242,23 +242,23 @@ fn unused_nonce(iv: [u8; 8]) -> [u8; 8] {
 /// Where the namespace's counters of kernel TLS stand (Documentation/networking/tls.rst, "Statistics").
 const STATISTICS: &str = "/proc/thread-self/net/tls_stat";
 /// Between two looks at them.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const STATISTICS_PERIOD: Duration = Duration::from_secs(10);
 
 /// Whether peers are still trusted not to pad: one that pads costs two decryptions a record, so the first that is
 /// counted ends it for all connections that come.
 #[derive(Debug, Default)]
 pub struct NoPad {
     off: AtomicBool,
-    looked: Mutex<Option<Instant>>,
+    read_at: Mutex<Option<Instant>>,
 }
 
 impl NoPad {
     fn holds(&self) -> bool {
         // Whoever finds the lock held knows that another is looking.
-        if let Ok(mut looked) = self.looked.try_lock()
-            && looked.is_none_or(|at| at.elapsed() > LOOK_EVERY)
+        if let Ok(mut read_at) = self.read_at.try_lock()
+            && read_at.is_none_or(|at| at.elapsed() > STATISTICS_PERIOD)
         {
-            *looked = Some(Instant::now());
+            *read_at = Some(Instant::now());
             let text = std::fs::read_to_string(STATISTICS).unwrap_or_default();
             if violations(&text) > 0 && !self.off.swap(true, Ordering::Relaxed) {
                 tracing::info!("a peer pads its TLS records: the kernel receives with a copy from now on");

@@ -21,9 +21,9 @@ struct QueuedRecord {
 
 /// Records of our own, in their order. Octets are bounded by twice [`OWN_WORDS_BYTES_MAX`], so words fit one record.
 #[derive(Default)]
-pub(super) struct Line(VecDeque<QueuedRecord>);
+pub(super) struct RecordQueue(VecDeque<QueuedRecord>);
 
-impl Line {
+impl RecordQueue {
     /// Words that wait together share a record.
     pub(super) fn words(&mut self, words: &[u8]) -> Result<(), LayerFault> {
         let waiting: usize = self.0.iter().map(|own| own.octets.len()).sum();
@@ -128,18 +128,18 @@ pub(super) struct Boundary<'a>(&'a mut Outlet);
 impl Boundary<'_> {
     /// Whether something of our own goes before data: what is in line, or a KeyUpdate that the peer asked for
     /// (RFC 8446 section 4.6.3).
-    pub(super) fn owes(&self, line: &Line) -> bool {
-        !line.is_empty() || self.0.shared.owes_key_update.get()
+    pub(super) fn owes(&self, queue: &RecordQueue) -> bool {
+        !queue.is_empty() || self.0.shared.owes_key_update.get()
     }
 
     /// Seal everything in line, after the KeyUpdate that is owed or due.
-    pub(super) fn seal_own(self, line: &mut Line) -> Result<(), LayerFault> {
+    pub(super) fn seal_own(self, queue: &mut RecordQueue) -> Result<(), LayerFault> {
         let outlet = self.0;
         let mut sealed = Vec::new();
         if outlet.shared.owes_key_update.take() {
             change_key(outlet, &mut sealed)?;
         }
-        while let Some(own) = line.0.pop_front() {
+        while let Some(own) = queue.0.pop_front() {
             if outlet.is_tls13() && is_due(outlet, 1) {
                 change_key(outlet, &mut sealed)?;
             }

@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
-use super::outlet::{Line, Next, Outlet};
+use super::outlet::{Next, Outlet, RecordQueue};
 use super::post::{Alert, Control, PostHandshake};
 use super::shared::SideState;
 use super::{LayerFault, Receive, Received, StreamEnd, Transmit};
@@ -183,7 +183,7 @@ pub struct UserTransmit {
     socket: OwnedWriteHalf,
     outlet: Outlet,
     /// What of our own goes out at the next boundary, before the next batch.
-    line: Line,
+    queue: RecordQueue,
     ended: bool,
 }
 
@@ -197,7 +197,7 @@ impl UserTransmit {
         records_max: Option<u64>,
     ) -> Self {
         let outlet = Outlet::new(sealer, shared, records_max);
-        Self { socket, outlet, line: Line::default(), ended: false }
+        Self { socket, outlet, queue: RecordQueue::default(), ended: false }
     }
 }
 
@@ -213,11 +213,11 @@ impl Transmit for UserTransmit {
         if !self.outlet.has_room_for_words() {
             return Err(LayerFault::ConfidentialityLimit);
         }
-        self.line.words(words)
+        self.queue.words(words)
     }
 
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
-        self.line.push(ContentType::Alert, &alert.encode());
+        self.queue.push(ContentType::Alert, &alert.encode());
         Ok(())
     }
 
@@ -256,7 +256,9 @@ impl UserTransmit {
                     ready!(poll_write_batch(&mut self.socket, cx, batch))?;
                     self.outlet.batch_written();
                 }
-                Next::Boundary(boundary) if boundary.owes(&self.line) => boundary.seal_own(&mut self.line)?,
+                Next::Boundary(boundary) if boundary.owes(&self.queue) => {
+                    boundary.seal_own(&mut self.queue)?
+                }
                 Next::Boundary(boundary) if !batch.sealed && !batch.spans().is_empty() => {
                     boundary.seal_batch(batch)?;
                 }

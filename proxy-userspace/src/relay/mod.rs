@@ -138,7 +138,7 @@ async fn pump<R: Receive, T: Transmit, I: Inspect>(
         let (stream_end, end) = match received {
             Received::Data => {
                 let batch = from.batch();
-                if let Err(refusal) = inspect.look(direction, batch) {
+                if let Err(refusal) = inspect.inspect(direction, batch) {
                     return DirectionEnd::Refused(refusal);
                 }
                 let octets = batch.octets();

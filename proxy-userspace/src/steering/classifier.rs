@@ -92,7 +92,7 @@ pub struct AttachPoint {
 }
 
 /// One program in its place.
-struct Standing {
+struct AttachedProgram {
     packets: TcAttachType,
     /// The program's number in the kernel.
     program_id: u32,
@@ -102,7 +102,7 @@ struct Standing {
 
 struct Attached {
     place: AttachPoint,
-    programs: Vec<Standing>,
+    programs: Vec<AttachedProgram>,
     /// The qdisc was not there before.
     qdisc_is_ours: bool,
 }
@@ -140,7 +140,7 @@ impl Classifier {
     /// Be attached at these places and at no other, before all others. Where it is already, its traffic sees no gap.
     /// Where another program went before it, it leaves the list for the moment that attaching takes, because the kernel
     /// takes a program once. Says what was attached anew.
-    pub(super) fn stand_at(
+    pub(super) fn attach_only_at(
         &mut self,
         bpf: &mut Ebpf,
         places: &[AttachPoint],
@@ -238,7 +238,7 @@ impl Classifier {
 impl Attached {
     fn detach(self) {
         let (index, ours) = (self.place.index, self.qdisc_is_ours);
-        self.programs.into_iter().for_each(|Standing { link, .. }| drop(link));
+        self.programs.into_iter().for_each(|AttachedProgram { link, .. }| drop(link));
         if ours {
             remove_idle_qdisc(index);
         }
@@ -294,7 +294,7 @@ fn attach(bpf: &mut Ebpf, hook: AttachMethod, place: &AttachPoint) -> Result<Att
             .attach_with_options(name, packets, options(hook))
             .and_then(|id| program.take_link(id))
             .map_err(failed)?;
-        standing.push(Standing { packets, program_id, link });
+        standing.push(AttachedProgram { packets, program_id, link });
     }
     Ok(Attached { place: place.clone(), programs: standing, qdisc_is_ours })
 }
@@ -310,9 +310,9 @@ fn options(hook: AttachMethod) -> TcAttachOptions {
 
 /// The programs of others that stand before these in an interface's lists; `None` where one of these does not stand
 /// there.
-fn programs_before(index: u32, standing: &[Standing]) -> std::io::Result<Option<Vec<u32>>> {
+fn programs_before(index: u32, standing: &[AttachedProgram]) -> std::io::Result<Option<Vec<u32>>> {
     let mut all_before = Vec::new();
-    for Standing { packets, program_id, .. } in standing {
+    for AttachedProgram { packets, program_id, .. } in standing {
         let mut before = tcx_programs(index, *packets)?;
         let Some(ours) = before.iter().position(|id| id == program_id) else { return Ok(None) };
         before.truncate(ours);
@@ -384,7 +384,7 @@ fn list_name(packets: TcAttachType) -> &'static str {
 }
 
 /// The filters under clsact that stand before ours, by preference and kind.
-fn filters_before(netlink: &mut Netlink, index: u32, ours: &Standing) -> std::io::Result<Vec<String>> {
+fn filters_before(netlink: &mut Netlink, index: u32, ours: &AttachedProgram) -> std::io::Result<Vec<String>> {
     let filters = filters(netlink, index, clsact_minor(ours.packets))?;
     let before = filters.iter().take_while(|filter| bpf_program(filter) != Some(ours.program_id));
     // Before the filters of a preference the kernel tells of their common part, which has no handle.

@@ -26,12 +26,12 @@ const DUMP_ATTEMPTS_MAX: u32 = 8;
 const ALIGNMENT_BYTES: usize = 4;
 
 /// The messages of one of netlink's protocols.
-pub(crate) trait Spoken: NetlinkSerializable + NetlinkDeserializable + Clone {
+pub(crate) trait NetlinkProtocol: NetlinkSerializable + NetlinkDeserializable + Clone {
     /// `NETLINK_*` (linux/netlink.h).
     const PROTOCOL: isize;
 }
 
-impl Spoken for RouteNetlinkMessage {
+impl NetlinkProtocol for RouteNetlinkMessage {
     const PROTOCOL: isize = NETLINK_ROUTE;
 }
 
@@ -50,7 +50,7 @@ impl<M> AsFd for Netlink<M> {
     }
 }
 
-impl<M: Spoken> Netlink<M> {
+impl<M: NetlinkProtocol> Netlink<M> {
     /// Opens a socket whose reads are bounded and whose dumps are filtered by the kernel.
     pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::new(M::PROTOCOL)?;
@@ -186,7 +186,7 @@ impl<M: Spoken> Netlink<M> {
     }
 }
 
-fn answers<M: Spoken>(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<NetlinkMessage<M>>> {
+fn answers<M: NetlinkProtocol>(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<NetlinkMessage<M>>> {
     let mut messages = Vec::new();
     while !datagram.is_empty() {
         let header = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;

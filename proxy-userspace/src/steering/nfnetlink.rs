@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::netlink::{Netlink, Spoken};
+use super::netlink::{Netlink, NetlinkProtocol};
 
 /// `NFNL_SUBSYS_NFTABLES`: the upper octet of a message's type.
 const SUBSYSTEM: u8 = 10;
@@ -97,7 +97,7 @@ impl NetlinkDeserializable for NftMessage {
     }
 }
 
-impl Spoken for NftMessage {
+impl NetlinkProtocol for NftMessage {
     const PROTOCOL: isize = NETLINK_NETFILTER;
 }
 

@@ -159,7 +159,7 @@ impl Program {
     /// # Errors
     /// What the kernel says to the first interface that refuses; the others are still served.
     pub fn classify(&mut self, places: &[AttachPoint]) -> Result<Vec<AttachPoint>, ProgramError> {
-        self.classifier.stand_at(&mut self.bpf, places)
+        self.classifier.attach_only_at(&mut self.bpf, places)
     }
 
     /// What stands before the classifier and may hide packets from it, where that cannot be changed; in words.

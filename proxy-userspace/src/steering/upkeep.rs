@@ -47,7 +47,7 @@ pub struct Repair {
 pub enum Occasion {
     /// The kernel told of a change.
     Event,
-    /// Time passed: what tells no event is looked at, and rules may go up again.
+    /// Time passed: what tells no event is reconciled at, and rules may go up again.
     Time,
 }
 
@@ -95,8 +95,8 @@ impl Steering {
         program.attach()?;
         let mut steering =
             Self { settings, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
-        let (repair, looked) = steering.look(Occasion::Event);
-        looked?;
+        let (repair, reconciled) = steering.reconcile(Occasion::Event);
+        reconciled?;
         steering.alarms.clone_from(&repair.alarms);
         Ok((steering, repair))
     }
@@ -104,24 +104,24 @@ impl Steering {
     /// Look at all of it, and put back what is missing. Counts every thing that it puts back, also where something else
     /// cannot be: then the first refusal of the kernel comes with it.
     pub fn repair(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
-        let (repair, looked) = self.look(occasion);
+        let (repair, reconciled) = self.reconcile(occasion);
         self.alarms = repair.alarms.clone();
-        self.alarms.extend(looked.as_ref().err().map(ToString::to_string));
+        self.alarms.extend(reconciled.as_ref().err().map(ToString::to_string));
         let repaired = repair.put_back.len() + repair.overtaken.len();
         self.repairs += u64::try_from(repaired).unwrap_or(u64::MAX);
-        (repair, looked)
+        (repair, reconciled)
     }
 
-    fn look(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
+    fn reconcile(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
         let mut repair = Repair::default();
         // What one part lacks keeps no other from being put back.
         self.guard(&mut repair);
-        let classified = self.look_at_programs(&mut repair);
-        let routed = self.look_at_routing(occasion, &mut repair);
+        let classified = self.reconcile_programs(&mut repair);
+        let routed = self.reconcile_routing(occasion, &mut repair);
         (repair, classified.and(routed))
     }
 
-    fn look_at_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
+    fn reconcile_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
         let links = routing::links()?;
         let interfaces = interfaces(&self.settings, &links);
         tell(&mut self.program, &interfaces, &links)?;
@@ -135,7 +135,7 @@ impl Steering {
         Ok(())
     }
 
-    fn look_at_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
+    fn reconcile_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
         if !self.device.is_there() {
             self.device = Device::open()?;
             repair.put_back.push(format!("device {DEVICE}"));

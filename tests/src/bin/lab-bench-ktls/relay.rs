@@ -138,7 +138,15 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
                 .await
         }
         Way::UserDigest | Way::KernelDigest => {
-            relay(down, up, (Look(Digest::new()?), Look(Digest::new()?)), None, &meter, IDLE).await
+            relay(
+                down,
+                up,
+                (DigestInspector(Digest::new()?), DigestInspector(Digest::new()?)),
+                None,
+                &meter,
+                IDLE,
+            )
+            .await
         }
         Way::Tee => return teed(down, up).await,
     };
@@ -149,10 +157,10 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
 }
 
 /// Digests all that goes by.
-struct Look(Digest);
+struct DigestInspector(Digest);
 
-impl Inspect for Look {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+impl Inspect for DigestInspector {
+    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
             // What it says does not matter here; that it is computed does.
             std::hint::black_box(self.0.of(octets));
