@@ -30,8 +30,8 @@ use crate::config::SteeringConfig;
 
 /// Descriptors of a session: one socket to the client, one to the server.
 pub const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// Descriptors that every daemon has: maps, programs, netlink, the control task's event queue, signals, the admin socket
-/// and who asks there, logs, certificates while they are read again. Some 20 were counted.
+/// Descriptors that every daemon has: maps, programs, netlink, the control task's event queue, signals, the admin
+/// socket and who asks there, logs, certificates while they are read again. Some 20 were counted.
 const DESCRIPTORS_BASE: u64 = 64;
 /// Descriptors of an interface: the classifier's links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 2;

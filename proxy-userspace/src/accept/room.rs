@@ -8,8 +8,8 @@ use crate::config::{CLIENT_SHARE, Config, OnExit};
 use crate::layer::BUFFER_BYTES;
 use crate::words::Size;
 
-/// Octets of a session that waits: 14 KiB of this process (its task, both sides' TLS, its record) and some 10 KiB of the
-/// kernel for two sockets were measured; the rest is reserve.
+/// Octets of a session that waits: 14 KiB of this process (its task, both sides' TLS, its record) and some 10 KiB of
+/// the kernel for two sockets were measured; the rest is reserve.
 const SESSION_IDLE_BYTES: u64 = 32 * 1024;
 /// Octets of a session without its sockets' buffers: each direction holds one buffer at most.
 pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES as u64;
@@ -159,10 +159,10 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
     MemoryLimit { size: wanted, origin: "limits.memory".to_owned() }
 }
 
-/// As configured, or what memory allows where one client takes all that it may have, an eighth of the sessions, and each
-/// of these is as large as a session gets: then it fills the memory and no more. Sessions mostly wait, and a default
-/// for which all were that large at once would turn clients away from an idle machine. Never more than there are
-/// descriptors for, and than memory has room for while they wait.
+/// As configured, or what memory allows where one client takes all that it may have, an eighth of the sessions, and
+/// each of these is as large as a session gets: then it fills the memory and no more. Sessions mostly wait, and a
+/// default for which all were that large at once would turn clients away from an idle machine. Never more than there
+/// are descriptors for, and than memory has room for while they wait.
 fn sessions(
     config: &Config,
     workers: u32,

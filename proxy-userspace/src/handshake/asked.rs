@@ -1,5 +1,6 @@
 //! Whether a server asks for a client certificate. Postern has none: the client's key is the client's, and a signature
-//! over one handshake is of no use in another. So the server is answered with none, and what it then says is understood.
+//! over one handshake is of no use in another. So the server is answered with none, and what it then says is
+//! understood.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -106,8 +106,8 @@ impl Budget {
         served.into_iter().for_each(Waker::wake);
     }
 
-    /// Room for one buffer, or a place in line, which `turn` keeps until there is room. Whoever wants no buffer any more
-    /// has to drop the turn: those behind wait for it.
+    /// Room for one buffer, or a place in line, which `turn` keeps until there is room. Whoever wants no buffer any
+    /// more has to drop the turn: those behind wait for it.
     pub(super) fn poll_lease(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Lease> {
         let mut state = self.0.state.borrow_mut();
         let free = state.free();

@@ -39,7 +39,8 @@ pub enum Outgoing {
 /// and sealed in this process.
 ///
 /// # Errors
-/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`OffloadTerms::admit`]).
+/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see
+/// [`OffloadTerms::admit`]).
 pub fn split(
     socket: TcpStream,
     secrets: ExtractedSecrets,

@@ -297,7 +297,8 @@ impl KernelTransmit {
     }
 
     /// Send `octets` out of a pipe as data, behind what is in line, and then what came into line meanwhile; the pipe
-    /// holds that many. `octets` counts down, so that the call can be made again; `whole` says that it was not begun yet.
+    /// holds that many. `octets` counts down, so that the call can be made again; `whole` says that it was not begun
+    /// yet.
     ///
     /// # Errors
     /// As [`Transmit::poll_send`].

@@ -1,5 +1,5 @@
-//! The order of records on the wire. A record takes its sequence number, and perhaps the next key, when it is sealed; so
-//! whatever is sealed is written before anything else is sealed. The type holds that: the sealer is behind
+//! The order of records on the wire. A record takes its sequence number, and perhaps the next key, when it is sealed;
+//! so whatever is sealed is written before anything else is sealed. The type holds that: the sealer is behind
 //! `Boundary`, which exists only while nothing sealed waits, and which sealing consumes.
 
 use std::collections::VecDeque;

@@ -14,8 +14,8 @@ use crate::inspect::InspectRefusal;
 use crate::layer::LayerFault;
 use crate::words::{Direction, Side};
 
-/// After one direction has ended, no octet may move for this long in the other: peers that are done close within a
-/// round trip, and what a peer that takes no more has said before is there already.
+/// After one direction has ended, the session ends when no octet moves in the other for this long. Peers that are done
+/// close within a round trip. What a peer said before it stopped taking octets is here already.
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// How one direction ended.
@@ -23,8 +23,8 @@ pub(super) const HALF_CLOSED: Duration = Duration::from_secs(60);
 pub(super) enum DirectionEnd {
     /// The sender said `close_notify`.
     Closed,
-    /// The sender's FIN without `close_notify`, and nothing is missing: nobody looks above TCP, or the server announced
-    /// it (`* BYE`).
+    /// The sender's FIN without `close_notify`, and nothing is missing: the session is bypassed, or the server
+    /// announced its end (`* BYE`).
     Finished,
     /// The FIN of this side, without `close_notify`: something may be missing.
     Truncated(Side),
@@ -37,12 +37,12 @@ pub(super) enum DirectionEnd {
 /// How a session ended.
 pub(super) struct SessionEnd {
     pub(super) result: Result<(), Failure>,
-    /// The side whose stream has not ended, and which failed in nothing. Our own end of its connection must not become
-    /// a reset, which would destroy what it was told last.
+    /// The side whose stream has not ended and which has not failed. Our end of its connection must not become a reset,
+    /// which would destroy what this side was told last.
     pub(super) open: Option<Side>,
 }
 
-/// Both directions in one task. What ends first decides how the session ended.
+/// Run both directions in one task. The direction that ends first decides how the session ended.
 pub(super) async fn both(
     requests: impl Future<Output = DirectionEnd>,
     responses: impl Future<Output = DirectionEnd>,
@@ -89,7 +89,7 @@ pub(super) async fn both(
 /// Fold the end of one direction in: [`Break`](ControlFlow::Break) is the session's end, and
 /// [`Continue`](ControlFlow::Continue) the end that is kept until the other direction has ended, too.
 ///
-/// `Failed` is kept where a receiver takes nothing more: what that side has said before is still to be heard.
+/// `Failed` is kept where a receiver takes nothing more: what that receiver sent before must still be read.
 pub(super) fn settle(
     first: Option<DirectionEnd>,
     direction: Direction,
@@ -106,14 +106,14 @@ pub(super) fn settle(
             return ControlFlow::Continue(Failed(side, fault));
         }
         (None, Failed(side, fault)) => Err(failed(side, fault)),
-        // Whoever was told goodbye may go as it likes.
+        // A side that was told goodbye may leave in any way.
         (Some(Closed | Finished), _) => Ok(()),
-        // What the server had still to say did not reach the client, which had gone.
+        // The client had gone, and the server's last octets did not reach it.
         (Some(Truncated(Side::Downstream)), Failed(Side::Downstream, _)) => Err(truncated(Side::Downstream)),
         (Some(Truncated(side)), _) => cut(side, meter),
-        // It said goodbye before it took nothing more.
+        // The side that takes nothing more had said goodbye before.
         (Some(Failed(..)), Closed) => Ok(()),
-        // It said why.
+        // The alert says why that side takes nothing more.
         (Some(Failed(..)), Failed(side, fault @ LayerFault::PeerAlert(_))) => Err(failed(side, fault)),
         (Some(Failed(side, fault)), _) => Err(failed(side, fault)),
     })
@@ -131,8 +131,8 @@ const fn truncated(side: Side) -> Failure {
     Failure { side, cause: Cause::Truncated }
 }
 
-/// A stream ended without a goodbye. Clients often leave so after LOGOUT, or while nothing is asked; a client that spoke
-/// last was cut, or its server did not answer.
+/// A stream ended without a goodbye. Clients often leave so after LOGOUT, or while no command is unanswered. A client
+/// that sent the last octets was cut, or its server did not answer.
 fn cut(side: Side, meter: &Meter) -> Result<(), Failure> {
     match (side, meter.spoke_last()) {
         (Side::Downstream, None | Some(Direction::ServerToClient)) => Ok(()),
@@ -140,7 +140,7 @@ fn cut(side: Side, meter: &Meter) -> Result<(), Failure> {
     }
 }
 
-/// Nothing moved. A peer that never answers a goodbye does not make a clean end unclean.
+/// No octet moved for the limit. A peer that never answers a goodbye does not make a clean end a failure.
 fn silent(first: Option<DirectionEnd>, meter: &Meter) -> Result<(), Failure> {
     match first {
         None => Err(Failure::downstream(Cause::Idle)),
@@ -151,7 +151,7 @@ fn silent(first: Option<DirectionEnd>, meter: &Meter) -> Result<(), Failure> {
     }
 }
 
-/// What a peer does when it goes, as it may: close, reset, or complain by an alert that it was not told goodbye.
+/// Whether the fault is a way to leave: a reset or a broken socket, or an alert about a missing `close_notify`.
 const fn is_departure(fault: &LayerFault) -> bool {
     matches!(fault, LayerFault::System { .. } | LayerFault::PeerAlert(_))
 }

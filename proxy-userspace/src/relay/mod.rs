@@ -1,10 +1,10 @@
-//! Relay: two directions, each one batch at a time; a slow reader slows its writer, an idle session owns no buffer.
+//! Relay: two directions, each one batch at a time. A slow reader slows its writer; an idle session owns no buffer.
 
 /// Octets that were relayed.
 mod meter;
 /// How a session ends.
 mod ends;
-/// Bypass: octets that no one looks at go from kernel to kernel.
+/// Octets that nobody inspects are spliced.
 pub mod splice;
 #[cfg(test)]
 mod tests;
@@ -24,11 +24,12 @@ use crate::words::{Direction, Side};
 
 /// A last alert may take this long to be written.
 const ALERT: Duration = Duration::from_secs(2);
-/// After the other side has ended, a peer may take this long to hear what it was told last and to leave. As long as it
-/// speaks, its octets are read and thrown away: closing over unread octets is a reset, which destroys those words.
+/// After the other side has ended, a peer has this long to receive what it was told last and to leave. Its octets are
+/// read and dropped meanwhile: closing a socket with unread octets sends a reset, which destroys what the peer was
+/// told.
 const PARTING: Duration = Duration::from_secs(3);
 
-/// Whether the server's side failed before an octet of it reached the client, who can then be told why.
+/// Whether the server's side failed before an octet of it reached the client. The client can then be told why.
 #[must_use]
 pub fn is_unserved(result: &Result<(), Failure>, meter: &Meter) -> bool {
     matches!(result, Err(Failure { side: Side::Upstream, cause: Cause::Layer(_) }))
@@ -36,8 +37,9 @@ pub fn is_unserved(result: &Result<(), Failure>, meter: &Meter) -> bool {
 }
 
 /// Relay until both directions have ended, one fails, or nothing moves for `idle`. A side that takes nothing more ends
-/// only the direction towards it: what it said before goes on. With `pipes`, octets that nobody inspects are
-/// spliced where both halves are the kernel's. A client that [`is_unserved`] is left open for the caller's words.
+/// only the direction towards it; the other direction goes on. With `pipes`, octets that nobody inspects are spliced
+/// where both halves are the kernel's. Where [`is_unserved`] holds, the client's connection is left open for the
+/// caller.
 ///
 /// # Errors
 /// Why the session ended otherwise than by the peers' goodbye.
@@ -73,7 +75,7 @@ where
         Err(_) => StreamEnd::Truncated,
     };
     match open {
-        // The caller has words for this client.
+        // The caller still has to tell this client why.
         Some(Side::Downstream) if is_unserved(&result, meter) && !down_out.is_mid_batch() => {}
         Some(Side::Downstream) => part(&mut down_in, &mut down_out, up_in.batch(), our_end).await,
         Some(Side::Upstream) => part(&mut up_in, &mut up_out, down_in.batch(), our_end).await,
@@ -82,7 +84,7 @@ where
     result
 }
 
-/// The peer at fault learns what it did, behind what it was being sent.
+/// Send the peer at fault an alert, behind the batch that is on its way to that peer.
 async fn tell<T: Transmit>(out: &mut T, half_sent: &mut Batch, fault: &LayerFault) {
     let Some(alert) = fault.alert() else { return };
     let telling = async {
@@ -93,7 +95,7 @@ async fn tell<T: Transmit>(out: &mut T, half_sent: &mut Batch, fault: &LayerFaul
     let _ = timeout(ALERT, telling).await;
 }
 
-/// End a side whose peer has not ended, in a way that lets the peer hear all that it was told.
+/// End a side whose peer has not ended, so that the peer receives all that it was sent.
 async fn part<R: Receive, T: Transmit>(from: &mut R, to: &mut T, half_sent: &mut Batch, end: StreamEnd) {
     let parting = async {
         finish(to, half_sent).await?;
@@ -104,12 +106,12 @@ async fn part<R: Receive, T: Transmit>(from: &mut R, to: &mut T, half_sent: &mut
     let _ = timeout(PARTING, parting).await;
 }
 
-/// A batch that was begun has to be whole before anything else can be said.
+/// Send the rest of a batch that was begun: no other record may stand inside it.
 async fn finish<T: Transmit>(out: &mut T, half_sent: &mut Batch) -> Result<(), LayerFault> {
     if out.is_mid_batch() { poll_fn(|cx| out.poll_send(cx, half_sent)).await } else { Ok(()) }
 }
 
-/// One direction, and what it counts with.
+/// One direction, with its pipes and its meter.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     direction: Direction,
@@ -145,7 +147,7 @@ async fn pump<R: Receive, T: Transmit, I: Inspect>(
                 let mut sent = 0;
                 let sending = poll_fn(|cx| {
                     let polled = to.poll_send(cx, batch);
-                    // A slow reader that takes a part is no silence.
+                    // A reader that took a part of the batch is slow, not idle.
                     if std::mem::replace(&mut sent, batch.sent()) != batch.sent() {
                         meter.moved();
                     }
@@ -164,7 +166,7 @@ async fn pump<R: Receive, T: Transmit, I: Inspect>(
         };
         return match poll_fn(|cx| to.poll_end(cx, stream_end)).await {
             Ok(()) => end,
-            // Whoever has already gone does not hear our goodbye.
+            // The receiver has gone already, and our goodbye cannot reach it.
             Err(LayerFault::System { .. }) => end,
             Err(fault) => DirectionEnd::Failed(direction.to(), fault),
         };

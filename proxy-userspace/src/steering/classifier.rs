@@ -4,10 +4,10 @@
 //! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
 //! fragments, until the next start or `postern clear` removes it.
 //!
-//! The classifier is the first program of an interface: one before it that ends the list (`TCX_PASS`, `TC_ACT_OK`) would
-//! hide packets from it. Attaching tells no event, so the order is asked for at every look. By tcx the classifier goes
-//! first again. Under clsact it cannot always: a preference below another's may not exist, and one preference takes one
-//! kind of filter only, so that Postern at preference 1 would keep others from theirs. There it is an alarm.
+//! The classifier is the first program of an interface: one before it that ends the list (`TCX_PASS`, `TC_ACT_OK`)
+//! would hide packets from it. Attaching tells no event, so the order is asked for at every look. By tcx the classifier
+//! goes first again. Under clsact it cannot always: a preference below another's may not exist, and one preference
+//! takes one kind of filter only, so that Postern at preference 1 would keep others from theirs. There it is an alarm.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! The chain that drops mail on its way past Postern, under `on_exit = "closed"`.
 //!
-//! Mail that follows Postern's rules never meets the hook `forward`. What meets it there was led past Postern: by a rule
-//! of others in front, or while rules were flushed and not put back yet. So it is dropped, and a rule in front costs
-//! availability, not inspection. The table has no owner: it stays when the daemon is killed, as the blackhole route does.
+//! Mail that follows Postern's rules never meets the hook `forward`. What meets it there was led past Postern: by a
+//! rule of others in front, or while rules were flushed and not put back yet. So it is dropped, and a rule in front
+//! costs availability, not inspection. The table has no owner: it stays when the daemon is killed, as the blackhole
+//! route does.
 
 use std::io;
 

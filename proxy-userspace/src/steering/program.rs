@@ -98,7 +98,8 @@ impl Program {
         })
     }
 
-    /// Give the listener of an ingress (by its number in [`Self::set_interfaces`]) to the program. The kernel takes it out of the map when the socket closes.
+    /// Give the listener of an ingress (by its number in [`Self::set_interfaces`]) to the program. The kernel takes it
+    /// out of the map when the socket closes.
     ///
     /// # Errors
     /// [`ProgramError::WorkerOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
