@@ -1,14 +1,14 @@
 //! Accept: listeners, admission, original destination, egress.
 
-/// Who may have a session, and when there is no room for anybody.
+/// Limits on sessions and handshakes, and when nobody can be served.
 mod admission;
-/// How much memory there is.
+/// The machine's memory.
 mod memory;
-/// What there is room for.
+/// How many sessions and buffers the machine has room for.
 mod room;
-/// How much the sockets of a session hold.
+/// The buffers of a session's sockets.
 mod sockets;
-/// Which interface a destination leaves by, asked of the kernel.
+/// The interface by which a destination leaves, by a route lookup.
 pub mod egress;
 
 use std::io;

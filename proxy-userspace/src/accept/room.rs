@@ -1,4 +1,4 @@
-//! What there is room for on this machine, and what one client may have of it.
+//! How many sessions and buffers this machine has room for, and how many of them one client may have.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ const SESSION_IDLE_BYTES: u64 = 32 * 1024;
 pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES as u64;
 /// Two sockets, each of which receives and sends.
 pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
-/// Sessions that wait may take one part in so many of the memory: the rest is for octets on their way.
+/// Idle sessions may take one part in so many of the memory. The rest is for octets on their way.
 const IDLE_SHARE: u64 = 2;
 /// Buffers that a worker has at least, however little memory there is: one for each direction of a session.
 const BUFFERS_PER_WORKER_MIN: usize = 2;
-/// Sessions of one client, where an eighth of all is not less. Mail clients hold up to a dozen connections, and a whole
-/// office may sit behind one address.
+/// Sessions of one client, or an eighth of all where that is less. Mail clients hold up to a dozen connections, and a
+/// whole office may sit behind one address.
 const SESSIONS_PER_CLIENT_DEFAULT: u64 = 1024;
 /// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
 /// are honest, and a bound on what strangers make a worker hold.
 const HANDSHAKES_PER_WORKER: u64 = 64;
 
-/// What the machine has.
+/// What the machine has for sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineResources {
     /// The limit on open descriptors; `None` is no limit.
@@ -35,10 +35,10 @@ pub struct MachineResources {
     pub memory: Memory,
 }
 
-/// What there is room for. `run` and `check` ask alike.
+/// What the machine has room for. `run` and `check` both compute it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// What is admitted.
+    /// The limits of admission.
     pub bounds: Bounds,
     /// What all sessions together may take.
     pub memory: MemoryLimit,
@@ -46,7 +46,7 @@ pub struct Room {
     /// way: what the memory has room for beside all sessions that wait, if each of these directions also fills its
     /// sockets' buffers.
     pub buffers_per_worker: usize,
-    /// Where that is less than the configuration says.
+    /// The settings that the machine narrows.
     pub narrowed: Vec<Narrowed>,
 }
 
@@ -62,7 +62,7 @@ pub enum Narrowed {
         /// The limit that would do.
         descriptors: u64,
     },
-    /// `limits.sessions`, by memory: sessions that only wait would take more than half of it.
+    /// `limits.sessions`, by memory: idle sessions would take more than half of it.
     SessionsByMemory {
         /// As configured.
         wanted: u64,
@@ -71,11 +71,11 @@ pub enum Narrowed {
         /// The limit that would do.
         memory: Size,
     },
-    /// `limits.memory` is more than there is.
+    /// `limits.memory` is more than the machine has.
     Memory {
         /// As configured.
         wanted: Size,
-        /// What there is.
+        /// What the machine has.
         least: Size,
     },
     /// `limits.sessions_per_client` under `on_exit = "open"`, by the sessions that there is room for.
@@ -117,7 +117,7 @@ impl fmt::Display for Narrowed {
 }
 
 impl Room {
-    /// With this configuration and so many workers, on this machine.
+    /// The room for this configuration and so many workers on this machine.
     #[must_use]
     pub fn new(config: &Config, workers: u32, machine: &MachineResources) -> Self {
         let limits = &config.limits;
@@ -159,10 +159,10 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
     MemoryLimit { size: wanted, origin: "limits.memory".to_owned() }
 }
 
-/// As configured, or what memory allows where one client takes all that it may have, an eighth of the sessions, and
-/// each of these is as large as a session gets: then it fills the memory and no more. Sessions mostly wait, and a
-/// default for which all were that large at once would turn clients away from an idle machine. Never more than there
-/// are descriptors for, and than memory has room for while they wait.
+/// The limit on all sessions: as configured, or a default from the memory. Under the default, one client with its
+/// eighth of the sessions, each as large as a session gets, fills the memory and no more. A default for which all
+/// sessions were that large at once would turn clients away from an idle machine, because sessions are mostly idle. The
+/// limit is never more than the descriptors, and the memory of idle sessions, allow.
 fn sessions(
     config: &Config,
     workers: u32,
@@ -287,7 +287,7 @@ mod tests {
             ("session_memory = \"16 MiB\"", 1024),
             ("memory = \"16 MiB\"\nsession_memory = \"512 KiB\"", 4096),
         ] {
-            // 1,024 sessions at most for one client, so that the eighth is what is looked at.
+            // At most 1,024 sessions for one client, so that this compares the eighth.
             let machine = machine(Some(2 * 8000 + RESERVED), available);
             let room = room("open", limits, &machine);
             let session = crate::config::parse(
