@@ -1,6 +1,7 @@
-//! The record layer in the kernel (Documentation/networking/tls.rst): it opens and seals, we read and write plaintext.
+//! The record layer in the kernel (Documentation/networking/tls.rst): the kernel opens and seals, and this process
+//! reads and writes plaintext.
 //!
-//! What is not data comes and goes as control messages with a record type, and takes the same way as in the user layer.
+//! Records that are no data carry their type in a control message, and are handled as in the user layer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -27,7 +28,8 @@ use super::shared::{RECORDS_RESERVE, SideState};
 use super::{LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, StreamEnd, Transmit};
 use crate::sys::{self, Half};
 
-/// A header that the kernel refuses is an error and nothing to read (`tls_rx_abort` in net/tls/tls_sw.c).
+/// A header that the kernel refuses makes an error on the socket and nothing to read (`tls_rx_abort` in
+/// net/tls/tls_sw.c). So a half waits for errors, too.
 const SOMETHING: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Boxed, because the runtime has no other way to wait for errors.
@@ -36,16 +38,17 @@ type Wait = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 /// The receiving half.
 pub struct KernelReceive {
     socket: Rc<OwnedReadHalf>,
-    /// While nothing is there.
+    /// Waits for octets or an error, while nothing is there.
     wait: Option<Wait>,
     shared: Rc<SideState>,
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
     end: Option<StreamEnd>,
-    /// Whether the kernel can change keys, and thus stops where it thinks that it must.
+    /// Whether the kernel can change keys. Behind what such a kernel takes for a KeyUpdate, it opens nothing until a
+    /// key is set.
     rekeys: bool,
-    /// The size of a key as the kernel is given it.
+    /// The size of a key in the kernel's form.
     key_bytes: usize,
 }
 
@@ -67,7 +70,7 @@ impl KernelReceive {
         (*self.socket).as_ref()
     }
 
-    /// Read records of one type. Without octets there is no buffer either.
+    /// Read records of one type. While nothing is there, no buffer is held.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<u8>), LayerFault>> {
         loop {
             if self.wait.is_some() {
@@ -77,7 +80,7 @@ impl KernelReceive {
             let budget = ready!(poll_proceed(cx));
             let socket = (*self.socket).as_ref();
             let turn = &mut self.batch.turn;
-            // A buffer is taken when something is there: an idle session holds none.
+            // A buffer is taken when octets are there: an idle session holds none.
             let mut read = |interest| {
                 socket.try_io(interest, || {
                     let Poll::Ready(mut buffer) = self.pool.poll_take(turn, cx) else { return Ok(None) };
@@ -85,13 +88,13 @@ impl KernelReceive {
                     Ok(Some((sys::receive_records(socket, room)?, buffer)))
                 })
             };
-            // One interest at a time: of two together tokio says never.
+            // One interest at a time: for two together tokio's `try_io` is never ready.
             let read = match read(Interest::READABLE) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
                 read => read,
             };
             match read {
-                // None is left, and there is a place in line for one.
+                // No buffer is left, and this half waits in line for one.
                 Ok(None) => return Poll::Pending,
                 Ok(Some(((0, None), _))) => return Poll::Ready(Ok((0, None))),
                 Ok(Some((read, buffer))) => {
@@ -118,7 +121,7 @@ impl KernelReceive {
         Poll::Ready(waited)
     }
 
-    /// Data in pieces that fit a record each, whatever layer sends them.
+    /// Divide data into pieces that fit one record each, for either layer that sends them.
     fn data(&mut self, count: usize) -> Result<(), LayerFault> {
         self.post.data()?;
         if let Some(buffer) = &mut self.batch.buffer {
@@ -135,7 +138,7 @@ impl KernelReceive {
         let content = ContentType::parse(octet).ok_or(LayerFault::UnexpectedRecord)?;
         let buffer = self.batch.buffer.take();
         let octets = buffer.as_ref().and_then(|buffer| buffer.bytes.get(..count)).unwrap_or_default();
-        // The kernel looks at the first octet of a handshake record, whatever that is a part of
+        // The kernel checks the first octet of every handshake record, also where the record is the middle of a message
         // (`tls_check_pending_rekey` in net/tls/tls_sw.c).
         let stopped = self.rekeys
             && content == ContentType::Handshake
@@ -145,7 +148,7 @@ impl KernelReceive {
             Control::Done => {}
             Control::Closed => self.end = Some(StreamEnd::Closed),
             Control::KeyUpdate { reply } => {
-                // Until the kernel has the next key it opens nothing, and says nothing to whoever waits.
+                // Until the kernel has the next key, it opens nothing and wakes nobody.
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
                 let info = crypto_info(self.shared.suite, Half::Receive, next)?;
                 sys::set_tls_key(self.socket(), Half::Receive, &info).map_err(no_new_key)?;
@@ -157,29 +160,29 @@ impl KernelReceive {
         Ok(())
     }
 
-    /// A piece of a message began like a KeyUpdate: the kernel opens nothing more until it has a key, and the next
-    /// record comes under the same one.
+    /// Set the same key again, after a piece of a message that began like a KeyUpdate. The kernel opens nothing more
+    /// until a key is set, and the next record comes under the same key.
     fn go_on(&self) -> Result<(), LayerFault> {
         if self.shared.version != ProtocolVersion::TLSv1_3 {
-            // A key is set once there, and every message that a peer can cut ends the session anyway.
+            // TLS 1.2 sets a key once, and every handshake message ends the session anyway.
             return Err(LayerFault::UnexpectedRecord);
         }
         sys::repeat_tls_key(self.socket(), self.key_bytes).map_err(no_new_key)
     }
 }
 
-/// What a splice out of a half came to.
+/// What a splice out of a half moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spliced {
     /// So many octets of data are in the pipe.
     Octets(usize),
-    /// What comes next is no data: [`Receive::poll_receive`] takes it.
+    /// Nothing: the next record is no data, and [`Receive::poll_receive`] takes it.
     Other,
 }
 
 impl KernelReceive {
-    /// Splice data out with `splice`, which is called when something is there, on this half's socket, and returns what
-    /// splice(2) does: no pipe need be held before. The kernel splices one record at most.
+    /// Splice data out with `splice`. It is called with this half's socket when octets are there, so that no pipe needs
+    /// to be held before, and returns what splice(2) returns. The kernel splices at most one record.
     ///
     /// # Errors
     /// As [`Receive::poll_receive`].
@@ -213,8 +216,8 @@ impl KernelReceive {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.poll_wait(cx)).map_err(system("poll"))?;
                 }
-                // A record that is no data cannot be spliced (`tls_sw_splice_read` in net/tls/tls_sw.c); one that is
-                // wrong says so again when it is read, and without a pipe reading is the other way.
+                // A record that is no data cannot be spliced (`tls_sw_splice_read` in net/tls/tls_sw.c). A wrong record
+                // gives its error again when it is read. Without a pipe the record is read, too.
                 Err(_) => return Poll::Ready(Ok(Spliced::Other)),
             }
         }
@@ -235,7 +238,7 @@ impl Receive for KernelReceive {
                     return Poll::Ready(Ok(Received::Data));
                 }
                 (count, Some(octet)) => self.control(count, octet)?,
-                // The kernel says the type of every record.
+                // The kernel gives a type with every record.
                 (_, None) => return Poll::Ready(Err(LayerFault::UnexpectedRecord)),
             }
         }
@@ -250,14 +253,14 @@ impl Receive for KernelReceive {
     }
 }
 
-/// What goes before the next data.
+/// What is sent, or set, before the next data.
 enum Queued {
     Record {
         content: ContentType,
         octets: Vec<u8>,
         sent: usize,
     },
-    /// Behind the KeyUpdate that announces it.
+    /// The next key, behind the KeyUpdate that announces it.
     Key(CryptoInfo),
 }
 
@@ -268,10 +271,11 @@ pub struct KernelTransmit {
     /// Whether the kernel can change keys.
     rekeys: bool,
     records_max: u64,
-    /// At least so many records may still be sealed under this key.
+    /// At least so many records may still be sealed under this key. Each write is counted with the most records that
+    /// the kernel can make of it, so that the key is changed before its limit.
     records_left: u64,
     queue: VecDeque<Queued>,
-    /// The next key is in line.
+    /// The next key is queued.
     changing: bool,
     mid_batch: bool,
     ended: bool,
@@ -296,9 +300,9 @@ impl KernelTransmit {
         Self { socket, shared, rekeys, records_max, records_left, queue, changing, mid_batch, ended }
     }
 
-    /// Send `octets` out of a pipe as data, behind what is in line, and then what came into line meanwhile; the pipe
-    /// holds that many. `octets` counts down, so that the call can be made again; `whole` says that it was not begun
-    /// yet.
+    /// Send `octets` out of a pipe as data, behind what is queued, and then what was queued meanwhile. The pipe holds
+    /// that many octets. `octets` counts down, so that the call can be repeated; `whole` is true until the splice
+    /// begins.
     ///
     /// # Errors
     /// As [`Transmit::poll_send`].
@@ -332,9 +336,9 @@ impl KernelTransmit {
         self.poll_queue(cx)
     }
 
-    /// Before so many octets of data: a KeyUpdate that is owed or due.
+    /// Queue a KeyUpdate that is owed or due before so many octets of data.
     fn prepare(&mut self, octets: usize) -> Result<(), LayerFault> {
-        // Without data nothing is due under TLS 1.2: its last alert must still go out.
+        // Without data nothing is due under TLS 1.2, so that its last alert can still go out.
         let changes = octets > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
         let due = changes && !self.changing && self.records_left < records(octets) + RECORDS_RESERVE;
         if self.shared.owes_key_update.take() || due {
@@ -370,10 +374,10 @@ impl KernelTransmit {
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
         let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
         if !batch.sealed {
-            // From here on the batch is the kernel's, record by record, as if it were sealed.
+            // From here on the kernel takes the batch record by record, as if it were sealed.
             (batch.sealed, batch.sent) = (true, 0);
         }
-        // Our own words stand before data or behind it, never in it.
+        // Our own words stand before a batch or behind it, never inside.
         if batch.sent == 0 {
             self.prepare(total)?;
             ready!(self.poll_queue(cx))?;
@@ -388,7 +392,7 @@ impl KernelTransmit {
         self.poll_queue(cx)
     }
 
-    /// Send what is in line.
+    /// Send what is queued.
     fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         while let Some(own) = self.queue.front_mut() {
             match own {
@@ -420,8 +424,8 @@ impl KernelTransmit {
         Poll::Ready(Ok(()))
     }
 
-    /// Until a third of the send buffer is free: what a record left behind in the kernel has then gone to TCP, and is
-    /// not lost when our half is closed (`sk_stream_is_writeable`, `tls_sw_write_space`).
+    /// Wait until a third of the send buffer is free. A record that did not fit, and waited in the kernel's TLS layer,
+    /// has then gone to TCP, and is not lost when our half is closed (`sk_stream_is_writeable`, `tls_sw_write_space`).
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         let socket = self.socket.as_ref();
         loop {
@@ -497,12 +501,12 @@ impl Transmit for KernelTransmit {
     }
 }
 
-/// Records that the kernel makes of so many octets at most.
+/// The most records that the kernel makes of so many octets.
 const fn records(octets: usize) -> u64 {
     octets.div_ceil(PLAINTEXT_BYTES_MAX) as u64
 }
 
-/// One write of everything that is left, as slices of the buffer it was received in.
+/// Write all that is left of a batch in one call, as slices of the buffer in which it was received.
 fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, batch: &Batch) -> Poll<Result<usize, LayerFault>> {
     let mut slices = [IoSlice::new(&[]); super::buffer::BATCH_RECORDS_MAX];
     let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
@@ -534,7 +538,7 @@ fn system(call: &'static str) -> impl FnOnce(io::Error) -> LayerFault {
     move |source| LayerFault::System { call, source }
 }
 
-/// What the kernel says of records that are wrong (net/tls/tls_sw.c, net/tls/tls_strp.c).
+/// The fault for the kernel's errno about a wrong record (net/tls/tls_sw.c, net/tls/tls_strp.c).
 fn refused(error: io::Error) -> LayerFault {
     match Errno::from_io_error(&error) {
         Some(Errno::BADMSG) => LayerFault::BadRecord,
@@ -544,7 +548,7 @@ fn refused(error: io::Error) -> LayerFault {
     }
 }
 
-/// Before Linux 6.14 a key is set once.
+/// The fault for an errno when another key is set. Before Linux 6.14 a key is set once.
 fn no_new_key(error: io::Error) -> LayerFault {
     match Errno::from_io_error(&error) {
         Some(Errno::BUSY) => LayerFault::NoKeyChange,
