@@ -1,4 +1,4 @@
-//! One request, one answer: netlink without a task of its own.
+//! Synchronous netlink: one request, one answer, without a task.
 //!
 //! The kernel answers a routing request before `sendto` returns, so waiting in a runtime would gain nothing, and
 //! rules must also be removable while a runtime is being torn down.
@@ -18,14 +18,14 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// The kernel packs a dump into datagrams of at most 32 KiB (`netlink_recvmsg` in net/netlink/af_netlink.c).
 const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
-/// The answer is queued when the request returns; this only bounds what cannot happen.
+/// A bound on a read that should never wait: the answer is queued when the request returns.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a dump is repeated that others changed under the reader's eyes.
+/// How often a dump is repeated because others changed the tables meanwhile.
 const DUMP_ATTEMPTS_MAX: u32 = 8;
 /// Messages start at multiples of this (`NLMSG_ALIGNTO` in linux/netlink.h).
 const ALIGNMENT_BYTES: usize = 4;
 
-/// The messages of one of netlink's protocols.
+/// One of netlink's protocols, by its type of messages.
 pub(crate) trait NetlinkProtocol: NetlinkSerializable + NetlinkDeserializable + Clone {
     /// `NETLINK_*` (linux/netlink.h).
     const PROTOCOL: isize;
@@ -104,7 +104,7 @@ impl<M: NetlinkProtocol> Netlink<M> {
         }
     }
 
-    /// `None`: the tables changed meanwhile and the list may be torn.
+    /// One dump; `None` where the tables changed meanwhile and the list may be inconsistent.
     fn dump_once(&mut self, message: M) -> io::Result<Option<Vec<M>>> {
         let deadline = self.send(message, NLM_F_DUMP)?;
         let mut objects = Vec::new();
@@ -126,7 +126,7 @@ impl<M: NetlinkProtocol> Netlink<M> {
     }
 
     /// Sends messages that take effect together, and waits for the acknowledgement of each that asks for one. All have
-    /// one sequence number, so that every refusal is heard.
+    /// one sequence number, so that every refusal is received.
     ///
     /// # Errors
     /// The kernel's first errno, or that of the socket.
