@@ -1,24 +1,24 @@
-//! One name for one session, in its records and in what its client is told.
+//! The session's identifier, in its records and in what its client is told.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Sessions that were named, modulo 2^12 the counter in their names.
+/// Identifiers that were made. Modulo 2^12 it is the counter in an identifier.
 static NAMED: AtomicU64 = AtomicU64::new(0);
 
-/// A UUID of version 7 (RFC 9562 section 5.7): milliseconds since 1970, then a counter in `rand_a` (section 6.2, method 1),
-/// then 62 random bits. The counter keeps the order within a millisecond; what nobody can guess are the random bits.
+/// A UUID of version 7 (RFC 9562 section 5.7): milliseconds since 1970, then a counter in `rand_a` (section 6.2, method
+/// 1), then 62 random bits. The counter keeps the order within a millisecond; the random bits cannot be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);
 
 impl EventId {
-    /// A name of its own for what began at this time.
+    /// A unique identifier for what began at this time.
     #[must_use]
     pub fn at(began: SystemTime) -> Self {
         let since = began.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut octets = [0; 8];
-        // Without randomness the names are still told apart, 4,096 in each millisecond.
+        // Without randomness identifiers are still unique, 4,096 in each millisecond.
         let _guessable = aws_lc_rs::rand::fill(&mut octets);
         let milliseconds = since.as_millis() & 0xffff_ffff_ffff;
         let counter = u128::from(NAMED.fetch_add(1, Ordering::Relaxed) & 0xfff);

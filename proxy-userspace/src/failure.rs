@@ -1,4 +1,13 @@
-//! Errors that know their stage, their side and the fault.
+//! Why a session failed: at which stage, on which side, and the fault.
+//!
+//! Five types say how something ends, from the innermost to the outermost:
+//!
+//! - [`StreamEnd`](crate::layer::StreamEnd): how one half of a TLS connection ends, with `close_notify` or without.
+//!   Record layers return it in [`Received::End`](crate::layer::Received); the relay ends our own halves with it.
+//! - `DirectionEnd`: how one direction of a relay ended. The two pumps of a session make it.
+//! - [`Cause`]: what ended a handshake or a session otherwise than by the peers' goodbye. It says the stage.
+//! - [`Failure`]: a `Cause` and the [`Side`] at fault. The handshake makes it, and the relay from its directions' ends.
+//! - `record::End`: how a connection ended: closed, by a `Failure`, by a panic, or by a stop. The record makes it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,13 +36,13 @@ pub struct Failure {
 /// Every cause, by stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// Accept: the destination may not be reached.
+    /// Accept: the client may not reach the destination.
     #[error(transparent)]
     Egress(EgressFault),
     /// Connect: the server cannot be reached.
     #[error("connecting to the server: {0}")]
     Connect(io::Error),
-    /// Connect: every port towards the server is taken, beside the gateway's address or the client's.
+    /// Connect: every local port towards the server is taken, at the gateway's address or at the client's.
     #[error("connecting to the server: no local port is left; {}", port_remedy(*.0))]
     NoPortsLeft(Source),
     /// Connect: the server would see an address that means nothing beyond the client's link (RFC 4291 section 2.5.6,
@@ -46,16 +55,16 @@ pub enum Cause {
         /// The client's address.
         address: IpAddr,
     },
-    /// `limits.handshake_seconds` passed from accept on, and this side was waited for.
+    /// `limits.handshake_seconds` have passed since accept, and this side has not answered.
     #[error("no answer in time: {0} s have passed since the connection was accepted")]
     Silent(u64),
     /// The socket failed or ended during the handshake.
     #[error("{}", lost(.0))]
     Socket(io::Error),
-    /// Clear text from the client.
+    /// The client's clear text breaks IMAP or a bound.
     #[error("{0}")]
     ClearClient(ClientFault),
-    /// Clear text from the server.
+    /// The server's clear text breaks IMAP or a bound.
     #[error("{0}")]
     ClearServer(ServerFault),
     /// The client left before STARTTLS.
@@ -64,7 +73,7 @@ pub enum Cause {
     /// The server refused STARTTLS, and the client left.
     #[error("the server refused STARTTLS")]
     StartTlsRefused(StartTlsRefusal),
-    /// A record in the handshake that may not come, or whose header no record can have.
+    /// A record in the handshake that is out of place, or whose header is invalid.
     #[error("{0} in the handshake")]
     Record(LayerFault),
     /// A handshake, or a message of one, over its bound.
@@ -79,8 +88,8 @@ pub enum Cause {
     /// rustls ended the handshake.
     #[error("TLS handshake: {0}")]
     Tls(rustls::Error),
-    /// The server ended TLS with this alert after it had asked for a client certificate and got none: inside the handshake
-    /// before TLS 1.3, behind it since.
+    /// The server asked for a client certificate, got none, and ended TLS with this alert. TLS 1.2 sends the alert
+    /// inside the handshake, TLS 1.3 after it.
     #[error(
         "the server asks for a client certificate and refuses to go on without ({0}); no gateway has the client's key: \
          list the server in action.bypass, which leaves its mail uninspected"
@@ -93,22 +102,22 @@ pub enum Cause {
          leaves its mail uninspected"
     )]
     TlsIncompatible(rustls::Error),
-    /// The server's certificate, and policy says block.
+    /// The server's certificate has faults that policy blocks.
     #[error("the server's certificate is refused: {0}")]
     Certificate(Faults),
-    /// No thread judged or signed in time.
+    /// No thread of the pool verified or signed in time.
     #[error(transparent)]
     Job(JobError),
     /// No certificate could be shown.
     #[error("no certificate for the client: {0}")]
     Mint(MintError),
-    /// Records.
+    /// A record layer failed after the handshake.
     #[error("{0}")]
     Layer(LayerFault),
-    /// No `close_notify`.
+    /// A stream ended without `close_notify`.
     #[error("the stream ended without close_notify: something may be missing")]
     Truncated,
-    /// Nothing moved.
+    /// No octet moved for `limits.idle_seconds`.
     #[error("no octet in either direction for the idle limit")]
     Idle,
     /// An inspector ended it.
@@ -209,8 +218,9 @@ impl Failure {
         }
     }
 
-    /// What the client is told, whoever the client is: a short reason, and nothing that it could not see for itself. No
-    /// interface, route, setting, file or kernel's word: those stand in the record.
+    /// What the client is told: a short reason, which holds nothing that the client could not observe itself.
+    /// Interfaces, routes, settings, files and the kernel's words stand only in the record, because anybody may be the
+    /// client.
     #[must_use]
     pub fn told(&self) -> Cow<'static, str> {
         let of_side = |upstream: &'static str, downstream: &'static str| match self.side {
@@ -302,7 +312,7 @@ mod tests {
     use super::*;
     use crate::handshake::verify::CertificateFault;
 
-    /// Stands wherever a cause has room for something that is nobody's business.
+    /// Stands in every field of a cause that a client must not see.
     const SECRET: &str = "wan7";
 
     fn causes() -> Vec<Cause> {

@@ -1,9 +1,8 @@
-//! Faults on demand.
+//! Panics on demand, for tests.
 //!
-//! That a panic ends one connection, and that a worker's death touches no other worker's sessions, can be shown only by
-//! a real panic in the real place; no peer can cause one, or it would be a bug to mend. So debug builds, started with
-//! `POSTERN_FAULT=1`, panic for two names that no server can have (RFC 6761 section 6.4). Release builds contain none of
-//! this: there the name is a name like any other.
+//! Tests show that a panic ends one connection only, and that a dead worker takes no other worker's sessions. They need
+//! a real panic in the real place, and no peer can cause one. So a debug build that is started with `POSTERN_FAULT=1`
+//! panics for two names that no server can have (RFC 6761 section 6.4). Release builds do not contain this module.
 
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -24,31 +23,31 @@ static ARMED: LazyLock<bool> = LazyLock::new(|| {
 });
 
 thread_local! {
-    /// Of the worker whose thread this is.
-    static STRUCK: Rc<Notify> = Rc::default();
+    /// Notified when the worker on this thread has to panic.
+    static WORKER_PANIC: Rc<Notify> = Rc::default();
 }
 
-/// Panic if this is the name for it; tell the worker if it is the worker's.
+/// Panic if the client named [`CONNECTION`]; make the worker on this thread panic if the client named [`WORKER`].
 #[expect(clippy::panic, reason = "what this is for")]
-pub(crate) fn strike(name: Option<&str>) {
+pub(crate) fn panic_on_demand(name: Option<&str>) {
     match name {
         Some(CONNECTION) if *ARMED => panic!("a client named {CONNECTION} while POSTERN_FAULT=1"),
-        Some(WORKER) if *ARMED => STRUCK.with(|struck| struck.notify_one()),
+        Some(WORKER) if *ARMED => WORKER_PANIC.with(|demanded| demanded.notify_one()),
         _ => {}
     }
 }
 
-/// Work that panics when [`strike`] says so on this thread.
-pub(crate) async fn until_struck<T>(work: impl Future<Output = T>) -> T {
-    let struck = STRUCK.with(Rc::clone);
+/// Run a worker's `work`, and panic when [`panic_on_demand`] asks for it on this thread.
+pub(crate) async fn or_panic_on_demand<T>(work: impl Future<Output = T>) -> T {
+    let demanded = WORKER_PANIC.with(Rc::clone);
     LazyLock::force(&ARMED);
     tokio::select! {
         done = work => done,
-        () = struck.notified() => fall(),
+        () = demanded.notified() => panic_in_worker(),
     }
 }
 
 #[expect(clippy::panic, reason = "what this is for")]
-fn fall() -> ! {
+fn panic_in_worker() -> ! {
     panic!("a client named {WORKER} while POSTERN_FAULT=1")
 }

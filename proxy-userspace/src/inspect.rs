@@ -1,25 +1,25 @@
-//! Looking at the octets before they go on.
+//! Inspection of plaintext before it goes on.
 //!
-//! An inspector is lent the plaintext of one direction where it was opened. In this version there are two. One refuses
-//! HTTP inside TLS, so that a browser cannot be made to speak to a mail server (ALPACA). It needs no octet held back,
-//! because a request that is refused at its first slash has told a mail server nothing. The other remembers whether the
-//! server said goodbye.
+//! An inspector borrows the plaintext of one direction from the buffer in which it was opened. This version has two
+//! inspectors. [`FirstOctets`] refuses HTTP inside TLS, so that a browser cannot be made to speak to a mail server
+//! (ALPACA). It holds no octet back: a request that is refused at its first slash has told a mail server nothing.
+//! [`LastLines`] remembers whether the server said goodbye.
 
 use crate::layer::Batch;
 use crate::words::Direction;
 
-/// Sees every plaintext octet before it goes on.
+/// Inspects every plaintext octet of one direction before it goes on.
 pub trait Inspect {
-    /// Look at what came; an error ends the session and nothing of `batch` goes on.
+    /// Inspect a batch. An error ends the session, and nothing of `batch` goes on.
     ///
     /// # Errors
-    /// What was found.
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
+    /// Why the session must end.
+    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
 
-    /// Whether nothing more of this direction needs a look: its octets may then go from kernel to kernel.
+    /// Whether this direction needs no more inspection. Its octets may then be spliced.
     fn is_done(&self, direction: Direction) -> bool;
 
-    /// Whether the sender has announced that it ends here, so that an end without `close_notify` misses nothing.
+    /// Whether the sender has announced its end. A stream that then ends without `close_notify` is complete.
     fn is_announced(&self) -> bool {
         false
     }
@@ -51,7 +51,7 @@ impl InspectRefusal {
     }
 }
 
-/// Beginnings of HTTP requests that no IMAP command can have: after the tag comes a command, and those are letters
+/// Beginnings of HTTP requests. No IMAP command begins so: a command stands behind the tag and consists of letters
 /// (RFC 9051 section 9, `command`).
 const HTTP_REQUESTS: [&[u8]; 9] = [
     b"GET /",
@@ -64,7 +64,7 @@ const HTTP_REQUESTS: [&[u8]; 9] = [
     b"TRACE /",
     b"PRI * HTTP",
 ];
-/// Octets of the longest of them.
+/// Octets of the longest entry of [`HTTP_REQUESTS`].
 const FIRST_BYTES_MAX: usize = 10;
 
 /// Refuses a client whose first octets are an HTTP request.
@@ -75,7 +75,7 @@ pub struct FirstOctets {
 }
 
 impl Inspect for FirstOctets {
-    fn look(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         if direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX {
             return Ok(());
         }
@@ -102,19 +102,19 @@ impl FirstOctets {
     }
 }
 
-/// How far back from a record's end `* BYE` is looked for: two lines of the length that servers write.
+/// The last octets of a record in which `* BYE` is searched: two lines of the length that servers write.
 const LAST_BYTES_MAX: usize = 512;
 
-/// Remembers whether the server's last words are `* BYE` (RFC 9051 section 7.1.5), alone or with the answer to LOGOUT
-/// behind it: a server that leaves without `close_notify` then has left as IMAP has it. Lines are not told from literals
-/// here, so mail that ends in such a line, and is cut just behind it, passes for a goodbye. Refuses nothing.
+/// Remembers whether the server's last line is `* BYE` (RFC 9051 section 7.1.5), or `* BYE` and the answer to LOGOUT. A
+/// server that then leaves without `close_notify` has said goodbye in IMAP. This inspector does not tell lines from
+/// literals: mail that contains such a line, and is cut just behind it, passes for a goodbye. It refuses nothing.
 #[derive(Debug, Default)]
 pub struct LastLines {
     bye: bool,
 }
 
 impl Inspect for LastLines {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         batch.plaintext().for_each(|octets| self.push(octets));
         Ok(())
     }
@@ -132,7 +132,7 @@ impl LastLines {
     fn push(&mut self, record: &[u8]) {
         let is_short = record.len() <= LAST_BYTES_MAX;
         let tail = record.get(record.len().saturating_sub(LAST_BYTES_MAX)..).unwrap_or_default();
-        // What was cut off in front of the tail left a part of a line.
+        // The tail of a longer record begins inside a line.
         let mut lines = tail.split(|octet| *octet == b'\n').skip(usize::from(!is_short));
         let is_bye = |line: &[u8]| line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"* BYE"));
         self.bye = record.ends_with(b"\r\n") && (lines.any(is_bye) || (self.bye && is_short));

@@ -18,7 +18,7 @@ pub mod accept;
 pub mod handshake;
 /// TLS records after the handshake: opened and sealed in the buffers they arrived in.
 pub mod layer;
-/// What the mail says: the place where octets are looked at before they go on.
+/// Inspection of plaintext before it goes on.
 pub mod inspect;
 /// Two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;

@@ -1,5 +1,5 @@
-//! Lines of the log that peers can cause, limited in rate: a peer that causes one each millisecond must fill no disk and
-//! hide no other line. Records are not log lines; each connection has its own.
+//! A rate limit on lines of the log that peers can cause. A peer that causes one each millisecond must fill no disk and
+//! hide no other line. Records are not limited: they are not log lines, and each connection has its own.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -10,16 +10,16 @@ const LINES_MAX: u32 = 10;
 /// One more line of a kind is allowed after this.
 const REFILL: Duration = Duration::from_secs(10);
 
-/// The limit on one kind of line, for the whole process. Only who has such a line to write takes its lock.
+/// The limit on one kind of line, for the whole process. Its lock is taken only to write such a line.
 pub(crate) struct LineLimit(Mutex<Option<Tokens>>);
 
 impl LineLimit {
-    /// Nothing was written yet.
+    /// A full bucket.
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Whether a line may be written now; it ends with what comes back.
+    /// Whether a line may be written now. The returned value is written at the line's end.
     pub(crate) fn admit(&self) -> Option<LeftOut> {
         let now = Instant::now();
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
-//! Lines for a stream whose reader may be slow, stuck or gone: whoever has something to say never waits for it.
+//! Lines for a stream whose reader may be slow, stuck or gone. Whoever writes a line never waits for the reader.
 //!
-//! Records go to stdout this way and the log to stderr. A blocked write(2) holds one thread of its own: no worker, not
-//! the control task, and at the end not the process.
+//! Records go to stdout this way, and the log to stderr. A blocked write(2) holds only the thread of its stream. It
+//! holds no worker, not the control task, and not the end of the process.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// At the end of the process lines that wait are written for this long: a reader that works needs milliseconds, and a
-/// stop has to end although nobody reads.
+/// At the end of the process, waiting lines are written for this long. A working reader needs milliseconds, and the
+/// stop must end although nobody reads.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
-/// Between two looks at what still waits, at the end of the process only.
-const FLUSH_LOOK: Duration = Duration::from_millis(2);
+/// The pause between two checks of what still waits, at the end of the process.
+const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 /// A bounded queue, and a thread that writes what is in it. Cheap to clone.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ struct LineCounts {
 }
 
 impl Lines {
-    /// Write to `out` on a thread of this name; at most `max` lines wait, more are lost. Where `confess` is given, the
-    /// next line that is written after a loss has its words before it; they are told how many were lost so far.
+    /// Write to `out` on a thread of this name. At most `max` lines wait; more are lost. After a loss, the text that
+    /// `confess` makes from the number of lost lines is written before the next line.
     ///
     /// # Errors
     /// No thread can be started.
@@ -58,7 +58,7 @@ impl Lines {
                 counts.waiting.fetch_sub(1, Ordering::Release);
             }
         };
-        // Nobody joins it: where its write is stuck, it ends with the process.
+        // Nobody joins the thread: a stuck write ends with the process.
         std::thread::Builder::new().name(name.to_owned()).spawn(write)?;
         Ok(lines)
     }
@@ -84,8 +84,8 @@ impl Lines {
         self.counts.lost.load(Ordering::Relaxed)
     }
 
-    /// Wait until everything is written, for [`FLUSH_TIME_MAX`]; returns how many lines still wait, which are lost if the
-    /// process ends now.
+    /// Wait until everything is written, for [`FLUSH_TIME_MAX`]; returns how many lines still wait, which are lost if
+    /// the process ends now.
     #[must_use]
     pub fn flush(&self) -> u64 {
         let end = Instant::now() + FLUSH_TIME_MAX;
@@ -94,7 +94,7 @@ impl Lines {
             if waiting == 0 || Instant::now() >= end {
                 return waiting;
             }
-            std::thread::sleep(FLUSH_LOOK);
+            std::thread::sleep(FLUSH_POLL);
         }
     }
 }
@@ -141,8 +141,8 @@ mod tests {
         let gate = Gate { open: gate, written };
         let lines = Lines::to("gate", gate, 1, Some(|lost| format!("{lost} lost\n"))).unwrap();
         lines.push(b"first\n".to_vec());
-        // One line is in the stuck write at most, and one waits: the others are lost. Which of them come before the
-        // confession depends on when the thread looks.
+        // At most one line is in the stuck write, and one waits: the others are lost. Which of them come before the
+        // confession depends on when the thread takes them.
         while lines.lost() < 2 {
             lines.push(b"more\n".to_vec());
         }

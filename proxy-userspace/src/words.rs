@@ -139,8 +139,8 @@ impl OriginalDst {
         self.0.ip()
     }
 
-    /// Whether steering led the connection here: it takes these two ports only. Whoever connects to a listener itself, on
-    /// this machine, means the listener's own port.
+    /// Whether steering led the connection here: steering takes these two ports only. A connection of this machine to a
+    /// listener itself has the listener's own port.
     #[must_use]
     pub const fn is_steered(self) -> bool {
         matches!(self.0.port(), IMAP_PORT | IMAPS_PORT)
@@ -165,7 +165,7 @@ impl fmt::Display for OriginalDst {
     }
 }
 
-/// How TLS came about on a connection, or that it was left alone.
+/// How TLS begins on a connection, or that Postern leaves the connection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Port 993: TLS from the first octet.

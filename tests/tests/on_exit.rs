@@ -53,10 +53,10 @@ fn knock(lab: &Lab, to: SocketAddr) -> std::io::Result<TcpStream> {
         .unwrap_or_else(|error| Err(std::io::Error::other(error.to_string())))
 }
 
-fn each_port(mut look: impl FnMut(SocketAddr) -> Result<()>) -> Result<()> {
+fn each_port(mut visit: impl FnMut(SocketAddr) -> Result<()>) -> Result<()> {
     for family in Family::ALL {
         for port in [143, 993] {
-            look(SocketAddr::new(family.server(), port))
+            visit(SocketAddr::new(family.server(), port))
                 .with_context(|| format!("{family:?}, port {port}"))?;
         }
     }

@@ -1,4 +1,5 @@
-//! Records after the handshake, over real sockets: keys that change in the middle of mail, floods, single octets, forgeries.
+//! Records after the handshake, over real sockets: keys that change in the middle of mail, floods, single octets,
+//! forgeries.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,9 +1,9 @@
 //! Who may have a session, and how many handshakes may be in progress.
 //!
-//! A client over a limit is told so after its connection was accepted. When nobody can be served any more, the control
-//! task learns it and lets the kernel decide by `on_exit`, so that clients are not drawn into a queue. The limits on
-//! handshakes refuse only: they are never fullness, because strangers reach them at will, and under
-//! `on_exit = "open"` fullness lets mail pass uninspected.
+//! A client over a limit is accepted, told so, and closed. When nobody can be served any more, the control task makes
+//! the kernel treat new connections as `on_exit` says, so that clients do not wait in a queue. The limits on handshakes
+//! only refuse clients; they never count as "full". Strangers reach these limits at will, and under `on_exit = "open"`
+//! a full daemon lets mail pass uninspected.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-/// After the limit was reached there is room again when one in this many sessions has ended (one at least): intake is
-/// not switched on and off by every goodbye.
+/// After the limit was reached, there is room again when one in this many sessions has ended (at least one). So a
+/// single goodbye does not switch the intake on and off.
 const ROOM_SHARE: u64 = 32;
-/// Clients without a session that are remembered until their bucket is full again (some 2 MiB). Beyond that the one
-/// that left first is forgotten and has its whole burst again: nobody is refused because others fill this table.
+/// Clients without a session that are remembered until their bucket is full again (some 2 MiB). Beyond that, the client
+/// that left first is forgotten and has its whole burst again: a full table refuses nobody.
 const REMEMBERED_MAX: usize = 16_384;
 
 /// What is admitted. A client is an IPv4 address or an IPv6 /64.
@@ -39,7 +39,7 @@ pub struct Bounds {
     pub handshake_burst_per_client: u32,
 }
 
-/// The limit that a connection was refused by.
+/// The limit that refused a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitReached {
     /// `limits.sessions`.
@@ -66,24 +66,25 @@ impl LimitReached {
     }
 }
 
-/// Shared by all workers; asked once per connection.
+/// The admission table. All workers share it, and ask it once per connection.
 pub struct Admission {
-    /// Also what orders changes of `crowded`.
+    /// Its lock also orders the changes of `crowded`.
     state: Mutex<AdmissionState>,
-    /// The most sessions at once since [`Self::take_most`] was asked last.
+    /// The most sessions at once since the last call of [`Self::take_most`].
     most: AtomicU64,
-    /// The limit was reached, and too few sessions have ended since.
+    /// The limit on all sessions was reached, and too few sessions have ended since.
     crowded: AtomicBool,
     /// Workers that cannot accept for want of descriptors or memory.
     short: AtomicU64,
-    /// What [`Self::fullness`] said last.
+    /// What [`Self::fullness`] returned last.
     told: AtomicBool,
     changed: Notify,
 }
 
 struct AdmissionState {
     bounds: Bounds,
-    /// Bounded by the sessions and by [`REMEMBERED_MAX`]: an entry goes with its last session, or with `left`.
+    /// Bounded by the sessions and by [`REMEMBERED_MAX`]: an entry is removed with its last session, or with its entry
+    /// in `left`.
     clients: HashMap<IpAddr, Client>,
     /// Clients without a session, by the time when they left, and when their bucket is full again.
     left: VecDeque<(IpAddr, Instant)>,
@@ -91,11 +92,11 @@ struct AdmissionState {
 }
 
 struct Client {
-    /// Its port in each of its sessions, in order. Bounded by them.
+    /// The client's port in each of its sessions, sorted. Bounded by the sessions.
     ports: Vec<u16>,
     handshakes: u64,
-    /// When the bucket is full again, if the client takes nothing more: a bucket as one moment (the "theoretical
-    /// arrival time" of ITU-T I.371's generic cell rate algorithm).
+    /// When the bucket is full again if the client takes nothing more. This moment is the bucket's whole state (the
+    /// "theoretical arrival time" of ITU-T I.371's generic cell rate algorithm).
     full_at: Instant,
 }
 
@@ -114,13 +115,13 @@ impl Client {
 pub struct Admitted {
     /// Sessions now.
     pub active: u64,
-    /// Most at once.
+    /// The limit on sessions at once.
     pub limit: u64,
-    /// Most at once of one client.
+    /// The limit on sessions at once of one client.
     pub limit_client: u64,
     /// Connections between accept and relay now.
     pub handshakes: u64,
-    /// Most of them at once.
+    /// The limit on connections between accept and relay.
     pub handshakes_limit: u64,
     /// Accepted since the start.
     pub accepted: u64,
@@ -149,11 +150,11 @@ pub struct Handshaking {
     client: IpAddr,
 }
 
-/// A worker cannot accept; dropping it says that it can again.
+/// Held while a worker cannot accept; dropped when it can again.
 pub struct Shortage(Arc<Admission>);
 
 impl Admission {
-    /// With these limits.
+    /// An empty table with these limits.
     #[must_use]
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
@@ -171,18 +172,18 @@ impl Admission {
         })
     }
 
-    /// New limits, for connections from now on.
+    /// Set new limits, for connections from now on.
     pub fn set(&self, bounds: Bounds) {
         let mut state = self.state();
         state.bounds = bounds;
         self.judge_room(&state);
     }
 
-    /// Room for one more session of this client and for its handshake. An IPv6 client is its /64: it may use any
-    /// address in it.
+    /// Take room for one more session of this client and for its handshake. An IPv6 client counts as its /64, because
+    /// it may use any address in it.
     ///
     /// # Errors
-    /// The limit that is reached; it was counted.
+    /// The limit that is reached. The refusal is counted.
     pub fn admit(self: &Arc<Self>, client: SocketAddr) -> Result<(Permit, Handshaking), LimitReached> {
         self.admit_at(client, Instant::now())
     }
@@ -202,7 +203,8 @@ impl Admission {
         Ok((Permit { admission: Arc::clone(self), client, port }, Handshaking { admission, client }))
     }
 
-    /// The first port of `range` from `start` on, and round, that no session of this client has at its own end.
+    /// The first port of `range` that no session of this client has at the client's end. The search begins at `start`
+    /// and wraps around.
     pub fn free_port(&self, client: IpAddr, range: &RangeInclusive<u16>, start: u16) -> Option<u16> {
         let state = self.state();
         let taken = state.clients.get(&counted_as(client)).map_or(&[][..], |client| client.ports.as_slice());
@@ -210,7 +212,7 @@ impl Admission {
         round.find(|port| taken.binary_search(port).is_err())
     }
 
-    /// A worker cannot accept for want of descriptors or memory, until the value is dropped.
+    /// Note that a worker cannot accept for want of descriptors or memory, until the value is dropped.
     #[must_use]
     pub fn short(self: &Arc<Self>) -> Shortage {
         self.short.fetch_add(1, Ordering::Relaxed);
@@ -224,8 +226,8 @@ impl Admission {
         self.crowded.load(Ordering::Relaxed) || self.short.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until that is other than what was returned last (at first: room), and returns it. For one task; may be
-    /// dropped while it waits.
+    /// Wait until [`Self::is_full`] differs from what this returned last (at first: false), and return it. For one
+    /// task; may be dropped while it waits.
     pub async fn fullness(&self) -> bool {
         loop {
             let full = self.is_full();
@@ -236,7 +238,7 @@ impl Admission {
         }
     }
 
-    /// The most sessions at once since this was asked last.
+    /// The most sessions at once since the last call.
     pub fn take_most(&self) -> u64 {
         self.most.swap(self.state().numbers.active, Ordering::Relaxed)
     }
@@ -254,12 +256,12 @@ impl Admission {
         }
     }
 
-    /// A panic elsewhere leaves counts that are right: each change is one step.
+    /// A poisoned lock is taken: each change is one step, so that a panic elsewhere leaves right counts.
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With the lock held, so that of two changes the later one is what stays.
+    /// Update `crowded`. The caller holds the lock, so that the later of two changes wins.
     fn judge_room(&self, state: &AdmissionState) {
         let (active, limit) = (state.numbers.active, state.bounds.sessions);
         let room = (limit / ROOM_SHARE).max(1);
@@ -273,7 +275,7 @@ impl Admission {
     }
 }
 
-/// Whom an address is counted as.
+/// The client that an address counts as.
 fn counted_as(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
@@ -327,7 +329,7 @@ impl AdmissionState {
             self.clients.remove(&address);
             return;
         }
-        // What is remembered of it needs no room for ports.
+        // A client without a session keeps no room for ports.
         client.ports = Vec::new();
         self.left.push_back((address, client.full_at));
         if self.left.len() > REMEMBERED_MAX
@@ -344,8 +346,8 @@ impl AdmissionState {
         }
     }
 
-    /// Forget a client if it has no session, and if its bucket is full by the time that is given. It may have come and
-    /// left again since it was put in line; then it stands there a second time.
+    /// Forget a client if it has no session and its bucket is full at the given time. A client that came and left again
+    /// since then has a second, later entry in `left`.
     fn forget_client(&mut self, address: IpAddr, full_by: Option<Instant>) {
         let gone = self
             .clients

@@ -1,10 +1,10 @@
 //! Which interface a destination leaves by, asked of the kernel.
 //!
-//! Steered mail leaves the FORWARD chain, so Postern itself enforces that clients reach servers by a configured
-//! egress only, and from each ingress only what `steering.reach` allows. The question has the words of the later
-//! connect (TCP, port, mark, and the client's address where it is the source), so that policy rules of the
-//! administrator answer both alike. Equal-cost routes are answered with one of their next hops, and rules that change
-//! packets on their way out are not asked, so the interface that the SYN really left by is judged once more.
+//! Steered mail never meets the FORWARD chain. So Postern itself enforces that clients reach servers only by a
+//! configured egress, and from each ingress only what `steering.reach` allows. The route lookup carries what the later
+//! connect carries: TCP, port, mark, and the client's address where that is the source. So the administrator's policy
+//! rules decide alike about both. Two things can differ: of equal-cost routes the lookup names one next hop, and it
+//! does not run rules that change packets on their way out. So Postern also checks the interface that the SYN left by.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -136,7 +136,7 @@ pub enum EgressFault {
         /// What the client meant to reach.
         destination: IpAddr,
     },
-    /// Strict reverse-path filters hide what rules that name sources would say.
+    /// Rules name sources, and a strict reverse-path filter prevents a lookup with the client's address.
     #[error(
         "the route to {destination} from the client's address cannot be told: `ip rule` names sources, and strict \
          reverse-path filters forbid the question; set net.ipv4.conf.all.rp_filter=2 and net.ipv4.conf.lo.rp_filter=2, or \
@@ -178,7 +178,7 @@ impl EgressFault {
     }
 }
 
-/// Who may reach what, and a socket to ask the kernel with: one per worker, no lock.
+/// Who may reach what, and the netlink socket for route lookups. Each worker has one; there is no lock.
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,
@@ -187,7 +187,7 @@ pub struct EgressTable {
 }
 
 impl EgressTable {
-    /// For the calling thread's network namespace. Interfaces may appear later: they are matched by name each time.
+    /// For the calling thread's network namespace. Interfaces may appear later: each lookup matches them by name.
     ///
     /// # Errors
     /// No netlink socket.
@@ -197,7 +197,7 @@ impl EgressTable {
         Ok(Self { netlink, steering: steering.clone(), strict_reverse_path })
     }
 
-    /// The egress that the kernel would use for a connection to this destination on behalf of this client.
+    /// The egress that the kernel would choose for a connection to this destination on behalf of this client.
     ///
     /// # Errors
     /// The destination does not leave by a configured egress, the client's ingress may not reach it, or the kernel
@@ -215,8 +215,8 @@ impl EgressTable {
         self.allowed(ingress, address, name).map(|interface| Egress { interface, index })
     }
 
-    /// The egress that a connection really took, by the interface that its SYN left by. It is `asked`, or another that
-    /// the client may use as well: equal-cost routes and marks choose between uplinks.
+    /// The egress that a connection took, by the interface that its SYN left by. It may differ from `asked`, because
+    /// equal-cost routes and marks choose between uplinks, and is then judged like `asked`.
     ///
     /// # Errors
     /// The SYN left by an interface that is not configured, or that the client's ingress may not reach the destination
@@ -274,10 +274,10 @@ impl EgressTable {
         }
     }
 
-    /// A foreign source address can be asked about in IPv6. In IPv4 it can only as a packet that comes in, and as one
-    /// from `lo`, where rules for packets of our own look too (`inet_rtm_getroute` in net/ipv4/route.c); that question
-    /// fails where no packet of ours would: under strict `rp_filter`, and where forwarding is off. Then the question
-    /// without the address has the same answer, unless a rule names sources.
+    /// An IPv6 lookup takes a foreign source address. An IPv4 lookup takes one only for a packet that comes in. Such a
+    /// packet is said to come in on `lo`, so that rules for our own packets also match it (`inet_rtm_getroute` in
+    /// net/ipv4/route.c). That lookup fails under strict `rp_filter` and where forwarding is off, though our own
+    /// packets would pass. A lookup without the address then gives the same answer, unless a rule names sources.
     fn ask(&mut self, client: IpAddr, destination: SocketAddr) -> Result<RouteNetlinkMessage, EgressFault> {
         let client = client.to_canonical();
         let foreign = self.steering.source == Source::Client && client.is_ipv4() == destination.is_ipv4();
@@ -302,7 +302,7 @@ impl EgressTable {
             .map_err(|error| refused(destination.ip(), error))
     }
 
-    /// Also where the rules cannot be read: the first answer then stays.
+    /// True also where the rules cannot be read: the first answer then stays.
     fn rules_may_name_sources(&mut self) -> bool {
         let mut all = RuleMessage::default();
         all.header.family = AddressFamily::Inet;
@@ -347,8 +347,9 @@ fn question(destination: SocketAddr, source: Option<IpAddr>) -> RouteMessage {
     route
 }
 
-/// A route that is not unicast is answered with its errno (`fib_props` in net/ipv4/fib_semantics.c,
-/// `ip6_rt_type_to_error` in net/ipv6/route.c), or, on some paths of IPv6, with itself: see [`next_hop`].
+/// The fault for a lookup's errno. The kernel answers with an errno for each route that is not unicast (`fib_props` in
+/// net/ipv4/fib_semantics.c, `ip6_rt_type_to_error` in net/ipv6/route.c). On some paths of IPv6 it answers with the
+/// route itself: see [`next_hop`].
 fn refused(destination: IpAddr, source: io::Error) -> EgressFault {
     match Errno::from_io_error(&source) {
         Some(Errno::NETUNREACH) => EgressFault::NoRoute { destination },

@@ -1,4 +1,4 @@
-//! How much memory sessions may take, as the machine says.
+//! How much memory sessions may take on this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::Size;
 
-/// Where the machine does not say how much memory it has.
+/// Assumed where the machine's memory is not known.
 const MEMORY_UNKNOWN: Size = Size(512 * 1024 * 1024);
-/// Sessions get one part in so many of what there is. The rest is for what is not counted here: the kernel's own memory,
-/// buffers of directions that wait, other programs.
+/// Sessions get one part in so many of the machine's memory. The rest is for what is not counted here: the kernel's own
+/// memory, buffers of directions that wait, other programs.
 const MEMORY_SHARE: u64 = 2;
 
-/// What there is, read once at the start and once at each reload.
+/// The machine's memory, read once at the start and once at each reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// `MemAvailable` (proc_meminfo(5)).
     available: Option<Size>,
-    /// The least limit on memory of the process's own control group and those above it, and which says so.
+    /// The lowest memory limit of the process's control group and of those above it, and the file that states it.
     cgroup: Option<(Size, PathBuf)>,
 }
 
@@ -26,7 +26,7 @@ pub struct Memory {
 pub struct MemoryLimit {
     /// Octets.
     pub size: Size,
-    /// Where that comes from, in an operator's words.
+    /// Where the size comes from, in an operator's words.
     pub origin: String,
 }
 
@@ -40,7 +40,7 @@ impl Memory {
         Self { available: mem_available(&meminfo), cgroup: limits.min() }
     }
 
-    /// The same, but with no less available than before: what Postern's own sessions hold is not available, and a
+    /// The same, but with no less available than before. What Postern's own sessions hold is not available, and a
     /// reload under load must not take their room away.
     #[must_use]
     pub fn no_less_than(mut self, before: &Self) -> Self {
@@ -48,7 +48,7 @@ impl Memory {
         self
     }
 
-    /// What there is, in an operator's words.
+    /// The lower of the available memory and the control group's limit, with its origin in an operator's words.
     #[must_use]
     pub fn least(&self) -> Option<(Size, String)> {
         let available = self.available.map(|size| (size, format!("MemAvailable ({size})")));
@@ -56,7 +56,7 @@ impl Memory {
         available.into_iter().chain(cgroup).min_by_key(|(size, _)| *size)
     }
 
-    /// The default of `limits.memory`: half of what there is.
+    /// The default of `limits.memory`: half of the machine's memory.
     #[must_use]
     pub(super) fn default_limit(&self) -> MemoryLimit {
         match self.least() {
@@ -93,7 +93,7 @@ fn group_limits(root: &Path, line: &str) -> Vec<(Size, PathBuf)> {
     let limit = |group: &Path| {
         let file = Path::new(mount).join(group).join(name);
         let text = std::fs::read_to_string(root.join(&file)).ok()?;
-        // "max" is no limit, and no number.
+        // "max" stands for no limit.
         let octets = text.trim().parse().ok()?;
         Some((Size(octets), Path::new("/").join(file)))
     };

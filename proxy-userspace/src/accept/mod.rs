@@ -1,14 +1,14 @@
 //! Accept: listeners, admission, original destination, egress.
 
-/// Who may have a session, and when there is no room for anybody.
+/// Limits on sessions and handshakes, and when nobody can be served.
 mod admission;
-/// How much memory there is.
+/// The machine's memory.
 mod memory;
-/// What there is room for.
+/// How many sessions and buffers the machine has room for.
 mod room;
-/// How much the sockets of a session hold.
+/// The buffers of a session's sockets.
 mod sockets;
-/// Which interface a destination leaves by, asked of the kernel.
+/// The interface by which a destination leaves, by a route lookup.
 pub mod egress;
 
 use std::io;
@@ -31,8 +31,8 @@ use crate::config::SteeringConfig;
 
 /// Descriptors of a session: one socket to the client, one to the server.
 pub const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// Descriptors that every daemon has: maps, programs, netlink, the control task's event queue, signals, the admin socket
-/// and who asks there, logs, certificates while they are read again. Some 20 were counted.
+/// Descriptors that every daemon has: maps, programs, netlink, the control task's event queue, signals, the admin
+/// socket and who asks there, logs, certificates while they are read again. Some 20 were counted.
 const DESCRIPTORS_BASE: u64 = 64;
 /// Descriptors of an interface: the classifier's links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 2;

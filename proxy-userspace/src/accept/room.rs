@@ -1,4 +1,4 @@
-//! What there is room for on this machine, and what one client may have of it.
+//! How many sessions and buffers this machine has room for, and how many of them one client may have.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::config::{CLIENT_SHARE, Config, OnExit};
 use crate::layer::BUFFER_BYTES;
 use crate::words::Size;
 
-/// Octets of a session that waits: 14 KiB of this process (its task, both sides' TLS, its record) and some 10 KiB of the
-/// kernel for two sockets were measured; the rest is reserve.
+/// Octets of a session that waits: 14 KiB of this process (its task, both sides' TLS, its record) and some 10 KiB of
+/// the kernel for two sockets were measured; the rest is reserve.
 const SESSION_IDLE_BYTES: u64 = 32 * 1024;
 /// Octets of a session without its sockets' buffers: each direction holds one buffer at most.
 pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES as u64;
 /// Two sockets, each of which receives and sends.
 pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
-/// Sessions that wait may take one part in so many of the memory: the rest is for octets on their way.
+/// Idle sessions may take one part in so many of the memory. The rest is for octets on their way.
 const IDLE_SHARE: u64 = 2;
 /// Buffers that a worker has at least, however little memory there is: one for each direction of a session.
 const BUFFERS_PER_THREAD_MIN: usize = 2;
@@ -28,7 +28,7 @@ const SESSIONS_PER_CLIENT_DEFAULT: u64 = 1024;
 /// are honest, and a bound on what strangers make a worker hold.
 const HANDSHAKES_PER_THREAD: u64 = 64;
 
-/// What the machine has.
+/// What the machine has for sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineResources {
     /// The limit on open descriptors; `None` is no limit.
@@ -40,7 +40,7 @@ pub struct MachineResources {
 /// What there is room for. `run` and `check` ask alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
-    /// What is admitted.
+    /// The limits of admission.
     pub bounds: Bounds,
     /// What all sessions together may take.
     pub memory: MemoryLimit,
@@ -64,7 +64,7 @@ pub enum Narrowed {
         /// The limit that would do.
         descriptors: u64,
     },
-    /// `limits.sessions`, by memory: sessions that only wait would take more than half of it.
+    /// `limits.sessions`, by memory: idle sessions would take more than half of it.
     SessionsByMemory {
         /// As configured.
         wanted: u64,
@@ -73,11 +73,11 @@ pub enum Narrowed {
         /// The limit that would do.
         memory: Size,
     },
-    /// `limits.memory` is more than there is.
+    /// `limits.memory` is more than the machine has.
     Memory {
         /// As configured.
         wanted: Size,
-        /// What there is.
+        /// What the machine has.
         least: Size,
     },
     /// `limits.sessions_per_client` under `on_exit = "open"`, by the sessions that there is room for.
@@ -119,7 +119,7 @@ impl fmt::Display for Narrowed {
 }
 
 impl Room {
-    /// With this configuration and so many workers, on this machine.
+    /// The room for this configuration and so many workers on this machine.
     #[must_use]
     pub fn new(config: &Config, workers: u32, machine: &MachineResources) -> Self {
         let limits = &config.limits;
@@ -161,10 +161,10 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
     MemoryLimit { size: wanted, origin: "limits.memory".to_owned() }
 }
 
-/// As configured, or what memory allows where one client takes all that it may have, an eighth of the sessions, and each
-/// of these is as large as a session gets: then it fills the memory and no more. Sessions mostly wait, and a default
-/// for which all were that large at once would turn clients away from an idle machine. Never more than there are
-/// descriptors for, and than memory has room for while they wait.
+/// The limit on all sessions: as configured, or a default from the memory. Under the default, one client with its
+/// eighth of the sessions, each as large as a session gets, fills the memory and no more. A default for which all
+/// sessions were that large at once would turn clients away from an idle machine, because sessions are mostly idle. The
+/// limit is never more than the descriptors, and the memory of idle sessions, allow.
 fn sessions(
     config: &Config,
     workers: u32,
@@ -289,7 +289,7 @@ mod tests {
             ("session_memory = \"16 MiB\"", 1024),
             ("memory = \"16 MiB\"\nsession_memory = \"512 KiB\"", 4096),
         ] {
-            // 1,024 sessions at most for one client, so that the eighth is what is looked at.
+            // At most 1,024 sessions for one client, so that this compares the eighth.
             let machine = machine(Some(2 * 8000 + RESERVED), available);
             let room = room("open", limits, &machine);
             let session = crate::config::parse(

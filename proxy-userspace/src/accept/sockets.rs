@@ -1,4 +1,4 @@
-//! What the sockets of a session hold, so that a peer that does not read, or does not acknowledge, cannot make the
+//! Bounds on what the sockets of a session hold. A peer that does not read, or does not acknowledge, cannot make the
 //! kernel hold more.
 
 use std::io;
@@ -17,24 +17,24 @@ const KERNEL_FACTOR: u64 = 2;
 /// that much more to no use.
 const NOTSENT_BYTES_MAX: u32 = 128 * 1024;
 
-/// The size of each of a session's four socket buffers, as it is asked of the kernel: octets of data that one holds in
-/// the common case.
+/// The size of each of a session's four socket buffers, as it is requested from the kernel: octets of data that a
+/// buffer holds in the common case.
 ///
-/// Setting it ends the kernel's own tuning of that buffer, which would grow to megabytes (`tcp_rmem`, `tcp_wmem`); a
-/// window is then as large at the first octet as it ever gets. It must be set before the handshake of TCP, which
+/// Setting a size ends the kernel's own tuning of the buffer, which would grow to megabytes (`tcp_rmem`, `tcp_wmem`).
+/// The window is then at the first octet as large as it ever gets. The size must be set before TCP's handshake, which
 /// decides how large a window can become (tcp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketBuffers(usize);
 
 impl SocketBuffers {
-    /// What is left of a session's memory, in equal parts.
+    /// What is left of a session's memory for its sockets, in equal shares. The kernel doubles each share.
     #[must_use]
     pub fn of_session(session: Size) -> Self {
         let octets = session.0.saturating_sub(SESSION_OWN_BYTES) / SOCKET_BUFFERS_PER_SESSION / KERNEL_FACTOR;
         Self(usize::try_from(octets).unwrap_or(usize::MAX))
     }
 
-    /// Set both of a socket's, before it listens or connects.
+    /// Set both buffers of a socket, before it listens or connects.
     ///
     /// # Errors
     /// The kernel's. Without `CAP_NET_ADMIN` sizes are cut to `net.core.rmem_max` and `net.core.wmem_max`.

@@ -1,9 +1,10 @@
-//! Alerts in handshakes: which one says what happened, and how a peer is told under keys that only rustls has.
+//! Alerts in handshakes: which alert tells which fault, and how it is sealed with keys that only rustls has.
 //!
-//! rustls chooses its alerts itself and leaves some faults without one; what the driver finds before rustls does has
-//! none either. No call of rustls sends an alert of ours, and the keys of an unfinished handshake cannot be had. So the
-//! suites here are rustls' own, with an encrypter around theirs: while `instead` runs, an alert that rustls seals
-//! says what we have to say, under the right key and sequence number.
+//! rustls chooses its alerts itself, and leaves some faults without one. Faults that the driver finds before rustls
+//! have none either. rustls has no call that sends a given alert, and does not give out the keys of an unfinished
+//! handshake. So the cipher suites here are rustls' own, with an encrypter of ours around theirs. While [`instead`]
+//! runs, the encrypter replaces the description in an alert that rustls seals, so that key and sequence number are
+//! right.
 
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -34,10 +35,10 @@ pub(super) fn alert_for(cause: &Cause) -> Option<Alert> {
     }
 }
 
-/// What RFC 8446 wants to be said instead of what rustls has said.
+/// The alert that RFC 8446 requires in place of the one that rustls sends.
 pub(super) fn correction(cause: &Cause) -> Option<Alert> {
     match cause {
-        // Of a ClientHello rustls says decode_error, whatever is wrong with it.
+        // rustls sends decode_error for every fault of a ClientHello.
         Cause::Tls(error @ Error::InvalidMessage(_)) => alert_of(error),
         // RFC 8446 section 9.2.
         Cause::Tls(Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired)) => {
@@ -76,12 +77,12 @@ fn alert_of(error: &Error) -> Option<Alert> {
 }
 
 thread_local! {
-    /// What the next alert says that is sealed on this thread. A step of rustls does not wait, so nobody else's alert
-    /// can come between.
+    /// The description of the next alert that is sealed on this thread. A step of rustls does not wait, so no other
+    /// connection's alert can come between.
     static INSTEAD: Cell<Option<Alert>> = const { Cell::new(None) };
 }
 
-/// Let rustls take a step in which the alert that it seals says `alert`.
+/// Run a step of rustls in which the alert that it seals is replaced by `alert`.
 pub(super) fn instead<T>(alert: Alert, step: impl FnOnce() -> T) -> T {
     INSTEAD.set(Some(alert));
     let done = step();
@@ -89,7 +90,7 @@ pub(super) fn instead<T>(alert: Alert, step: impl FnOnce() -> T) -> T {
     done
 }
 
-/// aws-lc-rs with these suites: what both sides' handshakes are made with.
+/// aws-lc-rs with these cipher suites, for both sides' handshakes.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         let mut provider = aws_lc_rs::default_provider();
@@ -101,7 +102,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// rustls wants suites that live as long as the process; each is made once.
+/// A cipher suite with our encrypter around. rustls needs suites that live as long as the process; each is made once.
 fn around(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let common = |common: &CipherSuiteCommon| CipherSuiteCommon {
         suite: common.suite,

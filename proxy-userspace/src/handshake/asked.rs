@@ -1,5 +1,6 @@
-//! Whether a server asks for a client certificate. Postern has none: the client's key is the client's, and a signature
-//! over one handshake is of no use in another. So the server is answered with none, and what it then says is understood.
+//! Whether a server asks for a client certificate. Postern has none: the key never leaves the client, and the client's
+//! signature is over another handshake. So Postern answers with no certificate, and tells a refusal for that reason
+//! apart from other alerts.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Answers none, and notes that it was asked.
+/// Answers with no certificate, and notes that the server asked.
 #[derive(Debug)]
 pub(super) struct NoCertificate;
 
@@ -49,7 +50,7 @@ impl Upstream {
     /// What a failed handshake with the server means.
     pub(super) fn explain(&self, cause: Cause) -> Cause {
         match cause {
-            // Before TLS 1.3 the refusal comes inside the handshake.
+            // Under TLS 1.2 the refusal comes inside the handshake.
             Cause::Tls(Error::AlertReceived(alert)) if self.asked => {
                 Cause::ClientCertificateWanted(alert.into())
             }
@@ -58,7 +59,8 @@ impl Upstream {
         }
     }
 
-    /// Before its ServerHello a server says so with one of these alerts (RFC 8446 section 6.2).
+    /// Whether server and Postern have no TLS in common. A server then sends one of these alerts in place of its
+    /// ServerHello (RFC 8446 section 6.2).
     fn has_nothing_in_common(&self, error: &Error) -> bool {
         match error {
             Error::AlertReceived(

@@ -15,18 +15,19 @@ use crate::config::Source;
 use crate::failure::Cause;
 use crate::words::{ClientAddr, OriginalDst};
 
-/// Ports beside a client's address. Never one that a session of the client has at its own end, and from where systems
-/// choose none for their clients (Linux from 32768, IANA and most others from 49152; a router that translates addresses
-/// may take any): a client's connection to the server with the same port would be one entry of conntrack with ours.
-/// Above the ports that services listen on by habit.
+/// The ports that Postern takes beside a client's address. A client's own connection to the server with the same port
+/// would be the same entry of connection tracking as ours. So the range lies below the ports that systems choose for
+/// clients (Linux from 32768, IANA and most others from 49152), and a port that a session of the client has at its own
+/// end is passed over: a router that translates addresses may choose any. The range lies above the usual ports of
+/// services.
 const OWN_PORTS: RangeInclusive<u16> = 10_000..=32_767;
-/// With half of the ports towards a server taken, all of these fail once in four billion connections.
+/// With half of the ports towards a server taken, all attempts fail once in four billion connections.
 const PORT_ATTEMPTS_MAX: u32 = 32;
 
-/// Connect to the server, within `bound`. `sessions` knows which ports clients use.
+/// Connect to the server, within `bound`. `sessions` knows the ports that clients use.
 ///
 /// # Errors
-/// What the kernel or the network says, no port left, or a client's address that means nothing beyond its link.
+/// The kernel's error or the network's, no port left, or a client's address that is link-local.
 pub async fn connect(
     destination: OriginalDst,
     client: ClientAddr,
@@ -83,7 +84,7 @@ async fn from_client(
     Err(Cause::NoPortsLeft(Source::Client))
 }
 
-/// The mark and the buffers are there before the first packet.
+/// A socket with the mark and the buffer sizes set before its first packet.
 fn marked(destination: SocketAddr, buffers: SocketBuffers) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -97,7 +98,7 @@ fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
         SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
     }
-    // Otherwise a session would keep services of this machine from listening on its port on all addresses.
+    // Without it, a session would keep a service of this machine from listening on all addresses at the session's port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())
 }
@@ -117,7 +118,7 @@ const fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Where the search for a port begins: at random (RFC 6056 section 3.3.1).
+/// The port at which the search begins: a random one (RFC 6056 section 3.3.1).
 fn random_port() -> io::Result<u16> {
     let count = u32::from(OWN_PORTS.end().abs_diff(*OWN_PORTS.start())) + 1;
     let mut octets = [0; 4];

@@ -1,5 +1,5 @@
-//! One driver over rustls' unbuffered API for both sides. It reads whole records and not one octet more: ciphertext
-//! that is read too far cannot be given to another record layer.
+//! One driver over rustls' unbuffered API for both sides. It reads whole records and not one octet more, because
+//! another record layer takes the socket after the handshake.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ use crate::signer::SignFault;
 /// Octets that a peer may send in one handshake: certificate chains are a few KiB, post-quantum keys one.
 pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
-/// rustls' two unbuffered connections, seen alike.
+/// What rustls' two unbuffered connections have in common.
 pub(super) trait Unbuffered: Sized {
     type RustlsData;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData>;
@@ -58,13 +58,13 @@ impl Unbuffered for UnbufferedServerConnection {
     }
 }
 
-/// A handshake that came to no end.
+/// A handshake that failed.
 pub(super) struct Broken<C> {
-    /// As it is now; none where it was lost with a thread's job.
+    /// The connection in its last state; `None` where a lost job took it along.
     pub(super) connection: Option<C>,
     /// What ended it.
     pub(super) cause: Cause,
-    /// The records for the peer that say so: sealed where it has keys.
+    /// The records that tell the peer: sealed where the connection has keys.
     pub(super) words: Vec<u8>,
 }
 
@@ -74,8 +74,8 @@ impl<C> fmt::Debug for Broken<C> {
     }
 }
 
-/// Run a handshake to its end. `incoming` holds what was read of it already; `apart` is where to take its steps, if
-/// they may take long.
+/// Run a handshake to its end. `incoming` holds the octets that were read already. With `apart`, its steps run on a
+/// thread of that pool, because they may take long.
 ///
 /// # Errors
 /// What ended it.
@@ -125,12 +125,12 @@ enum HandshakeStep {
     Done,
 }
 
-/// A connection and the one buffer that it is shown. Between two steps rustls remembers where in this buffer a message
-/// began that is not whole yet, so it panics when it is shown another one: nothing but [`Self::step`] shows it any.
+/// A connection, and the one buffer that rustls reads from. Between two steps rustls remembers positions in this buffer
+/// of a message that is not whole yet, and panics when it is given another buffer. So only [`Self::step`] gives it one.
 struct Driver<C> {
     connection: C,
     incoming: Vec<u8>,
-    /// Where in `incoming` the record begins that was read last, or that is to be read.
+    /// The offset in `incoming` of the record that was read last, or that is read next.
     last_record: usize,
     outgoing: Vec<u8>,
     /// Octets of the peer so far.
@@ -140,7 +140,7 @@ struct Driver<C> {
 }
 
 impl<C: Unbuffered + Send + 'static> Driver<C> {
-    /// As far as it goes without the peer; on a thread of the pool where a signature would hold this one.
+    /// Take steps until the peer has to be read or written; on a thread of the pool where a signature takes long.
     async fn advance(
         mut self,
         apart: Option<&JobPool>,
@@ -176,7 +176,7 @@ impl<C: Unbuffered> Driver<C> {
             ConnectionState::WriteTraffic(_) => Ok(HandshakeStep::Done),
             _ => Err(Error::General("the peer ended or sent data inside the handshake".to_owned())),
         });
-        // An error leaves octets to be discarded, too.
+        // rustls discards octets also where it returns an error.
         self.incoming.drain(..discard.min(self.incoming.len()));
         self.last_record = self.last_record.saturating_sub(discard);
         step
@@ -203,11 +203,11 @@ impl<C: Unbuffered> Driver<C> {
         if self.total > HANDSHAKE_BYTES_MAX { Err(Cause::HandshakeTooLong) } else { Ok(()) }
     }
 
-    /// Put the alert in line that tells the peer what happened.
+    /// Queue the alert that tells the peer what happened.
     fn explain(&mut self, cause: &Cause) {
         let line = self.outgoing.len();
         if self.connection.common().wants_write() {
-            // rustls has its own.
+            // rustls has queued its own alert.
             self.take_line();
             if let Some(alert) = correction(cause) {
                 self.reword(line, alert);
@@ -217,13 +217,13 @@ impl<C: Unbuffered> Driver<C> {
         }
     }
 
-    /// Take over what rustls has in line. It looks at nothing of `incoming` while something is there.
+    /// Take the octets that rustls has queued. rustls reads nothing of `incoming` while it has some.
     fn take_line(&mut self) {
         while self.connection.common().wants_write() && matches!(self.step(), Ok(HandshakeStep::Again)) {}
     }
 
-    /// Make rustls send an alert, and have it say this: what it looks at next, be it the record that it has just
-    /// refused or one that follows, has a header that is none.
+    /// Make rustls send an alert, with this description. rustls sends one because the record that it reads next, which
+    /// may be the one that it has just refused, is given an invalid header.
     fn provoke(&mut self, alert: Alert) {
         self.incoming.extend_from_slice(&[0; HEADER_BYTES]);
         if let Some(content) = self.incoming.get_mut(self.last_record) {
@@ -235,7 +235,7 @@ impl<C: Unbuffered> Driver<C> {
         self.reword(line, alert);
     }
 
-    /// Have the alert that stands at `line` say this: where no key was agreed on yet, nothing was sealed.
+    /// Rewrite the alert at the offset `line`, if it is in clear text because no key was agreed on yet.
     fn reword(&mut self, line: usize, alert: Alert) {
         if let Some([kind, _, _, 0, 2, _, description]) = self.outgoing.get_mut(line..)
             && *kind == ContentType::Alert.octet()
@@ -257,7 +257,7 @@ pub(super) fn tls(error: Error) -> Cause {
     }
 }
 
-/// Append what rustls has to say.
+/// Append rustls' outgoing record.
 fn encode(
     mut write: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     outgoing: &mut Vec<u8>,
@@ -275,14 +275,14 @@ fn encode(
     Ok(())
 }
 
-/// What a peer seals its records with: its answer is how much longer than their plaintext they may be.
+/// How a peer seals its records. It decides how much longer than their plaintext they may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sealed {
     /// No key was agreed on yet.
     Nothing,
-    /// TLS 1.2, behind its ChangeCipherSpec.
+    /// TLS 1.2, after the peer's ChangeCipherSpec.
     Tls12,
-    /// TLS 1.3: what is sealed looks like application data.
+    /// TLS 1.3: sealed records have the type of application data.
     Tls13,
 }
 
@@ -296,8 +296,8 @@ impl Sealed {
     }
 }
 
-/// Append exactly one record. A header that no record can have is refused before anything behind it is read
-/// (RFC 8446 sections 5 to 5.4).
+/// Read and append exactly one record. An invalid header is refused before anything behind it is read (RFC 8446
+/// sections 5 to 5.4).
 pub(super) async fn read_record(
     socket: &mut TcpStream,
     incoming: &mut Vec<u8>,

@@ -15,29 +15,30 @@ use crate::layer::{ContentType, HEADER_BYTES, LayerFault};
 
 /// Octets of a ClientHello with its record headers. Browsers with post-quantum keys send 2 KiB.
 const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
-/// Its type among handshake messages (RFC 8446 section 4).
+/// The message type `client_hello` (RFC 8446 section 4).
 const CLIENT_HELLO: u8 = 1;
-/// Octets of a ClientHello before the session: the message's header, the version, the random.
+/// Octets of a ClientHello before the session ID: the message's header, the version, the random.
 const HELLO_FIXED_BYTES: usize = 4 + 2 + 32;
-/// The extension's type, and that of the only names there are (RFC 6066 section 3).
+/// The extension's type, and the only name type that exists (RFC 6066 section 3).
 const SERVER_NAME: &[u8] = &[0, 0];
 const HOST_NAME: &[u8] = &[0];
 const ALPN_IMAP: &[u8] = b"imap";
 
-/// What the client offers, and the octets that say it, to be replayed.
+/// What the client offers, and the octets of its ClientHello, to be replayed into rustls.
 pub(super) struct Hello {
     pub(super) octets: Vec<u8>,
     pub(super) sni: Option<String>,
-    /// An address where a name should be (RFC 6066 section 3 allows none). It is no name, and nothing follows from it.
+    /// An address in the place of a name, which RFC 6066 section 3 does not allow. It is recorded and otherwise
+    /// ignored.
     pub(super) sni_address: Option<IpAddr>,
     pub(super) offers_alpn: bool,
     pub(super) key: KeyKind,
 }
 
-/// Read it; refuse what is not for a mail server before any server hears of it.
+/// Read a ClientHello. One that is not for a mail server is refused, and no server learns of it.
 ///
 /// # Errors
-/// What ended it, and the alert that says so: in clear text, because no key was agreed on.
+/// What ended it, and the alert that tells it: in clear text, because no key was agreed on.
 pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Parting> {
     let mut octets = Vec::new();
     match accept(socket, &mut octets).await {
@@ -46,7 +47,7 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Hello, Parting> {
     }
 }
 
-/// The whole ClientHello, and what rustls has to say if it is none.
+/// Read a whole ClientHello. The error holds rustls' alert.
 async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted, (Cause, Vec<u8>)> {
     let silent = |cause| (cause, Vec::new());
     let mut acceptor = Acceptor::default();
@@ -56,7 +57,7 @@ async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted
         if let (0, Some(error)) = (before, alert_received(content, octets)) {
             return Err(silent(Cause::Tls(error)));
         }
-        // What cannot begin a handshake is out of place, whether it could be read or not.
+        // A record that cannot begin a handshake is out of place, whether it is well-formed or not.
         if content != ContentType::Handshake || octets.get(HEADER_BYTES) != Some(&CLIENT_HELLO) {
             return Err(silent(Cause::Record(LayerFault::UnexpectedRecord)));
         }
@@ -65,7 +66,7 @@ async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted
         }
         let mut unread = octets.get(before..).unwrap_or_default();
         while !unread.is_empty() {
-            // It reads from memory: what fails is its own bound.
+            // The read from memory fails only at rustls' own bound.
             acceptor.read_tls(&mut unread).map_err(|_| silent(Cause::HandshakeTooLong))?;
         }
         match acceptor.accept() {
@@ -81,7 +82,7 @@ async fn accept(socket: &mut TcpStream, octets: &mut Vec<u8>) -> Result<Accepted
     }
 }
 
-/// The alert in a record, which is not answered by another (RFC 8446 section 6.2).
+/// The alert in a record. An alert is not answered by another one (RFC 8446 section 6.2).
 fn alert_received(content: ContentType, record: &[u8]) -> Option<Error> {
     match (content, record.get(HEADER_BYTES..)) {
         (ContentType::Alert, Some(&[_, description])) => Some(Error::AlertReceived(description.into())),
@@ -141,7 +142,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// The next vector, whose length stands before it in so many octets (RFC 8446 section 3.4).
+/// The next vector: its length in so many octets, then the vector itself (RFC 8446 section 3.4).
 fn vector<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
     let length = take(rest, length_bytes)?;
     take(rest, length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)))

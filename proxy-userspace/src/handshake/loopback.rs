@@ -1,4 +1,4 @@
-//! A TLS connection of this process with itself, over loopback: what the measurement of the record layers runs on.
+//! A TLS connection of this process with itself, over loopback, for the measurement of the record layers.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -39,7 +39,7 @@ async fn finished<C: Unbuffered + Send + 'static>(
     Ok(Finished { socket, secrets, kernel, asked: false })
 }
 
-/// Another local user may connect to the listener first: that one is turned away.
+/// A connected pair of sockets. A connection of another local user to the listener is dropped.
 async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let near = TcpStream::connect(listener.local_addr()?).await?;

@@ -1,23 +1,24 @@
-//! Handshake: upstream first, then the client, ending in secrets, sequence numbers and rustls' kernel connection.
+//! Handshake: with the server first, then with the client. Each ends in secrets, sequence numbers and rustls' kernel
+//! connection.
 //!
-//! No octet of trust is shown to the client before the server proved itself. A server that cannot be reached or whose
-//! certificate is refused still ends in a finished handshake with the client, so that `* BYE` can say why.
+//! The client is shown no certificate before the server's was verified. Where the server cannot be reached, or its
+//! certificate is refused, the client's handshake still finishes, so that `* BYE` can say why.
 
 /// The clear-text dialogue on port 143 until STARTTLS, without I/O.
 pub mod clear;
-/// The sockets under that dialogue.
+/// The clear-text dialogue on sockets.
 mod starttls;
 /// The ClientHello, read without answering it.
 mod hello;
 /// The socket to the server.
 mod connect;
-/// Threads for what must not hold a worker.
+/// Threads for work that would hold a worker.
 pub mod jobs;
 /// Sessions with servers, for resumption.
 mod sessions;
 /// Whether the server asks for a client certificate, and what its refusals mean.
 mod asked;
-/// The server: TLS, proof.
+/// TLS with the server, and the judgement of its certificate.
 mod upstream;
 /// Who is trusted.
 mod roots;
@@ -33,9 +34,9 @@ pub mod mint;
 pub(crate) mod loopback;
 /// One driver over rustls' unbuffered API for both sides.
 pub mod drive;
-/// Which alert says what, and how rustls is made to send it.
+/// Which alert tells which fault, and how rustls is made to send it.
 mod alerts;
-/// Last words, and leaving so that they arrive.
+/// Alerts and `* BYE` to a peer, followed by an end that does not destroy them.
 mod parting;
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,7 @@ use crate::config::{InterfaceName, Limits, Source};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::layer::offload::OffloadTerms;
-use crate::layer::{Ending, KernelSide, Pool, Receive, Received, Transmit, split};
+use crate::layer::{KernelSide, Pool, Receive, Received, StreamEnd, Transmit, split};
 use crate::record::Record;
 use crate::signer::SignFault;
 use crate::steering::syn_egress::SynEgress;
@@ -74,35 +75,35 @@ use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// A side whose handshake is finished; the record layer takes it from here.
 pub struct Finished {
-    /// At a record boundary, nothing read too far.
+    /// At a record boundary: nothing behind it was read.
     pub socket: TcpStream,
     /// Keys and the next sequence numbers.
     pub secrets: ExtractedSecrets,
-    /// rustls' part from here on.
+    /// rustls' kernel connection, for later secrets and tickets.
     pub kernel: KernelSide,
-    /// The peer asked for a certificate and was answered with none; only servers do.
+    /// The server asked for a client certificate and was answered with none. False for a client.
     pub asked: bool,
 }
 
-/// What a handshake needs to know.
+/// What a handshake needs besides its sockets.
 pub struct HandshakeTerms<'a> {
-    /// Who asked.
+    /// The client's address.
     pub client: ClientAddr,
     /// Where the client meant to go.
     pub destination: OriginalDst,
     /// The address that the server sees.
     pub source: Source,
-    /// Whose ports are not taken beside clients' addresses.
+    /// Knows the ports that clients use themselves, which Postern does not take beside their addresses.
     pub sessions: &'a Admission,
-    /// Where the client is.
+    /// The client's interface.
     pub ingress: &'a InterfaceName,
     /// Who may reach what by which interface.
     pub egress: &'a RefCell<EgressTable>,
-    /// The interface that a connection really took.
+    /// The interface that a connection's SYN left by.
     pub syn_egress: &'a SynEgress,
-    /// How a server proves itself, and what the client is shown.
+    /// How servers are verified, and what clients are shown.
     pub trust: &'a Trust,
-    /// Which halves the kernel is given.
+    /// Whether the kernel is given a side's records.
     pub layers: &'a OffloadTerms,
     /// Bounds.
     pub limits: &'a Limits,
@@ -110,14 +111,14 @@ pub struct HandshakeTerms<'a> {
     pub accepted: Instant,
     /// Buffers for a farewell.
     pub pool: &'a Pool,
-    /// Where judging, minting and slow signatures are done.
+    /// Threads for verification, minting and slow signatures.
     pub jobs: &'a JobPool,
 }
 
-/// Both sides' handshakes. `egress` says whether the destination may be reached at all.
+/// Do both sides' handshakes. `egress` says whether the client may reach the destination at all.
 ///
 /// # Errors
-/// Whatever ended it; the client has been told where a client can be told.
+/// What ended it. The client has been told, where a client can be told.
 pub async fn handshake(
     mut client: TcpStream,
     egress: Result<Egress, EgressFault>,
@@ -133,12 +134,12 @@ pub async fn handshake(
         (hello(&mut client, bound, record).await?, Ok(server))
     };
     #[cfg(debug_assertions)]
-    crate::fault::strike(hello.sni.as_deref());
+    crate::fault::panic_on_demand(hello.sni.as_deref());
     let (proven, leaving) = match server {
         Ok(server) => prove(server, &hello, bound, terms, record).await,
         Err(failure) => (Err(failure), None),
     };
-    // A server at fault hears why while the client is told.
+    // A server at fault is told at the same time as the client.
     let leave = async {
         if let Some((mut server, words)) = leaving {
             part(&mut server, &words).await;
@@ -147,7 +148,7 @@ pub async fn handshake(
     tokio::join!(conclude(client, proven, hello, bound, terms, record), leave).0
 }
 
-/// What the client sees of it: a leaf, and mail or `* BYE`.
+/// Show the client a leaf, and finish its handshake: for mail, or for `* BYE`.
 async fn conclude(
     mut client: TcpStream,
     mut proven: Result<(TcpStream, Proven), Failure>,
@@ -158,14 +159,14 @@ async fn conclude(
 ) -> Result<(Finished, Finished), Failure> {
     let shown = match show(&proven, &hello, bound, terms).await {
         Ok(shown) => shown,
-        // Nothing can be copied from this certificate: the client is told so under a leaf of its own.
+        // No leaf can be made from the server's certificate. The client is told so under a leaf without one.
         Err(failure) => {
             proven = Err(failure);
             show(&proven, &hello, bound, terms).await?
         }
     };
     record.shown(&shown.fingerprint);
-    // Whatever became of the server, words need a finished handshake.
+    // `* BYE` needs a finished handshake, even where the server used up the time.
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
     let finishing = finish(&mut client, hello, &shown, terms, record);
     let downstream = match bound.within(Side::Downstream, finishing).await {
@@ -189,7 +190,7 @@ async fn conclude(
     }
 }
 
-/// Under `offload = "always"`, a connection that the kernel cannot take ends here, while words can be said.
+/// Under `offload = "always"`, a connection that the kernel cannot take ends here, where `* BYE` can still be sent.
 async fn offloaded(
     downstream: Finished,
     upstream: Finished,
@@ -210,7 +211,7 @@ async fn offloaded(
     }
 }
 
-/// The client's ClientHello; a client that sends another thing is told so.
+/// Read the client's ClientHello. A client that sends something else is told so.
 async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Result<Hello, Failure> {
     match bound.within(Side::Downstream, hello::read(client)).await {
         Ok(hello) => {
@@ -221,7 +222,7 @@ async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Res
     }
 }
 
-/// The connection to the server, by an interface that the client may use; no octet was sent or read.
+/// Connect to the server by an interface that the client may use. No octet was sent or read yet.
 ///
 /// # Errors
 /// The destination may not be reached, or was reached by another interface, or [`connect_upstream`]'s.
@@ -243,7 +244,8 @@ pub async fn connect(
     Ok(server)
 }
 
-/// Port 143 until both sides have agreed on STARTTLS; a server that is not there is told to the client in clear text.
+/// Port 143 until both sides have agreed on STARTTLS. Where the server cannot be reached, the client is told in clear
+/// text.
 async fn clear_text(
     client: &mut TcpStream,
     egress: Result<Egress, EgressFault>,
@@ -273,7 +275,8 @@ async fn clear_text(
     Ok(server)
 }
 
-/// The server's handshake and its judgement. A server at fault comes back with what it has to be told.
+/// The server's handshake, and the judgement of its certificate. A server at fault is returned with the octets that
+/// tell it.
 async fn prove(
     mut server: TcpStream,
     hello: &Hello,
@@ -340,7 +343,7 @@ async fn finish(
     Ok(drive::Unbuffered::into_kernel(connection).map_err(tls)?)
 }
 
-/// `* BYE` with the reason, inside TLS.
+/// Send `* BYE` with the reason, inside TLS.
 async fn farewell(side: Finished, terms: &HandshakeTerms<'_>, words: &[u8]) {
     let Ok((mut receive, mut transmit)) =
         split(side.socket, side.secrets, side.kernel, terms.pool, &OffloadTerms::default())
@@ -350,25 +353,25 @@ async fn farewell(side: Finished, terms: &HandshakeTerms<'_>, words: &[u8]) {
     say_goodbye(&mut receive, &mut transmit, words).await;
 }
 
-/// Last words to a client inside TLS, then our half ends; the client has three seconds to end its own.
+/// Send these words to a client inside TLS and end our half. The client has three seconds to end its own.
 pub async fn say_goodbye(receive: &mut impl Receive, transmit: &mut impl Transmit, words: &[u8]) {
     if transmit.queue(words).is_err() {
         return;
     }
     let _ = timeout(FAREWELL, async {
-        poll_fn(|cx| transmit.poll_end(cx, Ending::Notify)).await?;
+        poll_fn(|cx| transmit.poll_end(cx, StreamEnd::Closed)).await?;
         while let Received::Data = poll_fn(|cx| receive.poll_receive(cx)).await? {}
         Ok::<_, crate::layer::LayerFault>(())
     })
     .await;
 }
 
-/// The line that ends a session: why, and which record says more.
+/// The `* BYE` line: the reason, and the identifier of the record that says more.
 pub fn goodbye(failure: &Failure, id: EventId) -> Vec<u8> {
     bye(&words(failure, id))
 }
 
-/// What a person reads in the mail client.
+/// The text that a person reads in the mail client.
 fn words(failure: &Failure, id: EventId) -> String {
     format!("{}; reference {id}", failure.told())
 }
@@ -377,7 +380,7 @@ fn words(failure: &Failure, id: EventId) -> String {
 #[derive(Clone, Copy)]
 struct Bound {
     deadline: Instant,
-    /// As it is configured, for the reason.
+    /// The configured limit, for the reason.
     limit: Duration,
 }
 
@@ -387,8 +390,8 @@ impl Bound {
         Self { deadline: terms.accepted + limit, limit }
     }
 
-    /// At least the time of a farewell from now: a server that used up the time must not leave the client without
-    /// words.
+    /// At least the time of a farewell from now. A server that used up the time must not leave the client without a
+    /// reason.
     fn with_farewell(self) -> Self {
         self.at_least(FAREWELL)
     }
@@ -397,7 +400,7 @@ impl Bound {
         Self { deadline: self.deadline.max(Instant::now() + time), ..self }
     }
 
-    /// The work, or the silence of the side that was waited for.
+    /// Do the work, or fail with the silence of this side at the deadline.
     async fn within<T, E: From<Failure>>(
         self,
         side: Side,

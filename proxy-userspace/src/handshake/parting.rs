@@ -1,4 +1,4 @@
-//! Last words to a peer, and leaving so that they arrive.
+//! Alerts and `* BYE` to a peer, followed by an end that does not destroy them.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 
-/// After last words a peer may take this long to leave: a reset would destroy the words.
+/// A peer has this long to leave after its last words from us. A reset before would destroy them.
 pub(super) const FAREWELL: Duration = Duration::from_secs(3);
-/// Octets of a peer that are read and thrown away meanwhile. More than its socket buffers hold at most times, and no
-/// invitation to keep a worker busy.
+/// Octets of a peer that are read and dropped meanwhile. This is more than socket buffers mostly hold, and too little
+/// to keep a worker busy.
 const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
 /// Octets read at a time.
 const READ_BYTES: usize = 1024;
@@ -32,7 +32,7 @@ impl From<Failure> for Parting {
 }
 
 impl Parting {
-    /// Say the words; what ended the handshake comes back.
+    /// Send the words, and return what ended the handshake.
     pub(super) async fn say(self, socket: &mut TcpStream) -> Failure {
         if !self.words.is_empty() {
             part(socket, &self.words).await;
@@ -52,6 +52,6 @@ pub(crate) async fn part(socket: &mut TcpStream, words: &[u8]) {
         while unread.read(&mut room).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // Whether the peer heard it changes nothing.
+    // Nothing depends on whether the peer received it.
     let _ = timeout(FAREWELL, said).await;
 }

@@ -1,8 +1,8 @@
-//! How far a chain can lead, looked at before any path is built.
+//! A bound on the paths that a chain allows, checked before webpki builds any path.
 //!
-//! webpki tries every order of certificates that could have issued each other, and each attempt looks at all of them
-//! and at all roots. Certificates with one name and many keys, which cost their maker nothing and need no trust, make
-//! it walk some ten thousands of paths. So the walk is counted here first, over names and keys alone.
+//! webpki tries every order of certificates that could have issued each other, and each attempt compares all of them
+//! and all roots. Certificates with one name and many keys cost their maker nothing and need no trust, and make webpki
+//! walk some ten thousands of paths. So this module counts the steps first, over names and keys alone.
 
 use std::collections::BTreeSet;
 
@@ -11,20 +11,20 @@ use webpki::EndEntityCert;
 
 /// Steps from a certificate to one that may have issued it, in all paths together. Honest chains take as many as they
 /// have certificates, or twice that where an authority is cross-signed; four keys under one name, as an authority has
-/// after three renewals, take 64. Each step costs at most one look at every root and certificate, and one signature.
+/// after three renewals, take 64. A step costs at most a comparison with every root and certificate, and one signature.
 pub const PATH_STEPS_MAX: usize = 64;
 /// Issuers in one path below the root: what webpki allows (`MAX_SUB_CA_COUNT`).
 const PATH_ISSUERS_MAX: usize = 6;
 
-/// A certificate as far as path building tells it from others (RFC 4158 section 5.2).
+/// The fields of a certificate that matter to path building (RFC 4158 section 5.2).
 struct PathCertificate<'a> {
     subject: &'a [u8],
     issuer: &'a [u8],
     key: Vec<u8>,
 }
 
-/// The certificates that can stand in a path from `leaf`, each once. `None` where they could be put together in more
-/// ways than [`PATH_STEPS_MAX`] allows.
+/// The certificates that can stand in a path from `leaf`, each once. `None` where all paths together take more than
+/// [`PATH_STEPS_MAX`] steps.
 pub(super) fn leading_on<'a>(
     leaf: &EndEntityCert<'_>,
     intermediates: &'a [CertificateDer<'_>],
@@ -51,7 +51,7 @@ pub(super) fn leading_on<'a>(
     Some(reached.map(|(_, der)| der.clone()).collect())
 }
 
-/// Depth first, as webpki walks; certificates are named by their places in `links`.
+/// A depth-first walk over all paths, in webpki's order. Certificates are named by their index in `links`.
 struct PathWalk<'a> {
     links: Vec<PathCertificate<'a>>,
     path: Vec<usize>,
@@ -60,7 +60,7 @@ struct PathWalk<'a> {
 }
 
 impl PathWalk<'_> {
-    /// Every path upwards from a certificate with this issuer; `None` when there are too many.
+    /// Walk every path upwards from a certificate with this issuer; `None` when it takes too many steps.
     fn from(&mut self, issuer: &[u8]) -> Option<()> {
         for place in 0..self.links.len() {
             let Some(next) = self.step(place, issuer) else { continue };

@@ -1,7 +1,7 @@
-//! Sessions with servers, kept for resumption by name *and* address.
+//! TLS sessions with servers, kept for resumption by name *and* address.
 //!
-//! rustls keeps them by name alone. One name may stand for several servers: whoever leads a client to a server of his own
-//! would be shown a ticket of the server that was meant, and would displace that server's sessions.
+//! rustls keeps them by name alone. One name may stand for several servers: whoever leads a client to a server of his
+//! own would be shown a ticket of the server that was meant, and would displace that server's sessions.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +22,7 @@ const TICKETS_MAX: usize = 4;
 /// A name at an address.
 type Server = (SocketAddr, ServerName<'static>);
 
-/// What is known of one server.
+/// The sessions with one server.
 #[derive(Default)]
 struct Known {
     group: Option<NamedGroup>,
@@ -39,7 +39,7 @@ impl UpstreamSessions {
         Arc::new(Self(Cache::new(SERVERS_MAX)))
     }
 
-    /// As rustls sees them from a connection to this address.
+    /// The view of a connection to this address, for rustls.
     pub(super) fn at(self: &Arc<Self>, address: SocketAddr) -> Arc<SessionsAt> {
         Arc::new(SessionsAt { sessions: Arc::clone(self), address })
     }
@@ -52,9 +52,9 @@ pub(super) struct SessionsAt {
 }
 
 impl SessionsAt {
-    fn known<T>(&self, name: &ServerName<'_>, look: impl FnOnce(&mut Known) -> Option<T>) -> Option<T> {
+    fn known<T>(&self, name: &ServerName<'_>, read: impl FnOnce(&mut Known) -> Option<T>) -> Option<T> {
         let known = self.sessions.0.get(&(self.address, name.to_owned()))?;
-        look(&mut lock(&known))
+        read(&mut lock(&known))
     }
 
     fn learn(&self, name: ServerName<'static>, note: impl FnOnce(&mut Known)) {

@@ -1,4 +1,4 @@
-//! The sockets under the clear-text dialogue: port 143 until both sides have agreed on STARTTLS.
+//! The clear-text dialogue on sockets: port 143 until both sides have agreed on STARTTLS.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::words::Side;
 /// Octets read at a time: lines are short, and nothing of them is kept.
 const READ_BYTES: usize = 1024;
 
-/// The server's greeting, judged. Nothing of it is shown to the client.
+/// Read and check the server's greeting. Nothing of it is shown to the client.
 pub(super) async fn greeted(server: &mut TcpStream) -> Result<ServerDialogue, Cause> {
     let mut dialogue = ServerDialogue::new();
     answer(server, &mut dialogue).await?;
@@ -38,10 +38,10 @@ async fn answer(server: &mut TcpStream, dialogue: &mut ServerDialogue) -> Result
     }
 }
 
-/// Until the client may begin TLS on both sides.
+/// Speak clear text until TLS may begin on both sides.
 ///
 /// # Errors
-/// What ended the dialogue, and what the client is told about it.
+/// What ended the dialogue, and what the client is told.
 pub(super) async fn agree(
     client: &mut TcpStream,
     server: &mut TcpStream,
@@ -137,10 +137,10 @@ fn nothing_behind(
     Ok(())
 }
 
-/// What the kernel holds of a peer at this moment. The kernel is asked, not tokio: its readiness is that of the
-/// reactor's last turn, and the read that took the line before has just cleared it.
+/// The octets of a peer that the kernel holds at this moment. recv(2) reads them, not tokio: tokio's readiness is that
+/// of the reactor's last turn, and the read of the line before has just cleared it.
 fn arrived<'a>(socket: &TcpStream, room: &'a mut [u8; READ_BYTES]) -> &'a [u8] {
-    // An end or an error of the socket is the next read's to tell.
+    // The next read reports an end or an error of the socket.
     let count = match recv(socket, &mut room[..], RecvFlags::DONTWAIT) {
         Ok((_, count)) => count,
         Err(_) => 0,

@@ -1,7 +1,7 @@
 //! Sealing and opening one record: keys, nonces, additional data, for all three ciphers and both versions.
 //!
-//! rustls' own AES-GCM encrypter cannot start above sequence number 0 and copies every record; these work in place
-//! and start anywhere. RFC 8446 sections 5.2 and 5.3; RFC 5246 section 6.2.3.3, RFC 5288, RFC 7905.
+//! rustls' own AES-GCM encrypter cannot start above sequence number 0, and copies every record. The types here work in
+//! place and start at any number. RFC 8446 sections 5.2 and 5.3; RFC 5246 section 6.2.3.3, RFC 5288, RFC 7905.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
@@ -17,7 +17,7 @@ pub(super) const TAG_BYTES: usize = 16;
 const EXPLICIT_NONCE_BYTES: usize = 8;
 /// Room for what stands before a sealed body: header and explicit nonce.
 pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + EXPLICIT_NONCE_BYTES;
-/// Room for what stands after it: TLS 1.3's inner type and the tag.
+/// Room for what stands after a sealed body: TLS 1.3's inner type and the tag.
 pub(super) const TAIL_BYTES_MAX: usize = 1 + TAG_BYTES;
 /// RFC 8446 section 5.2: what a TLS 1.3 record may add to its plaintext.
 pub(crate) const EXPANSION_TLS13_BYTES_MAX: usize = 256;
@@ -81,7 +81,7 @@ impl Header {
     }
 }
 
-/// How records look: decided by version and cipher.
+/// The format of records, by version and cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     /// TLS 1.3: inner type, nonce from the sequence number.
@@ -105,7 +105,7 @@ impl Sequence {
     }
 }
 
-/// A key with its nonces.
+/// A key, and the state that its nonces are made from.
 struct RecordCipher {
     key: LessSafeKey,
     iv: [u8; 12],
@@ -139,7 +139,7 @@ impl RecordCipher {
         Ok(Self { key: LessSafeKey::new(key), iv, shape, sequence: Sequence(*sequence), records_max })
     }
 
-    /// RFC 8446 section 5.3; TLS 1.2's AES-GCM sends the lower eight octets along, so the same rule serves it.
+    /// RFC 8446 section 5.3. The same rule serves TLS 1.2's AES-GCM, whose records carry the lower eight octets.
     fn nonce(&self, sequence: u64) -> [u8; 12] {
         let mut nonce = self.iv;
         if let Some(low) = nonce.last_chunk_mut::<8>() {
@@ -156,7 +156,7 @@ fn additional_data_tls12(sequence: u64, content: u8, plaintext_bytes: usize) -> 
     [a, b, c, d, e, f, g, h, content, 3, 3, high, low]
 }
 
-/// Lengths here are bounded by [`RECORD_BYTES_MAX`]; one that were not would fail its authentication.
+/// A length as two octets. Lengths here are at most [`RECORD_BYTES_MAX`]; a larger one would fail authentication.
 fn wire_length(octets: usize) -> [u8; 2] {
     u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes()
 }
@@ -205,7 +205,7 @@ impl Sealer {
         self.0.sequence.0 == 0
     }
 
-    /// Encrypt `body` where it stands; what goes before and after it comes back.
+    /// Encrypt `body` in place, and return what stands before and after it on the wire.
     pub(super) fn seal(&mut self, content: ContentType, body: &mut [u8]) -> Result<Seal, LayerFault> {
         if self.records_left() == 0 {
             return Err(LayerFault::ConfidentialityLimit);
@@ -263,7 +263,7 @@ impl Sealer {
     }
 }
 
-/// Write `parts` one after the other; how many octets they were.
+/// Write `parts` one after the other, and return their length.
 fn put(room: &mut [u8], parts: &[&[u8]]) -> u8 {
     let mut at = 0;
     for part in parts {
@@ -275,7 +275,7 @@ fn put(room: &mut [u8], parts: &[&[u8]]) -> u8 {
     at as u8
 }
 
-/// A record that was opened where it stood.
+/// A record that was opened in place.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) content: ContentType,
@@ -294,7 +294,7 @@ impl Opener {
         RecordCipher::new(version, secrets).map(Self)
     }
 
-    /// Whether a record with this header may come: its length bounds what is read.
+    /// Check a record's header before its body is read: its type and its length.
     pub(super) fn admit(&self, header: Header) -> Result<(), LayerFault> {
         let content = ContentType::parse(header.outer_type()).ok_or(LayerFault::NotTls)?;
         let (least, most) = match self.0.shape {
@@ -315,7 +315,7 @@ impl Opener {
         }
     }
 
-    /// Decrypt `record` (header included, exactly one) where it stands.
+    /// Decrypt `record` (exactly one, header included) in place.
     pub(super) fn open(&mut self, header: Header, record: &mut [u8]) -> Result<Opened, LayerFault> {
         let sequence = self.0.sequence.take()?;
         let opened = match self.0.shape {
@@ -336,7 +336,7 @@ impl Opener {
             .key
             .open_in_place(nonce, Aad::from(header.octets), body)
             .map_err(|_| LayerFault::BadRecord)?;
-        // RFC 8446 section 5.4: zeros pad, the last other octet is the type, and all zeros is nobody's record.
+        // RFC 8446 section 5.4: zeros are padding, and the last other octet is the type. A record of zeros has no type.
         if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
             return Err(LayerFault::RecordOverflow);
         }

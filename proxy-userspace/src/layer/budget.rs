@@ -1,8 +1,8 @@
-//! How many buffers the sessions of a worker may hold, who waits for one, and who has to give one back.
+//! How many buffers the sessions of a worker may hold, which direction waits for one, and which has to give one back.
 //!
-//! A direction holds one buffer at most, and none while nothing is there. One that finds none left waits in line. It
-//! needs nothing but its peer to finish with the buffer that it holds, so that a full budget comes to rest only where
-//! peers neither read nor send: such a buffer is called back when others wait for it.
+//! A direction holds one buffer at most, and none while nothing is there. A direction that finds no buffer left waits
+//! in line. A direction that holds a buffer needs only its peers to finish with it. So a full budget stands still only
+//! where peers neither read nor send: their buffers are called back when others wait.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// While others wait, a batch of 64 KiB that has not gone on for so long is given up: half of the shortest patience of
-/// a mail client that is known (mbsync: 20 s). A path slower than 50 kbit/s is affected, and only then.
+/// While others wait, a batch of 64 KiB that has not moved for so long is given up. This is half of the shortest
+/// timeout of a mail client that is known (mbsync: 20 s). It affects paths slower than 50 kbit/s, and only while others
+/// wait.
 pub(super) const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
-/// Between two looks for buffers that are stuck.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two searches for buffers that are stuck.
+const CALL_BACK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A worker's budget. One thread owns it: no lock.
 #[derive(Clone, Default)]
@@ -26,19 +27,19 @@ pub(super) struct Budget(Rc<BudgetShared>);
 #[derive(Default)]
 struct BudgetShared {
     state: RefCell<BudgetState>,
-    /// Somebody began to wait.
+    /// Notified when a direction begins to wait.
     wanted: Notify,
 }
 
 struct BudgetState {
-    /// Buffers at once.
+    /// Buffers that may be in use at once.
     max: usize,
-    /// One entry for each buffer in use, and empty ones.
+    /// One entry for each buffer in use, and vacant entries.
     held: Vec<Option<HeldBuffer>>,
-    /// Which entries are empty.
+    /// Indices of the vacant entries.
     vacant: Vec<usize>,
-    /// Who waits, in the order of arrival. Bounded: two directions for each session.
-    line: BTreeMap<u64, Waker>,
+    /// Directions that wait, in the order of arrival. Bounded: two for each session.
+    waiting: BTreeMap<u64, Waker>,
     next_number: u64,
 }
 
@@ -46,14 +47,14 @@ struct BudgetState {
 struct HeldBuffer {
     since: Instant,
     called_back: bool,
-    /// Whom to tell that it is called back; none before it first had to wait.
+    /// Wakes the direction when the buffer is called back; `None` before it first had to wait.
     waker: Option<Waker>,
 }
 
 impl Default for BudgetState {
     fn default() -> Self {
-        let (held, vacant, line) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { max: usize::MAX, held, vacant, line, next_number: 0 }
+        let (held, vacant, waiting) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { max: usize::MAX, held, vacant, waiting, next_number: 0 }
     }
 }
 
@@ -74,13 +75,13 @@ impl BudgetState {
         self.held.len() - 1
     }
 
-    /// The last of those for whom there is room now.
+    /// The last of the waiting directions for which there is room now.
     fn newly_served(&self) -> Option<Waker> {
-        self.line.values().nth(self.free().checked_sub(1)?).cloned()
+        self.waiting.values().nth(self.free().checked_sub(1)?).cloned()
     }
 }
 
-/// Room for one buffer; dropping it gives the room to whoever waits.
+/// Room for one buffer. Dropping it gives the room to the next direction in line.
 pub(super) struct Lease {
     budget: Budget,
     slot: usize,
@@ -93,7 +94,7 @@ pub(super) struct Turn {
 }
 
 impl Budget {
-    /// So many buffers at once, one at least.
+    /// Let so many buffers be in use at once, at least one.
     pub(super) fn limit(&self, buffers: usize) {
         let max = buffers.max(1);
         let served: Vec<Waker> = {
@@ -101,23 +102,23 @@ impl Budget {
             if std::mem::replace(&mut state.max, max) >= max {
                 return;
             }
-            state.line.values().take(state.free()).cloned().collect()
+            state.waiting.values().take(state.free()).cloned().collect()
         };
         served.into_iter().for_each(Waker::wake);
     }
 
-    /// Room for one buffer, or a place in line, which `turn` keeps until there is room. Whoever wants no buffer any more
-    /// has to drop the turn: those behind wait for it.
+    /// Take room for one buffer, or a place in line, which `turn` keeps until there is room. A direction that no longer
+    /// wants a buffer must drop its turn, because those behind it wait for it.
     pub(super) fn poll_lease(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Lease> {
         let mut state = self.0.state.borrow_mut();
         let free = state.free();
         let served = match turn {
-            None => state.line.len() < free,
-            Some(turn) => state.line.keys().take(free).any(|number| *number == turn.number),
+            None => state.waiting.len() < free,
+            Some(turn) => state.waiting.keys().take(free).any(|number| *number == turn.number),
         };
         if served {
             if let Some(turn) = turn {
-                state.line.remove(&turn.number);
+                state.waiting.remove(&turn.number);
             }
             let slot = state.occupy();
             drop(state);
@@ -125,7 +126,7 @@ impl Budget {
             return Poll::Ready(Lease { budget: self.clone(), slot });
         }
         let number = turn.as_ref().map_or(state.next_number, |turn| turn.number);
-        state.line.insert(number, cx.waker().clone());
+        state.waiting.insert(number, cx.waker().clone());
         if turn.is_none() {
             state.next_number += 1;
             drop(state);
@@ -135,7 +136,7 @@ impl Budget {
         Poll::Pending
     }
 
-    /// Call back what is stuck while others wait, for ever. One task of the worker does this.
+    /// Call back stuck buffers while others wait; never returns. One task of the worker runs it.
     pub(super) async fn relieve(&self) {
         loop {
             self.0.wanted.notified().await;
@@ -145,14 +146,14 @@ impl Budget {
         }
     }
 
-    /// Call back one buffer for each direction that waits: those that are stuck longest. When to look again; `None`
-    /// where nobody waits.
+    /// Call back one buffer for each direction that waits: those that are stuck longest. Returns when to search again;
+    /// `None` where no direction waits.
     fn call_back(&self, now: Instant) -> Option<Instant> {
         let mut told = Vec::new();
         let next = {
             let mut state = self.0.state.borrow_mut();
             let coming = state.held.iter().flatten().filter(|held| held.called_back).count();
-            let wanted = state.line.len().saturating_sub(state.free() + coming);
+            let wanted = state.waiting.len().saturating_sub(state.free() + coming);
             let mut held: Vec<_> = state.held.iter_mut().flatten().filter(|held| !held.called_back).collect();
             held.sort_unstable_by_key(|held| held.since);
             let stuck = |held: &HeldBuffer| held.since + STUCK_TIME_MAX <= now;
@@ -161,7 +162,7 @@ impl Budget {
                 told.extend(held.waker.take());
             }
             let first = held.iter().find(|held| !held.called_back).map(|held| held.since + STUCK_TIME_MAX);
-            (!state.line.is_empty()).then(|| first.unwrap_or(now).max(now + LOOK_PAUSE))
+            (!state.waiting.is_empty()).then(|| first.unwrap_or(now).max(now + CALL_BACK_PAUSE))
         };
         told.into_iter().for_each(Waker::wake);
         next
@@ -169,7 +170,7 @@ impl Budget {
 }
 
 impl Lease {
-    /// Whether the buffer is to be given back, for a direction that cannot go on now. Wakes it when that changes.
+    /// Whether a direction that cannot go on now must give its buffer back. The direction is woken when that changes.
     pub(super) fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.budget.0.state.borrow_mut();
         let Some(Some(held)) = state.held.get_mut(self.slot) else { return false };
@@ -207,8 +208,8 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let served = {
             let mut state = self.budget.0.state.borrow_mut();
-            // Nothing is there any more where it was served.
-            state.line.remove(&self.number).and_then(|_| state.newly_served())
+            // A turn that was served has left the line already.
+            state.waiting.remove(&self.number).and_then(|_| state.newly_served())
         };
         served.into_iter().for_each(Waker::wake);
     }
@@ -222,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// How often somebody was woken.
+    /// How often it was woken.
     #[derive(Default)]
     struct Woken(AtomicU32);
 
@@ -288,12 +289,12 @@ mod tests {
         let (budget, [mut a, mut b, mut c]) = askers(1);
         assert_eq!([&mut a, &mut b, &mut c].map(|asker| asker.asks(&budget)), [true, false, false]);
         a.lease = None;
-        // The first in line was told and goes without taking anything.
+        // The first in line is woken, and leaves without taking a buffer.
         b.turn = None;
         assert_eq!((b.woken(), c.woken()), (1, 1));
         assert!(c.asks(&budget));
         c.lease = None;
-        assert_eq!(budget.0.state.borrow().line.len(), 0);
+        assert_eq!(budget.0.state.borrow().waiting.len(), 0);
         assert!(b.asks(&budget));
     }
 
@@ -344,7 +345,7 @@ mod tests {
                 assert!(a.asks(&budget) && !a.is_called_back());
                 assert!(!b.asks(&budget));
                 while !a.is_called_back() {
-                    tokio::time::sleep(LOOK_PAUSE).await;
+                    tokio::time::sleep(CALL_BACK_PAUSE).await;
                 }
                 a.lease = None;
                 assert!(b.asks(&budget));

@@ -1,4 +1,4 @@
-//! Pooled buffers: held only while octets are in them.
+//! Pooled buffers, held only while octets are in them.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -13,16 +13,17 @@ use zeroize::Zeroize as _;
 use super::aead::{RECORD_BYTES_MAX, Seal};
 use super::budget::{Budget, Lease, Turn};
 
-/// Octets that one read asks the kernel for: four full records and some. Larger reads were measured and cost more CPU
-/// per gigabyte, because the data falls out of the second-level cache between kernel, cipher and kernel.
+/// Octets that one read asks the kernel for: a little more than four full records. Larger reads cost more CPU per
+/// gigabyte when they were measured, because the data falls out of the second-level cache between kernel, cipher and
+/// kernel.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024 + 512;
-/// A buffer's size: a read, and room to finish the record that it cut.
+/// A buffer's size: one read, and room to finish the record that the read cut.
 pub(crate) const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
-/// Records opened in one go; more stay sealed where they are until these are sent. Bounds the work that a flood of
-/// one-octet records causes between two other sessions' turns.
+/// Records that are opened in one go. Further records stay sealed in the buffer until these are sent. This bounds the
+/// work that a flood of one-octet records causes before other sessions have their turn.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
-/// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. A buffer is taken when octets are
-/// there and mostly given back within the same turn, so few are free at once.
+/// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. Few are free at once, because a
+/// buffer is taken when octets are there, and mostly given back within the same turn.
 const POOL_BUFFERS_MAX: usize = 16;
 /// A free buffer that nobody took for one to two of these is wiped. Wiping each that comes back would cost 5 % of the CPU
 /// time per gigabyte; a buffer that is taken again within a second is written over anyway.
@@ -68,12 +69,13 @@ impl Pool {
         Poll::Ready(Buffer { bytes: parts.bytes, spans: parts.spans, pool: self.clone(), lease })
     }
 
-    /// So many buffers may be in use at once, one at least. Without this there is no limit.
+    /// Let so many buffers be in use at once, at least one. Without a call there is no limit.
     pub fn limit(&self, buffers: usize) {
         self.1.limit(buffers);
     }
 
-    /// End sessions that hold buffers and do not move while others wait, for ever: for one task beside the sessions.
+    /// End sessions that hold buffers in which nothing moves while others wait; never returns. For one task beside the
+    /// sessions.
     pub async fn relieve(&self) {
         self.1.relieve().await;
     }
@@ -113,7 +115,7 @@ impl Pool {
     }
 }
 
-/// A buffer and the records in it; returns to its pool when dropped.
+/// A buffer and the records in it. It returns to its pool when dropped.
 pub(super) struct Buffer {
     pub(super) bytes: Box<[u8]>,
     pub(super) spans: Vec<Span>,
@@ -145,15 +147,15 @@ pub(super) struct Span {
     pub(super) seal: Seal,
 }
 
-/// Plaintext as it was received, in order. Whoever sends it seals it in place.
+/// Plaintext as it was received, in order. The transmitting half seals it in place.
 #[derive(Default)]
 pub struct Batch {
     pub(super) buffer: Option<Buffer>,
-    /// While it waits for a buffer.
+    /// Its place in line, while it waits for a buffer.
     pub(super) turn: Option<Turn>,
     /// Octets received into the buffer.
     pub(super) filled: usize,
-    /// Where the first record begins that is not opened yet.
+    /// The offset of the first record that is not opened yet.
     pub(super) parsed: usize,
     /// Whether the spans hold ciphertext now.
     pub(super) sealed: bool,
@@ -162,7 +164,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The plaintext, record by record. Empty once it was sealed: nobody reads ciphertext as mail.
+    /// The plaintext, record by record. Empty once it is sealed, so that no ciphertext is inspected as mail.
     pub fn plaintext(&self) -> impl Iterator<Item = &[u8]> {
         let buffer = self.buffer.as_ref().filter(|_| !self.sealed);
         buffer.into_iter().flat_map(|buffer| {
@@ -176,7 +178,7 @@ impl Batch {
         self.spans().iter().map(|span| span.body.len() as u64).sum()
     }
 
-    /// Octets of the sealed records, or of the plaintext where the kernel seals, that the kernel has taken.
+    /// Octets that the kernel has taken: of the sealed records, or of the plaintext where the kernel seals.
     #[must_use]
     pub const fn sent(&self) -> usize {
         self.sent
@@ -186,7 +188,8 @@ impl Batch {
         self.buffer.as_ref().map(|buffer| buffer.spans.as_slice()).unwrap_or_default()
     }
 
-    /// Whether others wait for this buffer and nothing of it moved for long; for a direction that cannot go on now.
+    /// Whether a direction that cannot go on now must give this buffer back: others wait for one, and nothing in this
+    /// one has moved for long.
     pub(super) fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
         self.buffer.as_ref().is_some_and(|buffer| buffer.lease.is_called_back(cx))
     }

@@ -1,4 +1,4 @@
-//! A layer's halves on a real socket, with rustls at the far end: what tests of layers and of the relay begin with.
+//! A layer's halves on a real socket, with rustls at the far end, for tests of the layers and of the relay.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read as _};
@@ -18,10 +18,10 @@ use crate::config::Offload;
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
-/// What the kernel is asked for; it takes twice as much.
+/// The requested buffer size; the kernel doubles it.
 const NARROW_BYTES: u32 = 4 * 1024;
 
-/// The same tests for both layers: `cargo xtask vm` runs them with this set to `kernel`, in kernels that have TLS.
+/// The layer under test. `cargo xtask vm` runs the same tests with this set to `kernel`, in kernels that have TLS.
 const LAYER: &str = "POSTERN_LAB_LAYER";
 
 pub(crate) fn in_kernel() -> bool {
@@ -53,7 +53,7 @@ pub(crate) struct Pair {
     pub(crate) transmit: Outgoing,
     pub(crate) pool: Pool,
     pub(crate) far: Far,
-    /// Plaintext that arrived and was not asked about yet.
+    /// Plaintext that arrived and was not read yet.
     pub(crate) got: Vec<u8>,
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn limited(
     over(sockets(None).await, &Pool::default(), role, version, records_max)
 }
 
-/// With buffers that are smaller than a record, so that batches go out in many parts.
+/// A pair with socket buffers smaller than a record, so that batches go out in many parts.
 pub(crate) async fn narrow(
     role: Role,
     version: &'static SupportedProtocolVersion,
@@ -139,7 +139,7 @@ pub(crate) async fn sockets(bytes: Option<u32>) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// With a pool that others use, too.
+/// A pair with a pool that others use, too.
 pub(crate) async fn sharing(
     pool: &Pool,
     role: Role,
@@ -164,12 +164,12 @@ fn over(
     Pair { receive, transmit, pool: pool.clone(), far: Far { peer, wire }, got: Vec::new() }
 }
 
-/// Poll once, whatever comes of it.
+/// Poll once; `None` where it is pending.
 pub(crate) async fn once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     poll_fn(|cx| Poll::Ready(if let Poll::Ready(ready) = poll(cx) { Some(ready) } else { None })).await
 }
 
-/// Spend what the runtime lets this task do before the next turn of the others.
+/// Spend the runtime's budget of this task.
 pub(crate) async fn spend_turn() {
     poll_fn(|cx| {
         while let Poll::Ready(turn) = poll_proceed(cx) {
@@ -181,7 +181,7 @@ pub(crate) async fn spend_turn() {
 }
 
 impl Pair {
-    /// What rustls has in line, as octets.
+    /// The octets that rustls has queued.
     pub(crate) fn said(&mut self) -> Vec<u8> {
         let mut octets = Vec::new();
         while self.far.peer.wants_write() {

@@ -1,5 +1,5 @@
-//! The doors that fuzz targets use: parsers of what only an authenticated peer can say, without the cryptography that
-//! a fuzzer cannot guess.
+//! Entry points of fuzz targets: parsers of what only an authenticated peer can send, without the cryptography that a
+//! fuzzer cannot guess.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -20,8 +20,8 @@ static KERNELS: LazyLock<Mutex<[KernelSide; 4]>> = LazyLock::new(|| {
     ])
 });
 
-/// Handshake records with this content, one after the other: the message parser never panics, what it keeps is bounded,
-/// and one octet a record says the same as all in one. `which` chooses version and role.
+/// Parse handshake records with this content. The parser never panics, what it keeps is bounded, and the content in one
+/// record gives the same result as one octet per record. `which` chooses version and role.
 pub fn post_handshake(which: u8, content: &[u8]) {
     let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(kernel) = kernels.get_mut(usize::from(which % 4)) else { return };
@@ -36,13 +36,13 @@ pub fn post_handshake(which: u8, content: &[u8]) {
             break;
         }
     }
-    // A KeyUpdate may not share its record: only there do the two differ.
+    // A KeyUpdate may not share its record. Only there do the two results differ.
     if !matches!(last, Ok(Control::KeyUpdate { .. })) {
         assert_eq!(at_once.map_err(|fault| fault.reason()), last.map_err(|fault| fault.reason()));
     }
 }
 
-/// A record with this header and body, unauthenticated; and one that was sealed from the body: opened, it says the same.
+/// Open an unauthenticated record with this header and body. Seal the body, open the result, and compare.
 pub fn records(octets: &[u8]) {
     for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
         for gcm in [true, false] {

@@ -1,4 +1,4 @@
-//! Halves of either layer, and the hand-over: after a handshake a side's records are the kernel's or ours.
+//! Halves of either layer, and the hand-over after a handshake: the kernel or this process takes a side's records.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{OffloadTerms, crypto_info};
 use super::shared::{Secrets, SideState};
 use super::user::{UserReceive, UserTransmit};
-use super::{Alert, Batch, Ending, KernelSide, LayerFault, Pool, Receive, Received, Transmit};
+use super::{Alert, Batch, KernelSide, LayerFault, Pool, Receive, Received, StreamEnd, Transmit};
 use crate::config::Offload;
 use crate::sys::{self, Half};
 
@@ -35,11 +35,12 @@ pub enum Outgoing {
 
 /// Both halves of a side whose handshake is finished.
 ///
-/// A kernel that refuses what it could do at the start loses a half or both under `offload = "auto"`: they are opened
-/// and sealed in this process.
+/// Under `offload = "auto"`, a kernel may refuse a half that it could take at the start. This process then opens or
+/// seals that half's records.
 ///
 /// # Errors
-/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see [`OffloadTerms::admit`]).
+/// A cipher or version that was never offered; under `offload = "always"`, the kernel's refusal (see
+/// [`OffloadTerms::admit`]).
 pub fn split(
     socket: TcpStream,
     secrets: ExtractedSecrets,
@@ -58,11 +59,11 @@ pub fn split(
     let transmit = give(Half::Transmit, secrets.tx)?;
     let receive = give(Half::Receive, secrets.rx)?;
     if receive.is_some() && shared.version == ProtocolVersion::TLSv1_3 && terms.expects_no_pad() {
-        // Only slower without.
+        // Without it, receiving is only slower.
         let _slower = sys::expect_no_pad(&socket);
     }
     if receive.is_none() {
-        // Where the kernel does not tell, a read costs one more call.
+        // Without it, a read costs one more call.
         let _slower = sys::tell_in_queue(&socket);
     }
     let (read, write) = socket.into_split();
@@ -83,8 +84,8 @@ pub fn split(
     Ok((incoming, outgoing))
 }
 
-/// Give the kernel a half's first key; `None` where it refuses and that is no reason to end the connection. Kernel TLS
-/// without a key changes nothing about a half.
+/// Give the kernel a half's first key. `None` where the kernel refuses and the connection goes on: kernel TLS without a
+/// key changes nothing about a half.
 fn give(
     socket: &TcpStream,
     half: Half,
@@ -103,8 +104,8 @@ fn give(
 fn takes_tls(socket: &TcpStream, terms: &OffloadTerms) -> Result<bool, LayerFault> {
     match sys::set_tls_ulp(socket) {
         Ok(()) => Ok(true),
-        // The peer has said its last already, and the kernel takes established connections only (`tls_init` in
-        // net/tls/tls_main.c): it lacks nothing, and what was said is to be heard.
+        // The peer has closed its half already, and the kernel takes established connections only (`tls_init` in
+        // net/tls/tls_main.c). The kernel lacks nothing, and the peer's last octets must still be received.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTCONN) => Ok(false),
         Err(error) => spared(&error, terms).map(|()| false),
     }
@@ -119,7 +120,7 @@ fn spared(error: &std::io::Error, terms: &OffloadTerms) -> Result<(), LayerFault
 }
 
 impl Incoming {
-    /// The word in records: which layer opens.
+    /// The layer that opens, as records name it.
     #[must_use]
     pub const fn layer(&self) -> &'static str {
         match self {
@@ -130,7 +131,7 @@ impl Incoming {
 }
 
 impl Outgoing {
-    /// The word in records: which layer seals.
+    /// The layer that seals, as records name it.
     #[must_use]
     pub const fn layer(&self) -> &'static str {
         match self {
@@ -199,10 +200,10 @@ impl Transmit for Outgoing {
         }
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         match self {
-            Self::User(half) => half.poll_end(cx, ending),
-            Self::Kernel(half) => half.poll_end(cx, ending),
+            Self::User(half) => half.poll_end(cx, end),
+            Self::Kernel(half) => half.poll_end(cx, end),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A finished handshake with rustls as the peer, in memory: what tests and fuzz targets begin with.
+//! A finished handshake in memory with rustls as the peer, for tests and fuzz targets.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "not part of the daemon")]
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use rustls::{
 
 use super::KernelSide;
 
-/// Which part the layer plays; rustls plays the other.
+/// The role of the layer's end; rustls has the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {
     Client,
@@ -71,7 +71,7 @@ macro_rules! shake {
             if done {
                 break;
             }
-            // One record at a time: what is read too far could not be given back.
+            // One record at a time: what is read too far cannot be handed over.
             if incoming.is_empty() && $peer.is_handshaking() | $ours.is_handshaking() && $peer.wants_write() {
                 $peer.write_tls(&mut incoming).unwrap();
             }
@@ -80,7 +80,7 @@ macro_rules! shake {
     }};
 }
 
-/// Both ends of one handshake: ours as a record layer takes it, the peer's as rustls keeps it.
+/// Both ends of one handshake: secrets for a record layer, and the peer's rustls connection.
 pub(super) fn handshaken(
     role: Role,
     version: &'static SupportedProtocolVersion,

@@ -1,6 +1,7 @@
-//! The record layer in the kernel (Documentation/networking/tls.rst): it opens and seals, we read and write plaintext.
+//! The record layer in the kernel (Documentation/networking/tls.rst): the kernel opens and seals, and this process
+//! reads and writes plaintext.
 //!
-//! What is not data comes and goes as control messages with a record type, and takes the same way as in the user layer.
+//! Records that are no data carry their type in a control message, and are handled as in the user layer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -24,10 +25,11 @@ use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
 use super::offload::crypto_info;
 use super::post::{Alert, Control, KEY_UPDATE, KEY_UPDATE_MESSAGE, PostHandshake};
 use super::shared::{RECORDS_RESERVE, SideState};
-use super::{Ending, LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, Transmit};
+use super::{LayerFault, OWN_WORDS_BYTES_MAX, PLAINTEXT_BYTES_MAX, Receive, Received, StreamEnd, Transmit};
 use crate::sys::{self, Half};
 
-/// A header that the kernel refuses is an error and nothing to read (`tls_rx_abort` in net/tls/tls_sw.c).
+/// A header that the kernel refuses makes an error on the socket and nothing to read (`tls_rx_abort` in
+/// net/tls/tls_sw.c). So a half waits for errors, too.
 const SOMETHING: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Boxed, because the runtime has no other way to wait for errors.
@@ -36,16 +38,17 @@ type Wait = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 /// The receiving half.
 pub struct KernelReceive {
     socket: Rc<OwnedReadHalf>,
-    /// While nothing is there.
+    /// Waits for octets or an error, while nothing is there.
     wait: Option<Wait>,
     shared: Rc<SideState>,
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
-    end: Option<Received>,
-    /// Whether the kernel can change keys, and thus stops where it thinks that it must.
+    end: Option<StreamEnd>,
+    /// Whether the kernel can change keys. Behind what such a kernel takes for a KeyUpdate, it opens nothing until a
+    /// key is set.
     rekeys: bool,
-    /// The size of a key as the kernel is given it.
+    /// The size of a key in the kernel's form.
     key_bytes: usize,
 }
 
@@ -67,7 +70,7 @@ impl KernelReceive {
         (*self.socket).as_ref()
     }
 
-    /// Read records of one type. Without octets there is no buffer either.
+    /// Read records of one type. While nothing is there, no buffer is held.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<u8>), LayerFault>> {
         loop {
             if self.wait.is_some() {
@@ -77,7 +80,7 @@ impl KernelReceive {
             let budget = ready!(poll_proceed(cx));
             let socket = (*self.socket).as_ref();
             let turn = &mut self.batch.turn;
-            // A buffer is taken when something is there: an idle session holds none.
+            // A buffer is taken when octets are there: an idle session holds none.
             let mut read = |interest| {
                 socket.try_io(interest, || {
                     let Poll::Ready(mut buffer) = self.pool.poll_take(turn, cx) else { return Ok(None) };
@@ -85,13 +88,13 @@ impl KernelReceive {
                     Ok(Some((sys::receive_records(socket, room)?, buffer)))
                 })
             };
-            // One interest at a time: of two together tokio says never.
+            // One interest at a time: for two together tokio's `try_io` is never ready.
             let read = match read(Interest::READABLE) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
                 read => read,
             };
             match read {
-                // None is left, and there is a place in line for one.
+                // No buffer is left, and this half waits in line for one.
                 Ok(None) => return Poll::Pending,
                 Ok(Some(((0, None), _))) => return Poll::Ready(Ok((0, None))),
                 Ok(Some((read, buffer))) => {
@@ -118,7 +121,7 @@ impl KernelReceive {
         Poll::Ready(waited)
     }
 
-    /// Data in pieces that fit a record each, whatever layer sends them.
+    /// Divide data into pieces that fit one record each, for either layer that sends them.
     fn data(&mut self, count: usize) -> Result<(), LayerFault> {
         self.post.data()?;
         if let Some(buffer) = &mut self.batch.buffer {
@@ -135,7 +138,7 @@ impl KernelReceive {
         let content = ContentType::parse(octet).ok_or(LayerFault::UnexpectedRecord)?;
         let buffer = self.batch.buffer.take();
         let octets = buffer.as_ref().and_then(|buffer| buffer.bytes.get(..count)).unwrap_or_default();
-        // The kernel looks at the first octet of a handshake record, whatever that is a part of
+        // The kernel checks the first octet of every handshake record, also where the record is the middle of a message
         // (`tls_check_pending_rekey` in net/tls/tls_sw.c).
         let stopped = self.rekeys
             && content == ContentType::Handshake
@@ -143,9 +146,9 @@ impl KernelReceive {
         match self.shared.control(&mut self.post, content, octets)? {
             Control::Done if stopped => self.go_on()?,
             Control::Done => {}
-            Control::Closed => self.end = Some(Received::Closed),
+            Control::Closed => self.end = Some(StreamEnd::Closed),
             Control::KeyUpdate { reply } => {
-                // Until the kernel has the next key it opens nothing, and says nothing to whoever waits.
+                // Until the kernel has the next key, it opens nothing and wakes nobody.
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
                 let info = crypto_info(self.shared.suite, Half::Receive, next)?;
                 sys::set_tls_key(self.socket(), Half::Receive, &info).map_err(no_new_key)?;
@@ -157,29 +160,29 @@ impl KernelReceive {
         Ok(())
     }
 
-    /// A piece of a message began like a KeyUpdate: the kernel opens nothing more until it has a key, and the next
-    /// record comes under the same one.
+    /// Set the same key again, after a piece of a message that began like a KeyUpdate. The kernel opens nothing more
+    /// until a key is set, and the next record comes under the same key.
     fn go_on(&self) -> Result<(), LayerFault> {
         if self.shared.version != ProtocolVersion::TLSv1_3 {
-            // A key is set once there, and every message that a peer can cut ends the session anyway.
+            // TLS 1.2 sets a key once, and every handshake message ends the session anyway.
             return Err(LayerFault::UnexpectedRecord);
         }
         sys::repeat_tls_key(self.socket(), self.key_bytes).map_err(no_new_key)
     }
 }
 
-/// What a splice out of a half came to.
+/// What a splice out of a half moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spliced {
     /// So many octets of data are in the pipe.
     Octets(usize),
-    /// What comes next is no data: [`Receive::poll_receive`] takes it.
+    /// Nothing: the next record is no data, and [`Receive::poll_receive`] takes it.
     Other,
 }
 
 impl KernelReceive {
-    /// Splice data out with `splice`, which is called when something is there, on this half's socket, and returns what
-    /// splice(2) does: no pipe need be held before. The kernel splices one record at most.
+    /// Splice data out with `splice`. It is called with this half's socket when octets are there, so that no pipe needs
+    /// to be held before, and returns what splice(2) returns. The kernel splices at most one record.
     ///
     /// # Errors
     /// As [`Receive::poll_receive`].
@@ -213,8 +216,8 @@ impl KernelReceive {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.poll_wait(cx)).map_err(system("poll"))?;
                 }
-                // A record that is no data cannot be spliced (`tls_sw_splice_read` in net/tls/tls_sw.c); one that is
-                // wrong says so again when it is read, and without a pipe reading is the other way.
+                // A record that is no data cannot be spliced (`tls_sw_splice_read` in net/tls/tls_sw.c). A wrong record
+                // gives its error again when it is read. Without a pipe the record is read, too.
                 Err(_) => return Poll::Ready(Ok(Spliced::Other)),
             }
         }
@@ -226,16 +229,16 @@ impl Receive for KernelReceive {
         self.batch.clear();
         loop {
             if let Some(end) = self.end.take() {
-                return Poll::Ready(Ok(end));
+                return Poll::Ready(Ok(Received::End(end)));
             }
             match ready!(self.poll_read(cx))? {
-                (0, None) => return Poll::Ready(Ok(Received::Truncated)),
+                (0, None) => return Poll::Ready(Ok(Received::End(StreamEnd::Truncated))),
                 (count, Some(octet)) if octet == ContentType::ApplicationData.octet() && count > 0 => {
                     self.data(count)?;
                     return Poll::Ready(Ok(Received::Data));
                 }
                 (count, Some(octet)) => self.control(count, octet)?,
-                // The kernel says the type of every record.
+                // The kernel gives a type with every record.
                 (_, None) => return Poll::Ready(Err(LayerFault::UnexpectedRecord)),
             }
         }
@@ -250,14 +253,14 @@ impl Receive for KernelReceive {
     }
 }
 
-/// What goes before the next data.
+/// What is sent, or set, before the next data.
 enum Queued {
     Record {
         content: ContentType,
         octets: Vec<u8>,
         sent: usize,
     },
-    /// Behind the KeyUpdate that announces it.
+    /// The next key, behind the KeyUpdate that announces it.
     Key(CryptoInfo),
 }
 
@@ -268,10 +271,11 @@ pub struct KernelTransmit {
     /// Whether the kernel can change keys.
     rekeys: bool,
     records_max: u64,
-    /// At least so many records may still be sealed under this key.
+    /// At least so many records may still be sealed under this key. Each write is counted with the most records that
+    /// the kernel can make of it, so that the key is changed before its limit.
     records_left: u64,
-    line: VecDeque<Queued>,
-    /// The next key is in line.
+    queue: VecDeque<Queued>,
+    /// The next key is queued.
     changing: bool,
     mid_batch: bool,
     ended: bool,
@@ -291,13 +295,14 @@ impl KernelTransmit {
             _ => AES_GCM_RECORDS_MAX,
         };
         let records_max = records_max.map_or(limit, |max| max.min(limit));
-        let (line, records_left) = (VecDeque::new(), records_max);
+        let (queue, records_left) = (VecDeque::new(), records_max);
         let (changing, mid_batch, ended) = (false, false, false);
-        Self { socket, shared, rekeys, records_max, records_left, line, changing, mid_batch, ended }
+        Self { socket, shared, rekeys, records_max, records_left, queue, changing, mid_batch, ended }
     }
 
-    /// Send `octets` out of a pipe as data, behind what is in line, and then what came into line meanwhile; the pipe
-    /// holds that many. `octets` counts down, so that the call can be made again; `whole` says that it was not begun yet.
+    /// Send `octets` out of a pipe as data, behind what is queued, and then what was queued meanwhile. The pipe holds
+    /// that many octets. `octets` counts down, so that the call can be repeated; `whole` is true until the splice
+    /// begins.
     ///
     /// # Errors
     /// As [`Transmit::poll_send`].
@@ -310,7 +315,7 @@ impl KernelTransmit {
     ) -> Poll<Result<(), LayerFault>> {
         if *whole {
             self.prepare(*octets)?;
-            ready!(self.poll_line(cx))?;
+            ready!(self.poll_queue(cx))?;
             *whole = false;
         }
         while *octets > 0 {
@@ -328,12 +333,12 @@ impl KernelTransmit {
                 Err(error) => return Poll::Ready(Err(system("splice")(error))),
             }
         }
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
-    /// Before so many octets of data: a KeyUpdate that is owed or due.
+    /// Queue a KeyUpdate that is owed or due before so many octets of data.
     fn prepare(&mut self, octets: usize) -> Result<(), LayerFault> {
-        // Without data nothing is due under TLS 1.2: its last alert must still go out.
+        // Without data nothing is due under TLS 1.2, so that its last alert can still go out.
         let changes = octets > 0 || self.shared.version == ProtocolVersion::TLSv1_3;
         let due = changes && !self.changing && self.records_left < records(octets) + RECORDS_RESERVE;
         if self.shared.owes_key_update.take() || due {
@@ -356,26 +361,26 @@ impl KernelTransmit {
         }
         let next = self.shared.kernel.borrow_mut().next_transmit()?;
         let info = crypto_info(self.shared.suite, Half::Transmit, next)?;
-        self.line_up(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
-        self.line.push_back(Queued::Key(info));
+        self.enqueue(ContentType::Handshake, &KEY_UPDATE_MESSAGE);
+        self.queue.push_back(Queued::Key(info));
         self.changing = true;
         Ok(())
     }
 
-    fn line_up(&mut self, content: ContentType, octets: &[u8]) {
-        self.line.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
+    fn enqueue(&mut self, content: ContentType, octets: &[u8]) {
+        self.queue.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
         let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
         if !batch.sealed {
-            // From here on the batch is the kernel's, record by record, as if it were sealed.
+            // From here on the kernel takes the batch record by record, as if it were sealed.
             (batch.sealed, batch.sent) = (true, 0);
         }
-        // Our own words stand before data or behind it, never in it.
+        // Our own words stand before a batch or behind it, never inside.
         if batch.sent == 0 {
             self.prepare(total)?;
-            ready!(self.poll_line(cx))?;
+            ready!(self.poll_queue(cx))?;
         }
         self.mid_batch = batch.sent < total;
         while batch.sent < total {
@@ -384,12 +389,12 @@ impl KernelTransmit {
             batch.sent += count;
         }
         self.mid_batch = false;
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
-    /// Send what is in line.
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
-        while let Some(own) = self.line.front_mut() {
+    /// Send what is queued.
+    fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        while let Some(own) = self.queue.front_mut() {
             match own {
                 Queued::Record { content, octets, sent } => {
                     let rest = octets.get(*sent..).unwrap_or_default();
@@ -414,13 +419,13 @@ impl KernelTransmit {
                     (self.records_left, self.changing) = (self.records_max, false);
                 }
             }
-            self.line.pop_front();
+            self.queue.pop_front();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Until a third of the send buffer is free: what a record left behind in the kernel has then gone to TCP, and is
-    /// not lost when our half is closed (`sk_stream_is_writeable`, `tls_sw_write_space`).
+    /// Wait until a third of the send buffer is free. A record that did not fit, and waited in the kernel's TLS layer,
+    /// has then gone to TCP, and is not lost when our half is closed (`sk_stream_is_writeable`, `tls_sw_write_space`).
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         let socket = self.socket.as_ref();
         loop {
@@ -451,7 +456,7 @@ impl Transmit for KernelTransmit {
 
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault> {
         let waiting: usize = self
-            .line
+            .queue
             .iter()
             .map(|own| if let Queued::Record { octets, .. } = own { octets.len() } else { 0 })
             .sum();
@@ -461,28 +466,28 @@ impl Transmit for KernelTransmit {
         if self.records_left <= RECORDS_RESERVE && self.shared.version != ProtocolVersion::TLSv1_3 {
             return Err(LayerFault::ConfidentialityLimit);
         }
-        self.line_up(ContentType::ApplicationData, words);
+        self.enqueue(ContentType::ApplicationData, words);
         Ok(())
     }
 
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
-        self.line_up(ContentType::Alert, &alert.encode());
+        self.enqueue(ContentType::Alert, &alert.encode());
         Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
         self.prepare(0)?;
-        self.poll_line(cx)
+        self.poll_queue(cx)
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         if !self.ended {
             self.ended = true;
-            if ending == Ending::Notify {
+            if end == StreamEnd::Closed {
                 self.queue_alert(Alert::CLOSE_NOTIFY)?;
             }
         }
-        ready!(self.poll_line(cx))?;
+        ready!(self.poll_queue(cx))?;
         ready!(self.poll_room(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx).map_err(system("shutdown"))
     }
@@ -496,12 +501,12 @@ impl Transmit for KernelTransmit {
     }
 }
 
-/// Records that the kernel makes of so many octets at most.
+/// The most records that the kernel makes of so many octets.
 const fn records(octets: usize) -> u64 {
     octets.div_ceil(PLAINTEXT_BYTES_MAX) as u64
 }
 
-/// One write of everything that is left, as slices of the buffer it was received in.
+/// Write all that is left of a batch in one call, as slices of the buffer in which it was received.
 fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, batch: &Batch) -> Poll<Result<usize, LayerFault>> {
     let mut slices = [IoSlice::new(&[]); super::buffer::BATCH_RECORDS_MAX];
     let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
@@ -533,7 +538,7 @@ fn system(call: &'static str) -> impl FnOnce(io::Error) -> LayerFault {
     move |source| LayerFault::System { call, source }
 }
 
-/// What the kernel says of records that are wrong (net/tls/tls_sw.c, net/tls/tls_strp.c).
+/// The fault for the kernel's errno about a wrong record (net/tls/tls_sw.c, net/tls/tls_strp.c).
 fn refused(error: io::Error) -> LayerFault {
     match Errno::from_io_error(&error) {
         Some(Errno::BADMSG) => LayerFault::BadRecord,
@@ -543,7 +548,7 @@ fn refused(error: io::Error) -> LayerFault {
     }
 }
 
-/// Before Linux 6.14 a key is set once.
+/// The fault for an errno when another key is set. Before Linux 6.14 a key is set once.
 fn no_new_key(error: io::Error) -> LayerFault {
     match Errno::from_io_error(&error) {
         Some(Errno::BUSY) => LayerFault::NoKeyChange,

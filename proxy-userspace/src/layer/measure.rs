@@ -1,9 +1,9 @@
-//! Which record layer takes less CPU time on this machine, cipher by cipher: `tls.offload = "auto"` goes by it.
+//! Which record layer takes less CPU time on this machine, for each cipher. `tls.offload = "auto"` decides by it.
 //!
-//! Per layer and cipher there is one TLS connection of this process with itself. Two batches circulate on it: each end
-//! receives what the other sent and sends it back from the same buffer, as a relay does. The layers take turns, so that
-//! what else the machine does burdens both. All of it is one thread's work, softirq of loopback included, and its CPU
-//! time is what counts.
+//! For each layer and cipher there is one TLS connection of this process with itself. Two batches circulate on it: each
+//! end receives what the other sent, and sends it back from the same buffer, as a relay does. The layers take turns, so
+//! that other load on the machine burdens both. One thread does all the work, the softirq of loopback included, and its
+//! CPU time is the result.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,12 +31,12 @@ const TURNS: u32 = 4;
 const STALL: Duration = Duration::from_secs(5);
 /// Records of full size in a batch: what one read of a busy session yields.
 const BATCH_RECORDS: usize = 4;
-/// Room of each socket in each direction, in octets: both batches fit, so that no end waits for the other to read.
+/// The size of each socket buffer, in octets. Both batches fit, so that no end waits for the other to read.
 const SOCKET_BYTES: usize = 256 * 1024;
-/// Fewer octets than this say nothing: what a turn costs beside them would be counted with them.
+/// Fewer octets than this give no figure: a turn's fixed cost would be counted with them.
 const MEASURED_BYTES_MIN: u64 = 1_000_000;
-/// The kernel's layer is taken where it needs at most this share of the CPU time, in percent: a smaller gain is lost in
-/// what a measurement errs.
+/// The kernel's layer is used where it takes at most this share of the CPU time, in percent. A smaller gain is within
+/// the error of the measurement.
 const KERNEL_PERCENT_MAX: f64 = 90.0;
 
 /// What moving octets cost.
@@ -67,7 +67,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the kernel's layer wins by enough.
+    /// Whether the kernel's layer takes less CPU time, by enough.
     fn kernel_wins(&self) -> bool {
         match (self.user.per_gigabyte(), self.kernel.per_gigabyte()) {
             (Some(user), Some(kernel)) => kernel * 100.0 <= user * KERNEL_PERCENT_MAX,
@@ -96,7 +96,7 @@ pub enum Measurement {
     Without(Cow<'static, str>),
     /// One that failed, and how.
     Failed(String),
-    /// One for each cipher.
+    /// A comparison for each cipher.
     Taken(Vec<Comparison>),
 }
 
@@ -215,7 +215,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Let the batches circulate for so long. Nothing is held afterwards but by the sockets.
+    /// Let the batches circulate for so long. Afterwards only the sockets hold octets.
     async fn turn(&mut self, long: Duration) -> Result<(), Cause> {
         let (before, until) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now() + long);
         let ends = async { tokio::try_join!(pass_on(&mut self.near, until), pass_on(&mut self.far, until)) };
@@ -228,15 +228,15 @@ impl Ring {
     }
 }
 
-/// Receive and send on until the time is over; how many octets.
+/// Receive and send on until the time is over. Returns the octets.
 ///
-/// An end stops behind a send, so what it received last is on its way to the other end, which therefore stops, too.
+/// An end stops after a send. So the batch is on its way to the other end, which therefore wakes and stops, too.
 async fn pass_on((receive, transmit): &mut (Incoming, Outgoing), until: Instant) -> Result<u64, LayerFault> {
     let mut octets = 0_u64;
     while Instant::now() < until {
         match poll_fn(|cx| receive.poll_receive(cx)).await? {
             Received::Data => {}
-            Received::Closed | Received::Truncated => return Err(LayerFault::UnexpectedRecord),
+            Received::End(_) => return Err(LayerFault::UnexpectedRecord),
         }
         let batch = receive.batch();
         octets = octets.saturating_add(batch.octets());
@@ -317,7 +317,7 @@ mod tests {
         assert!(matches!(old, Measurement::Without(why) if why.contains("change keys")));
     }
 
-    /// The way of both layers in the daemon, on the one that every kernel has.
+    /// The same path as in the daemon, with the layer that every kernel has.
     #[tokio::test]
     async fn octets_circulate_under_every_cipher_and_their_cost_is_counted() {
         let suites =

@@ -1,17 +1,17 @@
 //! TLS records after the handshake.
 //!
-//! A record layer receives whole records into pooled buffers, opens them where they stand, lends the plaintext, and
-//! seals it again in the same place for the other side. `Receive` and `Transmit` are what every implementation
-//! offers: `user` works in this process, `kernel` has kernel TLS do it. Both leave the rotation of secrets and the
-//! client's tickets to rustls' kernel connection.
+//! A record layer receives whole records into pooled buffers, opens them in place, lends the plaintext, and seals it
+//! again in the same place for the other side. Every implementation offers [`Receive`] and [`Transmit`]: `user` works
+//! in this process, `kernel` uses kernel TLS. Both leave the rotation of secrets and the client's tickets to rustls'
+//! kernel connection.
 
-/// Pooled buffers: held only while octets are in them.
+/// Pooled buffers, held only while octets are in them.
 mod buffer;
-/// How many buffers may be in use, who waits for one, and who has to give one back.
+/// How many buffers may be in use, which direction waits for one, and which has to give one back.
 mod budget;
-/// Keys, nonces and additional data: one record at a time.
+/// Sealing and opening of one record: keys, nonces and additional data.
 mod aead;
-/// What travels beside application data: tickets, KeyUpdate, alerts.
+/// Records beside application data: tickets, KeyUpdate, alerts.
 mod post;
 /// What both halves of a side share.
 mod shared;
@@ -25,7 +25,7 @@ mod kernel;
 pub mod offload;
 /// What either layer costs on this machine.
 pub mod measure;
-/// Halves of either layer, and the hand-over.
+/// Halves of either layer, and the hand-over from the handshake.
 mod halves;
 /// A finished handshake for tests and fuzz targets.
 #[cfg(any(test, fuzzing))]
@@ -33,7 +33,7 @@ mod handshaken;
 /// Halves on a real socket, for tests.
 #[cfg(test)]
 pub(crate) mod far;
-/// The doors that fuzz targets use.
+/// Entry points of fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(test)]
@@ -53,34 +53,31 @@ pub(crate) use buffer::BUFFER_BYTES;
 /// RFC 8446 section 5.1: plaintext of one record.
 pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 
-/// What a receive ended with.
+/// What a receive returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// The batch holds plaintext.
     Data,
-    /// The peer said `close_notify`: nothing is missing.
-    Closed,
-    /// The stream ended without `close_notify`: something may be missing.
-    Truncated,
+    /// The peer's half has ended.
+    End(StreamEnd),
 }
 
-/// How our half of a connection ends.
+/// How one half of a TLS connection ends: the peer's when it is received, ours when it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With `close_notify`.
-    Notify,
-    /// Without, because the other side was cut: the peer must be able to see that.
-    Cut,
+pub enum StreamEnd {
+    /// With `close_notify`: nothing is missing.
+    Closed,
+    /// Without it: something may be missing, and the receiver can see that.
+    Truncated,
 }
 
 /// The receiving half of one side.
 pub trait Receive {
-    /// The next plaintext, or the end. While nothing is there, no buffer is held.
-    ///
-    /// What the batch held before is forgotten.
+    /// Receive the next plaintext, or the end. The batch's former content is dropped. While nothing is there, no buffer
+    /// is held.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>>;
 
-    /// The plaintext that the last [`Received::Data`] spoke of.
+    /// The plaintext of the last [`Received::Data`].
     fn batch(&mut self) -> &mut Batch;
 
     /// The kernel's half, whose data can be spliced.
@@ -88,7 +85,7 @@ pub trait Receive {
         None
     }
 
-    /// Octets that were moved from one place of this process's memory to another.
+    /// Octets that were copied within this process's memory.
     fn copied(&self) -> u64 {
         0
     }
@@ -96,40 +93,40 @@ pub trait Receive {
 
 /// The transmitting half of one side.
 pub trait Transmit {
-    /// Send a batch from the buffer it was received in. Ready when the kernel has taken all of it; call again with the
-    /// same batch until then.
+    /// Send a batch from the buffer in which it was received. Ready when the kernel has taken all of it; until then,
+    /// call again with the same batch.
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>>;
 
-    /// Put words of our own in line: they go behind a batch that was begun, and before the next one. At most
+    /// Queue words of our own: they are sent behind a batch that was begun, and before the next one. At most
     /// [`OWN_WORDS_BYTES_MAX`] at a time.
     ///
     /// # Errors
     /// The key's limit is reached, or the words are too long.
     fn queue(&mut self, words: &[u8]) -> Result<(), LayerFault>;
 
-    /// Put an alert in line, as words are. Nothing may follow a fatal one.
+    /// Queue an alert, as words are. Nothing may follow a fatal one.
     ///
     /// # Errors
     /// The key's limit is reached.
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault>;
 
-    /// Send what is in line. A batch that was begun has to be sent first (see [`Transmit::is_mid_batch`]).
+    /// Send what is queued. A batch that was begun must be sent first (see [`Transmit::is_mid_batch`]).
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>>;
 
-    /// Send what is in line and close our half of the connection.
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>>;
+    /// Send what is queued, and close our half of the connection.
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>>;
 
     /// The kernel's half, into which data can be spliced.
     fn kernel(&mut self) -> Option<&mut KernelTransmit> {
         None
     }
 
-    /// Whether a batch was begun that the kernel has not wholly taken: until [`Transmit::poll_send`] has finished it,
-    /// nothing else can be said.
+    /// Whether a batch was begun that the kernel has not wholly taken. Until [`Transmit::poll_send`] has finished it,
+    /// nothing else can be sent.
     fn is_mid_batch(&self) -> bool;
 }
 
-/// Lent, so that a half can still be spoken to when what used it is over.
+/// Lent, so that a half can be used again when the borrower is done.
 impl<R: Receive> Receive for &mut R {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LayerFault>> {
         (**self).poll_receive(cx)
@@ -148,7 +145,7 @@ impl<R: Receive> Receive for &mut R {
     }
 }
 
-/// Lent, so that a half can still be spoken to when what used it is over.
+/// Lent, so that a half can be used again when the borrower is done.
 impl<T: Transmit> Transmit for &mut T {
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
         (**self).poll_send(cx, batch)
@@ -166,8 +163,8 @@ impl<T: Transmit> Transmit for &mut T {
         (**self).poll_flush(cx)
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
-        (**self).poll_end(cx, ending)
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
+        (**self).poll_end(cx, end)
     }
 
     fn kernel(&mut self) -> Option<&mut KernelTransmit> {
@@ -202,13 +199,13 @@ pub enum LayerFault {
     /// Longer than RFC 8446 section 5 allows.
     #[error("a record over the size that TLS allows")]
     RecordOverflow,
-    /// A record or message that may not come here.
+    /// A record or message out of place.
     #[error("a TLS record that may not come at this point")]
     UnexpectedRecord,
     /// A handshake message that cannot be parsed.
     #[error("a malformed TLS message")]
     Malformed,
-    /// A field of a message whose value is none of those that it may have.
+    /// A field of a message with a value that TLS does not define.
     #[error("a TLS message with a value that TLS does not know")]
     IllegalParameter,
     /// Post-handshake message over its bound.
@@ -223,13 +220,13 @@ pub enum LayerFault {
     /// The peer ended with a fatal alert.
     #[error("the peer ended TLS with the fatal alert {0}")]
     PeerAlert(Alert),
-    /// `offload = "always"`, and the kernel does not have a half.
+    /// Under `offload = "always"`, the kernel cannot take a half.
     #[error("tls.offload is \"always\" and the kernel cannot take this connection: {why}")]
     NotOffloaded {
         /// What the kernel lacks.
         why: String,
     },
-    /// The peer asked for a change of keys, or the limit on records asks for one, and this kernel cannot.
+    /// The peer, or the limit on records, requires a change of keys, and this kernel's TLS cannot change keys.
     #[error(
         "the keys must be changed (KeyUpdate) and this kernel's TLS cannot: Linux 6.14 can, and with tls.offload = \"never\" \
          every kernel"
@@ -244,7 +241,7 @@ pub enum LayerFault {
     /// A cipher or version that was never offered.
     #[error("a cipher or TLS version that was not offered")]
     UnknownCipher,
-    /// Buffers were short, and this direction held one without moving.
+    /// Buffers were short, and this direction held one in which nothing moved.
     #[error(
         "a peer moved nothing for {} s while other sessions waited for its buffer: memory is short, raise limits.memory",
         budget::STUCK_TIME_MAX.as_secs()
@@ -253,7 +250,7 @@ pub enum LayerFault {
     /// Encryption itself failed.
     #[error("sealing a record failed")]
     SealFailed,
-    /// Something was to be said behind a batch that was sealed, not wholly sent, and given up.
+    /// A record was to be sent behind a batch that was sealed, not wholly sent, and given up.
     #[error("records were left half sent, and nothing can be said behind them")]
     Unfinished,
 }
@@ -285,7 +282,7 @@ impl LayerFault {
         }
     }
 
-    /// What the peer at fault is told, where it is told anything (RFC 8446 section 6.2).
+    /// The alert for the peer at fault; `None` where it is sent none (RFC 8446 section 6.2).
     #[must_use]
     pub const fn alert(&self) -> Option<Alert> {
         match self {

@@ -1,4 +1,4 @@
-//! What this kernel's TLS can do, asked once at the start, and whether it is given a side's records.
+//! What this kernel's TLS can do, probed once at the start, and whether the kernel is given a side's records.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -82,14 +82,14 @@ impl fmt::Display for NoKernelTls {
 /// What a kernel's TLS can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
-    /// Why there is none at all.
+    /// Why the kernel has no TLS at all.
     pub absent: Option<NoKernelTls>,
     /// Versions with the ciphers that work in them.
     #[serde(with = "by_number")]
     pub suites: Vec<(ProtocolVersion, Cipher)>,
     /// Keys can be changed (Linux 6.14): TLS 1.3 needs it to receive.
     pub rekey: bool,
-    /// Receiving without a copy, where the peer does not pad (Linux 6.0).
+    /// The kernel can receive without a copy from a peer that does not pad (Linux 6.0).
     pub no_pad: bool,
 }
 
@@ -118,7 +118,7 @@ mod by_number {
 }
 
 impl Abilities {
-    /// Ask this kernel, on connections to ourselves over loopback.
+    /// Probe this kernel, on connections to ourselves over loopback.
     #[must_use]
     pub fn probe() -> Self {
         let mut abilities = Self::default();
@@ -183,7 +183,7 @@ fn absent(error: &io::Error) -> NoKernelTls {
     NoKernelTls { why, remedy: remedy.into() }
 }
 
-/// A firewall may drop even what we send to ourselves.
+/// The bound on a connection to ourselves: a firewall may drop its packets.
 const LOOPBACK: Duration = Duration::from_millis(500);
 
 fn pair() -> io::Result<(TcpStream, TcpStream)> {
@@ -192,7 +192,7 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, listener.accept()?.0))
 }
 
-/// A key that nothing is encrypted with.
+/// A key for the probe, with which nothing is encrypted.
 fn nobodys_key(version: ProtocolVersion, cipher: Cipher) -> Option<CryptoInfo> {
     let mut suites = crypto::aws_lc_rs::ALL_CIPHER_SUITES.iter().copied();
     let suite =
@@ -220,7 +220,7 @@ fn aes_128(version: ProtocolVersion) -> CryptoInfo {
     })
 }
 
-/// Give a connection to ourselves so many keys of a kind.
+/// Set so many keys of a kind on a connection to ourselves, one after the other.
 fn try_keys(version: ProtocolVersion, cipher: Cipher, keys: u32) -> io::Result<()> {
     let info = nobodys_key(version, cipher).ok_or(io::ErrorKind::Unsupported)?;
     let (near, _far) = pair()?;
@@ -250,23 +250,24 @@ pub(super) fn crypto_info(
         match &mut info {
             CryptoInfo::AesGcm128(info) => info.iv = unused_nonce(info.iv),
             CryptoInfo::AesGcm256(info) => info.iv = unused_nonce(info.iv),
-            // Its nonces come of the sequence number alone (RFC 7905 section 2).
+            // Its nonces are made from the sequence number alone (RFC 7905 section 2).
             _ => {}
         }
     }
     Ok(info)
 }
 
-/// Where the kernel's explicit nonces of TLS 1.2 begin.
+/// The first explicit nonce of TLS 1.2 for the kernel.
 ///
-/// rustls makes them by XOR with the sequence number, so those of the handshake are `iv ^ 0` and so on, and a kernel
-/// that counts up from `iv` would begin with the nonce of our Finished: the key would be broken. Those that rustls used
-/// differ from `iv` in low bits only, so counting begins half of all nonces away.
+/// The kernel counts up from the nonce that it is given. rustls makes nonces by XOR of `iv` with the sequence number,
+/// so that our Finished has the nonce `iv ^ 0`. A kernel that began at `iv` would use that nonce again, which breaks
+/// the key. The nonces that rustls used differ from `iv` in low bits only, so the kernel begins half of all nonces
+/// away.
 fn unused_nonce(iv: [u8; 8]) -> [u8; 8] {
     (u64::from_be_bytes(iv) ^ (1 << 63)).to_be_bytes()
 }
 
-/// Where the namespace's counters of kernel TLS stand (Documentation/networking/tls.rst, "Statistics").
+/// The namespace's counters of kernel TLS (Documentation/networking/tls.rst, "Statistics").
 const STATISTICS: &str = "/proc/thread-self/net/tls_stat";
 /// Whether some peer has padded its records, as far as this network namespace's kernel counts.
 #[must_use]
@@ -299,16 +300,16 @@ fn violations(statistics: &str) -> u64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Whether the kernel is given a side's halves, and what else the layers must know.
+/// The terms by which a side's records go to the kernel or to this process.
 #[derive(Clone, Debug, Default)]
 pub struct OffloadTerms {
     /// Whether the kernel may be told that peers do not pad.
     pub no_pad: Arc<NoPad>,
-    /// What the owner wants.
+    /// `tls.offload`.
     pub mode: Offload,
     /// What the kernel can do.
     pub abilities: Abilities,
-    /// What either layer costs, for `auto`.
+    /// The cost of either layer, for `auto`.
     pub measurement: Arc<Measurement>,
     /// Lowers the suite's bound on records under one sending key; `None` keeps it.
     pub records_max: Option<u64>,
@@ -342,7 +343,7 @@ impl fmt::Display for OffloadTerms {
 }
 
 impl OffloadTerms {
-    /// Ask this kernel what it can do, and measure where the answer decides: under `auto`.
+    /// Probe this kernel. Under `auto`, also measure both layers.
     #[must_use]
     pub fn find(mode: Offload) -> Self {
         let abilities = Abilities::probe();
@@ -371,7 +372,7 @@ impl OffloadTerms {
         self.abilities.no_pad && self.no_pad.holds()
     }
 
-    /// Under `always`, whether the kernel can have both halves of a side.
+    /// Check, under `always`, that the kernel can take both halves of a side.
     ///
     /// # Errors
     /// [`LayerFault::NotOffloaded`], with what the kernel lacks.
@@ -386,7 +387,7 @@ impl OffloadTerms {
     }
 
     /// Whether the kernel is given both halves of such a side. Under `always`, on kernels that cannot change keys
-    /// (before Linux 6.14), the connection ends where it must: at a peer's KeyUpdate, or after 2^24 records.
+    /// (before Linux 6.14), the connection then ends at a peer's KeyUpdate, or after 2^24 records.
     pub(super) fn offloads(&self, version: ProtocolVersion, suite: SupportedCipherSuite) -> bool {
         let wanted = match self.mode {
             Offload::Never => false,

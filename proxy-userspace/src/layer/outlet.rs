@@ -1,5 +1,5 @@
-//! The order of records on the wire. A record takes its sequence number, and perhaps the next key, when it is sealed; so
-//! whatever is sealed is written before anything else is sealed. The type holds that: the sealer is behind
+//! The order of records on the wire. A record takes its sequence number, and perhaps the next key, when it is sealed;
+//! so whatever is sealed is written before anything else is sealed. The type holds that: the sealer is behind
 //! `Boundary`, which exists only while nothing sealed waits, and which sealing consumes.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::post::KEY_UPDATE_MESSAGE;
 use super::shared::{RECORDS_RESERVE, SideState};
 use super::{LayerFault, OWN_WORDS_BYTES_MAX};
 
-/// A record of our own that waits for its turn, in plaintext.
+/// A record of our own that waits to be sealed, in plaintext.
 struct QueuedRecord {
     content: ContentType,
     octets: Vec<u8>,
@@ -21,10 +21,10 @@ struct QueuedRecord {
 
 /// Records of our own, in their order. Octets are bounded by twice [`OWN_WORDS_BYTES_MAX`], so words fit one record.
 #[derive(Default)]
-pub(super) struct Line(VecDeque<QueuedRecord>);
+pub(super) struct RecordQueue(VecDeque<QueuedRecord>);
 
-impl Line {
-    /// Words that wait together share a record.
+impl RecordQueue {
+    /// Queue words. Words that wait together share a record.
     pub(super) fn words(&mut self, words: &[u8]) -> Result<(), LayerFault> {
         let waiting: usize = self.0.iter().map(|own| own.octets.len()).sum();
         if words.len() + waiting > 2 * OWN_WORDS_BYTES_MAX {
@@ -48,7 +48,7 @@ impl Line {
     }
 }
 
-/// What is sealed and not written yet. Nothing else may be sealed before it, nor written.
+/// What is sealed and not wholly written yet. Nothing else may be sealed or written before it is.
 enum Unwritten {
     Nothing,
     /// Records of our own.
@@ -56,17 +56,17 @@ enum Unwritten {
         sealed: Vec<u8>,
         written: usize,
     },
-    /// The batch that was sealed last; it counts what was written of it.
+    /// The batch that was sealed last. It counts how much of it was written.
     Batch,
 }
 
-/// What comes next on the wire.
+/// What must be done next.
 pub(super) enum Next<'a> {
-    /// These octets, as they are.
+    /// Write these sealed octets.
     Own(&'a [u8]),
-    /// The rest of the batch that was sealed last.
+    /// Write the rest of the batch that was sealed last.
     Batch,
-    /// Whatever is sealed now.
+    /// Nothing sealed waits: something can be sealed.
     Boundary(Boundary<'a>),
 }
 
@@ -107,12 +107,12 @@ impl Outlet {
         self.unwritten = Unwritten::Nothing;
     }
 
-    /// Whether a batch was sealed and is not written yet.
+    /// Whether a batch is sealed and not wholly written.
     pub(super) const fn is_mid_batch(&self) -> bool {
         matches!(self.unwritten, Unwritten::Batch)
     }
 
-    /// Whether the key has records left for words beside the reserve. TLS 1.3 takes another key in time.
+    /// Whether the key has records left for words beside the reserve. Under TLS 1.3 it is changed in time.
     pub(super) fn has_room_for_words(&self) -> bool {
         self.is_tls13() || self.sealer.records_left() > RECORDS_RESERVE
     }
@@ -122,24 +122,24 @@ impl Outlet {
     }
 }
 
-/// Nothing sealed waits: the one place where records are sealed and keys are changed.
+/// A moment in which nothing sealed waits. Only here records are sealed and keys are changed.
 pub(super) struct Boundary<'a>(&'a mut Outlet);
 
 impl Boundary<'_> {
-    /// Whether something of our own goes before data: what is in line, or a KeyUpdate that the peer asked for
-    /// (RFC 8446 section 4.6.3).
-    pub(super) fn owes(&self, line: &Line) -> bool {
-        !line.is_empty() || self.0.shared.owes_key_update.get()
+    /// Whether records of our own go before data: what is queued, or a KeyUpdate that the peer asked for (RFC 8446
+    /// section 4.6.3).
+    pub(super) fn owes(&self, queue: &RecordQueue) -> bool {
+        !queue.is_empty() || self.0.shared.owes_key_update.get()
     }
 
-    /// Seal everything in line, after the KeyUpdate that is owed or due.
-    pub(super) fn seal_own(self, line: &mut Line) -> Result<(), LayerFault> {
+    /// Seal everything that is queued, behind the KeyUpdate that is owed or due.
+    pub(super) fn seal_own(self, queue: &mut RecordQueue) -> Result<(), LayerFault> {
         let outlet = self.0;
         let mut sealed = Vec::new();
         if outlet.shared.owes_key_update.take() {
             change_key(outlet, &mut sealed)?;
         }
-        while let Some(own) = line.0.pop_front() {
+        while let Some(own) = queue.0.pop_front() {
             if outlet.is_tls13() && is_due(outlet, 1) {
                 change_key(outlet, &mut sealed)?;
             }
@@ -149,8 +149,8 @@ impl Boundary<'_> {
         Ok(())
     }
 
-    /// Seal every span where it stands; or, where the key's limit is near, a KeyUpdate that goes before them. TLS 1.2
-    /// has none: its connection ends while it can still say so.
+    /// Seal every span of a batch in place. Where the key's limit is near, seal a KeyUpdate instead, which goes before
+    /// the batch. TLS 1.2 has no KeyUpdate: its connection ends while an alert can still be sealed.
     pub(super) fn seal_batch(self, batch: &mut Batch) -> Result<(), LayerFault> {
         let outlet = self.0;
         if is_due(outlet, batch.spans().len() as u64) {
@@ -171,7 +171,8 @@ impl Boundary<'_> {
     }
 }
 
-/// Whether so many records leave too few under this key. A key that sealed nothing is never due: the next has no more.
+/// Whether so many records would leave too few under this key. A key that sealed nothing is never due for a change,
+/// because the next key has the same limit.
 fn is_due(outlet: &Outlet, records: u64) -> bool {
     outlet.sealer.records_left() < records + RECORDS_RESERVE && !outlet.sealer.is_unused()
 }
@@ -269,7 +270,7 @@ mod tests {
         async fn say(&mut self) {
             self.words = self.words.wrapping_add(1);
             let words = vec![self.words; 1 + below(&mut self.random, 300)];
-            // A line that is full takes no more: what was queued before counts.
+            // A full queue takes no more words.
             if self.sink.transmit.queue(&words).is_ok() {
                 if self.is_begun { &mut self.behind } else { &mut self.expected }.extend(words);
             }

@@ -1,7 +1,7 @@
-//! What travels beside application data: tickets, KeyUpdate, alerts.
+//! Records beside application data: tickets, KeyUpdate, alerts.
 //!
-//! rustls' kernel connection rotates secrets and stores tickets; encoding, reassembly, alignment and bounds are ours
-//! (RFC 8446 sections 4.6, 5.1 and 6).
+//! rustls' kernel connection rotates secrets and stores tickets. Encoding, reassembly, alignment and bounds are done
+//! here (RFC 8446 sections 4.6, 5.1 and 6).
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ use super::aead::ContentType;
 /// that holds a certificate chain still fits.
 pub(super) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 /// Octets that a NewSessionTicket can have by the lengths of its fields (RFC 8446 section 4.6.1): lifetime and age, a
-/// nonce, a ticket, extensions. Longer than [`HANDSHAKE_BYTES_MAX`] it is passed over, because nobody has to resume.
+/// nonce, a ticket, extensions. One that is longer than [`HANDSHAKE_BYTES_MAX`] is skipped: resumption is optional.
 const TICKET_BYTES_MAX: usize = 4 + 4 + (1 + 0xff) + (2 + 0xffff) + (2 + 0xfffe);
-/// Records without application data that may follow each other: rustls' own bound on KeyUpdates.
+/// Records without application data that may come in a row: rustls' own bound on KeyUpdates.
 pub(super) const CONTROL_RECORDS_MAX: u32 = 32;
 
 const HANDSHAKE_HEADER_BYTES: usize = 4;
@@ -30,7 +30,7 @@ pub(super) const KEY_UPDATE: u8 = 24;
 const UPDATE_NOT_REQUESTED: u8 = 0;
 const UPDATE_REQUESTED: u8 = 1;
 
-/// KeyUpdate that asks nothing back (RFC 8446 section 4.6.3).
+/// A KeyUpdate that requests none in return (RFC 8446 section 4.6.3).
 pub(super) const KEY_UPDATE_MESSAGE: [u8; 5] = [KEY_UPDATE, 0, 0, 1, UPDATE_NOT_REQUESTED];
 
 /// An alert's description (RFC 8446 section 6).
@@ -50,15 +50,15 @@ impl Alert {
     pub const HANDSHAKE_FAILURE: Self = Self(40);
     /// A certificate that does not satisfy us.
     pub const BAD_CERTIFICATE: Self = Self(42);
-    /// A field of a message whose value is none of those that it may have.
+    /// A field of a message with a value that TLS does not define.
     pub const ILLEGAL_PARAMETER: Self = Self(47);
     /// A message that cannot be parsed.
     pub const DECODE_ERROR: Self = Self(50);
-    /// Nothing that the peer did.
+    /// A fault that is not the peer's.
     pub const INTERNAL_ERROR: Self = Self(80);
     /// The handshake was given up for a reason outside the protocol.
     pub const USER_CANCELED: Self = Self(90);
-    /// An extension that has to be there is not.
+    /// A required extension is missing.
     pub const MISSING_EXTENSION: Self = Self(109);
     /// No protocol in common (RFC 7301 section 3.2).
     pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
@@ -100,7 +100,8 @@ impl fmt::Debug for Alert {
     }
 }
 
-/// rustls' part in a connection whose records are ours: it rotates secrets and keeps tickets.
+/// rustls' kernel connection of one side, which rotates secrets and keeps tickets. Its records are sealed and opened
+/// elsewhere.
 pub enum KernelSide {
     /// We are the client: the upstream side.
     Client(KernelConnection<ClientConnectionData>),
@@ -153,45 +154,45 @@ impl KernelSide {
     }
 }
 
-/// What a control record asks of the layer.
+/// What a control record requires of the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// Nothing more.
     Done,
-    /// Change the receiving key; and, when asked to, the sending one before the next data.
+    /// Change the receiving key and, with `reply`, the sending key before the next data.
     KeyUpdate { reply: bool },
     /// The peer will send nothing more.
     Closed,
 }
 
-/// Reassembles and bounds what comes beside application data.
+/// Reassembles and bounds the messages beside application data.
 #[derive(Default)]
 pub(super) struct PostHandshake {
     partial: Vec<u8>,
-    /// Octets that are still to come of a ticket that is passed over.
+    /// Octets of a skipped ticket that are still to come.
     passing: usize,
     in_a_row: u32,
 }
 
 impl PostHandshake {
-    /// Octets of a message that is half said.
+    /// Octets of an incomplete message.
     #[cfg(fuzzing)]
     pub(super) fn kept(&self) -> usize {
         self.partial.len()
     }
 
-    /// Application data came: floods are counted from here, and no message may be half said.
+    /// Note application data: the count of control records begins anew, and no message may be incomplete.
     pub(super) fn data(&mut self) -> Result<(), LayerFault> {
         self.in_a_row = 0;
         if self.is_aligned() { Ok(()) } else { Err(LayerFault::UnexpectedRecord) }
     }
 
-    /// No message is half said.
+    /// Whether no message is incomplete.
     fn is_aligned(&self) -> bool {
         self.partial.is_empty() && self.passing == 0
     }
 
-    /// A record that carries no data: control, or an empty one.
+    /// Count a record that carries no data: a control record, or an empty one.
     pub(super) fn count(&mut self) -> Result<(), LayerFault> {
         self.in_a_row += 1;
         if self.in_a_row > CONTROL_RECORDS_MAX { Err(LayerFault::ControlFlood) } else { Ok(()) }
@@ -237,7 +238,7 @@ impl PostHandshake {
         self.messages(&joined, kernel)
     }
 
-    /// What stands behind the ticket that is passed over.
+    /// Skip octets of a long ticket, and return what stands behind them.
     fn pass<'a>(&mut self, content: &'a [u8]) -> &'a [u8] {
         let passed = self.passing.min(content.len());
         self.passing -= passed;
@@ -296,7 +297,7 @@ fn cut_header(bytes: &[u8]) -> Option<(u8, usize, &[u8])> {
     Some((kind, usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX), rest))
 }
 
-/// The length of the ticket that `bytes` begins with, where it is too long to be kept and a server may send it.
+/// The length of the ticket that `bytes` begins with, if it is too long to be kept and a server may send it.
 fn long_ticket(bytes: &[u8], kernel: &KernelSide) -> Option<usize> {
     let (kind, length, _) = cut_header(bytes)?;
     let may_come = kernel.version() == ProtocolVersion::TLSv1_3 && matches!(kernel, KernelSide::Client(_));

@@ -1,4 +1,4 @@
-//! What both halves of one side share, whatever layer each of them is.
+//! What both halves of one side share, in either layer.
 
 use std::cell::{Cell, RefCell};
 
@@ -14,12 +14,12 @@ pub(super) const RECORDS_RESERVE: u64 = 8;
 /// A key and the first sequence number that was not used under it.
 pub(super) type Secrets = (u64, ConnectionTrafficSecrets);
 
-/// One thread owns it.
+/// The state of one side that both halves use. One thread owns it.
 pub(super) struct SideState {
     pub(super) kernel: RefCell<KernelSide>,
     pub(super) version: ProtocolVersion,
     pub(super) suite: SupportedCipherSuite,
-    /// The peer asked for our KeyUpdate; it goes before the next data (RFC 8446 section 4.6.3).
+    /// The peer asked for a KeyUpdate. We send it before the next data (RFC 8446 section 4.6.3).
     pub(super) owes_key_update: Cell<bool>,
 }
 
@@ -29,7 +29,7 @@ impl SideState {
         Self { kernel: RefCell::new(kernel), version, suite, owes_key_update: Cell::new(false) }
     }
 
-    /// What a record that carries no data asks for.
+    /// Handle a record that carries no data, and return what it requires.
     pub(super) fn control(
         &self,
         post: &mut PostHandshake,

@@ -19,7 +19,7 @@ use crate::relay::Meter;
 use crate::relay::splice::{self, Pipes};
 use crate::words::Direction;
 
-/// For what happens at once, on a loaded machine.
+/// The bound, on a loaded machine, on what takes no time elsewhere.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 fn body(octets: usize) -> Vec<u8> {
@@ -60,7 +60,10 @@ async fn records_arrive_whole_however_the_wire_splits_them() {
                 }
             };
             assert_eq!(got, b"onetwo and three", "{role:?} {version:?} split at {at}");
-            assert!(matches!(end, Some(Ok(Received::Closed))), "{role:?} {version:?} split at {at}: {end:?}");
+            assert!(
+                matches!(end, Some(Ok(Received::End(StreamEnd::Closed)))),
+                "{role:?} {version:?} split at {at}: {end:?}"
+            );
             at += 1;
         }
         assert!(at > 100, "{at}");
@@ -112,7 +115,7 @@ async fn who_finds_no_buffer_left_waits_until_one_comes_back() {
             pair.far.wire.write_all(&wire).await.unwrap();
         }
         assert_eq!(first.take(6).await.0, b"octets");
-        // The first still holds its buffer: what is in it was not sent yet.
+        // The first direction still holds its buffer, whose octets were not sent yet.
         let while_held = std::time::Duration::from_millis(50);
         assert!(tokio::time::timeout(while_held, second.take(6)).await.is_err());
         let (_, got) = tokio::join!(tokio::time::timeout(while_held, first.take(6)), second.take(6));
@@ -150,7 +153,7 @@ async fn a_half_whose_peer_does_not_read_gives_its_buffer_up_when_others_wait() 
             other.far.peer.writer().write_all(b"octets").unwrap();
             let wire = other.said();
             other.far.wire.write_all(&wire).await.unwrap();
-            // Until the other two are stuck.
+            // Wait until the other two are stuck.
             tokio::time::sleep(std::time::Duration::from_secs(60)).await;
             other.take(6).await.0
         };
@@ -231,7 +234,7 @@ async fn tls_1_2_ends_before_its_limit_while_it_can_still_say_so() {
     };
     assert!(matches!(fault, LayerFault::ConfidentialityLimit), "{fault}");
     assert!(sent > 5);
-    poll_fn(|cx| pair.transmit.poll_end(cx, Ending::Notify)).await.unwrap();
+    poll_fn(|cx| pair.transmit.poll_end(cx, StreamEnd::Closed)).await.unwrap();
 }
 
 #[tokio::test]
@@ -255,7 +258,7 @@ async fn a_forged_octet_is_bad_record_and_what_came_before_it_arrives() {
 async fn a_fatal_alert_is_the_peers_end_and_has_a_name() {
     for (role, version) in ROLES.into_iter().flat_map(|role| VERSIONS.map(|version| (role, version))) {
         let mut pair = pair(role, version).await;
-        // What rustls cannot decrypt makes it say so.
+        // A record that rustls cannot decrypt makes it send an alert.
         pair.far.peer.read_tls(&mut &[[23, 3, 3, 0, 40].as_slice(), &[0; 40]].concat()[..]).unwrap();
         pair.far.peer.process_new_packets().unwrap_err();
         let wire = pair.said();
@@ -270,20 +273,20 @@ async fn the_end_of_the_wire_is_truncation_unless_the_peer_said_goodbye() {
     for version in VERSIONS {
         let mut silent = pair(Role::Client, version).await;
         silent.far.wire.shutdown().await.unwrap();
-        assert_eq!(silent.end().await.unwrap(), Received::Truncated);
+        assert_eq!(silent.end().await.unwrap(), Received::End(StreamEnd::Truncated));
 
         let mut polite = pair(Role::Client, version).await;
         polite.far.peer.send_close_notify();
         let wire = polite.said();
         polite.far.wire.write_all(&wire).await.unwrap();
-        assert_eq!(polite.end().await.unwrap(), Received::Closed);
+        assert_eq!(polite.end().await.unwrap(), Received::End(StreamEnd::Closed));
 
         let mut cut = pair(Role::Client, version).await;
         cut.far.peer.writer().write_all(b"half a record").unwrap();
         let wire = cut.said();
         cut.far.wire.write_all(&wire[..wire.len() - 1]).await.unwrap();
         cut.far.wire.shutdown().await.unwrap();
-        assert_eq!(cut.end().await.unwrap(), Received::Truncated);
+        assert_eq!(cut.end().await.unwrap(), Received::End(StreamEnd::Truncated));
     }
 }
 
@@ -299,10 +302,10 @@ async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_al
             let mut pair = pair(Role::Server, version).await;
             pair.far.wire.write_all(&header).await.unwrap();
             if in_kernel() {
-                // The kernel waits for the explicit nonce, too, before it looks.
+                // The kernel also waits for the explicit nonce before it checks the record.
                 pair.far.wire.write_all(&[0; 8]).await.unwrap();
             }
-            // The kernel looks at lengths before types.
+            // The kernel checks lengths before types.
             let fault = if in_kernel() && fault == "unexpected_record" { "bad_record" } else { fault };
             assert_eq!(pair.end().await.unwrap_err().reason(), fault, "{header:?}");
         }
@@ -463,7 +466,7 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
     for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
         let (mut source, mut sink) = match spliceable(from, to).await {
             Some(halves) => halves,
-            // Without kernel TLS the same is said and obeyed, and nothing is spliced.
+            // Without kernel TLS the same is sent and handled, and nothing is spliced.
             None => (pair(Role::Client, from).await, pair(Role::Server, to).await),
         };
         let (pipes, meter) = (Pipes::default(), Meter::default());
@@ -481,7 +484,7 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
                 end => break end,
             }
         };
-        assert_eq!(end, Received::Closed);
+        assert_eq!(end, Received::End(StreamEnd::Closed));
         assert_eq!(sink.peer_reads(16).await, b"onetwo and three", "{from:?} to {to:?}");
         assert_eq!(meter.spliced(Direction::ServerToClient) > 0, in_kernel(), "what is spliced is counted");
     }

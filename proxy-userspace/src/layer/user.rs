@@ -11,10 +11,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::aead::{ContentType, HEADER_BYTES, Header, Opened, Opener, Sealer};
 use super::buffer::{BATCH_RECORDS_MAX, Batch, Pool, READ_BYTES_MAX, Span};
-use super::outlet::{Line, Next, Outlet};
+use super::outlet::{Next, Outlet, RecordQueue};
 use super::post::{Alert, Control, PostHandshake};
 use super::shared::SideState;
-use super::{Ending, LayerFault, Receive, Received, Transmit};
+use super::{LayerFault, Receive, Received, StreamEnd, Transmit};
 use crate::sys;
 
 /// Slices that one write hands to the kernel: three per record.
@@ -28,12 +28,12 @@ pub struct UserReceive {
     post: PostHandshake,
     pool: Pool,
     batch: Batch,
-    end: Option<Result<Received, LayerFault>>,
+    end: Option<Result<StreamEnd, LayerFault>>,
     copied: u64,
 }
 
 impl UserReceive {
-    /// From the first record on that the opener did not open yet.
+    /// Begins at the first record that the opener did not open yet.
     pub(super) fn new(socket: OwnedReadHalf, opener: Opener, shared: Rc<SideState>, pool: Pool) -> Self {
         let (post, batch) = (PostHandshake::default(), Batch::default());
         Self { socket, opener, shared, post, pool, batch, end: None, copied: 0 }
@@ -49,13 +49,13 @@ impl Receive for UserReceive {
             {
                 self.end = Some(Err(fault));
             }
-            // What came before an end was good, and goes first.
+            // The records before an end or a fault are good, and go first.
             if !self.batch.spans().is_empty() {
                 return Poll::Ready(Ok(Received::Data));
             }
             if let Some(end) = self.end.take() {
                 self.batch = Batch::default();
-                return Poll::Ready(end);
+                return Poll::Ready(end.map(Received::End));
             }
             self.batch.clear();
             let filled = match self.poll_fill(cx) {
@@ -65,7 +65,7 @@ impl Receive for UserReceive {
                 filled => ready!(filled),
             };
             match filled {
-                Ok(0) => self.end = Some(Ok(Received::Truncated)),
+                Ok(0) => self.end = Some(Ok(StreamEnd::Truncated)),
                 Ok(_) => {}
                 Err(source) => self.end = Some(Err(LayerFault::System { call: "recv", source })),
             }
@@ -82,7 +82,7 @@ impl Receive for UserReceive {
 }
 
 impl UserReceive {
-    /// Read once. A buffer is taken when octets are there, and given back when they were not.
+    /// Read once. A buffer is taken when the socket is readable, and given back if no octet came.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (batch, socket) = (&mut self.batch, self.socket.as_ref());
         loop {
@@ -92,13 +92,13 @@ impl UserReceive {
                 none => none.insert(ready!(self.pool.poll_take(&mut batch.turn, cx))),
             };
             let partial = batch.filled - batch.parsed;
-            // A header that was cut is moved to the front: never a body.
+            // A cut header is moved to the front of the buffer. A body is never moved.
             if partial < HEADER_BYTES && batch.parsed > 0 {
                 buffer.bytes.copy_within(batch.parsed..batch.filled, 0);
                 self.copied += partial as u64;
                 (batch.parsed, batch.filled) = (0, partial);
             }
-            // At the front, fill the buffer; behind it, finish exactly the record that the last read cut.
+            // At the front, fill the buffer. Behind it, read exactly the rest of the record that the last read cut.
             let until = match batch.parsed {
                 0 => READ_BYTES_MAX,
                 parsed => record_end(parsed, &buffer.bytes),
@@ -116,7 +116,7 @@ impl UserReceive {
         }
     }
 
-    /// Open what is complete, until the batch is full or the peer has ended.
+    /// Open complete records, until the batch is full or the peer has ended.
     fn open_records(&mut self) -> Result<(), LayerFault> {
         while self.end.is_none() && self.batch.spans().len() < BATCH_RECORDS_MAX {
             let Some(buffer) = &mut self.batch.buffer else { return Ok(()) };
@@ -147,7 +147,7 @@ impl UserReceive {
     fn obey(&mut self, control: Control) -> Result<(), LayerFault> {
         match control {
             Control::Done => {}
-            Control::Closed => self.end = Some(Ok(Received::Closed)),
+            Control::Closed => self.end = Some(Ok(StreamEnd::Closed)),
             Control::KeyUpdate { reply } => {
                 let next = self.shared.kernel.borrow_mut().next_receive()?;
                 self.opener = Opener::new(self.shared.version, &next)?;
@@ -160,8 +160,8 @@ impl UserReceive {
     }
 }
 
-/// Read once, and have the runtime wait for the kernel's next event only where the kernel says that nothing more is
-/// there: a short read alone does not say so, because it also stops at TCP's urgent mark.
+/// Read once. The runtime waits for the kernel's next event only where the kernel says that nothing more is there
+/// (`TCP_INQ`). A short read alone does not say so, because a read also stops at TCP's urgent mark.
 fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     let mut got = None;
     let tried = socket.try_io(Interest::READABLE, || {
@@ -172,7 +172,7 @@ fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     got.map_or(tried, Ok)
 }
 
-/// Where the record that begins at `parsed` ends, or its header while that is cut.
+/// The end of the record that begins at `parsed`, or of its header while the header is cut.
 fn record_end(parsed: usize, bytes: &[u8]) -> usize {
     let header = bytes.get(parsed..).and_then(Header::parse);
     parsed + HEADER_BYTES + header.map_or(0, Header::length)
@@ -182,13 +182,13 @@ fn record_end(parsed: usize, bytes: &[u8]) -> usize {
 pub struct UserTransmit {
     socket: OwnedWriteHalf,
     outlet: Outlet,
-    /// What of our own goes out at the next boundary, before the next batch.
-    line: Line,
+    /// Records of our own, which are sealed at the next boundary, before the next batch.
+    queue: RecordQueue,
     ended: bool,
 }
 
 impl UserTransmit {
-    /// From the first record on that the sealer did not seal yet. `records_max` lowers the suite's bound on records
+    /// Begins at the first record that the sealer did not seal yet. `records_max` lowers the suite's bound on records
     /// under later keys, as it did under this one.
     pub(super) fn new(
         socket: OwnedWriteHalf,
@@ -197,7 +197,7 @@ impl UserTransmit {
         records_max: Option<u64>,
     ) -> Self {
         let outlet = Outlet::new(sealer, shared, records_max);
-        Self { socket, outlet, line: Line::default(), ended: false }
+        Self { socket, outlet, queue: RecordQueue::default(), ended: false }
     }
 }
 
@@ -213,11 +213,11 @@ impl Transmit for UserTransmit {
         if !self.outlet.has_room_for_words() {
             return Err(LayerFault::ConfidentialityLimit);
         }
-        self.line.words(words)
+        self.queue.words(words)
     }
 
     fn queue_alert(&mut self, alert: Alert) -> Result<(), LayerFault> {
-        self.line.push(ContentType::Alert, &alert.encode());
+        self.queue.push(ContentType::Alert, &alert.encode());
         Ok(())
     }
 
@@ -225,10 +225,10 @@ impl Transmit for UserTransmit {
         self.poll_send(cx, &mut Batch::default())
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Result<(), LayerFault>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: StreamEnd) -> Poll<Result<(), LayerFault>> {
         if !self.ended {
             self.ended = true;
-            if ending == Ending::Notify {
+            if end == StreamEnd::Closed {
                 self.queue_alert(Alert::CLOSE_NOTIFY)?;
             }
         }
@@ -244,7 +244,7 @@ impl Transmit for UserTransmit {
 }
 
 impl UserTransmit {
-    /// What is in line, and the batch, each at its turn.
+    /// Send what is queued, and the batch, each in its turn.
     fn poll_out(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
         loop {
             match self.outlet.next() {
@@ -256,7 +256,9 @@ impl UserTransmit {
                     ready!(poll_write_batch(&mut self.socket, cx, batch))?;
                     self.outlet.batch_written();
                 }
-                Next::Boundary(boundary) if boundary.owes(&self.line) => boundary.seal_own(&mut self.line)?,
+                Next::Boundary(boundary) if boundary.owes(&self.queue) => {
+                    boundary.seal_own(&mut self.queue)?
+                }
                 Next::Boundary(boundary) if !batch.sealed && !batch.spans().is_empty() => {
                     boundary.seal_batch(batch)?;
                 }
@@ -270,13 +272,13 @@ fn sealed_bytes(span: &Span) -> usize {
     span.seal.head().len() + span.body.len() + span.seal.tail().len()
 }
 
-/// Write all that is left of a sealed batch, as slices: nothing is gathered into another buffer.
+/// Write all that is left of a sealed batch, as slices. Nothing is copied into another buffer.
 fn poll_write_batch(
     socket: &mut OwnedWriteHalf,
     cx: &mut Context<'_>,
     batch: &mut Batch,
 ) -> Poll<Result<(), LayerFault>> {
-    // The sealed batch is gone and its records can never be completed.
+    // The sealed batch was dropped, and its records can never be completed.
     if !batch.sealed {
         return Poll::Ready(Err(LayerFault::Unfinished));
     }

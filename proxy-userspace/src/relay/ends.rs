@@ -1,60 +1,54 @@
-//! How a session ends: what each direction came to, and what follows from both.
+//! How a session ends: how each direction ended, and what follows from both. [`crate::failure`] lists the types.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{End, Meter};
+use super::Meter;
+use crate::failure::{Cause, Failure};
 use crate::inspect::InspectRefusal;
 use crate::layer::LayerFault;
 use crate::words::{Direction, Side};
 
-/// After one direction has ended, no octet may move for this long in the other: peers that are done close within a
-/// round trip, and what a peer that takes no more has said before is there already.
+/// After one direction has ended, the session ends when no octet moves in the other for this long. Peers that are done
+/// close within a round trip. What a peer said before it stopped taking octets is here already.
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// How one direction ended.
-pub(super) enum PumpEnd {
+#[derive(Debug)]
+pub(super) enum DirectionEnd {
     /// The sender said `close_notify`.
     Closed,
-    /// The sender's FIN, where nobody looks above TCP.
+    /// The sender's FIN without `close_notify`, and nothing is missing: the session is bypassed, or the server
+    /// announced its end (`* BYE`).
     Finished,
-    /// The sender's FIN without `close_notify`; a server may have announced it (`* BYE`).
-    Truncated { announced: bool },
+    /// The FIN of this side, without `close_notify`: something may be missing.
+    Truncated(Side),
     /// A side's socket or records failed.
     Failed(Side, LayerFault),
     /// An inspector ended it.
     Refused(InspectRefusal),
 }
 
-/// How the direction that ended first ended, where the other may go on.
-pub(super) enum First {
-    /// Its sender was done.
-    Done,
-    /// Its sender's stream ended without a goodbye.
-    Cut(Side),
-    /// Its receiver takes nothing more; what the receiver has said before is still to be heard.
-    Unheard(Side, LayerFault),
-}
-
 /// How a session ended.
-pub(super) struct Ends {
-    pub(super) end: End,
-    /// The side whose stream has not ended, and which failed in nothing. Our own end of its connection must not become
-    /// a reset, which would destroy what it was told last.
+pub(super) struct SessionEnd {
+    pub(super) result: Result<(), Failure>,
+    /// The side whose stream has not ended and which has not failed. Our end of its connection must not become a reset,
+    /// which would destroy what this side was told last.
     pub(super) open: Option<Side>,
 }
 
-/// Both directions in one task. What ends first decides how the session ended.
+/// Run both directions in one task. The direction that ends first decides how the session ended.
 pub(super) async fn both(
-    requests: impl Future<Output = PumpEnd>,
-    responses: impl Future<Output = PumpEnd>,
+    requests: impl Future<Output = DirectionEnd>,
+    responses: impl Future<Output = DirectionEnd>,
     meter: &Meter,
     idle: Duration,
-) -> Ends {
+) -> SessionEnd {
     let mut requests = pin!(requests);
     let mut responses = pin!(responses);
     let mut silence = pin!(sleep(idle));
@@ -64,7 +58,7 @@ pub(super) async fn both(
     std::future::poll_fn(|cx| {
         for (pump, done, direction) in [
             (
-                requests.as_mut() as Pin<&mut dyn Future<Output = PumpEnd>>,
+                requests.as_mut() as Pin<&mut dyn Future<Output = DirectionEnd>>,
                 &mut requests_done,
                 Direction::ClientToServer,
             ),
@@ -80,84 +74,94 @@ pub(super) async fn both(
             let before = first.take();
             let open = still_open(before.as_ref(), direction, &end);
             match settle(before, direction, end, meter) {
-                Ok(end) => return Poll::Ready(Ends { end, open }),
-                Err(kept) => first = Some(kept),
+                ControlFlow::Break(result) => return Poll::Ready(SessionEnd { result, open }),
+                ControlFlow::Continue(kept) => first = Some(kept),
             }
         }
         match poll_silence(silence.as_mut(), meter, limit, cx) {
-            Poll::Ready(()) => Poll::Ready(Ends { end: silent(first.take(), meter), open: None }),
+            Poll::Ready(()) => Poll::Ready(SessionEnd { result: silent(first.take(), meter), open: None }),
             Poll::Pending => Poll::Pending,
         }
     })
     .await
 }
 
-/// Fold the end of one direction in: the session's end, or what is kept until the other direction has ended.
+/// Fold the end of one direction in: [`Break`](ControlFlow::Break) is the session's end, and
+/// [`Continue`](ControlFlow::Continue) the end that is kept until the other direction has ended, too.
+///
+/// `Failed` is kept where a receiver takes nothing more: what that receiver sent before must still be read.
 pub(super) fn settle(
-    first: Option<First>,
+    first: Option<DirectionEnd>,
     direction: Direction,
-    end: PumpEnd,
+    end: DirectionEnd,
     meter: &Meter,
-) -> Result<End, First> {
-    match (first, end) {
+) -> ControlFlow<Result<(), Failure>, DirectionEnd> {
+    use DirectionEnd::{Closed, Failed, Finished, Refused, Truncated};
+    ControlFlow::Break(match (first, end) {
         // A forgery is a failure even after a goodbye.
-        (_, PumpEnd::Failed(side, fault)) if !is_departure(&fault) => Ok(End::Failed(side, fault)),
-        (_, PumpEnd::Refused(refusal)) => Ok(End::Refused(refusal)),
-        (None, PumpEnd::Closed | PumpEnd::Finished | PumpEnd::Truncated { announced: true }) => {
-            Err(First::Done)
+        (_, Failed(side, fault)) if !is_departure(&fault) => Err(failed(side, fault)),
+        (_, Refused(refusal)) | (Some(Refused(refusal)), _) => Err(refused(refusal)),
+        (None, end @ (Closed | Finished | Truncated(_))) => return ControlFlow::Continue(end),
+        (None, Failed(side, fault @ LayerFault::System { .. })) if side == direction.to() => {
+            return ControlFlow::Continue(Failed(side, fault));
         }
-        (None, PumpEnd::Truncated { announced: false }) => Err(First::Cut(direction.from())),
-        (None, PumpEnd::Failed(side, fault @ LayerFault::System { .. })) if side == direction.to() => {
-            Err(First::Unheard(side, fault))
-        }
-        (None, PumpEnd::Failed(side, fault)) => Ok(End::Failed(side, fault)),
-        // Whoever was told goodbye may go as it likes.
-        (Some(First::Done), _) => Ok(End::Closed),
-        // What the server had still to say did not reach the client, which had gone.
-        (Some(First::Cut(Side::Downstream)), PumpEnd::Failed(Side::Downstream, _)) => {
-            Ok(End::Truncated(Side::Downstream))
-        }
-        (Some(First::Cut(side)), _) => Ok(cut(side, meter)),
-        // It said goodbye before it took nothing more.
-        (Some(First::Unheard(..)), PumpEnd::Closed) => Ok(End::Closed),
-        // It said why.
-        (Some(First::Unheard(..)), PumpEnd::Failed(side, fault @ LayerFault::PeerAlert(_))) => {
-            Ok(End::Failed(side, fault))
-        }
-        (Some(First::Unheard(side, fault)), _) => Ok(End::Failed(side, fault)),
-    }
+        (None, Failed(side, fault)) => Err(failed(side, fault)),
+        // A side that was told goodbye may leave in any way.
+        (Some(Closed | Finished), _) => Ok(()),
+        // The client had gone, and the server's last octets did not reach it.
+        (Some(Truncated(Side::Downstream)), Failed(Side::Downstream, _)) => Err(truncated(Side::Downstream)),
+        (Some(Truncated(side)), _) => cut(side, meter),
+        // The side that takes nothing more had said goodbye before.
+        (Some(Failed(..)), Closed) => Ok(()),
+        // The alert says why that side takes nothing more.
+        (Some(Failed(..)), Failed(side, fault @ LayerFault::PeerAlert(_))) => Err(failed(side, fault)),
+        (Some(Failed(side, fault)), _) => Err(failed(side, fault)),
+    })
 }
 
-/// A stream ended without a goodbye. Clients often leave so after LOGOUT, or while nothing is asked; a client that spoke
-/// last was cut, or its server did not answer.
-fn cut(side: Side, meter: &Meter) -> End {
+const fn failed(side: Side, fault: LayerFault) -> Failure {
+    Failure { side, cause: Cause::Layer(fault) }
+}
+
+const fn refused(refusal: InspectRefusal) -> Failure {
+    Failure::downstream(Cause::Refused(refusal))
+}
+
+const fn truncated(side: Side) -> Failure {
+    Failure { side, cause: Cause::Truncated }
+}
+
+/// A stream ended without a goodbye. Clients often leave so after LOGOUT, or while no command is unanswered. A client
+/// that sent the last octets was cut, or its server did not answer.
+fn cut(side: Side, meter: &Meter) -> Result<(), Failure> {
     match (side, meter.spoke_last()) {
-        (Side::Downstream, None | Some(Direction::ServerToClient)) => End::Closed,
-        _ => End::Truncated(side),
+        (Side::Downstream, None | Some(Direction::ServerToClient)) => Ok(()),
+        _ => Err(truncated(side)),
     }
 }
 
-/// Nothing moved. A peer that never answers a goodbye does not make a clean end unclean.
-fn silent(first: Option<First>, meter: &Meter) -> End {
+/// No octet moved for the limit. A peer that never answers a goodbye does not make a clean end a failure.
+fn silent(first: Option<DirectionEnd>, meter: &Meter) -> Result<(), Failure> {
     match first {
-        None => End::Idle,
-        Some(First::Done) => End::Closed,
-        Some(First::Cut(side)) => cut(side, meter),
-        Some(First::Unheard(side, fault)) => End::Failed(side, fault),
+        None => Err(Failure::downstream(Cause::Idle)),
+        Some(DirectionEnd::Closed | DirectionEnd::Finished) => Ok(()),
+        Some(DirectionEnd::Truncated(side)) => cut(side, meter),
+        Some(DirectionEnd::Failed(side, fault)) => Err(failed(side, fault)),
+        Some(DirectionEnd::Refused(refusal)) => Err(refused(refusal)),
     }
 }
 
-/// What a peer does when it goes, as it may: close, reset, or complain by an alert that it was not told goodbye.
+/// Whether the fault is a way to leave: a reset or a broken socket, or an alert about a missing `close_notify`.
 const fn is_departure(fault: &LayerFault) -> bool {
     matches!(fault, LayerFault::System { .. } | LayerFault::PeerAlert(_))
 }
 
-/// See [`Ends::open`]; `first` is how the other direction ended, if it has.
-fn still_open(first: Option<&First>, direction: Direction, end: &PumpEnd) -> Option<Side> {
+/// See [`SessionEnd::open`]; `first` is how the other direction ended, if it has.
+fn still_open(first: Option<&DirectionEnd>, direction: Direction, end: &DirectionEnd) -> Option<Side> {
     match (first, end) {
-        (Some(First::Unheard(side, _)), _) => Some(side.other()),
-        (_, PumpEnd::Refused(_)) => Some(direction.from()),
-        (None, PumpEnd::Failed(side, _)) => Some(side.other()),
+        (Some(DirectionEnd::Failed(side, _)), _) => Some(side.other()),
+        (_, DirectionEnd::Refused(_)) => Some(direction.from()),
+        (None, DirectionEnd::Failed(side, _)) => Some(side.other()),
         _ => None,
     }
 }

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use crate::words::Direction;
 
-/// Octets that were relayed, and when the last ones came. Shared with the record, so that it is true at any moment.
+/// Octets that were relayed, and when the last ones came. The record shares it, so that the record is right at any
+/// moment.
 #[derive(Debug)]
 pub struct Meter {
     client_to_server: DirectionOctets,
@@ -41,7 +42,7 @@ impl Meter {
         self.flow(direction).octets.get()
     }
 
-    /// Of these, octets that went from kernel to kernel.
+    /// Of these, octets that were spliced.
     #[must_use]
     pub fn spliced(&self, direction: Direction) -> u64 {
         self.flow(direction).spliced.get()
@@ -76,7 +77,7 @@ impl Meter {
         self.moved();
     }
 
-    /// Octets moved, if only a part of what is to be counted.
+    /// Octets moved, though only a part of what is counted when it is whole.
     pub(super) fn moved(&self) {
         self.active.set(Instant::now());
     }

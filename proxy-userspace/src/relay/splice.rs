@@ -1,5 +1,5 @@
-//! Octets that no one looks at go from kernel to kernel, through pipes that are held only while full: whole
-//! connections under bypass, and the data of TLS records where both ends are kernel TLS.
+//! Octets that nobody inspects are spliced (splice(2)), through pipes that are held only while octets are in them.
+//! These are whole connections under bypass, and the data of TLS records where both ends are kernel TLS.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -14,13 +14,14 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ends::{Ends, PumpEnd, both};
-use super::{End, Meter, PARTING};
+use super::ends::{DirectionEnd, SessionEnd, both};
+use super::{Meter, PARTING};
+use crate::failure::Failure;
 use crate::layer::{KernelReceive, KernelTransmit, LayerFault, Spliced};
 use crate::words::{Direction, Side};
 
-/// Octets moved in one call: what a pipe holds by default. From Linux 6.8 on, larger lengths than a pipe are no use
-/// and unbounded ones are refused.
+/// Octets moved in one call: what a pipe holds by default. From Linux 6.8 on, a length over the pipe's gains nothing,
+/// and an unbounded one is refused.
 const SPLICE_BYTES_MAX: usize = 64 * 1024;
 /// Octets that are read in one call to throw them away.
 const THROWN_AWAY_BYTES: usize = 16 * 1024;
@@ -45,7 +46,7 @@ impl Pipes {
         Ok(Pipe { read, write })
     }
 
-    /// Only empty pipes come back: what is left in one belongs to nobody else.
+    /// Give an empty pipe back. A pipe with octets in it must be dropped: they belong to its session.
     fn give(&self, pipe: Pipe) {
         let mut free = self.0.borrow_mut();
         if free.len() < PIPES_MAX {
@@ -54,7 +55,7 @@ impl Pipes {
     }
 }
 
-/// Move the data of records until something else comes, which the layer has to take.
+/// Splice the data of records until a record comes that is no data. The record layer has to receive that one.
 ///
 /// # Errors
 /// The side whose socket or records failed.
@@ -68,7 +69,7 @@ pub async fn data(
     exactly(from, to, pipes, usize::MAX, (direction, meter)).await.map(drop)
 }
 
-/// Move exactly so many octets of data, or fewer where something else comes before them.
+/// Splice exactly so many octets of data, or fewer where a record that is no data comes before.
 ///
 /// # Errors
 /// The side whose socket or records failed.
@@ -82,7 +83,7 @@ pub async fn exactly(
     let mut moved = 0;
     while moved < octets {
         let room = (octets - moved).min(SPLICE_BYTES_MAX);
-        // A pipe is taken when something is there: an idle session holds none.
+        // A pipe is taken when octets are there: an idle session holds none.
         let mut held = None;
         let spliced =
             poll_fn(|cx| from.poll_splice(cx, |socket| fill_held(socket, pipes, &mut held, room))).await;
@@ -95,7 +96,7 @@ pub async fn exactly(
         let emptying = poll_fn(|cx| {
             let before = left;
             let polled = to.poll_splice(cx, pipe.read.as_fd(), &mut left, &mut whole);
-            // A slow reader that takes a part is no silence.
+            // A reader that took a part of the octets is slow, not idle.
             if left != before {
                 meter.moved();
             }
@@ -110,24 +111,27 @@ pub async fn exactly(
 }
 
 /// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
+///
+/// # Errors
+/// Why the session ended otherwise than by the peers' goodbye.
 pub async fn relay(
     client: &TcpStream,
     server: &TcpStream,
     pipes: &Pipes,
     meter: &Meter,
     idle: Duration,
-) -> End {
+) -> Result<(), Failure> {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
-    let Ends { end, open } = both(requests, responses, meter, idle).await;
+    let SessionEnd { result, open } = both(requests, responses, meter, idle).await;
     let open = open.map(|side| if side == Side::Downstream { client } else { server });
     if let Some(socket) = open {
         let _ = timeout(PARTING, part(socket)).await;
     }
-    end
+    result
 }
 
-/// End a side whose peer has not ended, in a way that lets the peer hear all that it was told.
+/// End a side whose peer has not ended, so that the peer receives all that it was sent.
 async fn part(socket: &TcpStream) -> io::Result<()> {
     let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
     poll_fn(|cx| {
@@ -150,11 +154,11 @@ async fn pump(
     pipes: &Pipes,
     direction: Direction,
     meter: &Meter,
-) -> PumpEnd {
-    let failed = |side, call, source| PumpEnd::Failed(side, LayerFault::System { call, source });
+) -> DirectionEnd {
+    let failed = |side, call, source| DirectionEnd::Failed(side, LayerFault::System { call, source });
     loop {
-        // Wait without a pipe: an idle session holds none. `readable` would spend nothing of the runtime's budget, and a
-        // fast peer would keep every other session of the worker waiting.
+        // Wait without a pipe: an idle session holds none. tokio's `readable` spends nothing of the runtime's budget,
+        // so that a fast peer would keep every other session of the worker waiting.
         if let Err(source) = poll_fn(|cx| from.poll_read_ready(cx)).await {
             return failed(direction.from(), "poll", source);
         }
@@ -181,7 +185,7 @@ async fn pump(
         meter.add(direction, count as u64);
     }
     let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
-    PumpEnd::Finished
+    DirectionEnd::Finished
 }
 
 fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
@@ -189,7 +193,7 @@ fn fill(from: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
     from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.write, None, SPLICE_BYTES_MAX, flags)?))
 }
 
-/// Fill a pipe that is kept only if it holds something then.
+/// Fill a pipe, and keep it in `held` only if octets are in it.
 fn fill_held(from: &TcpStream, pipes: &Pipes, held: &mut Option<Pipe>, octets: usize) -> io::Result<usize> {
     let pipe = pipes.take()?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;

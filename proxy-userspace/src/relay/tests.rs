@@ -2,11 +2,12 @@
 
 use std::future::{pending, ready};
 use std::io::{self, Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::pin::pin;
 
 use tokio::time::{Instant, sleep};
 
-use super::ends::{First, HALF_CLOSED, settle};
+use super::ends::{HALF_CLOSED, settle};
 use super::*;
 use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::far::{Role, narrow, once, sockets, spend_turn};
@@ -14,92 +15,124 @@ use crate::layer::{Alert, Incoming, Outgoing};
 
 const REQUESTS: Direction = Direction::ClientToServer;
 const RESPONSES: Direction = Direction::ServerToClient;
-const CUT: PumpEnd = PumpEnd::Truncated { announced: false };
-const LEFT_AFTER_BYE: PumpEnd = PumpEnd::Truncated { announced: true };
 
-fn reset(side: Side) -> PumpEnd {
-    PumpEnd::Failed(side, LayerFault::System { call: "recv", source: io::ErrorKind::ConnectionReset.into() })
+const fn cut(side: Side) -> DirectionEnd {
+    DirectionEnd::Truncated(side)
 }
 
-fn alarmed(side: Side) -> PumpEnd {
-    PumpEnd::Failed(side, LayerFault::PeerAlert(Alert::DECODE_ERROR))
+fn reset(side: Side) -> DirectionEnd {
+    DirectionEnd::Failed(
+        side,
+        LayerFault::System { call: "recv", source: io::ErrorKind::ConnectionReset.into() },
+    )
+}
+
+fn alarmed(side: Side) -> DirectionEnd {
+    DirectionEnd::Failed(side, LayerFault::PeerAlert(Alert::DECODE_ERROR))
+}
+
+fn is_truncated(result: &Result<(), Failure>, of: Side) -> bool {
+    matches!(result, Err(Failure { side, cause: Cause::Truncated }) if *side == of)
+}
+
+fn is_idle(result: &Result<(), Failure>) -> bool {
+    matches!(result, Err(Failure { cause: Cause::Idle, .. }))
+}
+
+/// The record layer's fault, where the session failed with one of this side.
+fn fault(result: Result<(), Failure>, of: Side) -> Option<LayerFault> {
+    match result {
+        Err(Failure { side, cause: Cause::Layer(fault) }) if side == of => Some(fault),
+        _ => None,
+    }
 }
 
 /// Fold both ends in, `first` that of `direction`, where `spoke_last` said the last octets.
-fn over(direction: Direction, first: PumpEnd, second: PumpEnd, spoke_last: Direction) -> End {
+fn over(
+    direction: Direction,
+    first: DirectionEnd,
+    second: DirectionEnd,
+    spoke_last: Direction,
+) -> Result<(), Failure> {
     let meter = Meter::default();
     meter.add(spoke_last, 1);
     let other = if direction == REQUESTS { RESPONSES } else { REQUESTS };
     let kept = match settle(None, direction, first, &meter) {
-        Ok(end) => return end,
-        Err(kept) => kept,
+        ControlFlow::Break(result) => return result,
+        ControlFlow::Continue(kept) => kept,
     };
-    settle(Some(kept), other, second, &meter).unwrap_or_else(|_| panic!("both have ended"))
+    match settle(Some(kept), other, second, &meter) {
+        ControlFlow::Break(result) => result,
+        ControlFlow::Continue(kept) => panic!("both have ended, and {kept:?} is kept"),
+    }
 }
 
 /// How a side may leave.
-fn departures(side: Side) -> [PumpEnd; 5] {
-    [PumpEnd::Closed, PumpEnd::Finished, CUT, reset(side), alarmed(side)]
+fn departures(side: Side) -> [DirectionEnd; 5] {
+    [DirectionEnd::Closed, DirectionEnd::Finished, cut(side), reset(side), alarmed(side)]
 }
 
 #[test]
 fn after_a_goodbye_it_does_not_matter_how_the_other_leaves() {
-    for goodbye in [PumpEnd::Closed, PumpEnd::Finished, LEFT_AFTER_BYE] {
-        assert!(matches!(settle(None, RESPONSES, goodbye, &Meter::default()), Err(First::Done)));
+    for goodbye in [DirectionEnd::Closed, DirectionEnd::Finished] {
+        assert!(settle(None, RESPONSES, goodbye, &Meter::default()).is_continue());
     }
     for (direction, other) in [(RESPONSES, Side::Downstream), (REQUESTS, Side::Upstream)] {
-        for second in departures(other) {
-            assert!(matches!(over(direction, PumpEnd::Closed, second, direction), End::Closed));
+        for goodbye in [|| DirectionEnd::Closed, || DirectionEnd::Finished] {
+            for second in departures(other) {
+                assert!(over(direction, goodbye(), second, direction).is_ok());
+            }
         }
     }
 }
 
 #[test]
 fn a_forged_record_is_a_failure_even_after_a_goodbye() {
-    let forged = PumpEnd::Failed(Side::Downstream, LayerFault::BadRecord);
-    let end = over(RESPONSES, PumpEnd::Closed, forged, RESPONSES);
-    assert!(matches!(end, End::Failed(Side::Downstream, LayerFault::BadRecord)));
+    let forged = DirectionEnd::Failed(Side::Downstream, LayerFault::BadRecord);
+    let result = over(RESPONSES, DirectionEnd::Closed, forged, RESPONSES);
+    assert!(matches!(fault(result, Side::Downstream), Some(LayerFault::BadRecord)));
 }
 
 #[test]
 fn a_server_that_is_cut_is_truncated_however_the_client_leaves() {
     for second in departures(Side::Downstream) {
-        let end = over(RESPONSES, CUT, second, RESPONSES);
-        assert!(matches!(end, End::Truncated(Side::Upstream)));
+        assert!(is_truncated(&over(RESPONSES, cut(Side::Upstream), second, RESPONSES), Side::Upstream));
     }
 }
 
 #[test]
 fn a_client_that_is_cut_is_truncated_unless_the_server_spoke_last() {
+    let over = |second, spoke_last| over(REQUESTS, cut(Side::Downstream), second, spoke_last);
     for (at, second) in departures(Side::Upstream).into_iter().enumerate() {
-        let end = over(REQUESTS, CUT, second, REQUESTS);
-        assert!(matches!(end, End::Truncated(Side::Downstream)), "departure {at}");
+        assert!(is_truncated(&over(second, REQUESTS), Side::Downstream), "departure {at}");
     }
     for (at, second) in departures(Side::Upstream).into_iter().enumerate() {
-        assert!(matches!(over(REQUESTS, CUT, second, RESPONSES), End::Closed), "departure {at}");
+        assert!(over(second, RESPONSES).is_ok(), "departure {at}");
     }
     // What the server said last did not arrive.
-    let end = over(REQUESTS, CUT, reset(Side::Downstream), RESPONSES);
-    assert!(matches!(end, End::Truncated(Side::Downstream)));
+    assert!(is_truncated(&over(reset(Side::Downstream), RESPONSES), Side::Downstream));
 }
 
 #[test]
 fn a_reset_in_the_middle_is_a_failure_of_the_side_that_sent_it() {
     for (direction, side) in [(REQUESTS, Side::Downstream), (RESPONSES, Side::Upstream)] {
-        let end = settle(None, direction, reset(side), &Meter::default());
-        assert!(matches!(end, Ok(End::Failed(failed, LayerFault::System { .. })) if failed == side));
+        let ControlFlow::Break(result) = settle(None, direction, reset(side), &Meter::default()) else {
+            panic!("the session goes on");
+        };
+        assert!(matches!(fault(result, side), Some(LayerFault::System { .. })));
     }
 }
 
 #[test]
 fn a_side_that_takes_no_more_is_heard_to_its_end_and_fails_unless_it_said_goodbye() {
-    let failed = |end| matches!(end, End::Failed(Side::Upstream, LayerFault::System { .. }));
-    for second in [CUT, LEFT_AFTER_BYE, PumpEnd::Finished, reset(Side::Upstream), reset(Side::Downstream)] {
-        assert!(failed(over(REQUESTS, reset(Side::Upstream), second, REQUESTS)));
+    let over = |second| over(REQUESTS, reset(Side::Upstream), second, REQUESTS);
+    let ends = [cut(Side::Upstream), DirectionEnd::Finished, reset(Side::Upstream), reset(Side::Downstream)];
+    for second in ends {
+        assert!(matches!(fault(over(second), Side::Upstream), Some(LayerFault::System { .. })));
     }
-    assert!(matches!(over(REQUESTS, reset(Side::Upstream), PumpEnd::Closed, REQUESTS), End::Closed));
-    let told = over(REQUESTS, reset(Side::Upstream), alarmed(Side::Upstream), REQUESTS);
-    assert!(matches!(told, End::Failed(Side::Upstream, LayerFault::PeerAlert(_))));
+    assert!(over(DirectionEnd::Closed).is_ok());
+    let told = over(alarmed(Side::Upstream));
+    assert!(matches!(fault(told, Side::Upstream), Some(LayerFault::PeerAlert(_))));
 }
 
 /// What tokio lets a task do in one turn, each time with what one splice moves.
@@ -139,7 +172,7 @@ async fn a_fast_peer_does_not_keep_others_of_its_worker_waiting() {
         (turns, before) = (turns + 1, now);
         tokio::task::yield_now().await;
     };
-    assert!(matches!(end, End::Closed), "{end:?}");
+    assert!(end.is_ok(), "{end:?}");
     assert_eq!(meter.octets(REQUESTS), FLOOD_BYTES);
     assert!(longest <= TURN_BYTES_MAX, "{longest} octets without a turn of others, in {turns} turns");
     drop(flood.join().unwrap());
@@ -219,8 +252,8 @@ const LIMIT: Duration = Duration::from_secs(2100);
 #[tokio::test(start_paused = true)]
 async fn a_session_in_which_nothing_moves_ends_after_the_idle_limit() {
     let began = Instant::now();
-    let end = both(pending(), pending(), &Meter::default(), LIMIT).await.end;
-    assert!(matches!(end, End::Idle));
+    let result = both(pending(), pending(), &Meter::default(), LIMIT).await.result;
+    assert!(is_idle(&result));
     assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
 }
 
@@ -235,8 +268,8 @@ async fn every_octet_in_either_direction_begins_the_idle_limit_anew() {
         }
         pending().await
     };
-    let end = both(pending(), pushes, &meter, LIMIT).await.end;
-    assert!(matches!(end, End::Idle));
+    let result = both(pending(), pushes, &meter, LIMIT).await.result;
+    assert!(is_idle(&result));
     assert_eq!(began.elapsed().as_secs(), 3 * LIMIT.as_secs() - 2);
 }
 
@@ -244,7 +277,7 @@ async fn every_octet_in_either_direction_begins_the_idle_limit_anew() {
 async fn a_peer_that_never_answers_a_goodbye_is_not_waited_for_long() {
     let began = Instant::now();
     let meter = Meter::default();
-    let goodbye = ready(PumpEnd::Closed);
-    assert!(matches!(both(goodbye, pending(), &meter, LIMIT).await.end, End::Closed));
+    let goodbye = ready(DirectionEnd::Closed);
+    assert!(both(goodbye, pending(), &meter, LIMIT).await.result.is_ok());
     assert_eq!(began.elapsed().as_secs(), HALF_CLOSED.as_secs());
 }

@@ -1,13 +1,14 @@
-//! The classifier on its interfaces, and the program that notes where SYNs to servers leave: tcx links, or filters
-//! under a clsact qdisc before Linux 6.6.
+//! Attaches the classifier, and the program that notes where SYNs to servers leave, to their interfaces: by tcx links,
+//! or by filters under a clsact qdisc before Linux 6.6.
 //!
-//! A tcx link goes with the daemon. A clsact filter stays when the daemon is killed, marking nothing and dropping
+//! A tcx link ends with the daemon. A clsact filter stays when the daemon is killed. It then marks nothing and drops
 //! fragments, until the next start or `postern clear` removes it.
 //!
-//! The classifier is the first program of an interface: one before it that ends the list (`TCX_PASS`, `TC_ACT_OK`) would
-//! hide packets from it. Attaching tells no event, so the order is asked for at every look. By tcx the classifier goes
-//! first again. Under clsact it cannot always: a preference below another's may not exist, and one preference takes one
-//! kind of filter only, so that Postern at preference 1 would keep others from theirs. There it is an alarm.
+//! The classifier is the first program of an interface: a program before it that ends the list (`TCX_PASS`,
+//! `TC_ACT_OK`) would hide packets from it. The kernel sends no event when a program is attached, so every check reads
+//! the order. With tcx the classifier goes first again. Under clsact it cannot always: a preference below another's may
+//! not exist, and one preference takes one kind of filter only, so that Postern at preference 1 would keep others from
+//! theirs. A filter in front is then an alarm.
 
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ use crate::config::InterfaceName;
 use crate::sys::tcx_programs;
 use crate::words::Side;
 
-/// First kernel with tcx.
+/// The first kernel with tcx.
 const TCX_SINCE: (u32, u32) = (6, 6);
-/// The filter's preference under clsact: before those that `tc` numbers by itself (49152 and down), and none that
-/// people write by hand.
+/// The filter's preference under clsact: before those that `tc` chooses itself (49152 and down), and unlikely to be
+/// written by hand.
 const FILTER_PRIORITY: u16 = 143;
 /// `TC_H_CLSACT` (linux/pkt_sched.h).
 const CLSACT_PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
@@ -38,7 +39,7 @@ const CLSACT_HANDLE: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 /// The two places for filters under it: `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS`.
 const CLSACT_MINORS: [u16; 2] = [0xfff2, 0xfff3];
 
-/// How often attaching is tried again after a link of ours was given up, and how long is waited between two tries.
+/// How often attaching is tried again after our own link was detached, and the pause between two attempts.
 const ATTACH_ATTEMPTS_MAX: u32 = 50;
 const ATTACH_PAUSE: Duration = Duration::from_millis(1);
 
@@ -52,7 +53,7 @@ pub enum AttachMethod {
 }
 
 impl AttachMethod {
-    /// Those that this kernel has, the better one first.
+    /// The methods of this kernel, the better one first.
     #[must_use]
     pub fn available() -> &'static [Self] {
         match Self::of_this_kernel() {
@@ -61,7 +62,7 @@ impl AttachMethod {
         }
     }
 
-    /// The better one that this kernel has.
+    /// The better method of this kernel.
     #[must_use]
     pub fn of_this_kernel() -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -80,19 +81,19 @@ impl AttachMethod {
     }
 }
 
-/// An interface that exists.
+/// An interface that exists, to which programs are attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachPoint {
     /// As configured.
     pub name: InterfaceName,
     /// Its index now.
     pub index: u32,
-    /// Who is behind it: clients downstream, servers upstream.
+    /// Downstream towards clients, upstream towards servers.
     pub side: Side,
 }
 
-/// One program in its place.
-struct Standing {
+/// One program that is attached to an interface.
+struct AttachedProgram {
     packets: TcAttachType,
     /// The program's number in the kernel.
     program_id: u32,
@@ -102,16 +103,16 @@ struct Standing {
 
 struct Attached {
     place: AttachPoint,
-    programs: Vec<Standing>,
+    programs: Vec<AttachedProgram>,
     /// The qdisc was not there before.
     qdisc_is_ours: bool,
 }
 
-/// Where the classifier is attached.
+/// The attached programs of all interfaces.
 pub(super) struct Classifier {
     hook: AttachMethod,
     attached: Vec<Attached>,
-    /// Filters of others that stand before it and cannot be gone before, in words.
+    /// Filters of others in front of the classifier that it cannot go before, in words.
     in_front: Vec<String>,
 }
 
@@ -124,7 +125,7 @@ impl Classifier {
         self.hook
     }
 
-    /// Let the kernel judge all programs.
+    /// Load all programs; the kernel's verifier checks them.
     pub(super) fn load(bpf: &mut Ebpf) -> Result<(), ProgramError> {
         for (part, _) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
             let program = program(bpf, part)?;
@@ -137,10 +138,10 @@ impl Classifier {
         &self.in_front
     }
 
-    /// Be attached at these places and at no other, before all others. Where it is already, its traffic sees no gap.
-    /// Where another program went before it, it leaves the list for the moment that attaching takes, because the kernel
-    /// takes a program once. Says what was attached anew.
-    pub(super) fn stand_at(
+    /// Attach the programs at these points and at no other, before programs of others. Where they are attached already,
+    /// traffic sees no gap. Where another program went before the classifier, the classifier leaves the list for the
+    /// moment that attaching takes, because the kernel takes a program once. Returns where it was attached anew.
+    pub(super) fn attach_only_at(
         &mut self,
         bpf: &mut Ebpf,
         places: &[AttachPoint],
@@ -166,7 +167,7 @@ impl Classifier {
                     self.attached.push(attached);
                     added.push(place.clone());
                 }
-                // The others are of use without this one.
+                // The other interfaces are still served.
                 Err(error) => refused = refused.and(Err(error)),
             }
         }
@@ -176,7 +177,7 @@ impl Classifier {
         refused.map(|()| added)
     }
 
-    /// Detach where a program of others stands before the classifier, and where others took the link away.
+    /// Detach where a program of others is before the classifier, and where others removed the link.
     fn forget_overtaken(&mut self) -> Result<(), ProgramError> {
         let mut refused = Ok(());
         for attached in std::mem::take(&mut self.attached) {
@@ -225,11 +226,11 @@ impl Classifier {
         }
     }
 
-    /// Others can delete a qdisc and every filter with it.
+    /// Forget interfaces whose filters are gone: others can delete a qdisc and every filter with it.
     fn forget_lost(&mut self) {
         let Ok(mut netlink) = Netlink::open() else { return };
         self.attached.retain(|attached| {
-            // A netlink link that is dropped is deleted by number, and the number may be another's by now.
+            // Dropping a link of a filter deletes it by number, and another filter may have the number by now.
             is_filtered(&mut netlink, &attached.place).unwrap_or(true)
         });
     }
@@ -238,7 +239,7 @@ impl Classifier {
 impl Attached {
     fn detach(self) {
         let (index, ours) = (self.place.index, self.qdisc_is_ours);
-        self.programs.into_iter().for_each(|Standing { link, .. }| drop(link));
+        self.programs.into_iter().for_each(|AttachedProgram { link, .. }| drop(link));
         if ours {
             remove_idle_qdisc(index);
         }
@@ -255,7 +256,7 @@ fn program<'b>(bpf: &'b mut Ebpf, part: &'static str) -> Result<&'b mut SchedCla
     bpf.program_mut(part).and_then(|program| program.try_into().ok()).ok_or(ProgramError::Object { part })
 }
 
-/// What stands on an interface, by name and by the packets that it sees.
+/// The programs of an interface, with the packets that each one sees.
 fn programs(side: Side) -> &'static [(&'static str, TcAttachType)] {
     match side {
         Side::Downstream => &[(FROM_CLIENTS_PROGRAM, TcAttachType::Ingress)],
@@ -265,8 +266,8 @@ fn programs(side: Side) -> &'static [(&'static str, TcAttachType)] {
     }
 }
 
-/// The kernel takes a program once, and a link that was just given up lives on while a child of this process, between
-/// fork and exec, has its descriptor.
+/// Attach again after a detachment, with retries. The kernel takes a program once, and a link that was just closed
+/// lives on while a child of this process, between fork and exec, has its descriptor.
 fn attach_anew(bpf: &mut Ebpf, hook: AttachMethod, place: &AttachPoint) -> Result<Attached, ProgramError> {
     let mut attempts = 1;
     loop {
@@ -294,7 +295,7 @@ fn attach(bpf: &mut Ebpf, hook: AttachMethod, place: &AttachPoint) -> Result<Att
             .attach_with_options(name, packets, options(hook))
             .and_then(|id| program.take_link(id))
             .map_err(failed)?;
-        standing.push(Standing { packets, program_id, link });
+        standing.push(AttachedProgram { packets, program_id, link });
     }
     Ok(Attached { place: place.clone(), programs: standing, qdisc_is_ours })
 }
@@ -308,11 +309,10 @@ fn options(hook: AttachMethod) -> TcAttachOptions {
     }
 }
 
-/// The programs of others that stand before these in an interface's lists; `None` where one of these does not stand
-/// there.
-fn programs_before(index: u32, standing: &[Standing]) -> std::io::Result<Option<Vec<u32>>> {
+/// The programs of others before ours in an interface's lists; `None` where one of ours is not in its list.
+fn programs_before(index: u32, standing: &[AttachedProgram]) -> std::io::Result<Option<Vec<u32>>> {
     let mut all_before = Vec::new();
-    for Standing { packets, program_id, .. } in standing {
+    for AttachedProgram { packets, program_id, .. } in standing {
         let mut before = tcx_programs(index, *packets)?;
         let Some(ours) = before.iter().position(|id| id == program_id) else { return Ok(None) };
         before.truncate(ours);
@@ -321,7 +321,7 @@ fn programs_before(index: u32, standing: &[Standing]) -> std::io::Result<Option<
     Ok(Some(all_before))
 }
 
-/// Whether it was not there before.
+/// Add the qdisc. Returns whether it was not there before.
 fn add_qdisc(name: &str) -> Result<bool, AyaError> {
     match tc::qdisc_add_clsact(name) {
         Ok(()) => Ok(true),
@@ -336,7 +336,7 @@ fn add_qdisc(name: &str) -> Result<bool, AyaError> {
     }
 }
 
-/// Remove the filters that a killed daemon left on this interface; how many there were.
+/// Remove the filters that a killed daemon left on this interface, and return their number.
 pub(super) fn clear_leftovers(name: &str, index: u32) -> u32 {
     let mut cleared = 0;
     for &(part, packets) in [Side::Downstream, Side::Upstream].into_iter().flat_map(programs) {
@@ -348,7 +348,7 @@ pub(super) fn clear_leftovers(name: &str, index: u32) -> u32 {
     cleared
 }
 
-/// A clsact qdisc without a filter does nothing; one with filters of others stays.
+/// Remove a clsact qdisc without filters. One with filters of others stays.
 fn remove_idle_qdisc(index: u32) {
     let Ok(mut netlink) = Netlink::open() else { return };
     let idle = CLSACT_MINORS
@@ -372,22 +372,22 @@ fn is_filtered(netlink: &mut Netlink, place: &AttachPoint) -> std::io::Result<bo
     Ok(true)
 }
 
-/// Where filters for these packets are, under clsact.
+/// The place of filters for these packets under clsact.
 fn clsact_minor(packets: TcAttachType) -> u16 {
     let [ingress, egress] = CLSACT_MINORS;
     if packets == TcAttachType::Egress { egress } else { ingress }
 }
 
-/// As `tc filter show` calls it.
+/// The name of that place in `tc filter show`.
 fn list_name(packets: TcAttachType) -> &'static str {
     if packets == TcAttachType::Egress { "egress" } else { "ingress" }
 }
 
-/// The filters under clsact that stand before ours, by preference and kind.
-fn filters_before(netlink: &mut Netlink, index: u32, ours: &Standing) -> std::io::Result<Vec<String>> {
+/// The filters before ours under clsact, by preference and kind.
+fn filters_before(netlink: &mut Netlink, index: u32, ours: &AttachedProgram) -> std::io::Result<Vec<String>> {
     let filters = filters(netlink, index, clsact_minor(ours.packets))?;
     let before = filters.iter().take_while(|filter| bpf_program(filter) != Some(ours.program_id));
-    // Before the filters of a preference the kernel tells of their common part, which has no handle.
+    // Before the filters of a preference, the kernel lists their common part, which has no handle.
     let before = before.filter(|filter| u32::from(filter.header.handle) != 0);
     Ok(before.map(|filter| format!("{} ({})", filter.header.info >> 16, kind(filter))).collect())
 }
@@ -414,7 +414,7 @@ fn filters(netlink: &mut Netlink, index: u32, minor: u16) -> std::io::Result<Vec
     let parent = TcHandle { major: CLSACT_PARENT.major, minor };
     let request = message(index, TcHandle::default(), parent);
     let found = match netlink.dump(&RouteNetlinkMessage::GetTrafficFilter(request)) {
-        // No such qdisc.
+        // The interface has no such qdisc.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Vec::new(),
         found => found?,
     };

@@ -1,12 +1,12 @@
-//! The TUN device that the local route lies on. The kernel removes it, and the route with it, when the daemon's
-//! descriptor closes, however the daemon ends: that is what holds `on_exit`.
+//! The TUN device of the local route. The kernel removes the device, and the route with it, when the daemon's
+//! descriptor closes, however the daemon ends. So `on_exit` holds.
 //!
-//! It is also the proof that no other daemon runs in this network namespace: there is one device of a name, making it
-//! takes `CAP_NET_ADMIN`, and it ends with its process. Who may delete it may break that proof: between the deletion and
-//! the look that follows the kernel's event another daemon could make it. The first one then says so in its log every
-//! time that its fault changes, and puts nothing on the other's device.
+//! The device also proves that no other daemon runs in this network namespace: a name exists once, making the device
+//! takes `CAP_NET_ADMIN`, and the device ends with its process. Whoever may delete the device can break this proof:
+//! before the first daemon has reacted to the kernel's event, another daemon could make the device. The first one then
+//! logs each new fault, and puts nothing on the other's device.
 //!
-//! No packet ever goes through it: a route of type `local` delivers, whatever device it names.
+//! No packet goes through the device: a route of type `local` delivers, whatever device it names.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -33,13 +33,13 @@ const NO_ADDRESS: &str = "1";
 /// How long a start waits for what a process that was killed still holds: the kernel takes it back within
 /// milliseconds, or within a second on a machine that is busy.
 pub(crate) const PREDECESSOR_TIME_MAX: Duration = Duration::from_secs(2);
-/// How often that is looked at.
+/// The pause between two attempts.
 const PREDECESSOR_POLL: Duration = Duration::from_millis(20);
 
-/// Try until it works, until it fails for a reason that does not pass, or until the deadline.
+/// Try until the attempt succeeds, until it fails for a lasting reason, or until the deadline.
 ///
 /// # Errors
-/// The last one.
+/// The last attempt's.
 pub(crate) fn patiently<T, E>(
     deadline: Instant,
     attempt: impl Fn() -> Result<T, E>,
@@ -55,7 +55,7 @@ pub(crate) fn patiently<T, E>(
     }
 }
 
-/// Why the device is not there.
+/// Why the device could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// No `/dev/net/tun`.
@@ -89,7 +89,7 @@ impl DeviceError {
     }
 }
 
-/// The device while it lives.
+/// The device. Dropping it removes it.
 #[derive(Debug)]
 pub struct Device {
     _held: File,
@@ -97,7 +97,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Make it and set it up, in the calling thread's network namespace.
+    /// Make the device and set it up, in the calling thread's network namespace.
     ///
     /// # Errors
     /// No `/dev/net/tun`, a foreign device of that name, or the kernel's refusal.
@@ -114,7 +114,7 @@ impl Device {
         Ok(device)
     }
 
-    /// As [`Self::open`]; waits until the deadline for a device of that name to go: that of a process which was killed
+    /// As [`Self::open`], but wait until the deadline for a device of that name to go. The device of a killed process
     /// lives for some moments longer.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Device {
         index_of(DEVICE) == Ok(self.index)
     }
 
-    /// Up, with IPv6 where the kernel has it. Harmless where it is so already.
+    /// Set the device up, with IPv6 where the kernel has it. Does nothing where it is up already.
     ///
     /// # Errors
     /// The kernel's refusal.

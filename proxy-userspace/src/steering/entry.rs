@@ -1,4 +1,4 @@
-//! One rule or route: the kernel's message for it, its identity, and its words in the language of `ip`.
+//! One rule or route: the kernel's message for it, its identity, and its text in the syntax of `ip`.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ use super::netlink::Netlink;
 use super::precedence;
 use super::routing::{PROTOCOL, RoutingError, TABLE, name_of};
 
-/// What routes to nowhere weigh: more than the local route, whatever its family's default is.
+/// The metric of blackhole routes: higher than the local route's, whatever the family's default is.
 const BLACKHOLE_METRIC: u32 = 0x7fff_ffff;
-/// What the local route weighs; IPv6 has no 0.
+/// The metric of the local route. IPv6 has no metric 0.
 const LOCAL_METRIC: u32 = 1;
 
 /// One thing to install, as the kernel's own message.
@@ -26,10 +26,10 @@ pub(super) enum Entry {
     Route(RouteMessage),
 }
 
-/// What makes an entry this one and no other, among Postern's.
+/// The identity of an entry among Postern's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// Not the preference: it depends on the rules of others.
+    /// Without the preference, which depends on the rules of others.
     Rule {
         family: AddressFamily,
         interface: String,
@@ -45,7 +45,7 @@ pub(super) enum Key {
 }
 
 impl Entry {
-    /// What a whole port's mail from an ingress follows.
+    /// The rule that a whole port's mail from an ingress follows.
     pub(super) fn port_rule(family: Family, preference: u32, ingress: &str, port: u16) -> Self {
         Self::rule(
             family,
@@ -58,8 +58,9 @@ impl Entry {
         )
     }
 
-    /// What the classifier's mark leads to. It names the interface: a reverse-path check that carries the mark asks
-    /// as if from loopback, and must not find this rule (`nft_fib6_flowi_init` in net/ipv6/netfilter/nft_fib_ipv6.c).
+    /// The rule for packets with the classifier's mark. It names the interface. A reverse-path lookup may carry the
+    /// mark, but comes as if from loopback, and must not match this rule (`nft_fib6_flowi_init` in
+    /// net/ipv6/netfilter/nft_fib_ipv6.c).
     pub(super) fn mark_rule(family: Family, preference: u32, interface: &str) -> Self {
         Self::rule(
             family,
@@ -83,14 +84,14 @@ impl Entry {
         Self::Rule(rule)
     }
 
-    /// Everything is delivered here, as long as the device lives.
+    /// The route that delivers everything locally, as long as the device lives.
     pub(super) fn local_route(family: Family, device: u32) -> Self {
         let mut route = route(family, RouteType::Local, LOCAL_METRIC);
         route.attributes.push(RouteAttribute::Oif(device));
         Self::Route(route)
     }
 
-    /// Where mail ends when the local route is gone and policy says that it may not pass.
+    /// The route that drops mail when the local route is gone and policy does not let mail pass.
     pub(super) fn blackhole(family: Family) -> Self {
         Self::Route(route(family, RouteType::BlackHole, BLACKHOLE_METRIC))
     }
@@ -138,7 +139,7 @@ impl Entry {
             .map_err(|source| RoutingError::netlink(call, self.to_string(), source))
     }
 
-    /// Whether it was there.
+    /// Delete the entry. Returns whether it was there.
     pub(super) fn delete(&self, netlink: &mut Netlink) -> Result<bool, RoutingError> {
         let (call, message) = match self {
             Self::Rule(rule) => ("RTM_DELRULE", RouteNetlinkMessage::DelRule(rule.clone())),
@@ -225,7 +226,7 @@ fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
         write!(f, " ipproto tcp dport {port}")?;
     }
     write!(f, " lookup {TABLE} protocol {PROTOCOL}")?;
-    // The interface is away; the kernel attaches the rule again when one of that name appears.
+    // The interface is gone. The kernel attaches the rule again when one of that name appears.
     if rule.header.flags.contains(RuleFlags::IifDetached) { f.write_str(" [detached]") } else { Ok(()) }
 }
 

@@ -1,8 +1,9 @@
-//! The chain that drops mail on its way past Postern, under `on_exit = "closed"`.
+//! The nftables chain that drops mail which is forwarded past Postern, under `on_exit = "closed"`.
 //!
-//! Mail that follows Postern's rules never meets the hook `forward`. What meets it there was led past Postern: by a rule
-//! of others in front, or while rules were flushed and not put back yet. So it is dropped, and a rule in front costs
-//! availability, not inspection. The table has no owner: it stays when the daemon is killed, as the blackhole route does.
+//! Mail that follows Postern's rules never meets the hook `forward`. Mail at that hook was routed past Postern: by a
+//! rule of others in front, or while Postern's rules were flushed and not put back yet. The chain drops it, so that a
+//! rule in front costs availability, not inspection. The table has no owner flag: like the blackhole route, it stays
+//! when the daemon is killed.
 
 use std::io;
 
@@ -19,7 +20,7 @@ use crate::words::{IMAP_PORT, IMAPS_PORT};
 pub const NFT_TABLE: &str = "postern";
 /// Its only chain.
 pub const NFT_CHAIN: &str = "forward";
-/// What tells Postern's table from one that others gave the same name; `nft list ruleset` shows it, too.
+/// The comment that tells Postern's table from a table of others with the same name. `nft list ruleset` shows it.
 const TABLE_COMMENT: &str = "Postern: mail from clients is inspected or dropped, never forwarded";
 const TABLE_COMMENT_START: &str = "Postern:";
 /// `NF_IP_PRI_RAW` (linux/netfilter_ipv4.h): before the chains of others have marked, queued or offloaded what is
@@ -77,7 +78,7 @@ const USERDATA_COMMENT: u8 = 0;
 /// Why the chain could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// A table of that name is somebody else's.
+    /// A table of others has that name.
     #[error(
         "the nftables table `inet {NFT_TABLE}` is not Postern's, and on_exit = \"closed\" needs this name: rename that table, or \
          remove it (`nft delete table inet {NFT_TABLE}`)"
@@ -121,16 +122,16 @@ impl ForwardError {
     }
 }
 
-/// What the kernel holds of the chain.
+/// The chain as the kernel holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// Its rules in the words of `nft`; none where it is not in force.
+    /// Its rules in the syntax of `nft`; none where it is not in force.
     pub rules: Vec<String>,
-    /// Packets that were dropped since it was put there.
+    /// Packets that the chain dropped since it was installed.
     pub dropped: u64,
 }
 
-/// Have the chain under `closed`, and none under `open`; says what was added or removed.
+/// Install the chain under `closed`, and remove it under `open`. Returns what was done.
 ///
 /// # Errors
 /// The kernel's refusal, or a table of somebody else's with that name.
@@ -151,7 +152,7 @@ pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError>
         }
         _ => {}
     }
-    // One transaction: no packet finds a moment between the old chain and the new one.
+    // One transaction: no packet passes between the old chain and the new one.
     let mut messages = Vec::new();
     if table.is_some() {
         messages.push((NftMessage::new(NftMessageType::DeleteTable, named_table()), 0));
@@ -182,7 +183,7 @@ pub enum GuardChange {
     Removed,
 }
 
-/// Remove the chain and its table; whether there was one of Postern's.
+/// Remove the chain and its table. Returns whether Postern's table was there.
 ///
 /// # Errors
 /// The kernel's refusal. A kernel without nf_tables has nothing to remove.
@@ -240,8 +241,8 @@ fn open() -> Result<Netlink<NftMessage>, ForwardError> {
 struct GuardRule {
     interface: String,
     port: u16,
-    /// Where `br_netfilter` is loaded, frames between two ports of a bridge meet this hook, too, and no rule of routing
-    /// applies to them: they come from the bridge and go to the bridge, and are left alone.
+    /// The interface is a bridge. Where `br_netfilter` is loaded, frames between two ports of a bridge also meet this
+    /// hook, and no routing rule applies to them. They come from the bridge and go to the bridge, and are left alone.
     is_bridge: bool,
 }
 
@@ -256,7 +257,7 @@ fn rules(ingress: &[InterfaceName]) -> io::Result<Vec<GuardRule>> {
 }
 
 impl GuardRule {
-    /// Its text for people, and how it is known again.
+    /// Its text, for people and to recognize the rule.
     fn words(&self) -> String {
         let Self { interface, port, is_bridge } = self;
         let unless = if *is_bridge { format!(" oifname != {interface}") } else { String::new() };
@@ -300,7 +301,7 @@ fn meta(key: u32) -> Attributes {
     expression("meta", &Attributes::default().number(1, REGISTER).number(2, key))
 }
 
-/// What was read is this, or is not.
+/// A comparison of the register with a value.
 fn compare(how: u32, value: &[u8]) -> Attributes {
     let data = Attributes::default().octets(DATA_VALUE, value);
     expression("cmp", &Attributes::default().number(1, REGISTER).number(2, how).nested(3, &data))
@@ -360,7 +361,7 @@ fn table(netlink: &mut Netlink<NftMessage>) -> Result<Option<GuardTable>, Forwar
     }))
 }
 
-/// `None`: there is no such object.
+/// Ask for one object; `None` where it does not exist.
 fn ask(
     netlink: &mut Netlink<NftMessage>,
     call: &'static str,

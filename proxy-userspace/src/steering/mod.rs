@@ -4,13 +4,13 @@
 pub mod program;
 /// The classifier on its interfaces.
 pub mod classifier;
-/// Which interface a connection to a server really left by.
+/// The interface that the SYN of a connection to a server left by.
 pub mod syn_egress;
 /// The TUN device that the local route lies on.
 pub mod device;
-/// Rules and routes over netlink: what is wanted, what is there, what stays.
+/// Rules and routes over netlink: wanted, installed, removed.
 pub mod routing;
-/// Rules of others that stand in front of Postern's, and where Postern's belong.
+/// Rules of others in front of Postern's, and the preference at which Postern's belong.
 pub mod precedence;
 /// One rule or route, as the kernel's message and in the words of `ip`.
 mod entry;
@@ -18,9 +18,9 @@ mod entry;
 pub mod forward;
 /// Messages of nf_tables.
 mod nfnetlink;
-/// News of what others did to links, rules, routes and filters.
+/// Netlink events about links, rules, routes and filters.
 pub mod watch;
-/// All of it together: installed, kept, and given back.
+/// All of it together: installed, put back, and given back.
 pub mod upkeep;
 /// The kernel settings that steering needs or advises.
 pub mod sysctl;

@@ -1,4 +1,4 @@
-//! One request, one answer: netlink without a task of its own.
+//! Synchronous netlink: one request, one answer, without a task.
 //!
 //! The kernel answers a routing request before `sendto` returns, so waiting in a runtime would gain nothing, and
 //! rules must also be removable while a runtime is being torn down.
@@ -18,20 +18,20 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// The kernel packs a dump into datagrams of at most 32 KiB (`netlink_recvmsg` in net/netlink/af_netlink.c).
 const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
-/// The answer is queued when the request returns; this only bounds what cannot happen.
+/// A bound on a read that should never wait: the answer is queued when the request returns.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a dump is repeated that others changed under the reader's eyes.
+/// How often a dump is repeated because others changed the tables meanwhile.
 const DUMP_ATTEMPTS_MAX: u32 = 8;
 /// Messages start at multiples of this (`NLMSG_ALIGNTO` in linux/netlink.h).
 const ALIGNMENT_BYTES: usize = 4;
 
-/// The messages of one of netlink's protocols.
-pub(crate) trait Spoken: NetlinkSerializable + NetlinkDeserializable + Clone {
+/// One of netlink's protocols, by its type of messages.
+pub(crate) trait NetlinkProtocol: NetlinkSerializable + NetlinkDeserializable + Clone {
     /// `NETLINK_*` (linux/netlink.h).
     const PROTOCOL: isize;
 }
 
-impl Spoken for RouteNetlinkMessage {
+impl NetlinkProtocol for RouteNetlinkMessage {
     const PROTOCOL: isize = NETLINK_ROUTE;
 }
 
@@ -50,7 +50,7 @@ impl<M> AsFd for Netlink<M> {
     }
 }
 
-impl<M: Spoken> Netlink<M> {
+impl<M: NetlinkProtocol> Netlink<M> {
     /// Opens a socket whose reads are bounded and whose dumps are filtered by the kernel.
     pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::new(M::PROTOCOL)?;
@@ -104,7 +104,7 @@ impl<M: Spoken> Netlink<M> {
         }
     }
 
-    /// `None`: the tables changed meanwhile and the list may be torn.
+    /// One dump; `None` where the tables changed meanwhile and the list may be inconsistent.
     fn dump_once(&mut self, message: M) -> io::Result<Option<Vec<M>>> {
         let deadline = self.send(message, NLM_F_DUMP)?;
         let mut objects = Vec::new();
@@ -126,7 +126,7 @@ impl<M: Spoken> Netlink<M> {
     }
 
     /// Sends messages that take effect together, and waits for the acknowledgement of each that asks for one. All have
-    /// one sequence number, so that every refusal is heard.
+    /// one sequence number, so that every refusal is received.
     ///
     /// # Errors
     /// The kernel's first errno, or that of the socket.
@@ -186,7 +186,7 @@ impl<M: Spoken> Netlink<M> {
     }
 }
 
-fn answers<M: Spoken>(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<NetlinkMessage<M>>> {
+fn answers<M: NetlinkProtocol>(mut datagram: &[u8], sequence: u32) -> io::Result<Vec<NetlinkMessage<M>>> {
     let mut messages = Vec::new();
     while !datagram.is_empty() {
         let header = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;

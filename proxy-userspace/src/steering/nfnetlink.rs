@@ -1,6 +1,6 @@
-//! The few messages of nf_tables that Postern needs, by hand: crates that speak it are under the GPL, need a C library,
-//! or run `nft`. Attributes are those of linux/netfilter/nf_tables.h and linux/netfilter/nfnetlink.h; numbers in them
-//! are big-endian.
+//! The few messages of nf_tables that Postern needs, encoded here: crates for nf_tables are under the GPL, need a C
+//! library, or run `nft`. Attributes are those of linux/netfilter/nf_tables.h and linux/netfilter/nfnetlink.h; numbers
+//! in them are big-endian.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::netlink::{Netlink, Spoken};
+use super::netlink::{Netlink, NetlinkProtocol};
 
 /// `NFNL_SUBSYS_NFTABLES`: the upper octet of a message's type.
 const SUBSYSTEM: u8 = 10;
@@ -97,7 +97,7 @@ impl NetlinkDeserializable for NftMessage {
     }
 }
 
-impl Spoken for NftMessage {
+impl NetlinkProtocol for NftMessage {
     const PROTOCOL: isize = NETLINK_NETFILTER;
 }
 
@@ -115,7 +115,7 @@ impl Netlink<NftMessage> {
     }
 }
 
-/// Attributes of a message, in the making.
+/// The attributes of a message that is being built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes(Vec<u8>);
 

@@ -1,9 +1,9 @@
-//! Who is asked first: rules of others that stand in front of Postern's lead mail past Postern.
+//! Precedence of routing rules: a rule of others in front of Postern's can lead mail past Postern.
 //!
 //! `ip rule add` without a preference takes the one before the second rule of the list (`fib_default_rule_pref` in
 //! net/core/fib_rules.c): while Postern's rules stand behind the kernel's own, every such rule comes in front of them.
-//! So Postern's rules move: below the lowest of those, and back when nothing is in the way any more. The rules of
-//! others stay where they are, and so keep their order.
+//! So Postern's rules move below the lowest of those, and back up when nothing is in front any more. The rules of
+//! others stay where they are and keep their order.
 
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
@@ -13,8 +13,8 @@ use super::entry::{Entry, option};
 use super::routing::RULE_PREFERENCE;
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
-/// The lowest preference that Postern's rules take. At 0 they would stand behind the kernel's own rule, and what others
-/// add without a preference would then come behind what they added before: their rules would lose their order.
+/// The lowest preference that Postern's rules take. At 0 they would stand directly behind the kernel's own rule. Rules
+/// that others add without a preference would then come in reverse order.
 const PREFERENCE_MIN: u32 = 1;
 /// `RT_TABLE_DEFAULT`, `RT_TABLE_MAIN`, `RT_TABLE_LOCAL` (linux/rtnetlink.h).
 const TABLE_DEFAULT: u32 = 253;
@@ -24,20 +24,20 @@ const TABLE_LOCAL: u32 = 255;
 /// `IPPROTO_ICMPV6`, which the crate does not name.
 const ICMPV6: IpProtocol = IpProtocol::Other(58);
 
-/// Where Postern's rules of one family belong, and whom that concerns.
+/// The preference at which Postern's rules of one family belong, and the rules of others that matter to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Precedence {
     /// The preference that Postern's rules belong at.
     pub preference: u32,
-    /// Rules of others that are asked before Postern's now, or would be at [`RULE_PREFERENCE`] where none is installed.
+    /// Rules of others in front of Postern's now, or in front of [`RULE_PREFERENCE`] where none is installed.
     pub in_front: Vec<String>,
-    /// Those of them that are asked before Postern's wherever Postern's stand.
+    /// Rules of others that no preference of Postern's is in front of.
     pub unbeatable: Vec<String>,
 }
 
 impl Precedence {
     /// Judge the rules of a family, in the kernel's order. `interfaces` are all that Postern serves. Postern's rules
-    /// stay where they are as long as nobody stands in front of them; with `rise` they go up as far as they can.
+    /// stay where they are while no rule is in front of them; with `rise` they go up as far as they can.
     pub(super) fn of(rules: &[RuleMessage], interfaces: &[&str], rise: bool) -> Self {
         let is_ours = |rule: &RuleMessage| Entry::Rule(rule.clone()).is_ours();
         let ours: Vec<(usize, u32)> = rules
@@ -78,14 +78,14 @@ impl Precedence {
         }
     }
 
-    /// Rules of others that no longer stand in front once Postern's stand where they belong.
+    /// Rules of others that are no longer in front when Postern's are at their preference.
     pub fn overtaken(&self) -> impl Iterator<Item = &String> {
         self.in_front.iter().filter(|rule| !self.unbeatable.contains(rule))
     }
 }
 
 pub(super) fn preference(rule: &RuleMessage) -> u32 {
-    // The kernel leaves a 0 out.
+    // The kernel omits a preference of 0.
     number(rule, |attribute| match attribute {
         RuleAttribute::Priority(preference) => Some(*preference),
         _ => None,
@@ -123,8 +123,8 @@ fn number(rule: &RuleMessage, of: impl Fn(&RuleAttribute) -> Option<u32>) -> Opt
 
 /// Whether mail from a client, an answer to Postern or an error about its connections could follow this rule.
 ///
-/// A rule that refuses or drops is not meant: it lets nothing past Postern, and whoever wrote it wants it obeyed. Nor is
-/// the table of local addresses, wherever others move its rule: what it holds is for this machine.
+/// False for a rule that refuses or drops: it lets nothing past Postern, and its author wants it obeyed. False also for
+/// the rule of the local table, wherever others move it: the table holds this machine's own addresses.
 fn may_take_mail(rule: &RuleMessage, interfaces: &[&str]) -> bool {
     match rule.header.action {
         RuleAction::Nop | RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => {
@@ -152,13 +152,13 @@ fn excludes_mail(selector: &RuleAttribute, interfaces: &[&str]) -> bool {
         RuleAttribute::DestinationPortRange(RulePortRange { start, end }) => {
             ![IMAP_PORT, IMAPS_PORT].iter().any(|port| (start..=end).contains(&port))
         }
-        // What is forwarded belongs to nobody, and is looked up as root's.
+        // The lookup for a forwarded packet has root's UID.
         RuleAttribute::UidRange(range) => range.start > 0,
         _ => false,
     }
 }
 
-/// A rule of anybody's, in the words of `ip`.
+/// Any rule, in the syntax of `ip`.
 fn words(rule: &RuleMessage) -> String {
     let mut words = vec![format!("ip {} rule pref {}", option(rule.header.family), preference(rule))];
     if rule.header.flags.contains(RuleFlags::Invert) {
@@ -180,7 +180,7 @@ fn words(rule: &RuleMessage) -> String {
     });
     words.extend(rule.attributes.iter().filter_map(|attribute| match attribute {
         RuleAttribute::Goto(target) => Some(target.to_string()),
-        // The largest number: none.
+        // The largest number stands for none.
         RuleAttribute::SuppressPrefixLen(length) if *length != u32::MAX => {
             Some(format!("suppress_prefixlength {length}"))
         }

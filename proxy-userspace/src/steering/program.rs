@@ -20,8 +20,8 @@ use super::classifier::{AttachMethod, AttachPoint, Classifier};
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
 
-/// How often the kernel is asked for its judgement of a program: a burst of signals, from children that end, has been
-/// seen to outlast the five times of libbpf. Each takes some ten milliseconds.
+/// How often loading a program is tried. A burst of signals, from children that end, was seen to outlast libbpf's five
+/// attempts. An attempt takes some ten milliseconds.
 const LOAD_ATTEMPTS_MAX: u32 = 100;
 
 /// The network namespace of this thread, which is the daemon's own.
@@ -36,7 +36,7 @@ pub struct Program {
     id: Option<u32>,
     listeners: SockMap<MapData>,
     interfaces: maps::HashMap<MapData, u32, u32>,
-    /// What [`Self::interfaces`] holds, so that a look need not read it entry by entry.
+    /// A copy of [`Self::interfaces`], so that a check need not read the map entry by entry.
     told: BTreeMap<u32, u32>,
     settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -79,7 +79,7 @@ impl Program {
         judged(|| steer.load())?;
         let id = steer.info().ok().map(|info| info.id());
         Classifier::load(&mut bpf)?;
-        // Its descriptor is closed afterwards, and loading needs it.
+        // Loading needs the map's descriptor, which is closed afterwards.
         let syn_egress = share(&mut bpf)?;
         let classifier = Classifier::new(hook);
         Ok(Self {
@@ -97,7 +97,8 @@ impl Program {
         })
     }
 
-    /// Give the listener of an ingress (by its number in [`Self::set_interfaces`]) to the program. The kernel takes it out of the map when the socket closes.
+    /// Give the listener of an ingress (by its number in [`Self::set_interfaces`]) to the program. The kernel takes it
+    /// out of the map when the socket closes.
     ///
     /// # Errors
     /// [`ProgramError::WorkerOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
@@ -122,9 +123,9 @@ impl Program {
         })
     }
 
-    /// Steer what arrives on these interfaces (ifindex, and the ingress's number, by which [`Self::add_listener`] knows
-    /// it), leave alone what arrives on the others that are named, and drop mail that arrives on any other: nobody has
-    /// looked at that one yet.
+    /// Steer what arrives on the interfaces `ingress` (ifindex, and the ingress's number for [`Self::add_listener`]),
+    /// and leave alone what arrives on `others`. Mail from an interface in neither list is dropped, because the daemon
+    /// has not classified that interface yet.
     ///
     /// Interfaces that stay are not touched, so their traffic sees no gap.
     ///
@@ -135,7 +136,7 @@ impl Program {
             return Err(ProgramError::TooManyInterfaces { count: ingress.len() });
         }
         let room = usize::try_from(INTERFACES_MAX).unwrap_or(0).saturating_sub(ingress.len());
-        // Whoever looks for a socket without a packet at hand does it from no interface.
+        // A socket lookup without a packet has no interface: index 0.
         let others = std::iter::once(&0).chain(others).take(room).map(|index| (*index, NOT_INGRESS));
         let wanted: BTreeMap<u32, u32> = others.chain(ingress.iter().copied()).collect();
         let gone: Vec<u32> = self.told.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
@@ -152,16 +153,16 @@ impl Program {
         Ok(())
     }
 
-    /// Have the classifier at these interfaces and at no other; says where it was attached anew. Acts in the calling
-    /// thread's network namespace.
+    /// Attach the classifier to these interfaces and to no other. Returns where it was attached anew. Acts in the
+    /// calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says to the first interface that refuses; the others are still served.
+    /// The kernel's, for the first interface that refuses. The others are still served.
     pub fn classify(&mut self, places: &[AttachPoint]) -> Result<Vec<AttachPoint>, ProgramError> {
-        self.classifier.stand_at(&mut self.bpf, places)
+        self.classifier.attach_only_at(&mut self.bpf, places)
     }
 
-    /// What stands before the classifier and may hide packets from it, where that cannot be changed; in words.
+    /// Programs of others that the classifier cannot go before, and that may hide packets from it; in words.
     #[must_use]
     pub fn in_front_of_classifier(&self) -> &[String] {
         self.classifier.in_front()
@@ -173,7 +174,7 @@ impl Program {
         self.classifier.hook()
     }
 
-    /// What becomes of new connections.
+    /// Set what happens to new connections.
     ///
     /// # Errors
     /// What the kernel says to a map update.
@@ -181,7 +182,7 @@ impl Program {
         self.set(Setting::Intake, intake as u32)
     }
 
-    /// Whether packets from servers are looked up (`source = "client"`).
+    /// Set whether the classifier does a socket lookup for packets from servers (`source = "client"`).
     ///
     /// # Errors
     /// What the kernel says to a map update.
@@ -193,7 +194,7 @@ impl Program {
         self.settings.set(setting as u32, value, 0).map_err(at(BpfOperation::Set))
     }
 
-    /// Begin to steer in the calling thread's network namespace, after the programs that are attached already.
+    /// Begin to steer in the calling thread's network namespace, behind the programs that are attached already.
     ///
     /// # Errors
     /// [`ProgramError::Namespace`] without `/proc`, or what the kernel says to the link.
@@ -316,7 +317,7 @@ impl fmt::Display for BpfOperation {
     }
 }
 
-/// Why the steering program is not there, or not as told.
+/// Why the BPF programs could not be loaded, attached or set.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// EPERM.
@@ -354,7 +355,7 @@ pub enum ProgramError {
         /// The verifier's own words.
         log: String,
     },
-    /// The object has not the programs and maps of this build's contract.
+    /// The object lacks a program or map of this build's contract.
     #[error(
         "the steering object has no usable `{part}`: it was built from another version of proxy-ebpf; rebuild it \
          with `cargo xtask ebpf`, or reinstall the package"
@@ -394,13 +395,13 @@ pub enum ProgramError {
         /// The kernel's answer.
         error: io::Error,
     },
-    /// No handle on the network namespace.
+    /// The network namespace cannot be opened.
     #[error("cannot open {NETWORK_NAMESPACE}: {0}; mount /proc for the daemon")]
     Namespace(io::Error),
 }
 
-/// Let the kernel judge a program. A signal that is pending in this thread breaks the verifier off with EAGAIN
-/// (`do_check` in kernel/bpf/verifier.c), which says nothing of the program.
+/// Load a program, with retries. A signal that is pending in this thread interrupts the verifier with EAGAIN
+/// (`do_check` in kernel/bpf/verifier.c), which says nothing about the program.
 pub(super) fn judged(
     mut load: impl FnMut() -> Result<(), programs::ProgramError>,
 ) -> Result<(), ProgramError> {
@@ -417,7 +418,7 @@ pub(super) fn judged(
     }
 }
 
-/// Sort what aya reports by what an operator can do about it.
+/// aya's error as a [`ProgramError`], by what an operator can do about it.
 pub(super) fn at<E: Into<EbpfError>>(step: BpfOperation) -> impl FnOnce(E) -> ProgramError {
     move |error| {
         let error = error.into();
@@ -436,9 +437,9 @@ pub(super) fn at<E: Into<EbpfError>>(step: BpfOperation) -> impl FnOnce(E) -> Pr
     }
 }
 
-/// The error number under an error of aya's, wherever it keeps it.
+/// The error number inside an error of aya's.
 fn os_error(error: &EbpfError) -> Option<i32> {
-    // The one error that hides its cause: it is transparent, and an I/O error has no source of its own.
+    // This error hides its cause: it is transparent, and an I/O error has no source.
     if let EbpfError::MapError(MapError::IoError(error)) = error {
         return error.raw_os_error();
     }

@@ -20,9 +20,9 @@ use super::precedence::{self, Precedence};
 use crate::config::{InterfaceName, OnExit, SteeringConfig};
 use crate::words::{IMAP_PORT, IMAPS_PORT};
 
-/// Where Postern's rules stand: after the kernel's own (0), before those that others install for all traffic
-/// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up). They stand lower
-/// where rules of others are in front ([`Precedence`]).
+/// The preference of Postern's rules: after the kernel's own (0), before those that others install for all traffic
+/// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up). It is lower where
+/// rules of others are in front ([`Precedence`]).
 pub const RULE_PREFERENCE: u32 = 143;
 /// Postern's table: over 255, where small numbers picked by hand end, and readable (ports 143 and 993).
 pub const TABLE: u32 = 143_993;
@@ -36,7 +36,7 @@ pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// Why the routing could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingError {
-    /// Somebody else's entry stands where ours belongs.
+    /// An entry of others is in the place of ours.
     #[error(
         "`{entry}` cannot be added, because one like it exists that is not Postern's: something else uses table \
          {TABLE}; look with `ip rule` and `ip route show table {TABLE}` (and `ip -6`)"
@@ -78,40 +78,40 @@ impl RoutingError {
     }
 }
 
-/// What the table and the rules shall be.
+/// The wanted state of the table and the rules.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Interfaces, and what stays when the daemon goes.
+    /// Interfaces, and what stays when the daemon ends.
     pub settings: &'a SteeringConfig,
     /// The device of the local route, while a daemon holds one.
     pub device: Option<u32>,
-    /// Whether whole ports are made local: not while new connections pass.
+    /// Whether whole ports are made local. False while new connections pass.
     pub ports: bool,
-    /// Whether rules that stand low go up again as far as rules of others let them. Not at every look: with somebody
-    /// who takes his rule away and puts it in front again whenever ours move, that would go on without a pause.
+    /// Whether Postern's rules go up again as far as rules of others allow. False at most checks: a program that moves
+    /// its rule in front again whenever ours move would otherwise be answered without a pause.
     pub rise: bool,
 }
 
-/// What was done to have the routing as wanted, in the words of `ip`.
+/// What was changed to reach the wanted state, in the syntax of `ip`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Was missing.
+    /// What was missing.
     pub added: Vec<String>,
-    /// Was Postern's and not wanted.
+    /// What was Postern's and not wanted.
     pub removed: Vec<String>,
-    /// Where Postern's rules went, for each family whose rules changed their preference.
+    /// The new preference of Postern's rules, for each family where it changed.
     pub moved: Vec<String>,
-    /// Rules of others that stood in front of Postern's and no longer do.
+    /// Rules of others that were in front of Postern's and no longer are.
     pub overtaken: Vec<String>,
-    /// Rules of others that stand in front of Postern's, and no preference is left below them.
+    /// Rules of others in front of Postern's below which no preference is left.
     pub in_front: Vec<String>,
 }
 
-/// Have exactly the wanted entries, the rules before those of others that could take mail. What is missing is added
-/// before anything is removed, so that mail finds no gap; what is there already is not touched.
+/// Install exactly the wanted entries, with the rules before those of others that could take mail. Missing entries are
+/// added before anything is removed, so that mail finds no gap. Entries that are there already are not touched.
 ///
 /// # Errors
-/// The kernel's refusal, or somebody else's entry in the way.
+/// The kernel's refusal, or an entry of others in the way.
 pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
     let mut netlink = open()?;
     let Survey { ours: present, precedence } = survey(&mut netlink, &served(wanted.settings), wanted.rise)?;
@@ -157,7 +157,7 @@ impl Changes {
     }
 }
 
-/// Whether rules of others are asked before Postern's, for each family of this kernel.
+/// Which rules of others are in front of Postern's, for each family of this kernel.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -169,7 +169,7 @@ pub fn precedence(settings: &SteeringConfig) -> Result<Vec<Precedence>, RoutingE
 /// Remove every rule and route of Postern's, and the classifier's filters that a killed daemon left under clsact.
 ///
 /// # Errors
-/// The first refusal; the others are still tried.
+/// The first refusal. The other entries are still tried.
 pub fn clear() -> Result<Vec<String>, RoutingError> {
     let mut netlink = open()?;
     let mut cleared = Vec::new();
@@ -189,7 +189,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
     refused.map(|()| cleared)
 }
 
-/// The rules and routes of Postern that the kernel holds now, in the words of `ip`.
+/// The rules and routes of Postern that the kernel holds now, in the syntax of `ip`.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -206,20 +206,20 @@ pub fn installed() -> Result<Held, RoutingError> {
     })
 }
 
-/// What the kernel holds of Postern's.
+/// Postern's rules and routes in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Rules.
     pub rules: Vec<String>,
     /// Routes.
     pub routes: Vec<String>,
-    /// Mail is delivered here.
+    /// The local route is installed: mail is delivered here.
     pub local: bool,
-    /// Mail that is not delivered here is dropped.
+    /// The blackhole route is installed: mail that is not delivered here is dropped.
     pub blackhole: bool,
 }
 
-/// The interface's index now, another after it was deleted and made again; `None` while there is none of that name.
+/// The interface's index now. It changes when the interface is deleted and made again; `None` while it does not exist.
 ///
 /// # Errors
 /// No socket to ask with.
@@ -231,13 +231,13 @@ pub fn interface_index(name: &InterfaceName) -> Result<Option<u32>, RoutingError
     }
 }
 
-/// Whether the interface is a bridge; one that is not there is none.
+/// Whether the interface is a bridge. False where it does not exist.
 pub(super) fn is_bridge(name: &InterfaceName) -> io::Result<bool> {
     let Ok(index) = index_of(name.as_str()) else { return Ok(false) };
     let mut link = LinkMessage::default();
     link.header.index = index;
     let found = match Netlink::open()?.ask(RouteNetlinkMessage::GetLink(link)) {
-        // It went this moment.
+        // The interface has just been deleted.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => return Ok(false),
         found => found?,
     };
@@ -276,7 +276,7 @@ fn served(settings: &SteeringConfig) -> Vec<&str> {
     settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect()
 }
 
-/// Routes before rules: a rule that leads nowhere would let mail pass.
+/// The wanted entries, routes before rules: a rule to an empty table would let mail pass.
 fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entry> {
     let SteeringConfig { ingress, on_exit, .. } = wanted.settings;
     let mut entries = Vec::new();
@@ -341,7 +341,7 @@ fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>,
     filter.attributes = vec![RouteAttribute::Table(TABLE)];
     let found = match netlink.dump(&RouteNetlinkMessage::GetRoute(filter)) {
         Ok(found) => found,
-        // The table comes into being with its first route.
+        // The table exists only when it has a route.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => return Ok(Vec::new()),
         Err(source) => {
             return Err(RoutingError::netlink(
@@ -365,11 +365,11 @@ fn routes_of(netlink: &mut Netlink, family: Family) -> Result<Vec<RouteMessage>,
 pub(super) struct Link {
     pub(super) name: String,
     pub(super) index: u32,
-    /// Told to be up (`IFF_UP`); packets may come in.
+    /// The interface is set up (`IFF_UP`), so that packets may come in.
     pub(super) is_up: bool,
 }
 
-/// All interfaces, in one answer: each with the name and the index that belong together.
+/// All interfaces, from one dump, so that names and indices belong together.
 ///
 /// # Errors
 /// The kernel's refusal.

@@ -1,4 +1,4 @@
-//! Which interface the SYN of a connection left by, as the program on the interfaces towards the servers noted it.
+//! The interface that the SYN of a connection left by, as noted by the program on the interfaces towards the servers.
 
 use std::io;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ impl SynEgress {
         Ok(Self(Arc::new(SharedWords::map(array, slots)?)))
     }
 
-    /// The index of the interface that the SYN of this socket left by last, of those towards the servers; `None` where
-    /// it left by another. For a socket that is connected and carries the mark of sockets to servers.
+    /// The index of the interface towards the servers that the last SYN of this socket left by; `None` where it left by
+    /// an interface without the program. For a connected socket with the mark of sockets to servers.
     ///
     /// # Errors
     /// The kernel's, to `SO_COOKIE`.

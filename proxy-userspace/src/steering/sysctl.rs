@@ -11,7 +11,7 @@ const MIGRATE: &str = "net.ipv4.tcp_migrate_req";
 /// that drop all ICMP stand beside many gateways, and here both halves of a connection end in our sockets.
 const PROBE: &str = "net.ipv4.tcp_mtu_probing";
 
-/// What `run` sets: name, value, and whether other values than 0 are better left.
+/// What `run` sets: name, value, and whether a value other than 0 is kept.
 const SET: [(&str, &str, bool); 2] = [(MIGRATE, "1", false), (PROBE, "1", true)];
 
 /// Why a setting could not be read or written.
@@ -44,7 +44,7 @@ pub enum SysctlError {
 
 /// The settings that this process changed; given back by [`Sysctls::restore`] or when dropped.
 ///
-/// What they were is remembered in a file, so that the successor of a killed daemon knows it.
+/// Their old values are kept in a file, for the successor of a killed daemon.
 #[derive(Debug)]
 pub struct Sysctls {
     changed: Vec<Changed>,
@@ -83,7 +83,7 @@ impl Sysctls {
         Ok(sysctls)
     }
 
-    /// Without the file only a kill is harder to clean up after.
+    /// Write the file. A failure is ignored: the file only matters after a kill.
     fn remember(&self) {
         let lines: String =
             self.changed.iter().map(|changed| format!("{}={}\n", changed.name, changed.old)).collect();
@@ -103,7 +103,7 @@ impl Sysctls {
     }
 }
 
-/// Gives back what a killed daemon set; says which settings those were.
+/// Gives back what a killed daemon set, and returns the names of these settings.
 ///
 /// # Errors
 /// The first setting that cannot be read or written; the others are still tried.
@@ -118,7 +118,7 @@ pub fn give_back(memory: &Path) -> Result<Vec<&'static str>, SysctlError> {
     sysctls.restore().map(|()| names)
 }
 
-/// What a killed daemon remembered: names and old values.
+/// The file of a killed daemon: names and old values.
 fn recall(memory: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(memory).unwrap_or_default();
     text.lines()

@@ -25,44 +25,44 @@ pub enum SteeringError {
     Routing(#[from] RoutingError),
 }
 
-/// What was not as it should be, and is again.
+/// What a check found and repaired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
-    /// In words: entries as `ip` writes them, interfaces by name.
+    /// What was missing and is installed again, in words: entries in the syntax of `ip`, interfaces by name.
     pub put_back: Vec<String>,
-    /// Was Postern's and not wanted: what a predecessor with another configuration left.
+    /// What was Postern's and not wanted, left by a predecessor with another configuration.
     pub removed: Vec<String>,
-    /// Configured interfaces that are not there.
+    /// Configured interfaces that do not exist.
     pub absent: Vec<String>,
-    /// Rules of others that stood in front of Postern's and no longer do.
+    /// Rules of others that were in front of Postern's and no longer are.
     pub overtaken: Vec<String>,
-    /// Where Postern's rules went.
+    /// The new preferences of Postern's rules.
     pub moved: Vec<String>,
-    /// What is not as it should be and cannot be put right from here, in words with the remedy.
+    /// Faults that Postern cannot repair, in words with the remedy.
     pub alarms: Vec<String>,
 }
 
-/// What brought a look about.
+/// Why the state in the kernel is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// The kernel told of a change.
+    /// The kernel sent an event.
     Event,
-    /// Time passed: what tells no event is looked at, and rules may go up again.
+    /// A second has passed. This check also finds changes without an event, and lets rules go up again.
     Time,
 }
 
-/// A configured interface, as it stands.
+/// A configured interface, and whether it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// As configured.
     pub name: InterfaceName,
     /// Downstream for an ingress, upstream for an egress.
     pub side: Side,
-    /// Its index now, if it is there.
+    /// Its index, if it exists.
     pub index: Option<u32>,
 }
 
-/// Steering at work. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
+/// Installed steering. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
 pub struct Steering {
     settings: SteeringConfig,
     /// Dropped before the program: while the route is there, packets must meet it.
@@ -74,12 +74,12 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Attach the programs and make mail local, in this order, so that no packet is made local before somebody takes
-    /// it. Leftovers of a killed predecessor are taken over where they fit and removed where they do not. The
-    /// listeners are in the program already; the device is the proof that nobody else does this here.
+    /// Attach the programs, then make mail local, so that no packet is made local before a program takes it. Leftovers
+    /// of a killed predecessor are taken over where they fit, and removed where they do not. The listeners are in the
+    /// program already. The device proves that no other daemon steers this network namespace.
     ///
     /// # Errors
-    /// What the kernel refuses. What was installed before it is what a kill would leave.
+    /// The kernel's refusal. What was installed before stays, as after a kill.
     pub fn install(
         settings: SteeringConfig,
         device: Device,
@@ -95,33 +95,33 @@ impl Steering {
         program.attach()?;
         let mut steering =
             Self { settings, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
-        let (repair, looked) = steering.look(Occasion::Event);
-        looked?;
+        let (repair, reconciled) = steering.reconcile(Occasion::Event);
+        reconciled?;
         steering.alarms.clone_from(&repair.alarms);
         Ok((steering, repair))
     }
 
-    /// Look at all of it, and put back what is missing. Counts every thing that it puts back, also where something else
-    /// cannot be: then the first refusal of the kernel comes with it.
+    /// Check everything, and put back what is missing. Every repair is counted and returned, also where the kernel
+    /// refuses another one. Its first refusal is then returned, too.
     pub fn repair(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
-        let (repair, looked) = self.look(occasion);
+        let (repair, reconciled) = self.reconcile(occasion);
         self.alarms = repair.alarms.clone();
-        self.alarms.extend(looked.as_ref().err().map(ToString::to_string));
+        self.alarms.extend(reconciled.as_ref().err().map(ToString::to_string));
         let repaired = repair.put_back.len() + repair.overtaken.len();
         self.repairs += u64::try_from(repaired).unwrap_or(u64::MAX);
-        (repair, looked)
+        (repair, reconciled)
     }
 
-    fn look(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
+    fn reconcile(&mut self, occasion: Occasion) -> (Repair, Result<(), SteeringError>) {
         let mut repair = Repair::default();
-        // What one part lacks keeps no other from being put back.
+        // A refusal in one part does not keep the others from being put back.
         self.guard(&mut repair);
-        let classified = self.look_at_programs(&mut repair);
-        let routed = self.look_at_routing(occasion, &mut repair);
+        let classified = self.reconcile_programs(&mut repair);
+        let routed = self.reconcile_routing(occasion, &mut repair);
         (repair, classified.and(routed))
     }
 
-    fn look_at_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
+    fn reconcile_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
         let links = routing::links()?;
         let interfaces = interfaces(&self.settings, &links);
         tell(&mut self.program, &interfaces, &links)?;
@@ -135,7 +135,7 @@ impl Steering {
         Ok(())
     }
 
-    fn look_at_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
+    fn reconcile_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
         if !self.device.is_there() {
             self.device = Device::open()?;
             repair.put_back.push(format!("device {DEVICE}"));
@@ -154,14 +154,15 @@ impl Steering {
         Ok(())
     }
 
-    /// The chain is a second line behind the rules: without it steering goes on, with an alarm.
+    /// Install or remove the nftables chain. It is the second defence behind the rules: without it steering goes on,
+    /// with an alarm.
     fn guard(&self, repair: &mut Repair) {
         let chain = || format!("nft inet {NFT_TABLE} {NFT_CHAIN}");
         match forward::reconcile(&self.settings) {
             Ok(GuardChange::None) => {}
             Ok(GuardChange::Added) => repair.put_back.push(chain()),
             Ok(GuardChange::Removed) => repair.removed.push(chain()),
-            // Under `open` there is nothing that it lacks.
+            // Under `open` no chain is needed.
             Err(ForwardError::Absent(_)) if self.settings.on_exit == OnExit::Open => {}
             Err(error) => repair.alarms.push(format!(
                 "mail that rules of others lead past Postern is forwarded, not dropped: {error}"
@@ -174,12 +175,13 @@ impl Steering {
         routing::reconcile(&Wanted { settings: &self.settings, device, ports, rise })
     }
 
-    /// What becomes of new connections; those that exist go on.
+    /// Set what happens to new connections. Existing connections go on.
     ///
     /// # Errors
-    /// The kernel's refusal. [`Self::intake`] still says what the programs do, and the next look routes accordingly.
+    /// The kernel's refusal. [`Self::intake`] still says what the programs do, and the next check routes accordingly.
     pub fn set_intake(&mut self, intake: Intake) -> Result<(), SteeringError> {
-        // Connections that exist are led here by their marks or by the ports: marks come first and go last.
+        // Marks or port rules lead existing connections here. Marks are set before port rules go, and end after they
+        // are back.
         if intake != Intake::Pass && self.intake == Intake::Pass {
             self.route(true, false)?;
         }
@@ -191,7 +193,7 @@ impl Steering {
         Ok(())
     }
 
-    /// What policy says about new connections that cannot be served: while there is no room, while sessions drain.
+    /// Treat new connections as `on_exit` says: while there is no room, and while sessions drain.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -202,14 +204,15 @@ impl Steering {
         })
     }
 
-    /// Give back: everything under `open`; under `closed` all but the rules and the routes to nowhere.
+    /// Remove what was installed: everything under `open`; under `closed` everything but the rules, the blackhole
+    /// routes and the chain.
     ///
     /// # Errors
-    /// The kernel's refusal; the rest is given back.
+    /// The kernel's refusal. The rest is still removed.
     pub fn release(self) -> Result<(), SteeringError> {
         let Self { settings, device, program, .. } = self;
         let routing = match settings.on_exit {
-            // The route goes with the device, and the blackhole behind it takes its packets.
+            // The local route ends with the device, and its packets then meet the blackhole route.
             OnExit::Closed => {
                 drop(device);
                 let wanted = Wanted { settings: &settings, device: None, ports: true, rise: false };
@@ -237,34 +240,34 @@ impl Steering {
         &self.settings
     }
 
-    /// What becomes of new connections now.
+    /// What happens to new connections now.
     #[must_use]
     pub const fn intake(&self) -> Intake {
         self.intake
     }
 
-    /// How many things were put back since the start.
+    /// Repairs since the start.
     #[must_use]
     pub const fn repairs(&self) -> u64 {
         self.repairs
     }
 
-    /// What is not as it should be and cannot be put right from here, as of the last look.
+    /// Faults that Postern cannot repair, as of the last check.
     #[must_use]
     pub fn alarms(&self) -> &[String] {
         &self.alarms
     }
 
-    /// The configured interfaces, as they stand.
+    /// The configured interfaces, and whether they exist.
     ///
     /// # Errors
-    /// The kernel does not tell them.
+    /// The kernel's refusal to list interfaces.
     pub fn interfaces(&self) -> Result<Vec<Interface>, RoutingError> {
         Ok(interfaces(&self.settings, &routing::links()?))
     }
 }
 
-/// What to do about a rule of others that no preference of Postern's can be below.
+/// The remedy for a rule of others that no preference of Postern's is in front of.
 pub fn give_way() -> String {
     format!("delete it and add it with a preference over {RULE_PREFERENCE} (`ip rule add pref 1000 …`)")
 }
@@ -287,8 +290,8 @@ fn interfaces(settings: &SteeringConfig, links: &[Link]) -> Vec<Interface> {
         .collect()
 }
 
-/// What the program knows of interfaces comes from one answer of the kernel's, so that it never takes an ingress for
-/// another. An interface that is down is none that it knows: it may get an ingress's name before it is up.
+/// Tell the program the interfaces, from one dump of the kernel's, so that it never takes an ingress for another
+/// interface. Interfaces that are down are left out, because they may get an ingress's name before they are up.
 fn tell(program: &mut Program, interfaces: &[Interface], links: &[Link]) -> Result<(), ProgramError> {
     let ingress: Vec<(u32, u32)> = interfaces
         .iter()

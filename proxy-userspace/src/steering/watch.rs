@@ -1,7 +1,7 @@
-//! News from netlink: what others did to rules, routes, links, filters and the nftables table that Postern stands on.
+//! Netlink events about the rules, routes, links, filters and the nftables table that Postern depends on.
 //!
-//! An event only says that something may be amiss; what is put back is decided by looking at the kernel again. So a
-//! lost event costs a look, and an event that Postern caused itself finds nothing to do.
+//! An event only triggers a check of the kernel's whole state, and the check decides what is put back. So a lost event
+//! costs one check, and an event that Postern caused itself leads to no change.
 
 use std::io;
 
@@ -23,8 +23,8 @@ use crate::sys;
 const ROUTE_GROUPS: [u32; 6] = [1, 4, 7, 8, 11, 19];
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NETFILTER_GROUPS: [u32; 1] = [7];
-/// Room for a burst: a full table of a router is flushed in fewer octets of events than this, and what does not fit
-/// is reported as lost.
+/// Room for a burst: flushing a router's full table makes fewer octets of events. Events that do not fit are reported
+/// as lost.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// The kernel's largest datagram (`NLMSG_GOODSIZE` is less).
 const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
@@ -40,12 +40,12 @@ const TABLE_OVER_255: u8 = 252;
 /// Subscriptions in the network namespace of the thread that opened them.
 pub struct Watch {
     routing: Subscription,
-    /// Not on a kernel without netfilter: then there is nothing to hear.
+    /// `None` on a kernel without netfilter.
     netfilter: Option<Subscription>,
 }
 
 impl Watch {
-    /// Subscribe to all that touches links, rules, Postern's table of routes and its table of nftables.
+    /// Subscribe to changes of links, rules, Postern's routing table and Postern's nftables table.
     ///
     /// # Errors
     /// No netlink socket, or no runtime.
@@ -55,7 +55,7 @@ impl Watch {
         Ok(Self { routing, netfilter: netfilter.ok() })
     }
 
-    /// Wait until something happened that Postern may have to answer. Events that are here already are taken together.
+    /// Wait for an event that Postern may have to react to. Events that are queued already are taken together.
     ///
     /// # Errors
     /// A socket failed.
@@ -74,7 +74,7 @@ impl Watch {
 struct Subscription {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
-    /// Whether Postern stands on what a message is about.
+    /// Whether a message concerns Postern.
     concerns: fn(&[u8]) -> bool,
 }
 
@@ -82,7 +82,7 @@ impl Subscription {
     fn open(protocol: isize, groups: &[u32], concerns: fn(&[u8]) -> bool) -> io::Result<Self> {
         let mut socket = Socket::new(protocol)?;
         socket.set_non_blocking(true)?;
-        // Best effort: beyond net.core.rmem_max events are reported as lost, and lead to a look all the same.
+        // Best effort: beyond net.core.rmem_max, events are reported as lost, and also lead to a check.
         let _smaller = set_socket_recv_buffer_size(&socket, QUEUE_BYTES);
         socket.bind_auto()?;
         for group in groups {
@@ -120,7 +120,7 @@ impl Subscription {
     }
 }
 
-/// Whether any message of a datagram is about what Postern stands on. What cannot be read might be.
+/// Whether any message of a datagram concerns Postern. An unreadable message counts as one.
 fn any_concerns(mut datagram: &[u8], concerns: fn(&[u8]) -> bool) -> bool {
     while !datagram.is_empty() {
         let Ok(header) = NetlinkBuffer::new_checked(datagram) else { return true };
@@ -133,14 +133,14 @@ fn any_concerns(mut datagram: &[u8], concerns: fn(&[u8]) -> bool) -> bool {
     false
 }
 
-/// Firewalls add to sets of theirs by the minute: what is not about Postern's table is of no account.
+/// Whether a message is about Postern's nftables table. Firewalls change their own sets all the time.
 fn table_concerns(message: &[u8]) -> bool {
     let Ok(message) = NetlinkMessage::<NftMessage>::deserialize(message) else { return true };
     matches!(message.payload, NetlinkPayload::InnerMessage(message) if forward::concerns(&message))
 }
 
 fn message_concerns(message: &[u8]) -> bool {
-    // Routers learn routes by the thousand: those of other tables are not even parsed.
+    // Routers learn routes by the thousand: routes of other tables are not even parsed.
     if NetlinkBuffer::new_checked(message).is_ok_and(|header| ROUTE_EVENTS.contains(&header.message_type()))
         && message.get(ROUTE_TABLE_AT).is_some_and(|table| *table != TABLE_OVER_255)
     {
@@ -149,12 +149,12 @@ fn message_concerns(message: &[u8]) -> bool {
     let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) else { return true };
     let NetlinkPayload::InnerMessage(message) = message.payload else { return false };
     match message {
-        // Everybody's: one that is added may stand in front of Postern's.
+        // Every rule: a rule of others may now be in front of Postern's.
         RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => true,
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             route.attributes.contains(&RouteAttribute::Table(TABLE))
         }
-        // Every link's: one that was renamed is told by its new name only.
+        // Every link: an event about a renamed link has the new name only.
         RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => true,
         RouteNetlinkMessage::DelQueueDiscipline(_) | RouteNetlinkMessage::DelTrafficFilter(_) => true,
         _ => false,

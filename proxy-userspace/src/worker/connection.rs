@@ -14,7 +14,7 @@ use crate::handshake::{Finished, HandshakeTerms, connect, goodbye, handshake, sa
 use crate::inspect::{FirstOctets, LastLines};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
-use crate::relay::{self, End, splice};
+use crate::relay::{self, splice};
 use crate::words::{ClientAddr, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
@@ -77,7 +77,7 @@ async fn carry(
     if bypassed {
         let server = connect(egress, &terms, record).await?;
         drop(handshaking);
-        return ended(splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await);
+        return splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await;
     }
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
@@ -88,9 +88,9 @@ async fn carry(
     let inspect = (FirstOctets::default(), LastLines::default());
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
-    let end = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
-    let unserved = end.is_unserved(&meter);
-    let result = refused_without_certificate(end, asked && unserved).map_or_else(ended, Err);
+    let result = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
+    let unserved = relay::is_unserved(&result, &meter);
+    let result = result.map_err(|failure| refused_without_certificate(failure, asked && unserved));
     if unserved && let Err(failure) = &result {
         // Not an octet of the server's came through: the client may be told why.
         let words = goodbye(failure, record.id());
@@ -101,12 +101,12 @@ async fn carry(
 
 /// Under TLS 1.3 a server that wants a certificate says so when the handshake is over for its client (RFC 8446 section
 /// 4.4.2.4, certificate_required), and often with other alerts.
-fn refused_without_certificate(end: End, asked: bool) -> Result<Failure, End> {
-    match end {
-        End::Failed(side, LayerFault::PeerAlert(alert)) if asked => {
-            Ok(Failure { side, cause: Cause::ClientCertificateWanted(alert) })
+fn refused_without_certificate(failure: Failure, asked: bool) -> Failure {
+    match failure {
+        Failure { side, cause: Cause::Layer(LayerFault::PeerAlert(alert)) } if asked => {
+            Failure { side, cause: Cause::ClientCertificateWanted(alert) }
         }
-        end => Err(end),
+        failure => failure,
     }
 }
 
@@ -120,17 +120,6 @@ fn records(
         .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })?;
     record.layers(name, halves.0.layer(), halves.1.layer());
     Ok(halves)
-}
-
-fn ended(end: End) -> Result<(), Failure> {
-    let (side, cause) = match end {
-        End::Closed => return Ok(()),
-        End::Truncated(side) => (side, Cause::Truncated),
-        End::Idle => (Side::Downstream, Cause::Idle),
-        End::Failed(side, fault) => (side, Cause::Layer(fault)),
-        End::Refused(refusal) => (Side::Downstream, Cause::Refused(refusal)),
-    };
-    Err(Failure { side, cause })
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl WorkerThread {
             let sessions = LocalSet::new();
             let accepting = accept(start, Rc::new(local), stopped);
             #[cfg(debug_assertions)]
-            let accepting = crate::fault::until_struck(accepting);
+            let accepting = crate::fault::or_panic_on_demand(accepting);
             runtime.block_on(sessions.run_until(accepting))
         };
         let thread = std::thread::Builder::new()

@@ -23,7 +23,7 @@ const ALL: [(Damage, &str); 3] =
 
 impl Damage {
     /// Do it to one end's stream.
-    fn strike<D>(self, connection: &mut ConnectionCommon<D>, tcp: &mut TcpStream) -> Result<()> {
+    fn apply<D>(self, connection: &mut ConnectionCommon<D>, tcp: &mut TcpStream) -> Result<()> {
         match self {
             Self::Alert => {
                 // A forgery that only this end sees: its answer is the alert bad_record_mac.
@@ -60,7 +60,7 @@ fn damage_in_the_middle_of_mail_ends_the_session_with_the_right_reason() -> Resu
                             // The client has that: the layers are in their places.
                             line(&mut stream)?;
                             if side == "upstream" {
-                                damage.strike(&mut stream.conn, &mut stream.sock)?;
+                                damage.apply(&mut stream.conn, &mut stream.sock)?;
                             }
                             to_end(&mut stream.sock).map(drop)
                         },
@@ -72,7 +72,7 @@ fn damage_in_the_middle_of_mail_ends_the_session_with_the_right_reason() -> Resu
                             client.send(b"a NOOP\r\n")?;
                             if side == "downstream" {
                                 let (connection, mut tcp) = client.parts()?;
-                                damage.strike(connection, &mut tcp)?;
+                                damage.apply(connection, &mut tcp)?;
                             }
                             to_end(&mut client.socket().try_clone()?).map(drop)
                         },

@@ -1,4 +1,4 @@
-//! Limits as connections meet them.
+//! Limits on sessions and handshakes.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -106,7 +106,7 @@ fn after_its_burst_a_client_is_admitted_at_its_rate() {
     let refused = Err(LimitReached::ClientRate);
     assert_eq!([0, 0, 0, 0].map(|ms| at("192.0.2.1", ms)), [Ok(()), Ok(()), Ok(()), refused]);
     assert_eq!(at("192.0.2.2", 0), Ok(()), "another client has a bucket of its own");
-    // A refusal takes nothing out of the bucket.
+    // A refused connection takes nothing out of the bucket.
     assert_eq!([99, 100, 100, 200].map(|ms| at("192.0.2.1", ms)), [refused, Ok(()), refused, Ok(())]);
     assert_eq!([9_000; 4].map(|ms| at("192.0.2.1", ms)), [Ok(()), Ok(()), Ok(()), refused]);
     assert_eq!(admission.numbers().refused_client_rate, 4);

@@ -109,7 +109,7 @@ enum State {
     Literal { octets_left: u64 },
     /// A STARTTLS waits for its answer; its tag is still the reader's first word.
     StartTls,
-    /// The last words were handed out.
+    /// The last reply was handed out.
     Ended,
 }
 
@@ -144,7 +144,7 @@ impl ClientDialogue {
         }
     }
 
-    /// The same, whose last words name the session's record.
+    /// The same, with the record's identifier in its last reply.
     #[must_use]
     pub const fn with_reference(mut self, reference: EventId) -> Self {
         self.reference = Some(reference);
@@ -279,8 +279,8 @@ impl ClientDialogue {
         ClientStep::Reply(reply)
     }
 
-    /// The tag is answered only in front of something that looks like a command: a client that goes on with
-    /// credentials after a refusal would otherwise read, and show, a piece of them.
+    /// The command of a line. Its tag is echoed only where a command follows: a client that sends credentials after a
+    /// refusal would otherwise read, and show, a piece of them.
     fn verb(&self) -> Option<ImapCommand> {
         let tag = self.line.first()?;
         let word = self.line.second();

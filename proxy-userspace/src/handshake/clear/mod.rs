@@ -1,9 +1,9 @@
-//! Port 143 until STARTTLS, without I/O: Postern speaks for itself in clear text, to both sides.
+//! Port 143 until STARTTLS, without I/O. Postern speaks for itself in clear text, to both sides.
 //!
-//! Nothing that a peer says in clear text is ever passed on: whoever is on the path can write it. The server's
-//! words become a `ServerStep`, the client's a `ClientStep`, and no octet of either has a way to the other.
-//! Neither dialogue stores arguments: an octet that is not part of the first two words of a line is counted and
-//! forgotten, so that a password has no place to leak from.
+//! Nothing that a peer says in clear text is passed on, because anybody on the path can write it. The server's lines
+//! become a `ServerStep`, the client's a `ClientStep`, and no octet of either reaches the other. Neither dialogue
+//! stores arguments: an octet behind the first two words of a line is counted and dropped, so that no password can
+//! leak.
 //!
 //! The order, for the driver that owns the sockets:
 //!

@@ -1,18 +1,18 @@
-//! Matches in three-valued logic: what is not known makes a doubt, never a wrong answer.
+//! Matches in three-valued logic: an unknown field makes a doubt, never a wrong answer.
 
 use serde_json::Value;
 
 use super::packet::{Bits, Field, Packet, holds_all, holds_no_mail};
 use super::ruleset::{NftVerdict, Ruleset, Table, is_mark, only_entry, verdict};
 
-/// Elements of a set that are looked at; block lists of addresses are longer, and addresses are unknown anyway.
+/// Elements of a set that are compared. Block lists of addresses are longer, but addresses are unknown anyway.
 const SET_ELEMENTS_MAX: usize = 4096;
 /// Operators within operators; nft prints two or three.
 const EXPRESSION_DEPTH_MAX: usize = 16;
 /// Clients, and translators of addresses, connect from ports above the well-known ones (RFC 6335 section 6).
 const PORT_CONNECTING_MIN: u64 = 1024;
 
-/// Ordered, so that "and" is the least and "or" the greatest.
+/// Ordered, so that "and" is the minimum and "or" the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tri {
     No,
@@ -67,7 +67,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The verdicts that a verdict map may give, each with its certainty; `None` where it cannot be looked at.
+    /// The verdicts that a verdict map may give, each with its certainty; `None` where the map cannot be read.
     pub(super) fn verdicts(&self, key: &Value, data: &'a Value) -> Option<Vec<(Tri, NftVerdict)>> {
         let fields = self.fields(key);
         if fields.contains(&Field::Absent) {
@@ -191,7 +191,7 @@ fn reverse_path(op: &str, left: &Value, right: &Value) -> Option<Tri> {
     Some(if op == "!=" { Tri::of(says_missing) } else { Tri::of(!says_missing) })
 }
 
-/// `ct status dnat`: nobody translates the destination of steered mail, or it would not arrive here.
+/// `ct status dnat`: false for steered mail, which would not arrive here if its destination were translated.
 fn is_translated_only(left: &Value, right: &Value) -> bool {
     let is_status = left.get("ct").and_then(|ct| ct.get("key")).and_then(Value::as_str) == Some("status");
     is_status && right.as_str() == Some("dnat")

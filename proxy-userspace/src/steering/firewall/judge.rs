@@ -24,7 +24,7 @@ const FLOWS: [Flow; 7] = [
 const FAMILIES: [NftFamily; 2] = [NftFamily::Ip, NftFamily::Ip6];
 const PORTS: [u16; 2] = [IMAP_PORT, IMAPS_PORT];
 
-/// How sure a judgement is.
+/// How certain a judgement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Certainty {
     /// It is dropped.
@@ -38,7 +38,7 @@ pub(crate) enum Certainty {
 /// Mail that a base chain stops or may stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Obstacle {
-    /// How sure that is.
+    /// How certain that is.
     pub(crate) certainty: Certainty,
     /// Which packets, and by what, in words.
     pub(crate) words: String,
@@ -51,9 +51,9 @@ pub(crate) struct Obstacle {
 /// A chain that gives connections to servers another source address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Masquerade {
-    /// Every connection, and not only some that cannot be told.
+    /// Every connection is masqueraded, and not only some.
     pub(crate) is_certain: bool,
-    /// Which rule does, and what it depends on where that is not certain.
+    /// The rule, and what its match depends on where that is not certain.
     pub(crate) place: String,
     /// What exempts Postern's connections, for a shell; `None` where only the table's owner may.
     pub(crate) command: Option<String>,
@@ -92,7 +92,7 @@ impl<'a> Interfaces<'a> {
     }
 }
 
-/// Why a packet does not simply pass: the place that drops it, and the doubt about it.
+/// Why a packet may not pass: the rule that drops it, and the doubt about that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct DropCause {
     pub(super) drop: Option<RulePlace>,
@@ -109,7 +109,7 @@ impl DropCause {
     }
 }
 
-/// For which of its ports, families and interfaces something holds.
+/// The ports, families and interfaces for which a finding holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spread {
     pub(super) ports: BTreeSet<u16>,
@@ -168,7 +168,7 @@ fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Opt
     let drop = fate.drop?;
     let plain = ChainWalk::through(ruleset, base, packet, Doubts::Dismissed);
     if !fate.accept {
-        // Not the first rule that may drop it, but the one that does in any case.
+        // Name the rule that certainly drops the packet, not the first one that may.
         return Some(DropCause { drop: plain.drop.or(Some(drop)), doubt: None });
     }
     let doubt = fate.doubt.map_or_else(|| (drop, "a rule".to_owned()), |doubt| (doubt.place, doubt.subject));

@@ -8,13 +8,13 @@
 mod ruleset;
 /// What expressions read from steered packets.
 mod packet;
-/// Matches: yes, no, maybe.
+/// Matches, in three-valued logic.
 mod expression;
-/// Chains, jumps, verdicts.
+/// A packet's walk through chains, jumps and verdicts.
 mod walk;
 /// Which packets are stopped, masqueraded, or lose their mark.
 mod judge;
-/// Words and commands.
+/// The text and the commands for what the judge found.
 mod remedy;
 /// Running nft within bounds.
 mod nft;
@@ -34,13 +34,13 @@ pub(crate) enum FirewallError {
     /// There is no such program.
     #[error("nft is not installed")]
     NoNft,
-    /// It did not start, or its output could not be read.
+    /// nft did not start, or its output could not be read.
     #[error("nft cannot be run: {source}")]
     Run {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// It said no.
+    /// nft failed.
     #[error("nft -j list ruleset ended with {status}: {said}")]
     Refused {
         /// How it ended.
@@ -48,19 +48,19 @@ pub(crate) enum FirewallError {
         /// Its first line on stderr.
         said: String,
     },
-    /// It took too long and was killed.
+    /// nft took too long and was killed.
     #[error("nft -j list ruleset did not end within {} s", nft::RUN_SECONDS_MAX)]
     TimedOut,
-    /// It said too much.
+    /// nft printed too much.
     #[error("nft -j list ruleset printed more than {} octets", nft::JSON_BYTES_MAX)]
     TooLong,
-    /// Not JSON.
+    /// The output is not JSON.
     #[error("nft's answer is not JSON: {source}")]
     NotJson {
         /// Where, and what is wrong.
         source: serde_json::Error,
     },
-    /// JSON, but nobody's rules.
+    /// The output is JSON, but no ruleset.
     #[error("nft's answer holds no list `nftables`")]
     NotARuleset,
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::{FirewallError, Ruleset};
 
-/// nft answers in milliseconds; where tens of thousands of rules take it longer, a start must not wait for them.
+/// nft answers in milliseconds. Tens of thousands of rules take longer, and a start must not wait for them.
 pub(super) const RUN_SECONDS_MAX: u64 = 5;
 /// 20,000 rules and a set of 100,000 addresses take 9 MiB.
 pub(super) const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// An error of nft is a line or two; warnings may be one a table.
 const STDERR_BYTES_MAX: usize = 64 * 1024;
-/// How often an nft that closed its output is looked at until it has ended.
+/// The pause between two checks of whether nft has ended, after it closed its output.
 const END_POLL: Duration = Duration::from_millis(5);
 /// Services often run without the administrator's directories in PATH.
 const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
 /// The rules of this thread's network namespace.
 ///
 /// # Errors
-/// There is no nft, it may not look (it needs `CAP_NET_ADMIN`), or it does not answer as expected.
+/// There is no nft, nft has no `CAP_NET_ADMIN`, or nft does not answer as expected.
 pub(crate) fn read_ruleset() -> Result<Ruleset, FirewallError> {
     let answer = answer(start()?, Instant::now() + Duration::from_secs(RUN_SECONDS_MAX))?;
     Ruleset::parse(&answer)
@@ -55,11 +55,11 @@ fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
-/// What nft printed, if all is well; it has ended when this returns.
+/// What nft printed. nft has ended when this returns.
 fn answer(mut nft: Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> {
     let answer = listen(&mut nft, deadline);
     if answer.is_err() {
-        // It may be ending by itself: then there is nothing to kill.
+        // The kill fails only where nft has just ended by itself.
         let _ = nft.kill();
         let _ = nft.wait();
     }
@@ -84,7 +84,7 @@ fn listen(nft: &mut Child, deadline: Instant) -> Result<Vec<u8>, FirewallError> 
 /// What a reading thread sends at the end.
 type Octets = io::Result<Vec<u8>>;
 
-/// Both outputs are read at once, or nft could block on the one while we wait for the other.
+/// Read one output on a thread: nft could block on one output while we wait for the other.
 fn reader(
     output: Option<impl Read + Send + 'static>,
     octets_max: usize,

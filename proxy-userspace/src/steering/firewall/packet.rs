@@ -32,7 +32,7 @@ impl Flow {
         matches!(self, Self::FromClient | Self::FromClientMore | Self::FromServer | Self::IcmpError)
     }
 
-    /// The hooks on its way; steered mail never meets `forward`.
+    /// The hooks that such a packet meets. Steered mail never meets `forward`.
     pub(super) const fn hooks(self) -> [NftHook; 2] {
         if self.enters() {
             [NftHook::Prerouting, NftHook::Input]
@@ -77,7 +77,7 @@ pub(super) enum Field {
     Interface(String),
     Protocol(&'static str),
     Bits(Bits),
-    /// One of these words; several where it depends.
+    /// One of these words; several where the value is not certain.
     Words(Vec<&'static str>),
 }
 
@@ -108,7 +108,7 @@ impl Packet {
         let mark = match flow {
             Flow::ToServer | Flow::ToServerMore => Bits::exactly(u64::from(UPSTREAM_MARK)),
             Flow::ToClient => Bits::exactly(0),
-            // The classifier marks what port rules cannot make local, which depends on `source`.
+            // The classifier's mark depends on `source`: it marks what port rules cannot make local.
             _ => Bits { value: 0, known: !u64::from(DELIVER_MARK) },
         };
         Self { flow, family, port, interface: interface.to_owned(), mark, states: vec![state] }
@@ -175,7 +175,7 @@ impl Packet {
         }
     }
 
-    /// `ct KEY`. Before conntrack has seen the packet its state is invalid, unless it was told not to look.
+    /// `ct KEY`. Before connection tracking has seen the packet, its state is invalid, or untracked after `notrack`.
     pub(super) fn ct(&self, key: &str, is_tracked: bool) -> Field {
         match (key, self.flow) {
             ("state", _) if !is_tracked => {

@@ -1,4 +1,4 @@
-//! Words and commands for what the judge found.
+//! The text and the commands for what the judge found.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -77,7 +77,8 @@ fn set(interfaces: &[InterfaceName]) -> String {
     format!("{{ {} }}", names.join(", "))
 }
 
-/// A shell takes double quotes away, which nft misses only where a name could be a word of its language.
+/// A name in quotes for nft, behind a shell. The shell removes double quotes, which nft needs only around a name that
+/// could be a keyword.
 fn quoted(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.ends_with(|c: char| c.is_ascii_digit())

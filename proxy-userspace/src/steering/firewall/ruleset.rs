@@ -1,7 +1,7 @@
 //! What `nft -j list ruleset` prints, as far as the fate of steered mail depends on it (libnftables-json(5)).
 //!
-//! Expressions stay JSON values: the crate `nftables` has types for them, but refuses the whole ruleset for one
-//! statement that it does not know, and nft gains some with every release. Here the unknown is only a doubt.
+//! Expressions stay JSON values. The crate `nftables` has types for them, but refuses the whole ruleset for one unknown
+//! statement, and nft gains statements with every release. Here an unknown statement is only a doubt.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -70,7 +70,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// What makes a chain the start of a walk.
+/// What makes a chain a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Base {
     pub(super) hook: NftHook,
@@ -126,11 +126,11 @@ pub(super) enum Statement {
     NoTrack,
     /// Changes the source address and ends the walk.
     SourceNat,
-    /// Lets some packets on, and nobody can say which: a rate, a quota, a count.
+    /// Lets only some packets on, which cannot be foreseen: a rate, a quota, a count.
     Gate(String),
-    /// Neither changes nor ends anything here.
+    /// Neither changes the packet nor ends the walk.
     Silent,
-    /// Not known: it may match, end the walk or do nothing.
+    /// An unknown statement: it may match, end the walk or do nothing.
     Opaque(String),
 }
 
@@ -269,7 +269,7 @@ fn text<'a>(body: &'a Value, key: &str) -> Option<&'a str> {
     body.get(key).and_then(Value::as_str)
 }
 
-/// One flag stands alone in some releases and in a list in others.
+/// An object's flags. Some releases of nft print a single flag outside a list.
 fn flags(body: &Value) -> impl Iterator<Item = &str> {
     let flags = body.get("flags");
     let list = flags.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

@@ -21,7 +21,7 @@ pub(super) struct RulePlace {
     pub(super) handle: Option<u64>,
 }
 
-/// Where a walk may have gone either way, and what it depends on.
+/// A rule that may or may not have matched, and what that depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     pub(super) place: RulePlace,
@@ -35,9 +35,9 @@ pub(super) struct Fate {
     pub(super) drop: Option<RulePlace>,
     pub(super) translate: Option<RulePlace>,
     pub(super) doubt: Option<Doubt>,
-    /// The next rule's turn may come.
+    /// The walk may go on with the next rule.
     next: bool,
-    /// The chain may be left for the one that jumped here.
+    /// The walk may return to the chain that jumped here.
     leave: bool,
 }
 
@@ -46,7 +46,7 @@ impl Fate {
         Self { next: true, ..Self::default() }
     }
 
-    /// Nobody knows.
+    /// Anything may happen.
     fn unknown(place: RulePlace, subject: &str) -> Self {
         let doubt = Some(Doubt { place, subject: subject.to_owned() });
         Self { accept: true, drop: Some(place), translate: Some(place), doubt, next: true, leave: true }
@@ -56,7 +56,7 @@ impl Fate {
         self.accept || self.leave || self.drop.is_some() || self.translate.is_some()
     }
 
-    /// The next rule's fate becomes part of the chain's.
+    /// Add the next rule's fate to the chain's.
     fn then(&mut self, rule: Self) {
         let next = rule.next;
         self.also(rule);
@@ -73,7 +73,7 @@ impl Fate {
     }
 }
 
-/// What is done where a rule may match.
+/// How a rule is treated that may or may not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubts {
     /// Both ways are followed.
@@ -88,11 +88,11 @@ pub(super) struct ChainWalk<'a> {
     packet: &'a Packet,
     doubts: Doubts,
     is_tracked: bool,
-    /// Fates of chains that were walked; without it jumps would multiply.
+    /// Fates of chains that were walked already: without them jumps would multiply the work.
     known: HashMap<usize, Fate>,
 }
 
-/// Whether expressions of a base chain can ask connection tracking.
+/// Whether expressions of a base chain see connection tracking's state.
 pub(super) const fn is_tracked(base: Base) -> bool {
     base.priority > CONNTRACK_PRIORITY || matches!(base.hook, NftHook::Input | NftHook::Postrouting)
 }
@@ -236,7 +236,7 @@ pub(super) fn condition(scope: &Scope<'_>, statement: &Statement, rule: &Rule) -
     match statement {
         Statement::Match { op, left, right } => (scope.matches(op, left, right), Some(subject(left))),
         Statement::Gate(name) => (Tri::Maybe, Some(name.clone())),
-        // With a verdict behind it, it can only be a condition.
+        // An unknown statement with a verdict behind it can only be a condition.
         Statement::Opaque(name) if rule.statements.iter().any(is_verdict) => (Tri::Maybe, Some(name.clone())),
         _ => (Tri::Yes, None),
     }
@@ -246,7 +246,7 @@ const fn is_verdict(statement: &Statement) -> bool {
     matches!(statement, Statement::NftVerdict(_) | Statement::VerdictMap { .. } | Statement::SourceNat)
 }
 
-/// An effect that may not come about: then the next rule's turn comes.
+/// An effect that may not happen: then the walk goes on with the next rule.
 fn doubtful(mut effect: Fate, place: RulePlace, subject: Option<String>) -> Fate {
     if let Some(subject) = subject {
         effect.next = true;

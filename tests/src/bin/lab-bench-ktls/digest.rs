@@ -74,7 +74,7 @@ impl Tee {
             let Spliced::Octets(count) = poll_fn(|cx| from.poll_splice(cx, &mut fill)).await? else {
                 return Ok(());
             };
-            self.look(count).map_err(|source| LayerFault::System { call: "tee", source })?;
+            self.digest_copy(count).map_err(|source| LayerFault::System { call: "tee", source })?;
             let (mut left, mut whole) = (count, true);
             poll_fn(|cx| to.poll_splice(cx, self.pipe.0.as_fd(), &mut left, &mut whole)).await?;
             self.octets += count as u64;
@@ -82,7 +82,7 @@ impl Tee {
     }
 
     /// Digest a copy of all that is in the first pipe.
-    fn look(&mut self, count: usize) -> io::Result<()> {
+    fn digest_copy(&mut self, count: usize) -> io::Result<()> {
         let copied = tee(&self.pipe.0, &self.copy.1, count, SpliceFlags::NONBLOCK)?;
         if copied != count {
             return Err(io::Error::other(format!("tee copied {copied} of {count} octets")));

@@ -13,11 +13,11 @@ use postern::config::Offload;
 use postern::inspect::{FirstOctets, Inspect, InspectRefusal};
 use postern::layer::offload::{Abilities, OffloadTerms};
 use postern::layer::{
-    Batch, Ending, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, Transmit as _,
-    split,
+    Batch, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, StreamEnd,
+    Transmit as _, split,
 };
 use postern::relay::splice::Pipes;
-use postern::relay::{End, Meter, relay};
+use postern::relay::{Meter, relay};
 use postern::words::Direction;
 use postern_tests::pki::Identity;
 use rustls::client::UnbufferedClientConnection;
@@ -138,23 +138,29 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
                 .await
         }
         Way::UserDigest | Way::KernelDigest => {
-            relay(down, up, (Look(Digest::new()?), Look(Digest::new()?)), None, &meter, IDLE).await
+            relay(
+                down,
+                up,
+                (DigestInspector(Digest::new()?), DigestInspector(Digest::new()?)),
+                None,
+                &meter,
+                IDLE,
+            )
+            .await
         }
         Way::Tee => return teed(down, up).await,
     };
     match end {
-        End::Closed => {
-            Ok(meter.spliced(Direction::ClientToServer) + meter.spliced(Direction::ServerToClient))
-        }
-        end => bail!("a session ended as {end:?}"),
+        Ok(()) => Ok(meter.spliced(Direction::ClientToServer) + meter.spliced(Direction::ServerToClient)),
+        Err(failure) => bail!("a session ended with {failure}"),
     }
 }
 
 /// Digests all that goes by.
-struct Look(Digest);
+struct DigestInspector(Digest);
 
-impl Inspect for Look {
-    fn look(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+impl Inspect for DigestInspector {
+    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
             // What it says does not matter here; that it is computed does.
             std::hint::black_box(self.0.of(octets));
@@ -184,8 +190,8 @@ async fn pump(from: &mut Incoming, to: &mut Outgoing, tee: &mut Tee) -> Result<(
         }
         match poll_fn(|cx| from.poll_receive(cx)).await? {
             Received::Data => poll_fn(|cx| to.poll_send(cx, from.batch())).await?,
-            Received::Closed | Received::Truncated => {
-                return poll_fn(|cx| to.poll_end(cx, Ending::Notify)).await;
+            Received::End(_) => {
+                return poll_fn(|cx| to.poll_end(cx, StreamEnd::Closed)).await;
             }
         }
     }
