@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const REQUEST: &[u8] = b"status\n";
 /// A request is one short word; more is a mistake.
 const REQUEST_BYTES_MAX: usize = 64;
-/// 64 workers and interfaces with their rules take some 30 KiB.
+/// 64 threads and interfaces with their rules take some 30 KiB.
 const STATUS_BYTES_MAX: u64 = 1024 * 1024;
 /// Connections wait in the kernel's queue while one is answered: one at a time, and this many behind it.
 const BACKLOG: i32 = 8;
@@ -45,7 +45,7 @@ pub struct Status {
     /// What the signer signed since it was started; none where it does not answer.
     #[serde(default)]
     pub signatures: Option<SignaturesStatus>,
-    /// The worker's threads; none while there is no worker.
+    /// The worker's mail threads; none while there is no worker.
     pub threads: Vec<ThreadStatus>,
     /// One per thread, ingress and family.
     pub listeners: Vec<ListenerStatus>,
@@ -106,7 +106,7 @@ pub struct SignaturesStatus {
     pub handshakes_refused: u64,
 }
 
-/// One thread of the worker.
+/// One mail thread of the worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadStatus {
     /// From 0.

@@ -1,7 +1,7 @@
 //! Lines for a stream whose reader may be slow, stuck or gone. Whoever writes a line never waits for the reader.
 //!
 //! Records go to stdout this way, and the log to stderr. A blocked write(2) holds only the thread of its stream. It
-//! holds no worker, not the control task, and not the end of the process.
+//! holds no mail thread, not the control task, and not the end of the process.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use postern::accept::filters_are_strict;
 use postern::accept::egress::{Egress, EgressFault, EgressTable};
+use postern::accept::filters_are_strict;
 use postern::config::SteeringConfig;
 use postern::steering::device::{Device, DeviceError};
 use postern::steering::routing::{self, Changes, PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, Wanted};
@@ -514,7 +514,9 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
         sysctl_of("ipv4/ip_forward", "1");
         let [gateway, client] = SOURCES.map(|source| steering("wan0", source));
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked = |steering| egress_of(&mut EgressTable::new(steering, filters_are_strict()).unwrap(), destination);
+            let asked = |steering| {
+                egress_of(&mut EgressTable::new(steering, filters_are_strict()).unwrap(), destination)
+            };
             assert_eq!(asked(&gateway), "wan0", "{destination}");
             assert_eq!(asked(&client), "egress_not_configured", "{destination}");
             sysctl_of("ipv4/conf/all/rp_filter", "1");
@@ -522,12 +524,14 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
             sysctl_of("ipv4/conf/all/rp_filter", "0");
         }
         sysctl_of("ipv4/conf/all/rp_filter", "1");
-        let fault = route(&mut EgressTable::new(&client, filters_are_strict()).unwrap(), "lan0", "192.0.2.1").unwrap_err();
+        let fault = route(&mut EgressTable::new(&client, filters_are_strict()).unwrap(), "lan0", "192.0.2.1")
+            .unwrap_err();
         assert!(fault.to_string().contains("net.ipv4.conf.all.rp_filter=2"), "{fault}");
         ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked = egress_of(&mut EgressTable::new(&gateway, filters_are_strict()).unwrap(), destination);
+            let asked =
+                egress_of(&mut EgressTable::new(&gateway, filters_are_strict()).unwrap(), destination);
             assert_eq!(asked, "egress_not_configured", "{destination}");
         }
     });

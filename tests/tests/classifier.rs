@@ -550,10 +550,7 @@ fn the_interface_that_a_syn_leaves_by_is_noted_and_no_others() -> Result<()> {
             let listener = scene.lab.server.listen(elsewhere)?;
             let away = to_server(&scene.lab, elsewhere, UPSTREAM_MARK)?;
             let _away = listener.accept()?;
-            ensure!(
-                notes(&scene.program)?.interface(&away)?.is_none(),
-                "by an interface without program"
-            );
+            ensure!(notes(&scene.program)?.interface(&away)?.is_none(), "by an interface without program");
         }
     }
     Ok(())

@@ -274,7 +274,7 @@ fn a_stop_ends_although_nobody_reads_the_records_and_says_that_they_are_lost() -
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_holds_no_worker_and_no_stop() -> Result<()> {
+fn a_stderr_that_nobody_reads_holds_no_thread_and_no_stop() -> Result<()> {
     let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let (stuck, records) = (Stuck::new()?, File::create(scene.installation.dir().join("records"))?);
     let wrapper = ["env", "POSTERN_FAULT=1"];
@@ -282,7 +282,7 @@ fn a_stderr_that_nobody_reads_holds_no_worker_and_no_stop() -> Result<()> {
         scene.installation.spawn_onto(&scene.lab.gateway, &wrapper, records.into(), stuck.stream()?)?;
     wait::until("Postern to answer", PATIENCE, || Ok(postern.status().ok()))?;
     let server = scene.serve()?;
-    // The only worker has something to say: a panic, and whose connection it ended.
+    // The only mail thread has something to say: a panic, and whose connection it ended.
     let (to, name) = (scene.server(Family::V4, 993), "panic.connection.invalid");
     assert!(Session::open(&scene.lab.client, to, name, &scene.client()?).is_err(), "{name} was served");
     postern.wait_record("of the panic", |record| record.text("event.reason") == "internal_panic")?;

@@ -329,7 +329,11 @@ fn a_program_that_goes_before_the_classifier_is_overtaken_and_what_it_hid_is_dro
     let mut wire = Wire::open(&scene.lab.client, "eth0")?;
     let way = scene.lab.client.way(Family::V4.server())?;
     // Without CAP_SYS_ADMIN, which opening the programs of others would take.
-    let capable = ["setpriv", "--bounding-set", "-all,+bpf,+net_admin,+perfmon,+net_raw,+setuid,+setgid,+setpcap,+kill"];
+    let capable = [
+        "setpriv",
+        "--bounding-set",
+        "-all,+bpf,+net_admin,+perfmon,+net_raw,+setuid,+setgid,+setpcap,+kill",
+    ];
     let postern = scene.installation.start_with(&scene.lab.gateway, &capable)?;
     let (from, to) =
         (SocketAddr::new(Family::V4.client(), 40_000), SocketAddr::new(Family::V4.server(), 143));

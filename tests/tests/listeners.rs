@@ -41,10 +41,10 @@ fn with_syn_cookies_four_hundred_of_four_hundred_connect_and_are_spread() -> Res
         .as_array()
         .context("no threads")?
         .iter()
-        .filter_map(|worker| worker["accepted_total"].as_u64())
+        .filter_map(|thread| thread["accepted_total"].as_u64())
         .collect();
     ensure!(accepted.iter().sum::<u64>() == CONNECTIONS as u64, "{accepted:?}");
-    // A worker is left out by chance once in 2^164.
+    // A thread is left out by chance once in 2^164.
     ensure!(accepted.len() == 4 && accepted.iter().all(|count| *count > 0), "not spread: {accepted:?}");
     drop(open);
     postern.stop()?;

@@ -82,13 +82,18 @@ fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Res
         assert_eq!(of_process(&postern, name, "seccomp")?, true, "{name}");
         ensure!(of_process(&postern, name, "landlock")?.is_string(), "{:#}", postern.status()?);
         ensure!(of_process(&postern, name, "memory")?.as_u64() > Some(1 << 20), "{:#}", postern.status()?);
-        for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Groups", ""), ("CapBnd", "0000000000000000")] {
+        for (key, value) in
+            [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Groups", ""), ("CapBnd", "0000000000000000")]
+        {
             assert_eq!(kernel_says(process, key)?, value, "{name}: {key}");
         }
         // All threads, because most of this belongs to a thread.
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
             let text = fs::read_to_string(task?.path().join("status"))?;
-            ensure!(text.contains("\nSeccomp:\t2\n") && text.contains("\nNoNewPrivs:\t1\n"), "{name}: {text}");
+            ensure!(
+                text.contains("\nSeccomp:\t2\n") && text.contains("\nNoNewPrivs:\t1\n"),
+                "{name}: {text}"
+            );
         }
         let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
         let cores = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit")?;

@@ -66,7 +66,7 @@ impl LimitReached {
     }
 }
 
-/// The admission table. All workers share it, and ask it once per connection.
+/// The admission table. All mail threads share it, and ask it once per connection.
 pub struct Admission {
     /// Its lock also orders the changes of `crowded`.
     state: Mutex<AdmissionState>,
@@ -74,7 +74,7 @@ pub struct Admission {
     most: AtomicU64,
     /// The limit on all sessions was reached, and too few sessions have ended since.
     crowded: AtomicBool,
-    /// Workers that cannot accept for want of descriptors or memory.
+    /// Mail threads that cannot accept for want of descriptors or memory.
     short: AtomicU64,
     /// What [`Self::fullness`] returned last.
     told: AtomicBool,
@@ -150,7 +150,7 @@ pub struct Handshaking {
     client: IpAddr,
 }
 
-/// Held while a worker cannot accept; dropped when it can again.
+/// Held while a mail thread cannot accept; dropped when it can again.
 pub struct Shortage(Arc<Admission>);
 
 impl Admission {
@@ -212,7 +212,7 @@ impl Admission {
         round.find(|port| taken.binary_search(port).is_err())
     }
 
-    /// Note that a worker cannot accept for want of descriptors or memory, until the value is dropped.
+    /// Note that a mail thread cannot accept for want of descriptors or memory, until the value is dropped.
     #[must_use]
     pub fn short(self: &Arc<Self>) -> Shortage {
         self.short.fetch_add(1, Ordering::Relaxed);
@@ -220,7 +220,7 @@ impl Admission {
         Shortage(Arc::clone(self))
     }
 
-    /// Whether nobody can be served: the limit on all sessions was reached, or a worker is short.
+    /// Whether nobody can be served: the limit on all sessions was reached, or a mail thread is short.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.crowded.load(Ordering::Relaxed) || self.short.load(Ordering::Relaxed) > 0

@@ -178,7 +178,7 @@ impl EgressFault {
     }
 }
 
-/// Who may reach what, and the netlink socket for route lookups. Each worker has one; there is no lock.
+/// Who may reach what, and the netlink socket for route lookups. Each mail thread has one; there is no lock.
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,

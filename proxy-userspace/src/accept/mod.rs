@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 
 #[cfg(test)]
 pub(crate) use self::admission::tests::sessions;
-pub use self::egress::filters_are_strict;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
+pub use self::egress::filters_are_strict;
 pub use self::memory::{Memory, MemoryLimit};
 pub use self::room::{MachineResources, Narrowed, Room, descriptors_for, sessions_within};
 pub use self::sockets::SocketBuffers;
@@ -36,10 +36,10 @@ pub const DESCRIPTORS_PER_SESSION: u64 = 2;
 const DESCRIPTORS_BASE: u64 = 64;
 /// Descriptors of an interface: the classifier's links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 2;
-/// Descriptors of a worker beside its listeners: its event queue and what wakes it, netlink (five were counted), and up
+/// Descriptors of a mail thread beside its listeners: its event queue and what wakes it, netlink (five were counted), and up
 /// to eight clients over a limit that are told so.
-const DESCRIPTORS_PER_WORKER: u64 = 16;
-/// Connections that wait for a worker.
+const DESCRIPTORS_PER_THREAD: u64 = 16;
+/// Connections that wait for a mail thread.
 const BACKLOG: i32 = 4096;
 /// A peer that vanished is noticed after 60 s and three unanswered probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -87,15 +87,15 @@ pub fn keep_alive(socket: &TcpStream) {
     let _ = sockets::bound_unsent(&socket);
 }
 
-/// Descriptors that are not sessions', with this many workers.
+/// Descriptors that are not sessions', with this many mail threads.
 #[must_use]
-pub fn descriptors_reserved(steering: &SteeringConfig, workers: u32) -> u64 {
+pub fn descriptors_reserved(steering: &SteeringConfig, threads: u32) -> u64 {
     let count = |interfaces: usize| u64::try_from(interfaces).unwrap_or(u64::MAX);
     let (ingress, egress) = (count(steering.ingress.len()), count(steering.egress.len()));
     let listeners = ingress.saturating_mul(u64::from(FAMILIES));
-    let of_workers = u64::from(workers).saturating_mul(DESCRIPTORS_PER_WORKER.saturating_add(listeners));
+    let of_threads = u64::from(threads).saturating_mul(DESCRIPTORS_PER_THREAD.saturating_add(listeners));
     let of_interfaces = ingress.saturating_add(egress).saturating_mul(DESCRIPTORS_PER_INTERFACE);
-    DESCRIPTORS_BASE.saturating_add(of_interfaces).saturating_add(of_workers)
+    DESCRIPTORS_BASE.saturating_add(of_interfaces).saturating_add(of_threads)
 }
 
 /// Whether an accept failed for want of something that other sessions hold.
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listener_of_every_worker_has_its_descriptor_set_aside() {
+    fn every_listener_of_every_thread_has_its_descriptor_set_aside() {
         let interfaces = |names: &str| {
             let text = format!(
                 "[steering]\ningress = [{names}]\negress = [\"wan0\"]\n\

@@ -19,13 +19,13 @@ pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES 
 pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
 /// Idle sessions may take one part in so many of the memory. The rest is for octets on their way.
 const IDLE_SHARE: u64 = 2;
-/// Buffers that a worker has at least, however little memory there is: one for each direction of a session.
+/// Buffers that a mail thread has at least, however little memory there is: one for each direction of a session.
 const BUFFERS_PER_THREAD_MIN: usize = 2;
 /// Sessions of one client, where an eighth of all is not less. Mail clients hold up to a dozen connections, and a whole
 /// office may sit behind one address.
 const SESSIONS_PER_CLIENT_DEFAULT: u64 = 1024;
-/// Connections at once between accept and relay, for each worker thread: some 0.1 s of a core's work when all of them
-/// are honest, and a bound on what strangers make a worker hold.
+/// Connections at once between accept and relay, for each mail thread: some 0.1 s of a core's work when all of them
+/// are honest, and a bound on what strangers make a mail thread hold.
 const HANDSHAKES_PER_THREAD: u64 = 64;
 
 /// What the machine has for sessions.
@@ -44,7 +44,7 @@ pub struct Room {
     pub bounds: Bounds,
     /// What all sessions together may take.
     pub memory: MemoryLimit,
-    /// Buffers that the sessions of one worker may hold at once, one for each direction in which octets are on their
+    /// Buffers that the sessions of one mail thread may hold at once, one for each direction in which octets are on their
     /// way: what the memory has room for beside all sessions that wait, if each of these directions also fills its
     /// sockets' buffers.
     pub buffers_per_thread: usize,
@@ -119,13 +119,13 @@ impl fmt::Display for Narrowed {
 }
 
 impl Room {
-    /// The room for this configuration and so many workers on this machine.
+    /// The room for this configuration and so many mail threads on this machine.
     #[must_use]
-    pub fn new(config: &Config, workers: u32, machine: &MachineResources) -> Self {
+    pub fn new(config: &Config, threads: u32, machine: &MachineResources) -> Self {
         let limits = &config.limits;
         let mut narrowed = Vec::new();
         let memory = memory(config, &machine.memory, &mut narrowed);
-        let sessions = sessions(config, workers, machine, &memory, &mut narrowed);
+        let sessions = sessions(config, threads, machine, &memory, &mut narrowed);
         let share = (sessions / u64::from(CLIENT_SHARE)).max(1);
         let per_client = match limits.sessions_per_client.map(u64::from) {
             None => share.min(SESSIONS_PER_CLIENT_DEFAULT),
@@ -138,14 +138,14 @@ impl Room {
         let bounds = Bounds {
             sessions,
             sessions_per_client: per_client,
-            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_THREAD * u64::from(workers), u64::from),
+            handshakes: limits.handshakes.map_or(HANDSHAKES_PER_THREAD * u64::from(threads), u64::from),
             handshakes_per_client: u64::from(limits.handshakes_per_client),
             handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
             handshake_burst_per_client: limits.handshake_burst_per_client,
         };
         let for_buffers = memory.size.0.saturating_sub(sessions.saturating_mul(SESSION_IDLE_BYTES));
         let of_direction = limits.session_memory.0.saturating_sub(SESSION_IDLE_BYTES) / 2;
-        let buffers = for_buffers / of_direction.max(1) / u64::from(workers.max(1));
+        let buffers = for_buffers / of_direction.max(1) / u64::from(threads.max(1));
         let buffers_per_thread = usize::try_from(buffers).unwrap_or(usize::MAX).max(BUFFERS_PER_THREAD_MIN);
         Self { bounds, memory, buffers_per_thread, narrowed }
     }
@@ -167,13 +167,13 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
 /// limit is never more than the descriptors, and the memory of idle sessions, allow.
 fn sessions(
     config: &Config,
-    workers: u32,
+    threads: u32,
     machine: &MachineResources,
     memory: &MemoryLimit,
     narrowed: &mut Vec<Narrowed>,
 ) -> u64 {
     let limits = &config.limits;
-    let reserved = descriptors_reserved(&config.steering, workers);
+    let reserved = descriptors_reserved(&config.steering, threads);
     let within = |descriptors| sessions_within(descriptors, reserved);
     let by_descriptors = machine.descriptors.map_or(u64::MAX, within);
     let Some(wanted) = limits.sessions.map(u64::from) else {
@@ -210,7 +210,7 @@ pub const fn descriptors_for(sessions: u64, reserved: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Descriptors beside sessions, with two interfaces and two workers.
+    /// Descriptors beside sessions, with two interfaces and two mail threads.
     const RESERVED: u64 = 104;
 
     fn machine(descriptors: Option<u64>, mebibytes: u64) -> MachineResources {

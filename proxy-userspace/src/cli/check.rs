@@ -9,7 +9,9 @@ use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
 use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
-use crate::accept::{self, Memory, Room, descriptors_for, descriptors_reserved, sessions_within};
+use crate::accept::{
+    self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
+};
 use crate::config::{self, Config, InterfaceName, Offload};
 use crate::handshake::Trust;
 use crate::layer::offload::OffloadTerms;
@@ -224,6 +226,7 @@ impl Machine {
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
         items.extend(self.room(config));
+        items.push(self.socket_buffers(config));
         items.push(self.kernel_tls());
         if self.layers.mode == Offload::Auto {
             items.push(Item::ok("record layer", self.layers.choice()));
@@ -330,7 +333,7 @@ impl Machine {
             Room::new(config, thread_count(config.steering.threads), &machine);
         let session = config.limits.session_memory;
         let value = format!(
-            "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a worker",
+            "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a thread",
             memory.size, memory.origin
         );
         let mut items = vec![Item::ok("memory", value)];
@@ -339,6 +342,31 @@ impl Machine {
         let narrowed = narrowed.iter().map(|narrowed| Item::warn("limits", narrowed.to_string(), ""));
         items.extend(narrowed);
         items
+    }
+
+    /// The worker may not go beyond the machine's limits for its sockets to servers; those to clients are made by the
+    /// supervisor, which may.
+    fn socket_buffers(&self, config: &Config) -> Item {
+        const THING: &str = "socket buffers";
+        let asked = SocketBuffers::of_session(config.limits.session_memory).asked();
+        let limits = ["net/core/rmem_max", "net/core/wmem_max"].map(|name| self.sysctl(name));
+        let least = limits.into_iter().flatten().filter_map(|limit| limit.parse::<usize>().ok()).min();
+        match least {
+            Some(least) if least < asked / 2 => Item::warn(
+                THING,
+                format!(
+                    "{asked} octets each (limits.session_memory), {least} towards servers: far servers are slow"
+                ),
+                format!(
+                    "sysctl -w net.core.rmem_max={asked} net.core.wmem_max={asked}, or lower limits.session_memory"
+                ),
+            ),
+            Some(least) if least < asked => Item::ok(
+                THING,
+                format!("{asked} octets each, {least} towards servers (net.core.rmem_max, wmem_max)"),
+            ),
+            _ => Item::ok(THING, format!("{asked} octets each")),
+        }
     }
 
     fn descriptor_limit(&self, config: &Config) -> Item {
@@ -367,7 +395,7 @@ mod tests {
     use super::*;
     use crate::layer::offload::NoKernelTls;
 
-    const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nworkers = 4\n[certificates]\n\
+    const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nthreads = 4\n[certificates]\n\
                         authority = { cert = \"a.pem\", key = \"a.key\" }\n[limits]\nsessions = 5000\n";
 
     fn write(root: &Path, name: &str, text: &str) {

@@ -33,7 +33,7 @@ impl Drop for Log {
 }
 
 /// Records go to stdout, so everything else goes to stderr; panics, too, because a write to a stderr that nobody reads
-/// must not hold a worker.
+/// must not hold a mail thread.
 pub(super) fn to_stderr() -> Result<Log, LogError> {
     let wanted = std::env::var_os("POSTERN_LOG").unwrap_or_default();
     let filter = log_filter(&wanted.to_string_lossy()).map_err(LogError::Filter)?;

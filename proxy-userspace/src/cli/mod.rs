@@ -90,7 +90,9 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
         Command::Worker => child(Role::Worker, |control, log| crate::worker::run(control, log)),
-        Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control, String::new())?)),
+        Command::Signer => {
+            child(Role::Signer, |control, _| Ok(crate::signer::serve(control, String::new())?))
+        }
         #[cfg(debug_assertions)]
         Command::ConfineProbe(options) => crate::confine::probe::run(&options),
     }

@@ -155,7 +155,17 @@ fn readable(status: &Status) -> String {
     table(
         &mut text,
         "processes",
-        &["process", "pid", "user", "memory", "restarts", "system calls", "Landlock", "kept from swap", "capabilities"],
+        &[
+            "process",
+            "pid",
+            "user",
+            "memory",
+            "restarts",
+            "system calls",
+            "Landlock",
+            "kept from swap",
+            "capabilities",
+        ],
         &processes(status),
     );
     if let Some(signed) = status.signatures {

@@ -14,8 +14,8 @@ use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
     Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Processes,
-    Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion, Verdict,
-    WORKER_ID_DEFAULT, names,
+    Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion,
+    Verdict, WORKER_ID_DEFAULT, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
@@ -77,7 +77,7 @@ fn steering(
             Some(threads),
             1,
             (1, max),
-            "one listener per worker, ingress and family",
+            "one listener per thread, ingress and family",
         )
     });
     let reach = reach(report, file);

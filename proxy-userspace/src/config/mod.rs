@@ -59,7 +59,7 @@ pub struct SteeringConfig {
     pub source: Source,
     /// What becomes of mail while no daemon runs.
     pub on_exit: OnExit,
-    /// How many threads the worker has; `None` means one per core.
+    /// How many mail threads the worker has; `None` means one per core.
     pub threads: Option<u16>,
     /// Who may reach what.
     pub reach: Vec<Reach>,
@@ -261,7 +261,7 @@ pub struct Limits {
     /// Sessions at once per client (an IPv4 address, an IPv6 /64); `None` is 1,024, or an eighth of all where that is
     /// less. Never over an eighth of `sessions` under `on_exit = "open"`.
     pub sessions_per_client: Option<u32>,
-    /// Connections at once between accept and relay; `None` is 64 for each worker thread.
+    /// Connections at once between accept and relay; `None` is 64 for each mail thread.
     pub handshakes: Option<u32>,
     /// Connections at once between accept and relay, per client.
     pub handshakes_per_client: u32,

@@ -1,5 +1,5 @@
-//! Work that a peer can make long, off the workers' threads: judging a certificate, minting a leaf, signing with an RSA
-//! key. A worker's thread carries the sessions of many clients, and each would wait.
+//! Work that a peer can make long, off the mail threads: judging a certificate, minting a leaf, signing with an RSA
+//! key. A mail thread carries the sessions of many clients, and each would wait.
 //!
 //! One pool for the process: its threads begin with the daemon and outlive every policy.
 
@@ -125,7 +125,7 @@ pub struct JobPool {
 }
 
 impl JobPool {
-    /// Starts so many threads, at least one. The daemon has one for each worker, so that judging and minting use the
+    /// Starts so many threads, at least one. The daemon has one for each mail thread, so that judging and minting use the
     /// cores that mail may use.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
-/// Threads for work that would hold a worker.
+/// Threads for work that would hold a mail thread.
 pub mod jobs;
 /// Sessions with servers, for resumption.
 mod sessions;
@@ -56,7 +56,7 @@ use self::hello::Hello;
 use self::jobs::{JOB_WAIT, JobPool};
 pub(crate) use self::material::TrustMaterial;
 pub(crate) use self::mint::KeyFile;
-use self::mint::{LeafClass, KeyKind, MintError, Request, Shown};
+use self::mint::{KeyKind, LeafClass, MintError, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
 use self::upstream::Proven;

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// A peer has this long to leave after its last words from us. A reset before would destroy them.
 pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 /// Octets of a peer that are read and dropped meanwhile. This is more than socket buffers mostly hold, and too little
-/// to keep a worker busy.
+/// to keep a mail thread busy.
 const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
 /// Octets read at a time.
 const READ_BYTES: usize = 1024;

@@ -161,7 +161,7 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-/// Knows the roots and the owner's verdicts. One per policy generation, shared by all workers.
+/// Knows the roots and the owner's verdicts. One per policy generation, shared by all mail threads.
 pub struct Judge {
     roots: Vec<TrustAnchor<'static>>,
     policy: FaultPolicy,
@@ -211,7 +211,7 @@ impl Judge {
     /// certificates that is not valid as a whole now, because no other moment is tried for it, and one over
     /// [`CHAIN_CERTIFICATES_MAX`], [`CHAIN_BYTES_MAX`] or [`PATH_STEPS_MAX`].
     ///
-    /// Takes up to some 20 ms of a hostile chain: workers use [`Self::judge_apart`].
+    /// Takes up to some 20 ms of a hostile chain: mail threads use [`Self::judge_apart`].
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
         let mut faults = Faults::default();

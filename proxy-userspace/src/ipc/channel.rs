@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn messages_come_whole_in_order_and_with_their_descriptors() {
         let (near, far) = Channel::pair().unwrap();
-        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let (mut reader, mut writer) = io::pipe().unwrap();
         near.send(&("first", 1_u32), &[writer.as_fd()]).unwrap();
         near.send(&("second", 2_u32), &[]).unwrap();
         let (message, descriptors) = far.receive::<(String, u32)>().unwrap();
@@ -270,7 +270,7 @@ mod tests {
         rustix::io::write(&passed, b"b").unwrap();
         drop(passed);
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        io::Read::read_to_string(&mut reader, &mut text).unwrap();
         assert_eq!(text, "ab", "the passed descriptor is the same pipe");
         assert_eq!(far.receive::<(String, u32)>().unwrap().0, ("second".to_owned(), 2));
         assert!(far.receive_now::<u32>().unwrap_err().would_block());

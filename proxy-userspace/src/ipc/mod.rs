@@ -8,7 +8,5 @@ mod channel;
 mod sealed;
 
 pub(crate) use self::begin::{Began, Begin, begin};
-pub(crate) use self::channel::{
-    AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError,
-};
+pub(crate) use self::channel::{AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError};
 pub(crate) use self::sealed::{read_sealed, seal};

@@ -1,4 +1,4 @@
-//! How many buffers the sessions of a worker may hold, which direction waits for one, and which has to give one back.
+//! How many buffers the sessions of a mail thread may hold, which direction waits for one, and which has to give one back.
 //!
 //! A direction holds one buffer at most, and none while nothing is there. A direction that finds no buffer left waits
 //! in line. A direction that holds a buffer needs only its peers to finish with it. So a full budget stands still only
@@ -20,7 +20,7 @@ pub(super) const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause between two searches for buffers that are stuck.
 const CALL_BACK_PAUSE: Duration = Duration::from_millis(100);
 
-/// A worker's budget. One thread owns it: no lock.
+/// A mail thread's budget. One thread owns it: no lock.
 #[derive(Clone, Default)]
 pub(super) struct Budget(Rc<BudgetShared>);
 
@@ -136,7 +136,7 @@ impl Budget {
         Poll::Pending
     }
 
-    /// Call back stuck buffers while others wait; never returns. One task of the worker runs it.
+    /// Call back stuck buffers while others wait; never returns. One task of the mail thread runs it.
     pub(super) async fn relieve(&self) {
         loop {
             self.0.wanted.notified().await;
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_worker_looks_by_itself_until_everybody_is_served() {
+    async fn the_thread_looks_by_itself_until_everybody_is_served() {
         let (budget, [mut a, mut b]) = askers(1);
         let relieved = budget.clone();
         let local = tokio::task::LocalSet::new();

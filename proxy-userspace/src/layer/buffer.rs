@@ -22,7 +22,7 @@ pub(crate) const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
 /// Records that are opened in one go. Further records stay sealed in the buffer until these are sent. This bounds the
 /// work that a flood of one-octet records causes before other sessions have their turn.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
-/// Free buffers that a worker keeps (1.3 MiB); more are given back to the allocator. Few are free at once, because a
+/// Free buffers that a mail thread keeps (1.3 MiB); more are given back to the allocator. Few are free at once, because a
 /// buffer is taken when octets are there, and mostly given back within the same turn.
 const POOL_BUFFERS_MAX: usize = 16;
 /// A free buffer that nobody took for one to two of these is wiped. Wiping each that comes back would cost 5 % of the CPU

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ktls::CryptoInfo;
 use ktls_sys::bindings;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite, crypto};
+use serde::{Deserialize, Serialize};
 
 use super::measure::Measurement;
 use super::shared::Secrets;

@@ -25,10 +25,10 @@ use crate::words::{Direction, Side};
 const SPLICE_BYTES_MAX: usize = 64 * 1024;
 /// Octets that are read in one call to throw them away.
 const THROWN_AWAY_BYTES: usize = 16 * 1024;
-/// Empty pipes that a worker keeps: two descriptors each.
+/// Empty pipes that a mail thread keeps: two descriptors each.
 const PIPES_MAX: usize = 32;
 
-/// A worker's empty pipes. One thread owns it: no lock.
+/// A mail thread's empty pipes. One thread owns it: no lock.
 #[derive(Clone, Default)]
 pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
 
@@ -158,7 +158,7 @@ async fn pump(
     let failed = |side, call, source| DirectionEnd::Failed(side, LayerFault::System { call, source });
     loop {
         // Wait without a pipe: an idle session holds none. tokio's `readable` spends nothing of the runtime's budget,
-        // so that a fast peer would keep every other session of the worker waiting.
+        // so that a fast peer would keep every other session of the mail thread waiting.
         if let Err(source) = poll_fn(|cx| from.poll_read_ready(cx)).await {
             return failed(direction.from(), "poll", source);
         }

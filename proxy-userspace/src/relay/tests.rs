@@ -141,7 +141,7 @@ const TURN_BYTES_MAX: u64 = 128 * 64 * 1024;
 const FLOOD_BYTES: u64 = 1 << 30;
 
 #[tokio::test]
-async fn a_fast_peer_does_not_keep_others_of_its_worker_waiting() {
+async fn a_fast_peer_does_not_keep_others_of_its_thread_waiting() {
     let ((client, to_client), (server, to_server)) = (sockets(None).await, sockets(None).await);
     let blocking = |stream: tokio::net::TcpStream| {
         let stream = stream.into_std().unwrap();

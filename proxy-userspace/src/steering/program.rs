@@ -101,23 +101,23 @@ impl Program {
     /// out of the map when the socket closes.
     ///
     /// # Errors
-    /// [`ProgramError::WorkerOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
+    /// [`ProgramError::ThreadOutOfRange`], and [`ProgramError::Listener`] for a socket that is not a TCP listener.
     pub fn add_listener(
         &mut self,
         ingress: u32,
         family: Family,
-        worker: u32,
+        thread: u32,
         listener: impl AsFd,
     ) -> Result<(), ProgramError> {
         if ingress >= INGRESS_MAX {
             return Err(ProgramError::TooManyInterfaces { count: ingress as usize + 1 });
         }
-        if worker >= WORKERS_MAX {
-            return Err(ProgramError::WorkerOutOfRange { worker });
+        if thread >= WORKERS_MAX {
+            return Err(ProgramError::ThreadOutOfRange { thread });
         }
-        self.listeners.set(listener_slot(ingress, family, worker), &listener.as_fd(), 0).map_err(|error| {
+        self.listeners.set(listener_slot(ingress, family, thread), &listener.as_fd(), 0).map_err(|error| {
             match at(BpfOperation::AddListener)(error) {
-                ProgramError::Refused { error, .. } => ProgramError::Listener { family, worker, error },
+                ProgramError::Refused { error, .. } => ProgramError::Listener { family, thread, error },
                 other => other,
             }
         })
@@ -369,13 +369,13 @@ pub enum ProgramError {
         "cannot read the steering object: {0}; rebuild it with `cargo xtask ebpf`, or reinstall the package"
     )]
     Unreadable(Box<EbpfError>),
-    /// The maps have no room for this worker.
+    /// The maps have no room for this mail thread.
     #[error(
-        "worker {worker} has no slot in the steering program: set steering.workers to {WORKERS_MAX} or less"
+        "thread {thread} has no slot in the steering program: set steering.threads to {WORKERS_MAX} or less"
     )]
-    WorkerOutOfRange {
+    ThreadOutOfRange {
         /// Counted from 0.
-        worker: u32,
+        thread: u32,
     },
     /// The maps have no room for these interfaces.
     #[error("{count} ingress interfaces are too many: steering.ingress takes {INGRESS_MAX} at most")]
@@ -385,13 +385,13 @@ pub enum ProgramError {
     },
     /// The kernel does not take the socket.
     #[error(
-        "the steering program cannot take the {family:?} listener of worker {worker}: {error}; it must be a TCP socket that listens"
+        "the steering program cannot take the {family:?} listener of thread {thread}: {error}; it must be a TCP socket that listens"
     )]
     Listener {
         /// The slot's family.
         family: Family,
-        /// The slot's worker.
-        worker: u32,
+        /// The slot's mail thread.
+        thread: u32,
         /// The kernel's answer.
         error: io::Error,
     },

@@ -146,7 +146,8 @@ impl Known {
 
 /// What the kernel says of a process (proc_pid_status(5)).
 fn ask_kernel(name: &str, pid: Option<u32>) -> ProcessStatus {
-    let text = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
+    let text =
+        pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
     let field = |key: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         rest.map(|rest| rest.split_whitespace().next().unwrap_or_default())

@@ -185,7 +185,8 @@ impl Children {
     async fn offer(&mut self, path: &Path) -> Result<()> {
         let policy = self.board.policy().next(path)?;
         let signing = self.signing.as_ref().context("the signer is not there; reload again when it is")?;
-        let worker = self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
+        let worker =
+            self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
         let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
         let message = policy.for_worker(keys.clone())?;
         worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
@@ -239,7 +240,10 @@ impl Children {
             }
             Err(error) => {
                 let pause = self.worker.fell(Duration::ZERO);
-                tracing::error!("the worker cannot be started, trying again in {} s: {error:#}", pause.as_secs());
+                tracing::error!(
+                    "the worker cannot be started, trying again in {} s: {error:#}",
+                    pause.as_secs()
+                );
                 false
             }
         }
@@ -252,7 +256,10 @@ impl Children {
             Ok(()) => tracing::warn!(restarts = self.signer.restarts, "the signer was started again"),
             Err(error) => {
                 let pause = self.signer.fell(Duration::ZERO);
-                tracing::error!("the signer cannot be started, trying again in {} s: {error:#}", pause.as_secs());
+                tracing::error!(
+                    "the signer cannot be started, trying again in {} s: {error:#}",
+                    pause.as_secs()
+                );
             }
         }
     }
@@ -273,7 +280,8 @@ impl Children {
 
     async fn start_worker(&mut self) -> Result<()> {
         let started = timeout(START_TIME_MAX, self.serve()).await;
-        let process = started.map_err(|_| anyhow!("it did not serve within {} s", START_TIME_MAX.as_secs()))??;
+        let process =
+            started.map_err(|_| anyhow!("it did not serve within {} s", START_TIME_MAX.as_secs()))??;
         self.board.worker_came(&process, self.worker.restarts);
         self.worker.process = Some(process);
         Ok(())
@@ -300,7 +308,9 @@ impl Children {
         loop {
             match control.receive::<FromWorker>().await {
                 Ok((FromWorker::Serving, _)) => break,
-                Ok((FromWorker::Policy { taken: Err(why), .. } | FromWorker::Failed(why), _)) => bail!("{why}"),
+                Ok((FromWorker::Policy { taken: Err(why), .. } | FromWorker::Failed(why), _)) => {
+                    bail!("{why}")
+                }
                 Ok(_) => {}
                 Err(IpcError::Ended) => bail!("it ended before it served ({})", process.ended().await),
                 Err(error) => return Err(error.into()),

@@ -41,7 +41,9 @@ impl Listeners {
     ) -> Result<Self> {
         let mut listeners = Vec::new();
         for (number, ingress) in (0..).zip(&steering.ingress) {
-            for (family, name) in FAMILIES.into_iter().filter(|(family, _)| routing::families().contains(family)) {
+            for (family, name) in
+                FAMILIES.into_iter().filter(|(family, _)| routing::families().contains(family))
+            {
                 // One reuseport group for each ingress and family.
                 let mut port = 0;
                 for thread in 0..threads {

@@ -108,7 +108,8 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let threads = thread_count(settings.threads);
     let mut sysctls = Sysctls::apply(&sysctl_memory(&policy.config))?;
     let mut program = Program::load()?;
-    let syn_egress = program.syn_egress().try_clone().context("another descriptor of the notes about SYNs")?;
+    let syn_egress =
+        program.syn_egress().try_clone().context("another descriptor of the notes about SYNs")?;
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
     let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);

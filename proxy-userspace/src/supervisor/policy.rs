@@ -59,7 +59,12 @@ impl Policy {
         Self::load(config, self.generation + 1, self.layers.clone(), machine)
     }
 
-    fn load(config: Config, generation: u64, layers: OffloadTerms, machine: MachineResources) -> Result<Self> {
+    fn load(
+        config: Config,
+        generation: u64,
+        layers: OffloadTerms,
+        machine: MachineResources,
+    ) -> Result<Self> {
         let (material, keys) = TrustMaterial::read(&config)?;
         let layers = OffloadTerms { mode: config.tls.offload, ..layers };
         let room = Room::new(&config, thread_count(config.steering.threads), &machine);
@@ -89,5 +94,8 @@ impl Policy {
 
 /// What this machine has now, within this process's limit on descriptors.
 fn machine() -> MachineResources {
-    MachineResources { descriptors: getrlimit(Resource::Nofile).current, memory: Memory::read(Path::new("/")) }
+    MachineResources {
+        descriptors: getrlimit(Resource::Nofile).current,
+        memory: Memory::read(Path::new("/")),
+    }
 }

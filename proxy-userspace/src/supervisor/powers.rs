@@ -6,10 +6,7 @@ use caps::{CapSet, Capability};
 /// Each with what it is for.
 pub(crate) const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_BPF, "loads the steering program"),
-    (
-        Capability::CAP_PERFMON,
-        "spares the verifier the paths that are only speculated, which are too many",
-    ),
+    (Capability::CAP_PERFMON, "spares the verifier the paths that are only speculated, which are too many"),
     (Capability::CAP_NET_ADMIN, "attaches it, sets rules, opens transparent sockets"),
     (Capability::CAP_NET_RAW, "is the worker's, for the marks of its sockets to servers"),
     (Capability::CAP_SETUID, "gives worker and signer users of their own"),

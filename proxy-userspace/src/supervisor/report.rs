@@ -5,15 +5,13 @@ use std::path::PathBuf;
 
 use proxy_ebpf::{Class, Exit, Intake};
 
-use crate::admin::{
-    InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus,
-};
+use super::board::Board;
+use crate::admin::{InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus};
 use crate::config::SteeringConfig as Settings;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;
 use crate::steering::{forward, routing};
-use super::board::Board;
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {

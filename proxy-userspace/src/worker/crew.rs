@@ -126,7 +126,11 @@ impl Crew {
         if let Some(thread) = member.thread.take() {
             let (why, cut) = thread.cause_of_death();
             if let Some(more) = more {
-                tracing::error!(thread = index, sessions_cut = cut, "a thread of the worker died: {why}{more}");
+                tracing::error!(
+                    thread = index,
+                    sessions_cut = cut,
+                    "a thread of the worker died: {why}{more}"
+                );
             }
         }
         member.thread =
@@ -140,9 +144,8 @@ impl Crew {
 
     fn start_thread(&self, member: &Member) -> Result<WorkerThread> {
         let own = self.places.iter().filter(|place| place.thread == member.index);
-        let ingresses = own.map(|place| {
-            Ok(Ingress { name: place.ingress.clone(), listener: place.listener.try_clone()? })
-        });
+        let ingresses = own
+            .map(|place| Ok(Ingress { name: place.ingress.clone(), listener: place.listener.try_clone()? }));
         let start = ThreadStart {
             index: member.index,
             ingresses: ingresses.collect::<Result<_>>().context("another descriptor for a listener")?,

@@ -130,11 +130,7 @@ async fn converse(
 }
 
 /// A new policy for connections from now on; the old one stays where the new one cannot be used.
-fn renew(
-    descriptors: Vec<std::os::fd::OwnedFd>,
-    shared: &Shared,
-    signer: &SignerLink,
-) -> Result<FromWorker> {
+fn renew(descriptors: Vec<std::os::fd::OwnedFd>, shared: &Shared, signer: &SignerLink) -> Result<FromWorker> {
     let message = setup::policy(descriptors)?;
     let generation = message.generation;
     let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
+use super::Policy;
 use super::connection::{Arrival, serve};
 use super::protocol::Serve;
 use crate::accept::egress::EgressTable;
@@ -34,7 +35,6 @@ use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::steering::syn_egress::SynEgress;
-use super::Policy;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -208,11 +208,7 @@ impl OpenIngress {
     }
 }
 
-async fn accept(
-    start: ThreadStart,
-    local: Rc<Local>,
-    mut stopped: oneshot::Receiver<()>,
-) -> io::Result<()> {
+async fn accept(start: ThreadStart, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let counts = start.counts;
     let _cut = CutCount(&counts);
     let pool = local.pool.clone();

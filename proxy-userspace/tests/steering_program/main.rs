@@ -260,7 +260,7 @@ fn what_the_maps_cannot_hold_is_named_with_its_remedy() {
     let mut program = load();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let error = program.add_listener(0, Family::V4, WORKERS_MAX, &listener).unwrap_err();
-    assert!(error.to_string().contains("steering.workers"), "{error}");
+    assert!(error.to_string().contains("steering.threads"), "{error}");
     let many: Vec<(u32, u32)> = (0..=INGRESS_MAX).map(|number| (number + 1, number)).collect();
     let error = program.set_interfaces(&many, &[]).unwrap_err();
     assert!(error.to_string().contains("steering.ingress"), "{error}");
@@ -269,7 +269,7 @@ fn what_the_maps_cannot_hold_is_named_with_its_remedy() {
     let deaf = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let error = program.add_listener(0, Family::V4, 3, &deaf).unwrap_err();
     assert!(error.to_string().contains("must be a TCP socket that listens"), "{error}");
-    assert!(error.to_string().contains("worker 3"), "{error}");
+    assert!(error.to_string().contains("thread 3"), "{error}");
 }
 
 #[test]

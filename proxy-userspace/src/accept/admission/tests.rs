@@ -194,7 +194,7 @@ fn a_clients_own_limit_is_not_fullness() {
 }
 
 #[test]
-fn one_short_worker_is_fullness_until_the_last_has_recovered() {
+fn one_short_thread_is_fullness_until_the_last_has_recovered() {
     let admission = Admission::new(sessions(10, 10));
     let first = admission.short();
     assert_eq!(heard(&admission), Some(true));

@@ -12,7 +12,7 @@ use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::authority::without_roots;
 use super::serving::{Audience, Serving};
-use super::{CertificateError, LeafClass, KeyKind, Request, Shown, fingerprint};
+use super::{CertificateError, KeyKind, LeafClass, Request, Shown, fingerprint};
 use crate::config::ServerCertificate;
 use crate::signer::ConfiguredKey;
 

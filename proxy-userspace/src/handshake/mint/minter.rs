@@ -13,7 +13,7 @@ use super::authority::{self, Authority, Untrusted};
 use super::leaf::Contents;
 use super::serving::{Audience, Serving};
 use super::tbs::{self, Validity};
-use super::{LeafClass, KeyKind, LEAF_BYTES, MintError, Request, Shown, fingerprint};
+use super::{KeyKind, LEAF_BYTES, LeafClass, MintError, Request, Shown, fingerprint};
 use crate::signer::Signing;
 
 /// A leaf with a validity of our own is minted anew when less than this remains: longer than any mail session.

@@ -158,7 +158,7 @@ pub struct Shown {
     pub fingerprint: [u8; 32],
     /// Minted; otherwise one of the owner's own.
     pub minted: bool,
-    /// The kind of its key: an RSA signature would hold a worker for a millisecond or more.
+    /// The kind of its key: an RSA signature would hold a mail thread for a millisecond or more.
     pub key: KeyKind,
 }
 
@@ -299,7 +299,7 @@ impl MintError {
     }
 }
 
-/// All certificates that clients can be shown under one policy. Shared by all workers; a new policy makes a new one,
+/// All certificates that clients can be shown under one policy. Shared by all mail threads; a new policy makes a new one,
 /// with new ticket keys.
 pub struct Leaves {
     configured: Vec<Configured>,

@@ -1,4 +1,4 @@
-//! Workers: what a fault of Postern's own takes with it (a task, or a worker; debug builds cause both on demand), and what
+//! Mail threads: what a fault of Postern's own takes with it (a task, or a thread; debug builds cause both on demand), and what
 //! is done beside them.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,8 +15,8 @@ const ON_DEMAND: [&str; 2] = ["env", "POSTERN_FAULT=1"];
 const PANICS: usize = 60;
 /// Ends its connection's task.
 const CONNECTION: &str = "panic.connection.invalid";
-/// Ends its worker.
-const WORKER: &str = "panic.worker.invalid";
+/// Ends its thread.
+const THREAD: &str = "panic.thread.invalid";
 
 fn start(scene: &Scene) -> Result<Postern<'_>> {
     scene.installation.start_with(&scene.lab.gateway, &ON_DEMAND)
@@ -40,18 +40,18 @@ fn new_session(scene: &Scene, family: Family) -> Result<Session> {
     Ok(session)
 }
 
-/// A number of a worker, from the status.
-fn of_worker(postern: &Postern<'_>, index: usize, key: &str) -> Result<u64> {
+/// A number of a thread, from the status.
+fn of_thread(postern: &Postern<'_>, index: usize, key: &str) -> Result<u64> {
     let status = postern.status()?;
     let found = status.pointer(&format!("/threads/{index}/{key}")).and_then(Value::as_u64);
     found.with_context(|| format!("no {key} of thread {index} in {status:#}"))
 }
 
 fn restarted(postern: &Postern<'_>, times: u64) -> Result<()> {
-    wait::until("a worker's successor", PATIENCE, || {
+    wait::until("a thread's successor", PATIENCE, || {
         let status = postern.status()?;
-        let workers = status.get("threads").and_then(Value::as_array).context("no threads")?;
-        let of_each = |key| workers.iter().filter_map(move |worker: &Value| worker.get(key));
+        let threads = status.get("threads").and_then(Value::as_array).context("no threads")?;
+        let of_each = |key| threads.iter().filter_map(move |thread: &Value| thread.get(key));
         let restarts: u64 = of_each("restarts").filter_map(Value::as_u64).sum();
         let alive = of_each("alive").all(|alive| alive == &Value::Bool(true));
         Ok((alive && restarts == times).then_some(()))
@@ -72,7 +72,7 @@ fn jobs_done(postern: &Postern<'_>) -> Result<u64> {
 }
 
 #[test]
-fn certificates_are_judged_and_rsa_signatures_made_beside_the_workers() -> Result<()> {
+fn certificates_are_judged_and_rsa_signatures_made_beside_the_mail_threads() -> Result<()> {
     let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
@@ -144,14 +144,14 @@ fn a_panic_in_one_connection_ends_that_connection_alone() -> Result<()> {
     let records = postern.wait_records(6)?;
     assert_eq!(records.iter().filter(|record| record.succeeded()).count(), 4, "{records:#?}");
     assert_eq!(postern.log().matches("a fault in Postern ended this connection").count(), 2);
-    assert_eq!((of_worker(&postern, 0, "restarts")?, of_worker(&postern, 0, "sessions")?), (0, 0));
+    assert_eq!((of_thread(&postern, 0, "restarts")?, of_thread(&postern, 0, "sessions")?), (0, 0));
     drop(server);
     postern.stop()?;
     scene.finish()
 }
 
 #[test]
-fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()> {
+fn a_thread_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()> {
     let scene = Scene::new(&Policy::new().steering("threads = 2"))?;
     let postern = start(&scene)?;
     let server = scene.serve()?;
@@ -160,9 +160,9 @@ fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()
         for family in Family::ALL.into_iter().cycle().take(24) {
             held.push(new_session(&scene, family)?);
         }
-        let before = [of_worker(&postern, 0, "sessions")?, of_worker(&postern, 1, "sessions")?];
+        let before = [of_thread(&postern, 0, "sessions")?, of_thread(&postern, 1, "sessions")?];
         ensure!(before.iter().sum::<u64>() == 24 && !before.contains(&0), "spread as {before:?}");
-        name(&scene, WORKER, Family::V4, 993)?;
+        name(&scene, THREAD, Family::V4, 993)?;
         // Nobody is turned away while the successor is not there yet.
         for family in Family::ALL.into_iter().cycle().take(8) {
             new_session(&scene, family)?.logout()?;
@@ -172,22 +172,27 @@ fn a_worker_that_dies_takes_its_own_sessions_only_and_is_replaced() -> Result<()
         restarted(&postern, round)?;
         drop(held);
         wait::until("the end of all sessions", PATIENCE, || {
-            let active = of_worker(&postern, 0, "sessions")? + of_worker(&postern, 1, "sessions")?;
+            let active = of_thread(&postern, 0, "sessions")? + of_thread(&postern, 1, "sessions")?;
             Ok((active == 0).then_some(()))
         })?;
     }
-    assert_eq!(postern.log().matches("a thread of the worker died: a fault in Postern").count(), 3, "{}", postern.log());
+    assert_eq!(
+        postern.log().matches("a thread of the worker died: a fault in Postern").count(),
+        3,
+        "{}",
+        postern.log()
+    );
     drop(server);
     postern.stop()?;
     scene.finish()
 }
 
 #[test]
-fn the_only_worker_is_replaced_too_and_while_it_is_dead_nobody_passes_uninspected() -> Result<()> {
+fn the_only_thread_is_replaced_too_and_while_it_is_dead_nobody_passes_uninspected() -> Result<()> {
     let scene = Scene::new(&Policy::new().steering("threads = 1"))?;
     let postern = start(&scene)?;
     let server = scene.serve()?;
-    name(&scene, WORKER, Family::V6, 143)?;
+    name(&scene, THREAD, Family::V6, 143)?;
     let records = postern.wait_records(1)?;
     let [record] = records.as_slice() else { bail!("{records:#?}") };
     assert_eq!(record.text("event.reason"), "internal_panic", "{record:#?}");
@@ -199,7 +204,7 @@ fn the_only_worker_is_replaced_too_and_while_it_is_dead_nobody_passes_uninspecte
     }
     restarted(&postern, 1)?;
     assert_eq!(postern.wait_records(3)?.len(), 3);
-    assert_eq!(of_worker(&postern, 0, "accepted_total")?, 3, "the successor goes on counting");
+    assert_eq!(of_thread(&postern, 0, "accepted_total")?, 3, "the successor goes on counting");
     drop(server);
     postern.stop()?;
     scene.finish()
