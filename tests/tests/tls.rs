@@ -189,7 +189,10 @@ fn an_address_in_place_of_a_name_is_in_the_record_and_writes_no_line_to_the_log(
         assert_eq!(records[visit].text("postern.sni_address"), ADDRESS, "{records:#?}");
         assert_eq!(records[visit].text("tls.client.server_name"), "", "{records:#?}");
     }
-    assert_eq!(postern.log(), before, "lines about clients");
+    let log = postern.log();
+    // The certificate that all of them were shown is recorded once.
+    let more: Vec<_> = log.lines().skip(before.lines().count()).collect();
+    assert!(matches!(more.as_slice(), [line] if line.contains("minted a leaf")), "lines about clients: {more:?}");
     drop(server);
     postern.stop()?;
     scene.finish()

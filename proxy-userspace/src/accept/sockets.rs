@@ -34,6 +34,12 @@ impl SocketBuffers {
         Self(usize::try_from(octets).unwrap_or(usize::MAX))
     }
 
+    /// Octets, as they are asked of the kernel.
+    #[must_use]
+    pub const fn asked(self) -> usize {
+        self.0
+    }
+
     /// Set both buffers of a socket, before it listens or connects.
     ///
     /// # Errors
