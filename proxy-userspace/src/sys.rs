@@ -447,8 +447,8 @@ pub(crate) fn filter_calls(program: &seccompiler::BpfProgram, log: bool) -> std:
 
 /// What no confined process may do, and no crate offers safely. Not in release builds.
 ///
-/// Each call is one that the kernel would answer otherwise, at least by another error, if nothing forbade it. `parent` is
-/// a process that this one must not reach.
+/// Nearly all are calls that the kernel would answer otherwise, at least by another error, if no filter forbade them.
+/// `parent` is a process that this one must not reach.
 #[cfg(debug_assertions)]
 pub(crate) fn attempts(parent: u32) -> Vec<(&'static str, std::io::Result<i64>)> {
     let (parent, seize) = (i64::from(parent), 0x4206);
@@ -458,14 +458,16 @@ pub(crate) fn attempts(parent: u32) -> Vec<(&'static str, std::io::Result<i64>)>
         ("bpf", libc::SYS_bpf, [0; 6]),
         ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
         ("ptrace", libc::SYS_ptrace, [seize, parent, 0, 0, 0, 0]),
+        ("ptrace(PTRACE_TRACEME)", libc::SYS_ptrace, [0; 6]),
         ("process_vm_readv", libc::SYS_process_vm_readv, [parent, 0, 0, 0, 0, 0]),
         ("process_vm_writev", libc::SYS_process_vm_writev, [parent, 0, 0, 0, 0, 0]),
         ("pidfd_open", libc::SYS_pidfd_open, [parent, 0, 0, 0, 0, 0]),
-        ("kill", libc::SYS_kill, [parent, 0, 0, 0, 0, 0]),
-        ("tgkill", libc::SYS_tgkill, [parent, parent, 0, 0, 0, 0]),
+        ("kill", libc::SYS_kill, [0; 6]),
+        ("tgkill", libc::SYS_tgkill, [-1, -1, 0, 0, 0, 0]),
         ("execve", libc::SYS_execve, [0; 6]),
         ("execveat", libc::SYS_execveat, [0; 6]),
         ("fork", libc::SYS_clone, [i64::from(libc::SIGCHLD), 0, 0, 0, 0, 0]),
+        ("clone3", libc::SYS_clone3, [0; 6]),
         ("unshare", libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER), 0, 0, 0, 0, 0]),
         ("setns", libc::SYS_setns, [-1, 0, 0, 0, 0, 0]),
         ("mount", libc::SYS_mount, [0; 6]),
@@ -482,6 +484,8 @@ pub(crate) fn attempts(parent: u32) -> Vec<(&'static str, std::io::Result<i64>)>
         ("prctl(PR_SET_DUMPABLE)", libc::SYS_prctl, [i64::from(libc::PR_SET_DUMPABLE), 1, 0, 0, 0, 0]),
         ("prctl(PR_SET_SECUREBITS)", libc::SYS_prctl, [i64::from(libc::PR_SET_SECUREBITS), 0, 0, 0, 0, 0]),
         ("fcntl(F_SETOWN)", libc::SYS_fcntl, [0, i64::from(libc::F_SETOWN), parent, 0, 0, 0]),
+        ("setsockopt(SO_ATTACH_FILTER)", libc::SYS_setsockopt, [-1, 1, 26, 0, 0, 0]),
+        ("setsockopt(SO_ATTACH_BPF)", libc::SYS_setsockopt, [-1, 1, 50, 0, 0, 0]),
         ("ioctl(TIOCSTI)", libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0]),
     ];
     calls.map(|(name, number, arguments)| (name, attempt(number, arguments))).into()

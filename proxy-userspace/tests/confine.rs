@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 
 const ROLES: [&str; 2] = ["worker", "signer"];
 const EPERM: i64 = 1;
+const ENOSYS: i64 = 38;
 const SIGABRT: i32 = 6;
 
 fn command(role: &str, key: &NamedTempFile) -> Command {
@@ -54,7 +55,7 @@ impl Confined {
     }
 
     fn trials(&self, kind: &str) -> BTreeMap<String, Option<i64>> {
-        serde_json::from_value(self.report[kind].clone()).expect("trials")
+        serde_json::from_value(self.report.get(kind).cloned().unwrap_or_default()).expect("trials")
     }
 
     /// What the kernel says of it.
@@ -89,7 +90,9 @@ fn what_is_forbidden_is_refused_from_the_inside() {
     for role in ROLES {
         let confined = Confined::start(role);
         let forbidden = confined.trials("forbidden");
-        let done: Vec<_> = forbidden.iter().filter(|(_, error)| **error != Some(EPERM)).collect();
+        // glibc takes clone, whose flags can be judged, where there is no clone3.
+        let refusal = |name: &str| Some(if name == "clone3" { ENOSYS } else { EPERM });
+        let done: Vec<_> = forbidden.iter().filter(|(name, error)| **error != refusal(name)).collect();
         assert!(done.is_empty(), "{role}: {done:?}");
         for name in
             ["open a private key", "bpf", "execve", "fork", "become root", "socket of packets", "ptrace"]

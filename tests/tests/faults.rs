@@ -285,6 +285,10 @@ fn when_no_descriptors_are_left_the_client_is_told_and_later_ones_are_served() -
     let said = told(&scene, scene.server(Family::V4, 993))?;
     assert!(said.starts_with("* BYE"), "{said}");
     first.logout()?;
+    // Who could not accept for want of a descriptor had no room, for a second at least.
+    wait::until("room", PATIENCE, || {
+        Ok((postern.status()?["steering"]["intake"] == "steered").then_some(()))
+    })?;
     scene.fetches()?;
     leave(1000)?;
     drop(server);

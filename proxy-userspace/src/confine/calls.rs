@@ -1,6 +1,6 @@
-//! The lists are what std, tokio, rustls, aws-lc and this crate call after a start, read from their sources and checked
-//! with strace. Everything else is refused with `EPERM`, which glibc and std take as "not here" wherever they only look
-//! around: `/proc` and `/sys` for the number of cores, the own binary for a backtrace.
+//! The lists are what std, tokio, rustls, aws-lc and this crate call after a start, read from their sources and
+//! checked with strace. Everything else is refused with `EPERM`, which glibc and std take as "not here" wherever they
+//! only look around: `/proc` and `/sys` for the number of cores, the own binary for a backtrace.
 
 use std::collections::BTreeMap;
 
@@ -65,8 +65,8 @@ const FCNTL: [c_int; 9] = [
 
 /// Whether a descriptor is a terminal (asm-generic/ioctls.h): whoever writes a log asks.
 const TCGETS: u64 = 0x5401;
-/// Of the worker: how much is there to be read (`FIONREAD`), whether a socket waits (`FIONBIO`; both asm-generic/ioctls.h),
-/// and an interface's name (`SIOCGIFNAME`, linux/sockios.h; see `accept/egress.rs`).
+/// Of the worker: how much is there to be read (`FIONREAD`), whether a socket waits (`FIONBIO`; both
+/// asm-generic/ioctls.h), and an interface's name (`SIOCGIFNAME`, linux/sockios.h; see `accept/egress.rs`).
 const IOCTL: [u64; 3] = [0x541b, 0x5421, 0x8910];
 
 /// Options of `SOL_SOCKET` that load a program into the kernel (asm-generic/socket.h).
@@ -89,11 +89,11 @@ const CLONE_JUDGED: c_int = libc::CLONE_THREAD
 
 /// Allow the role's list from now on, in this thread and those that it starts. Nothing takes that back.
 ///
-/// What the list refuses is also logged (`SECCOMP_FILTER_FLAG_LOG`): an audit record of type 1326 with the number of the
-/// call, in the audit daemon's log or, without one, in the kernel's, which limits the rate. The machine decides:
-/// `kernel.seccomp.actions_logged` has `errno` by default, and without audit support in the kernel nothing is logged. A
-/// panic's backtrace looks for files and leaves such lines, and so do libraries that look for `/proc` and `/sys`; any other
-/// line means that Postern lacks a call, or that somebody took it over. `ausyscall` tells the name.
+/// What the list refuses is also logged (`SECCOMP_FILTER_FLAG_LOG`): an audit record of type 1326 with the number of
+/// the call, in the audit daemon's log or, without one, in the kernel's, which limits the rate. The machine decides:
+/// `kernel.seccomp.actions_logged` has `errno` by default, and without audit support in the kernel nothing is logged.
+/// A panic's backtrace looks for files and leaves such lines, and so do libraries that look for `/proc` and `/sys`;
+/// any other line means that Postern lacks a call, or that somebody took it over. `ausyscall` tells the name.
 pub(super) fn limit(role: Role) -> Result<(), ConfineError> {
     let remedy = "this kernel lacks CONFIG_SECCOMP_FILTER, or a container's own filter forbids seccomp(2)";
     // The first, because the second has no seccomp(2).
@@ -101,9 +101,9 @@ pub(super) fn limit(role: Role) -> Result<(), ConfineError> {
     sys::filter_calls(&allowed(role)?, true).map_err(system("seccomp(SECCOMP_SET_MODE_FILTER)", remedy))
 }
 
-/// clone3's flags lie in memory, where no filter can look. For "no such call" glibc takes clone, whose flags can be seen
-/// (`__clone_internal`). Of two filters the stricter answer counts, so this one wins over the list's "yes"; it is not
-/// logged, because every new thread asks.
+/// clone3's flags lie in memory, where no filter can look. For "no such call" glibc takes clone, whose flags can be
+/// seen (`__clone_internal`). Of two filters the stricter answer counts, so this one wins over the list's "yes"; it
+/// is not logged, because every new thread asks.
 fn no_clone3() -> Result<BpfProgram, BackendError> {
     let calls = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     compile(calls, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()))
@@ -176,8 +176,8 @@ impl Calls {
         self
     }
 
-    /// Allow a call whose arguments, by their numbers, are so. Only the lower halves are looked at: these arguments are
-    /// an `int` for the kernel, or a word of flags without a bit above.
+    /// Allow a call whose arguments, by their numbers, are so. Only the lower halves are looked at: these arguments
+    /// are an `int` for the kernel, or a word of flags without a bit above.
     fn when(&mut self, call: c_long, arguments: &[(u8, SeccompCmpOp, u64)]) -> Result<(), BackendError> {
         let conditions = arguments.iter().map(|(number, op, value)| {
             SeccompCondition::new(*number, SeccompCmpArgLen::Dword, op.clone(), *value)

@@ -7,8 +7,8 @@ use super::Role;
 /// The newest interface that the list of rights below was written for. Older kernels deny what they know.
 const ABI_NEWEST: ABI = ABI::V10;
 
-/// Deny every file, and by newer kernels more; the words say what is denied. Without Landlock a process goes on: its user
-/// may open no more than anybody, and seccomp lets it open nothing.
+/// Deny every file, and by newer kernels more; the words say what is denied. Without Landlock a process goes on: its
+/// user may open no more than anybody, and seccomp lets it open nothing.
 pub(super) fn close(role: Role) -> String {
     match restrict(role) {
         Ok(LandlockStatus::Available { effective_abi, .. }) => denied(role, effective_abi),

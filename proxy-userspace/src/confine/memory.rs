@@ -11,9 +11,9 @@ pub(super) fn keep_out_of_core_files() -> Result<(), ConfineError> {
 
 /// Keep all memory, also what is fetched later, out of the swap; the words say whether.
 ///
-/// Under a limit every later allocation, and even the growth of a stack, fails where the sum of all mappings exceeds it
-/// (`mlock_future_ok` in mm/mmap.c), touched or not. `CAP_IPC_LOCK` lifts that, but is given up. So memory is locked only
-/// where there is no limit. Pages are locked as they are touched (`ONFAULT`): a key is in one that was.
+/// Under a limit every later allocation, and even the growth of a stack, fails where the sum of all mappings exceeds
+/// it (`mlock_future_ok` in mm/mmap.c), touched or not. `CAP_IPC_LOCK` lifts that, but is given up. So memory is
+/// locked only where there is no limit. Pages are locked as they are touched (`ONFAULT`): a key is in one that was.
 pub(super) fn lock() -> String {
     let unlimited = Rlimit { current: None, maximum: None };
     if setrlimit(Resource::Memlock, unlimited).is_err() {

@@ -1,9 +1,9 @@
 //! What a process may still do: user, capabilities, files, system calls.
 //!
 //! The worker reads what strangers send, and the signer has the private keys. Each is executed with the supervisor's
-//! powers and gives them up before its first thread starts, because most of them belong to a thread, and a thread that was
-//! forgotten keeps them. Each layer stops what another one may let through: a bug of the kernel's in one of them is not
-//! enough.
+//! powers and gives them up before its first thread starts, because most of them belong to a thread, and a thread
+//! that was forgotten keeps them. Each layer stops what another one may let through: a bug of the kernel's in one of
+//! them is not enough.
 
 /// User, group, capabilities, and what could bring them back.
 mod powers;
@@ -146,8 +146,8 @@ fn choose(role: Role, settings: &Processes, user: impl Fn(&str) -> Option<Identi
         .unwrap_or(Identity::of(SIGNER_ID_DEFAULT))
 }
 
-/// Give up what this role does not need. Called first in a child's main, while it has one thread and the powers that it
-/// was executed with; it needs `CAP_SETUID`, `CAP_SETGID` and `CAP_SETPCAP`, and the worker's `CAP_NET_RAW`.
+/// Give up what this role does not need. Called first in a child's main, while it has one thread and the powers that
+/// it was executed with; it needs `CAP_SETUID`, `CAP_SETGID` and `CAP_SETPCAP`, and the worker's `CAP_NET_RAW`.
 ///
 /// # Errors
 /// [`ConfineError`]: the process has to end. Landlock, and memory that cannot be locked, are no errors: both are told.

@@ -10,13 +10,15 @@ use rustix::thread::{
 use super::{ConfineError, Identity, Role, system};
 
 const SETPCAP: &str = "run postern as root, or grant CAP_SETPCAP (CapabilityBoundingSet= in a systemd unit)";
-const SETUID: &str = "run postern as root, or grant CAP_SETUID, and see that process.worker_id and process.signer_id are numbers of this user namespace";
-const SETGID: &str = "run postern as root, or grant CAP_SETGID, and see that process.worker_id and process.signer_id are numbers of this user namespace";
+const SETUID: &str = "run postern as root, or grant CAP_SETUID, and see that process.worker_id and process.signer_id are \
+                      numbers of this user namespace";
+const SETGID: &str = "run postern as root, or grant CAP_SETGID, and see that process.worker_id and process.signer_id are \
+                      numbers of this user namespace";
 const NET_RAW: &str = "run postern as root, or grant CAP_NET_RAW (CapabilityBoundingSet= in a systemd unit)";
 const REPORT: &str = "every kernel that Postern runs on has this; please report it";
 
-/// Neither root nor a change of user gives capabilities any more, none is kept across execve, and nobody can change that.
-/// `KEEP_CAPS` is locked while it is off.
+/// Neither root nor a change of user gives capabilities any more, none is kept across execve, and nobody can change
+/// that. `KEEP_CAPS` is locked while it is off.
 const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
     .union(CapabilitiesSecureBits::NO_SETUID_FIXUP)
@@ -25,8 +27,9 @@ const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
-/// What a role keeps. The worker binds to clients' addresses and marks its packets: `IP_TRANSPARENT` (`do_ip_setsockopt`
-/// in net/ipv4/ip_sockglue.c) and, since Linux 5.17, `SO_MARK` (`sk_setsockopt` in net/core/sock.c) take `CAP_NET_RAW`.
+/// What a role keeps. The worker binds to clients' addresses and marks its packets: `IP_TRANSPARENT`
+/// (`do_ip_setsockopt` in net/ipv4/ip_sockglue.c) and, since Linux 5.17, `SO_MARK` (`sk_setsockopt` in
+/// net/core/sock.c) take `CAP_NET_RAW`.
 const fn kept(role: Role) -> CapabilitySet {
     match role {
         Role::Worker => CapabilitySet::NET_RAW,
@@ -36,8 +39,8 @@ const fn kept(role: Role) -> CapabilitySet {
 
 /// Become another user with these capabilities and no way back.
 ///
-/// The order is forced: the bounding set and the secure bits take `CAP_SETPCAP`, groups take `CAP_SETGID`, and the user
-/// changes last, while the bits keep the kernel from taking capabilities with it (`security_task_fix_setuid`).
+/// The order is forced: the bounding set and the secure bits take `CAP_SETPCAP`, groups take `CAP_SETGID`, and the
+/// user changes last, while the bits keep the kernel from taking capabilities with it (`security_task_fix_setuid`).
 pub(super) fn give_up(role: Role, identity: Identity) -> Result<(), ConfineError> {
     clear_ambient_capability_set().map_err(system("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", REPORT))?;
     // What others locked stays locked, or the kernel refuses.
@@ -53,8 +56,8 @@ pub(super) fn give_up(role: Role, identity: Identity) -> Result<(), ConfineError
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(system("capset", NET_RAW))?;
     set_no_new_privs(true).map_err(system("prctl(PR_SET_NO_NEW_PRIVS)", REPORT))?;
-    // After the change of user, which sets it to fs.suid_dumpable (`commit_creds` in kernel/cred.c). Nobody of the same
-    // user can then look into this process, and /proc/PID belongs to root.
+    // After the change of user, which sets it to fs.suid_dumpable (`commit_creds` in kernel/cred.c). Nobody of the
+    // same user can then look into this process, and /proc/PID belongs to root.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system("prctl(PR_SET_DUMPABLE)", REPORT))
 }
 
