@@ -262,7 +262,7 @@ impl Failure {
             Cause::TlsIncompatible(_) => {
                 "the mail server speaks only outdated TLS, which this gateway refuses; ask its operator"
             }
-            // Public: whoever connects to the server sees them.
+            // The faults are public: anybody who connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
             Cause::Job(_) | Cause::Mint(MintError::Job(_)) => "this gateway has too much to do",
             Cause::Mint(_) => "this gateway has no certificate to show for the mail server",

@@ -178,7 +178,8 @@ impl EgressFault {
     }
 }
 
-/// Who may reach what, and the netlink socket for route lookups. Each worker has one; there is no lock.
+/// Which destinations an ingress may reach, and the netlink socket for route lookups. Each worker has its own table,
+/// without a lock.
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,

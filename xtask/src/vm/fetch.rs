@@ -212,7 +212,7 @@ impl Apt {
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // apt's own user may not be able to read the cache.
             "APT::Sandbox::User=root".to_owned(),
-            // Nothing is installed, so nobody needs to be kept out.
+            // Nothing is installed, so no other apt needs to be kept out.
             "Debug::NoLocking=true".to_owned(),
         ] {
             command.args(["-o", &option]);
@@ -228,7 +228,7 @@ impl Apt {
         let mut install = self.command("apt-get");
         install
             .args(["-qq", "--yes", "--no-install-recommends", "-t", BACKPORTS])
-            // Those that the machine has installed are wanted here all the same.
+            // Packages that are installed on the machine are needed here, too.
             .args(["--download-only", "--reinstall", "install"])
             .args(packages);
         tools::run(&mut install)?;

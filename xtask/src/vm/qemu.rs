@@ -34,7 +34,7 @@ const CONSOLE_LINES: usize = 40;
 /// The pause between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Who executes the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
     /// The processor.
@@ -146,7 +146,8 @@ impl Machine {
         }
     }
 
-    /// The guest has started: nobody opens the files of the start any more, so that even a kill leaves none behind.
+    /// Remove the files of the start, which no program opens after the guest has started. So even a kill leaves none
+    /// behind.
     pub(super) fn is_up(&mut self) {
         self.dir = None;
     }
@@ -195,9 +196,9 @@ fn share(programs: &Programs, socket: &Path, log_path: &Path) -> Result<Owned> {
     let mut daemon = Command::new(programs.virtiofsd());
     daemon.arg(format!("--socket-path={}", socket.display()));
     daemon.args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always", "-o", "log_level=warn"]);
-    // It holds a descriptor for every file that the guest has seen.
+    // virtiofsd holds a descriptor for every file that the guest has seen.
     daemon.arg("--rlimit-nofile=0");
-    // It grumbles about how QEMU leaves.
+    // virtiofsd complains about how QEMU ends.
     let log = File::create(log_path)?;
     let mut share = Owned(with_parent(&daemon).stderr(log).spawn().context("cannot start virtiofsd")?);
     let end = Instant::now() + Duration::from_secs(SHARE_SECONDS);
