@@ -2,11 +2,11 @@
 //!
 //! Five types say how something ends, from the innermost to the outermost:
 //!
-//! - [`StreamEnd`](crate::layer::StreamEnd): how one half of a TLS connection ends, with `close_notify` or without.
-//!   Record layers return it in [`Received::End`](crate::layer::Received); the relay ends our own halves with it.
+//! - `StreamEnd`: how one half of a TLS connection ends, with `close_notify` or without.
+//!   Record layers return it in `Received::End`; the relay ends our own halves with it.
 //! - `DirectionEnd`: how one direction of a relay ended. The two pumps of a session make it.
-//! - [`Cause`]: what ended a handshake or a session otherwise than by the peers' goodbye. It says the stage.
-//! - [`Failure`]: a `Cause` and the [`Side`] at fault. The handshake makes it, and the relay from its directions' ends.
+//! - `Cause`: what ended a handshake or a session otherwise than by the peers' goodbye. It says the stage.
+//! - `Failure`: a `Cause` and the `Side` at fault. The handshake makes it, and the relay from its directions' ends.
 //! - `record::End`: how a connection ended: closed, by a `Failure`, by a panic, or by a stop. The record makes it.
 
 use std::borrow::Cow;
@@ -262,7 +262,7 @@ impl Failure {
             Cause::TlsIncompatible(_) => {
                 "the mail server speaks only outdated TLS, which this gateway refuses; ask its operator"
             }
-            // Public: whoever connects to the server sees them.
+            // The faults are public: anybody who connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
             Cause::Job(_) => "this gateway has too much to do",
             Cause::Mint(error) if error.is_overload() => "this gateway has too much to do",

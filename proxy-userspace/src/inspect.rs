@@ -1,9 +1,9 @@
 //! Inspection of plaintext before it goes on.
 //!
 //! An inspector borrows the plaintext of one direction from the buffer in which it was opened. This version has two
-//! inspectors. [`FirstOctets`] refuses HTTP inside TLS, so that a browser cannot be made to speak to a mail server
+//! inspectors. `FirstOctets` refuses HTTP inside TLS, so that a browser cannot be made to speak to a mail server
 //! (ALPACA). It holds no octet back: a request that is refused at its first slash has told a mail server nothing.
-//! [`LastLines`] remembers whether the server said goodbye.
+//! `LastLines` remembers whether the server said goodbye.
 
 use crate::layer::Batch;
 use crate::words::Direction;

@@ -4,9 +4,9 @@
 
 /// The words that every stage shares: sides, directions, addresses, modes.
 pub mod words;
-/// One name for one session, in records and in what its client is told.
+/// The session's identifier, in its records and in what its client is told.
 pub mod event_id;
-/// Errors that know stage, side and fault.
+/// Why sessions fail: stage, side and fault; and how things end.
 pub mod failure;
 /// The policy: one file, parsed into values that cannot be wrong.
 pub mod config;
@@ -16,13 +16,13 @@ pub mod steering;
 pub mod accept;
 /// TLS on both sides: clear dialogue, ClientHello, upstream first, verification, leaves.
 pub mod handshake;
-/// TLS records after the handshake: opened and sealed in the buffers they arrived in.
+/// TLS records after the handshake: opened and sealed in the buffers in which they arrived.
 pub mod layer;
 /// Inspection of plaintext before it goes on.
 pub mod inspect;
 /// Two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
-/// Lines on stdout and stderr, without waiting for whoever reads them.
+/// Lines on stdout and stderr, without waiting for their readers.
 pub mod lines;
 /// One line per connection, written even when its task is dropped.
 pub mod record;
@@ -36,7 +36,7 @@ mod signer;
 mod worker;
 /// The process that steers, starts the others and answers the operator.
 pub mod supervisor;
-/// Faults on demand, for tests of what a panic takes with it. Not in release builds.
+/// Panics on demand, for tests of what a panic ends. Not in release builds.
 #[cfg(debug_assertions)]
 mod fault;
 /// The admin socket: what `postern status` asks of a running daemon.

@@ -38,7 +38,7 @@ impl Side {
         }
     }
 
-    /// Who is at the far end, in an operator's words.
+    /// The peer at the far end, in an operator's words.
     #[must_use]
     pub const fn peer(self) -> &'static str {
         match self {

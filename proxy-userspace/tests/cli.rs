@@ -98,7 +98,7 @@ fn check_exits_69_without_a_capability_and_warns_of_interfaces_that_may_yet_appe
     }
 }
 
-/// `check` goes first: what it lets pass, `run` would take for a reason to begin.
+/// `check` goes first: a configuration that it accepts would make `run` start.
 fn refused_by_check_and_run(config: &str, words: &[&str]) {
     for command in ["check", "run"] {
         let output = postern(&[command, "--config", config]);
@@ -364,7 +364,7 @@ fn unknown_oversize_and_silent_requests_do_not_stop_the_daemon() {
         assert!(answer.contains("unknown request"), "{answer}");
 
         let mut endless = UnixStream::connect(path).expect("connect");
-        // The daemon stops reading: how much is taken before the connection breaks is the kernel's affair.
+        // The daemon stops reading. How much the kernel takes before the connection breaks does not matter.
         let taken = endless.write_all(&vec![b'x'; 8 * 1024 * 1024]);
         assert!(taken.is_err(), "an endless request is cut");
         assert_eq!(ask(path).expect("status"), example());

@@ -1,7 +1,7 @@
-//! docs/records.md and the code say the same: every reason and every field of a record, both ways.
+//! docs/records.md and the code have the same reasons and fields of a record, in both directions.
 //!
-//! The code is read as text. So a token must stand in the match of a `fn reason`, and a field's name where it is set:
-//! both are refused here in any other form, because they would not be found.
+//! The code is read as text. So a token must stand in the match of a `fn reason`, and a field's name where it is set.
+//! In any other form this test would not find them, and fails.
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
 use std::collections::BTreeSet;
@@ -130,7 +130,7 @@ fn fields() -> BTreeSet<String> {
     names
 }
 
-/// Neither has what the other lacks.
+/// Both have the same words.
 fn assert_same(what: &str, code: &BTreeSet<String>, page: &BTreeSet<String>) {
     let undocumented: Vec<_> = code.difference(page).collect();
     let unwritten: Vec<_> = page.difference(code).collect();

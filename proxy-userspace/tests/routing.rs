@@ -122,7 +122,7 @@ fn what_is_wanted_is_added_once_and_clearing_leaves_nothing() {
     });
 }
 
-/// Who leads mail from `lan0` now: `local`, or the interface that it is forwarded to.
+/// The route of mail from `lan0` now: `local`, or the interface that it is forwarded to.
 fn way_of_mail(family: &str) -> String {
     let [from, to] = match family {
         "-4" => ["10.0.1.2", "192.0.2.1"],

@@ -223,8 +223,8 @@ impl Namespace {
             .with_context(|| input.to_owned())
     }
 
-    /// What rules, routes, links, queueing disciplines, programs on interfaces, the nftables table that Postern may make
-    /// and the sysctls that it may set look like: equal before and after whatever cleans up behind itself.
+    /// The state of rules, routes, links, queueing disciplines, programs on interfaces, the nftables table that Postern
+    /// may make and the sysctls that it may set. It is equal before and after a program that cleans up behind itself.
     ///
     /// # Errors
     /// What `ip`, `tc` or the kernel says.

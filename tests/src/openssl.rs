@@ -1,4 +1,4 @@
-//! `openssl s_client` at a keyboard: whoever types decides when keys change; and `s_server`, which speaks what rustls does not.
+//! `openssl s_client` as at a keyboard, whose letters change keys; and `s_server`, which speaks what rustls does not.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -275,7 +275,7 @@ impl Installation {
         Ok(postern)
     }
 
-    /// Start the daemon and leave it to the caller to see what becomes of it.
+    /// Start the daemon. The caller checks whether it steers.
     ///
     /// # Errors
     /// When the process cannot be started.

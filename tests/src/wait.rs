@@ -10,10 +10,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for a bulk transfer or hundreds of sessions in a debug build on a small machine.
 pub const BULK_PATIENCE: Duration = Duration::from_secs(180);
 
-/// How often a condition is looked at.
+/// The pause between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Look until `probe` finds something.
+/// Call `probe` until it finds something.
 ///
 /// # Errors
 /// Says `what` was awaited when `patience` is over, or passes on what the probe says.

@@ -1,5 +1,5 @@
-//! The firewall around Postern, with the real nftables: what masquerades, what drops what nobody asked for, what looks
-//! at ways back; and that the rules which `postern check` prints are those that are needed.
+//! The firewall around Postern, with the real nftables: masquerading, policies that drop, reverse-path filters. And the
+//! rules that `postern check` prints are those that are needed.
 
 use std::process::Command;
 

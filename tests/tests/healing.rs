@@ -192,7 +192,7 @@ fn clients_of_an_interface_that_is_made_again_never_reach_a_service_of_the_gatew
         .into_iter()
         .map(|any| scene.lab.gateway.listen(any.parse()?))
         .collect::<Result<_>>()?;
-    // The window between the new interface and the daemon's look at it, held open.
+    // The window between the new interface and the daemon's check of it, held open.
     postern.signal(Signal::STOP)?;
     scene.lab.gateway.ip(&["link", "delete", GUEST])?;
     make_guest_again(&scene.lab)?;

@@ -1,4 +1,4 @@
-//! The three words of `tls.offload`, on whatever kernel this is: with kernel TLS or without.
+//! The three values of `tls.offload`, on any kernel: with kernel TLS or without.
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Session;
@@ -16,7 +16,7 @@ fn visit(mode: &str, port: u16, visit: impl FnOnce(&Scene) -> Result<()>) -> Res
     visit(&scene).with_context(|| format!("{mode}, port {port}\n{}", postern.log()))?;
     let record = postern.wait_records(1)?.into_iter().next().context("no record")?;
     let can = postern.status()?.get("kernel_tls").and_then(|can| can.as_str()).unwrap_or_default().to_owned();
-    // What the kernel can do is a fact; what to do about it is said only where it was asked for.
+    // The kernel's abilities are always stated; a remedy only under `always`.
     let told = if mode == "always" { "none, every connection is refused" } else { "this kernel has none" };
     ensure!(can.contains(told) != kernel_tls::exists(), "status says {can:?}");
     ensure!(can.starts_with("not used") == (mode == "never"), "status says {can:?}");

@@ -1,4 +1,5 @@
-//! What becomes of mail without a daemon, or when it has no room: held by the kernel, whatever ended the daemon.
+//! What happens to mail without a daemon, or when the daemon has no room. The kernel enforces it, whatever ended the
+//! daemon.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
@@ -21,7 +22,7 @@ const ONE_SYN: Duration = Duration::from_millis(700);
 /// How often a daemon is killed.
 const KILLS: u32 = 20;
 
-/// Servers on both ports and families that only look at who comes.
+/// Servers on both ports and families that only note their peers.
 struct Lookouts(Vec<(Family, TcpListener)>);
 
 impl Lookouts {
@@ -37,7 +38,7 @@ impl Lookouts {
         Ok(Self(listeners))
     }
 
-    /// Whether anybody came with a client's own address since this was asked last.
+    /// Whether a peer with a client's own address came since the last call.
     fn saw_a_client(&self) -> bool {
         let peers = self.0.iter().flat_map(|(family, listener)| {
             std::iter::from_fn(move || listener.accept().ok().map(|(_, peer)| peer.ip() == family.client()))
@@ -126,7 +127,7 @@ impl Drop for Rush<'_> {
     }
 }
 
-/// Kill the daemon again and again while clients connect; look at what is promised after each kill.
+/// Kill the daemon again and again while clients connect, and check what is promised after each kill.
 fn killed_again_and_again(
     on_exit: &str,
     promised: impl Fn(&Lab, &Lookouts) -> Result<()>,
@@ -443,7 +444,7 @@ fn without_room(on_exit: &str, beyond: impl Fn(&Scene) -> Result<()>) -> Result<
 }
 
 fn answers_as(scene: &Scene, wanted: Option<IpAddr>) -> Result<()> {
-    // Not a mail server's port is looked at but who comes to it: a second address of the server, where nobody serves.
+    // The test checks peers, not a mail server: it uses a second address of the server, at which nobody serves.
     for family in Family::ALL {
         let to = SocketAddr::new(family.elsewhere(), 143);
         let listener = scene.lab.server.listen(to)?;

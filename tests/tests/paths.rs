@@ -53,7 +53,7 @@ fn ten_megabytes_pass_hidden_narrow_hops_both_ways() -> Result<()> {
     Ok(())
 }
 
-/// The near hop is on the way of downloads, the far one on the way of uploads: each is passed by our own sockets.
+/// Downloads pass the near hop and uploads the far one, each from our own sockets.
 #[test]
 fn without_any_icmp_our_own_sockets_find_the_narrow_hop() -> Result<()> {
     let message = message();

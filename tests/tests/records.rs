@@ -120,7 +120,7 @@ fn a_flood_of_key_updates_ends_the_session_and_is_recorded() -> Result<()> {
                 stream.conn.refresh_traffic_keys()?;
             }
             let _ = stream.flush();
-            // Postern says why and goes.
+            // Postern sends an alert and leaves.
             let ended = stream.read(&mut [0; 16]);
             ensure!(!matches!(ended, Ok(1..)), "{ended:?}");
             Ok(())

@@ -233,7 +233,7 @@ fn a_guest_reaches_what_its_entry_allows_and_nothing_else() -> Result<()> {
     scene.finish()
 }
 
-/// Networks that are nowhere.
+/// Networks that do not exist.
 const LOOPED: [(Family, &str); 2] = [(Family::V4, "10.77.8.0/24"), (Family::V6, "fd77:8::/64")];
 /// Mail servers there.
 const NOWHERE: [&str; 2] = ["10.77.8.8:143", "[fd77:8::8]:143"];
@@ -309,8 +309,7 @@ fn answers_may_come_and_go_by_other_ways() -> Result<()> {
     Ok(())
 }
 
-/// A rule of the administrator's gives our packets another mark, and another mark another uplink, behind the back of
-/// whoever asks for the route.
+/// Give our packets another mark, which leads to another uplink, by a rule that a route lookup does not run.
 fn send_elsewhere(scene: &Scene) -> Result<()> {
     let gateway = &scene.lab.gateway;
     for family in Family::ALL {
@@ -340,7 +339,7 @@ fn a_connection_that_rules_send_elsewhere_is_refused_before_any_octet() -> Resul
                 let (mut server, _) = listener.accept()?;
                 server.set_read_timeout(Some(PATIENCE))?;
                 let mut heard = Vec::new();
-                // A reset says as much as an end.
+                // A reset ends the stream as well as a FIN.
                 let _ended = server.read_to_end(&mut heard);
                 ensure!(heard.is_empty(), "{source}, {to}: the server heard {heard:?}");
             }
@@ -364,7 +363,7 @@ fn a_connection_that_rules_send_by_another_egress_is_judged_by_that_one() -> Res
     }
     ensure!(postern.counter("noted_syn")? == 4, "{:#}", postern.status()?);
     postern.stop()?;
-    // What is noted is the way, not the list: only the route's interface is allowed.
+    // The note names the interface that the SYN took, whatever is allowed: here only the route's interface is.
     let entry = format!("[[steering.reach]]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]");
     scene.installation.configure(&both().table(&entry))?;
     let postern = scene.start()?;

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 /// What `cargo xtask test` installed; it must be what this file says.
 const REQUIREMENTS: &str = include_str!("../tlslite/requirements.txt");
-/// With these words in it, only the cases whose name holds them are tried: a look at what goes wrong.
+/// If set, only cases whose name contains its value are tried, to debug a failure.
 const PART: &str = "POSTERN_TLSLITE_CASES";
 /// Upstream, every case has a name below this one: the script and the record know it by that.
 const ZONE: &str = "tlslite.test";
@@ -193,7 +193,7 @@ fn all_alerts_are_accounted_for(plan: &Value) -> Result<()> {
     Ok(())
 }
 
-/// A part of the cases is for a look at them: it never passes.
+/// Fail if only a part of the cases was tried.
 fn is_whole(lines: &[Value]) -> Result<()> {
     ensure!(env::var_os(PART).is_none(), "{} cases are as they must be; {PART} left others out", lines.len());
     Ok(())

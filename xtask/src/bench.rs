@@ -1,4 +1,4 @@
-//! CPU per gigabyte and per session, beside haproxy in the same run; record layers beside each other.
+//! Benchmarks: CPU per gigabyte and per session, compared with haproxy in the same run; record layers compared.
 
 use std::process::Command;
 
@@ -69,7 +69,7 @@ fn ktls(args: &KtlsArgs) -> Result<()> {
     let program = tools::target_dir()?.join("release/lab-bench-ktls");
     let runs = args.runs.to_string();
     if args.native {
-        // A real machine moves as much in a moment; its clock ticks need more.
+        // A real machine moves the default amount in a moment, too short for its clock's ticks.
         let more = ["--bodies", "64", "--exchanges", "50000", "--sessions", "1000", "--waiting", "1000"];
         return tools::run(Command::new(program).args(["--runs", &runs]).args(more));
     }

@@ -42,8 +42,8 @@ fn shell() -> Result<()> {
     tools::run(Command::new("shellcheck").arg("--severity=style").args(&scripts))
 }
 
-/// Licences, sources and bans of every dependency. Advisories need a database from the network, so they are a person's
-/// to ask for, and the output says so.
+/// Licences, sources and bans of every dependency. Advisories need a database from the network, so a person has to
+/// check them; the output says so.
 fn deny() -> Result<()> {
     let cache = tools::cache()?;
     let deny = cache.join("bin/cargo-deny");
@@ -63,7 +63,8 @@ fn deny() -> Result<()> {
         ]);
         tools::run(install.arg(&cache).current_dir("/").env_remove("CARGO_TARGET_DIR"))?;
     }
-    // cargo-deny reads the manifests of every platform's crates, while a build downloads those of its own platform only.
+    // cargo-deny reads the manifests of every platform's crates, while a build downloads those of its own platform
+    // only.
     tools::run(tools::cargo().args(["fetch", "--quiet", "--locked"]))?;
     println!(
         "lint: cargo deny (bans, licenses, sources; advisories not checked: `cargo deny check advisories`)"

@@ -13,7 +13,7 @@ mod vm;
 mod fuzz;
 mod demo;
 mod bench;
-/// The compiler that runs, against the oldest that builds the workspace.
+/// A check that the compiler is not older than the oldest that builds the workspace.
 mod rust;
 /// Commands, paths and Debian packages, shared by the chores.
 mod tools;

@@ -1,4 +1,4 @@
-//! The compiler that runs, against the oldest that builds the workspace.
+//! A check that the compiler is not older than the oldest that builds the workspace.
 
 use std::env;
 use std::fs;
@@ -20,11 +20,11 @@ pub(crate) fn need() -> Result<()> {
     let words = tools::output(Command::new(&rustc).arg("--version"))
         .context("no Rust compiler: install Rust with rustup (https://rustup.rs)")?;
     let manifest = fs::read_to_string(tools::root().join("Cargo.toml")).context("cannot read Cargo.toml")?;
-    // rustup says to its children which toolchain it chose.
+    // rustup tells its children which toolchain it chose.
     judge(&words, oldest(&manifest)?, env::var("RUSTUP_TOOLCHAIN").ok().as_deref())
 }
 
-/// What `rustc --version` printed, against the oldest version.
+/// Compare what `rustc --version` printed with the oldest version.
 fn judge(words: &str, oldest: &str, toolchain: Option<&str>) -> Result<()> {
     let running = words.split_whitespace().nth(1).unwrap_or_default();
     let numbers =

@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     verdict(counts, broken)
 }
 
-/// Counts at the end, whatever was broken.
+/// Print the counts, and fail if anything was broken.
 fn verdict(counts: Counts, mut broken: Vec<String>) -> Result<()> {
     // An ignored test would be a skip, and none is expected.
     if counts.skipped > 0 {
@@ -123,7 +123,7 @@ fn note(broken: &mut Vec<String>, part: &str, result: Result<()>) {
     }
 }
 
-/// What the kernel lab runs for kernel TLS, without the lab.
+/// The kernel lab's tests of kernel TLS, on this machine.
 fn native_ktls() -> Result<()> {
     if !Path::new("/proc/net/tls_stat").exists() {
         bail!(

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::tools;
 
-/// Install what `tests/tlslite/requirements.txt` names, where it is not there already; `tests/tests/tlslite.rs` looks
-/// in the same place. Every file must have the hash that stands there, and nothing of it is run while it is installed.
+/// Install what `tests/tlslite/requirements.txt` names, unless it is installed already, in the place where
+/// `tests/tests/tlslite.rs` expects it. Every file must have its hash in that list, and none is run while it is
+/// installed.
 pub(crate) fn install() -> Result<()> {
     let requirements = tools::root().join("tests/tlslite/requirements.txt");
     let wanted = fs::read_to_string(&requirements)

@@ -1,4 +1,4 @@
-//! Who may have a session, and how many handshakes may be in progress.
+//! Limits on sessions and on handshakes in progress.
 //!
 //! A client over a limit is accepted, told so, and closed. When nobody can be served any more, the control task makes
 //! the kernel treat new connections as `on_exit` says, so that clients do not wait in a queue. The limits on handshakes

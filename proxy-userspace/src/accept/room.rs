@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(words.len(), 2, "{words:?}");
         assert!(words[0].contains("room for 800: set LimitNOFILE=16104"), "{words:?}");
         assert!(words[1].contains("limits.sessions_per_client is 1000"), "{words:?}");
-        // Nobody passes uninspected under `closed`: there a client's limit is the owner's alone.
+        // Under `closed` no mail passes uninspected, so that only the owner limits a client's share.
         assert_eq!(room("closed", limits, &lean).bounds.sessions_per_client, 1000);
         let small = room("closed", limits, &machine(None, 512));
         assert_eq!(small.bounds.sessions, 256 * 1024 / 2 / 32);

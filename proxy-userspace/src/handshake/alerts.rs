@@ -2,7 +2,7 @@
 //!
 //! rustls chooses its alerts itself, and leaves some faults without one. Faults that the driver finds before rustls
 //! have none either. rustls has no call that sends a given alert, and does not give out the keys of an unfinished
-//! handshake. So the cipher suites here are rustls' own, with an encrypter of ours around theirs. While [`instead`]
+//! handshake. So the cipher suites here are rustls' own, with an encrypter of ours around theirs. While `instead`
 //! runs, the encrypter replaces the description in an alert that rustls seals, so that key and sequence number are
 //! right.
 

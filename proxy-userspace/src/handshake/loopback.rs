@@ -14,7 +14,7 @@ use super::Finished;
 use super::drive::{Unbuffered, drive};
 use crate::failure::Cause;
 
-/// The name in a certificate that nobody else is shown (RFC 6761 section 6.4).
+/// The name in the certificate of this connection (RFC 6761 section 6.4).
 const NAME: &str = "loopback.invalid";
 
 /// Both ends of a finished TLS 1.3 handshake under this cipher suite.

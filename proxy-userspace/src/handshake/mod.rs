@@ -97,7 +97,7 @@ pub struct HandshakeTerms<'a> {
     pub sessions: &'a Admission,
     /// The client's interface.
     pub ingress: &'a InterfaceName,
-    /// Who may reach what by which interface.
+    /// Which destinations an ingress may reach, and the route lookup.
     pub egress: &'a RefCell<EgressTable>,
     /// The interface that a connection's SYN left by.
     pub syn_egress: &'a SynEgress,
@@ -376,7 +376,7 @@ fn words(failure: &Failure, id: EventId) -> String {
     format!("{}; reference {id}", failure.told())
 }
 
-/// One bound on everything between accept and relay, so that no peer gains time by going through many steps slowly.
+/// One bound on everything between accept and relay, so that no peer gains time by many slow steps.
 #[derive(Clone, Copy)]
 struct Bound {
     deadline: Instant,

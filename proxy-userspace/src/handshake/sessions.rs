@@ -1,7 +1,7 @@
 //! TLS sessions with servers, kept for resumption by name *and* address.
 //!
-//! rustls keeps them by name alone. One name may stand for several servers: whoever leads a client to a server of his
-//! own would be shown a ticket of the server that was meant, and would displace that server's sessions.
+//! rustls keeps sessions by name alone, but one name may stand for several servers. An attacker who leads a client to a
+//! server of his own would then be sent a ticket of the real server, and would displace the real server's sessions.
 
 use std::collections::VecDeque;
 use std::fmt;

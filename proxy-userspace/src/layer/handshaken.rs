@@ -103,7 +103,7 @@ pub(super) fn handshaken(
     }
 }
 
-/// Secrets that nobody agreed on, of one kind of cipher or the other.
+/// Made-up secrets, of one kind of cipher or the other.
 pub(super) fn secrets(gcm: bool) -> ConnectionTrafficSecrets {
     let (key, iv) = ([7; 32].into(), [9; 12].into());
     if gcm {

@@ -1,7 +1,7 @@
 //! TLS records after the handshake.
 //!
 //! A record layer receives whole records into pooled buffers, opens them in place, lends the plaintext, and seals it
-//! again in the same place for the other side. Every implementation offers [`Receive`] and [`Transmit`]: `user` works
+//! again in the same place for the other side. Every implementation offers `Receive` and `Transmit`: `user` works
 //! in this process, `kernel` uses kernel TLS. Both leave the rotation of secrets and the client's tickets to rustls'
 //! kernel connection.
 

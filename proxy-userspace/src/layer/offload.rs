@@ -400,7 +400,7 @@ impl OffloadTerms {
         wanted && self.abilities.can(version, suite)
     }
 
-    /// Who opens and seals records, and why, in words.
+    /// Which layer opens and seals records, and why, in words.
     #[must_use]
     pub fn choice(&self) -> String {
         match (self.mode, &self.abilities.absent) {

@@ -230,7 +230,7 @@ mod tests {
         sink: Pair,
         random: TestRng,
         expected: Vec<u8>,
-        /// Whether a batch is half sent or was, and what was put in line since.
+        /// Whether a batch is half sent or was, and what was queued since.
         is_begun: bool,
         behind: Vec<u8>,
         got: Vec<u8>,

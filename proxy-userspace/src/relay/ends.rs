@@ -1,4 +1,4 @@
-//! How a session ends: how each direction ended, and what follows from both. [`crate::failure`] lists the types.
+//! How a session ends: how each direction ended, and what follows from both. `failure.rs` lists the types.
 
 use std::future::Future;
 use std::ops::ControlFlow;

@@ -18,7 +18,7 @@ use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// The table, in the family `inet`.
 pub const NFT_TABLE: &str = "postern";
-/// Its only chain.
+/// The table's only chain.
 pub const NFT_CHAIN: &str = "forward";
 /// The comment that tells Postern's table from a table of others with the same name. `nft list ruleset` shows it.
 const TABLE_COMMENT: &str = "Postern: mail from clients is inspected or dropped, never forwarded";
@@ -112,7 +112,7 @@ pub enum ForwardError {
 impl ForwardError {
     fn of(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match Errno::from_io_error(&source) {
-            // No socket of that protocol, nobody behind it, no such family of tables.
+            // The kernel lacks the netlink protocol, nf_tables, or the family `inet`.
             Some(Errno::PROTONOSUPPORT | Errno::INVAL | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => {
                 Self::Absent(source)
             }
@@ -125,7 +125,7 @@ impl ForwardError {
 /// The chain as the kernel holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// Its rules in the syntax of `nft`; none where it is not in force.
+    /// The chain's rules in the syntax of `nft`; none where it is not in force.
     pub rules: Vec<String>,
     /// Packets that the chain dropped since it was installed.
     pub dropped: u64,
@@ -134,7 +134,7 @@ pub struct Guard {
 /// Install the chain under `closed`, and remove it under `open`. Returns what was done.
 ///
 /// # Errors
-/// The kernel's refusal, or a table of somebody else's with that name.
+/// The kernel's refusal, or a table of others with that name.
 pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError> {
     let mut netlink = open()?;
     let wanted = match settings.on_exit {
@@ -144,7 +144,7 @@ pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError>
     let table = table(&mut netlink)?;
     match (&table, wanted.is_empty()) {
         (None, true) => return Ok(GuardChange::None),
-        // Without a wish there is nothing to quarrel about.
+        // Where no chain is wanted, a table of others with this name does not matter.
         (Some(table), true) if !table.is_ours => return Ok(GuardChange::None),
         (Some(table), false) if !table.is_ours => return Err(ForwardError::Foreign),
         (Some(table), false) if !table.is_dormant && is_in_force(&mut netlink, &wanted)? => {
@@ -175,11 +175,11 @@ pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError>
 /// What [`reconcile`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardChange {
-    /// It was as it should be.
+    /// Nothing had to be changed.
     None,
-    /// It was missing, or not as it should be.
+    /// The chain was missing or wrong, and was installed.
     Added,
-    /// It was there and not wanted.
+    /// The chain was not wanted, and was removed.
     Removed,
 }
 
@@ -207,7 +207,7 @@ fn remove() -> Result<bool, ForwardError> {
 /// The chain as the kernel holds it now; the default where it is not in force.
 ///
 /// # Errors
-/// The kernel's refusal, or a table of somebody else's with that name.
+/// The kernel's refusal, or a table of others with that name.
 pub fn held() -> Result<Guard, ForwardError> {
     let mut netlink = open()?;
     match table(&mut netlink)? {
@@ -257,7 +257,7 @@ fn rules(ingress: &[InterfaceName]) -> io::Result<Vec<GuardRule>> {
 }
 
 impl GuardRule {
-    /// Its text, for people and to recognize the rule.
+    /// The rule's text, for people and to recognize the rule.
     fn words(&self) -> String {
         let Self { interface, port, is_bridge } = self;
         let unless = if *is_bridge { format!(" oifname != {interface}") } else { String::new() };

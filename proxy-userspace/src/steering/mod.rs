@@ -12,7 +12,7 @@ pub mod device;
 pub mod routing;
 /// Rules of others in front of Postern's, and the preference at which Postern's belong.
 pub mod precedence;
-/// One rule or route, as the kernel's message and in the words of `ip`.
+/// One rule or route, as the kernel's message and in the syntax of `ip`.
 mod entry;
 /// The nftables chain that drops mail which would be forwarded past Postern.
 pub mod forward;

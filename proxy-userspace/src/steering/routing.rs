@@ -26,8 +26,9 @@ use crate::words::{IMAP_PORT, IMAPS_PORT};
 pub const RULE_PREFERENCE: u32 = 143;
 /// Postern's table: over 255, where small numbers picked by hand end, and readable (ports 143 and 993).
 pub const TABLE: u32 = 143_993;
-/// Who installed an entry (`rtm_protocol`, `fra_protocol`): Postern. In neither linux/rtnetlink.h nor iproute2's
-/// `rt_protos`, so that `ip route show table all proto 143` shows what is Postern's and nothing else.
+/// Postern's protocol number, which marks its entries (`rtm_protocol`, `fra_protocol`). It is in neither
+/// linux/rtnetlink.h nor iproute2's `rt_protos`, so that `ip route show table all proto 143` shows what is Postern's
+/// and nothing else.
 pub const PROTOCOL: u8 = 143;
 
 /// The loopback device's index in every namespace (`LOOPBACK_IFINDEX` in net/flow.h).

@@ -92,7 +92,7 @@ impl Sysctls {
         }
     }
 
-    /// Gives the old values back, except where somebody else has changed them since. A second call does nothing.
+    /// Gives the old values back, except where another program has changed them since. A second call does nothing.
     ///
     /// # Errors
     /// The first setting that cannot be read or written; the others are still tried.

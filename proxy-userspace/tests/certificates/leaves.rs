@@ -144,8 +144,8 @@ fn odd_server_certificates_give_sound_leaves() {
     assert_eq!(clipped, validity(&mint.ca), "no longer than the authority");
 }
 
-/// Name constraints are held against subject alternative names. An issuer that may sign for one domain only must not
-/// come to speak for another by way of a common name.
+/// Name constraints apply to subject alternative names. An issuer that may sign for one domain only must not certify
+/// another one by a common name.
 #[test]
 fn a_common_name_stays_outside_the_issuers_constraints_for_the_client_too() {
     let (mint, root) = (Mint::new(), Ca::root("Root"));

@@ -20,7 +20,7 @@ fn a_leaf_is_minted_off_the_callers_thread_and_a_cached_one_needs_no_other() {
         };
         let (known, new) = (request(HOST), request("new.example"));
         let others = async {
-            // The pool's only thread is taken: who needs a new leaf waits, and nobody else does.
+            // The pool's only thread is taken: a client that needs a new leaf waits, and no other client does.
             let minted = mint.leaves.server_config(&new, &mint.jobs);
             let shown = mint.leaves.server_config(&known, &mint.jobs);
             tokio::pin!(minted);

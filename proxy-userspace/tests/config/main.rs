@@ -1,4 +1,4 @@
-//! What an owner may write, and what is said about everything else.
+//! Configurations that are valid, and the messages about all others.
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
 /// `[process]`, and the configuration on its way to another process.

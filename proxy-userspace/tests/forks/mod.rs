@@ -1,5 +1,5 @@
-//! From its fork until after its exec a child that another test starts holds every descriptor of this process: what a
-//! test closes meanwhile is not closed yet. Here the two exclude each other.
+//! Mutual exclusion of forks and closes. A child that another test starts holds every descriptor of this process from
+//! its fork until after its exec, so that what a test closes meanwhile is not closed yet.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock};
@@ -19,7 +19,7 @@ pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
     starting(|| command.stdin(Stdio::null()).output())
 }
 
-/// On return nobody holds it any more.
+/// Close `held`. On return no child holds it any more.
 pub(crate) fn close<T>(held: T) {
     let _no_child_begins = FORKS.write().unwrap_or_else(PoisonError::into_inner);
     drop(held);

@@ -1,4 +1,4 @@
-//! The steering program in a real kernel: what it takes, what it leaves alone, what it drops, and what it counts.
+//! The steering program in a real kernel: which packets it takes, leaves alone and drops, and what it counts.
 //!
 //! `POSTERN_BPF_OBJECT` names another object to test than the embedded one: `cargo xtask ebpf --check` sets it.
 #![expect(

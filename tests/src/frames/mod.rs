@@ -272,7 +272,7 @@ impl Packet {
     }
 
     /// Read a packet from the front of an IP header; `None` if it is none or cut short. Extension headers other than
-    /// the fragment header are not looked into: `protocol` is then theirs.
+    /// the fragment header are not parsed: `protocol` is then theirs.
     #[must_use]
     pub fn read(octets: &[u8]) -> Option<Self> {
         let first = *octets.first()?;

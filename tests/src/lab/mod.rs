@@ -154,7 +154,7 @@ impl Lab {
         self.gateway.nft_chain("nat", "nat hook postrouting priority srcnat", &rule)
     }
 
-    /// The narrow hops say nothing any more about packets that are too big.
+    /// The narrow hops no longer send ICMP errors about packets that are too big.
     ///
     /// # Errors
     /// What `nft` says, or when the lab's shape has no narrow hop.
@@ -201,7 +201,7 @@ impl Lab {
         Ok(())
     }
 
-    /// What the gateway looks like now is what [`Self::assert_clean`] expects later: for tests that change it
+    /// Take the gateway's present state as what [`Self::assert_clean`] expects later, for tests that change the gateway
     /// themselves, such as by making an interface anew.
     ///
     /// # Errors
@@ -243,7 +243,7 @@ impl Lab {
     }
 }
 
-/// A refusal in clear words for whoever runs the lab without root.
+/// Refuse, in clear words, to run the lab without root.
 ///
 /// # Errors
 /// Without root.
@@ -277,7 +277,7 @@ pub fn loaded_programs() -> Result<Vec<u32>> {
     aya::programs::loaded_programs()
         .filter_map(|program| match program {
             Ok(program) => Some(Ok(program.id())),
-            // A program may go between the listing and the look at it.
+            // A program may end between the listing and the question about it.
             Err(error) if error.to_string().contains("ENOENT") => None,
             Err(error) => Some(Err(error.into())),
         })

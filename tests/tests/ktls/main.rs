@@ -1,6 +1,6 @@
 //! Kernel TLS where the kernel has it: real peers, keys that change, hand-over, damage, and what is left behind.
 //!
-//! What a kernel before 6.14 cannot do (change keys) is asked for there, too: the tests say how such a session ends.
+//! Kernels before 6.14 cannot change keys. The tests request changes there, too, and check how such a session ends.
 
 /// Real clients and Dovecot, and long messages.
 mod peers;
@@ -43,7 +43,7 @@ fn under(mode: &str, visit: impl FnOnce(&Scene, &Postern<'_>) -> Result<()>) -> 
     scene.finish()
 }
 
-/// A visit under each layer, which shall show one behaviour.
+/// Visit under each layer: both must behave alike.
 fn under_each(visit: impl Fn(&'static str, &Scene, &Postern<'_>) -> Result<()>) -> Result<()> {
     for mode in ["always", "never"] {
         under(mode, |scene, postern| visit(mode, scene, postern)).with_context(|| format!("under {mode}"))?;

@@ -130,7 +130,7 @@ fn fetch_kernel(release: &Release, cache: &Path, into: &Path) -> Result<()> {
             let image = apt.newest_kernel(None)?;
             let version = image.trim_start_matches("linux-image-");
             apt.download(&["base", "binary", "modules"].map(|part| format!("linux-{part}-{version}")), into)?;
-            // The programs that look for modules know one place, which was `/lib` before `/usr` was merged.
+            // The programs that load modules search one directory, which was `/lib` before `/usr` was merged.
             fs::rename(into.join("usr/lib"), into.join("lib"))
                 .with_context(|| format!("{image} is not laid out as expected"))
         }
@@ -210,9 +210,9 @@ impl Apt {
             format!("Dir::Cache::Archives={}", path("archives")),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            // The cache may lie where apt's own user cannot look.
+            // apt's own user may not be able to read the cache.
             "APT::Sandbox::User=root".to_owned(),
-            // Nothing is installed, so nobody needs to be kept out.
+            // Nothing is installed, so no other apt needs to be kept out.
             "Debug::NoLocking=true".to_owned(),
         ] {
             command.args(["-o", &option]);
@@ -228,7 +228,7 @@ impl Apt {
         let mut install = self.command("apt-get");
         install
             .args(["-qq", "--yes", "--no-install-recommends", "-t", BACKPORTS])
-            // Those that the machine has installed are wanted here all the same.
+            // Packages that are installed on the machine are needed here, too.
             .args(["--download-only", "--reinstall", "install"])
             .args(packages);
         tools::run(&mut install)?;
@@ -272,7 +272,7 @@ impl Mirrors {
         Ok(Self(pairs.map(|(suite, uri)| (suite.to_owned(), uri.to_owned())).collect()))
     }
 
-    /// That of the suite, or that of the machine's own release: a mirror has them all.
+    /// The mirror of the suite, or that of the machine's own release: a mirror has all suites.
     fn of(&self, suite: &str) -> Result<&str> {
         let named = |wanted: &str| self.0.iter().find(|(suite, _)| suite == wanted);
         let security = suite.ends_with("-security");

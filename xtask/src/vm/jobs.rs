@@ -10,7 +10,7 @@ use super::initramfs::quoted;
 use super::kernel::Release;
 use crate::tools;
 
-/// Emulated processors share the host's; two tests at once would wait for each other.
+/// One test at a time: emulated processors share the host's, and two tests would wait for each other.
 const TEST_OPTIONS: &str = "--test-threads=1 --color=never";
 
 /// A test binary of the workspace.

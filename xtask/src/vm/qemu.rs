@@ -19,8 +19,9 @@ use super::kernel::Kernel;
 const MEMORY: &str = "2G";
 /// As many as the usual test machine has; emulation gives each a thread.
 const CPUS: &str = "2";
-/// Panics end the machine, and so does what would go on after an oops. An emulated processor that waits for its turn looks
-/// to the kernel like one whose clock is wrong; the clock that it would change to makes every look a system call.
+/// A panic ends the machine, and so does an oops. To the kernel, an emulated processor that waits for its turn seems to
+/// have a wrong clock. `tsc=reliable` keeps the kernel from changing to another clock, whose every read is a system
+/// call.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic tsc=reliable";
 /// A kernel that finds no root panics in one second where virtualization works.
 const PROBE_SECONDS: u64 = 30;
@@ -30,10 +31,10 @@ const SHARE_SECONDS: u64 = 20;
 const END_SECONDS: u64 = 20;
 /// What is shown of the kernel's messages when a guest dies.
 const CONSOLE_LINES: usize = 40;
-/// How often a condition is looked at.
+/// The pause between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Who executes the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
     /// The processor.
@@ -145,7 +146,8 @@ impl Machine {
         }
     }
 
-    /// The guest has started: nobody opens the files of the start any more, so that even a kill leaves none behind.
+    /// Remove the files of the start, which no program opens after the guest has started. So even a kill leaves none
+    /// behind.
     pub(super) fn is_up(&mut self) {
         self.dir = None;
     }
@@ -194,9 +196,9 @@ fn share(programs: &Programs, socket: &Path, log_path: &Path) -> Result<Owned> {
     let mut daemon = Command::new(programs.virtiofsd());
     daemon.arg(format!("--socket-path={}", socket.display()));
     daemon.args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always", "-o", "log_level=warn"]);
-    // It holds a descriptor for every file that the guest has seen.
+    // virtiofsd holds a descriptor for every file that the guest has seen.
     daemon.arg("--rlimit-nofile=0");
-    // It grumbles about how QEMU leaves.
+    // virtiofsd complains about how QEMU ends.
     let log = File::create(log_path)?;
     let mut share = Owned(with_parent(&daemon).stderr(log).spawn().context("cannot start virtiofsd")?);
     let end = Instant::now() + Duration::from_secs(SHARE_SECONDS);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 
-/// So many sessions, so many of one client, and handshakes that nobody limits.
+/// Limits on sessions and on sessions of one client, without a limit on handshakes.
 pub(crate) fn sessions(sessions: u64, sessions_per_client: u64) -> Bounds {
     Bounds {
         sessions,

@@ -188,7 +188,7 @@ impl ClientDialogue {
         Some(reply)
     }
 
-    /// How many LOGIN and AUTHENTICATE commands were refused: somebody's client gives its password away.
+    /// How many LOGIN and AUTHENTICATE commands were refused. A client that sends one gives its password away.
     #[must_use]
     pub const fn logins_refused(&self) -> u32 {
         self.logins_refused

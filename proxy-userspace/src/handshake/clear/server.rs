@@ -26,7 +26,7 @@ pub enum ServerFault {
     /// Octets behind the OK to STARTTLS: the response injection of CVE-2020-29547 and its kind.
     #[error("clear text followed the server's OK to STARTTLS, where only TLS may follow")]
     InjectedAfterStartTls,
-    /// A tagged response that began before our command: somebody guessed its tag.
+    /// A tagged response that began before our command: its sender guessed the tag.
     #[error("the server answered a command that was not sent")]
     Unsolicited,
     /// A response with a tag that is not ours, a status that does not exist, or a continuation request.
@@ -228,7 +228,7 @@ impl ServerDialogue {
     }
 
     /// Untagged lines outside of TLS are not believed (RFC 9051 section 6.2.1 asks the same of clients). Only
-    /// BYE is heard: whoever said it can also cut the connection.
+    /// BYE is heeded: its sender can also cut the connection.
     fn dropped(&mut self, status: StatusResponse) -> Result<ServerStep, ServerFault> {
         self.untagged_lines += 1;
         self.untagged_octets += self.line.octets();

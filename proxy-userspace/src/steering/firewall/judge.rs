@@ -27,11 +27,11 @@ const PORTS: [u16; 2] = [IMAP_PORT, IMAPS_PORT];
 /// How certain a judgement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Certainty {
-    /// It is dropped.
+    /// The mail is dropped.
     Dropped,
-    /// It is dropped unless a rule that cannot be judged lets it pass.
+    /// The mail is dropped unless a rule that cannot be judged lets it pass.
     DroppedUnless,
-    /// It passes unless a rule that cannot be judged stops it.
+    /// The mail passes unless a rule that cannot be judged stops it.
     PassesUnless,
 }
 

@@ -1,4 +1,4 @@
-//! CPU time and system calls of the record layers, beside each other in one run. `cargo xtask bench ktls` runs it.
+//! CPU time and system calls of the record layers, compared in one run. `cargo xtask bench ktls` runs it.
 //!
 //! The gateway relays in a process of its own on core 0; client and server share core 1. Packets that reach the gateway
 //! are received on its core, so that the core's time has all its softirq in, and the kernel's threads that work for it.

@@ -51,7 +51,7 @@ pub(crate) struct Options {
     pub(crate) keys: PathBuf,
 }
 
-/// Handshake, split and relay, with a pause for a look at the clock before each.
+/// Handshake, split and relay, with a pause before each, in which the clock is read.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (server, client) = configs(options)?;
     let terms = options.way.terms();
@@ -156,13 +156,13 @@ async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64
     }
 }
 
-/// Digests all that goes by.
+/// An inspector that digests every octet.
 struct DigestInspector(Digest);
 
 impl Inspect for DigestInspector {
     fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
-            // What it says does not matter here; that it is computed does.
+            // The digest's value does not matter here; its computation does.
             std::hint::black_box(self.0.of(octets));
         }
         Ok(())
