@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
-        Command::Worker => child(Role::Worker, |control, log| crate::worker::run(control, log)),
+        Command::Worker => child(Role::Worker, crate::worker::run),
         Command::Signer => {
             child(Role::Signer, |control, _| Ok(crate::signer::serve(control, String::new())?))
         }

@@ -168,13 +168,7 @@ fn readable(status: &Status) -> String {
         ],
         &processes(status),
     );
-    if let Some(signed) = status.signatures {
-        let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;
-        text.push_str(&format!(
-            "  the signer minted {minted} certificates, refused {mints_refused}; signed {handshakes} handshakes, refused \
-             {handshakes_refused}\n"
-        ));
-    }
+    text.extend(confinement(status).iter().flat_map(|line| ["  ", line, "\n"]));
     table(
         &mut text,
         "threads of the worker",
@@ -202,9 +196,17 @@ fn readable(status: &Status) -> String {
     text
 }
 
+/// More than a process of Postern's needs: a root that nobody narrowed.
+const CAPABILITIES_SHOWN_MAX: usize = 8;
+
 fn processes(status: &Status) -> Vec<Vec<String>> {
     let number = |number: Option<u32>, absent: &str| {
         number.map_or_else(|| absent.to_owned(), |number| number.to_string())
+    };
+    let capabilities = |held: &[String]| match held.len() {
+        0 => "none".to_owned(),
+        count if count > CAPABILITIES_SHOWN_MAX => format!("{count}, as root has them"),
+        _ => held.join(" "),
     };
     let row = |process: &admin::ProcessStatus| {
         vec![
@@ -214,12 +216,28 @@ fn processes(status: &Status) -> Vec<Vec<String>> {
             Size(process.memory).to_string(),
             process.restarts.to_string(),
             if process.seccomp { "filtered" } else { "all" }.to_owned(),
-            process.landlock.clone().unwrap_or_else(|| "-".to_owned()),
-            process.locked_memory.clone().unwrap_or_else(|| "-".to_owned()),
-            process.capabilities.join(" "),
+            capabilities(&process.capabilities),
         ]
     };
     status.processes.iter().map(row).collect()
+}
+
+/// What else is known of the processes, a line each.
+fn confinement(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    for process in &status.processes {
+        let name = &process.name;
+        lines.extend(process.landlock.as_ref().map(|denied| format!("{name}: Landlock denies {denied}")));
+        lines.extend(process.locked_memory.as_ref().map(|words| format!("{name}: memory kept from swap: {words}")));
+    }
+    lines.extend(status.signatures.map(|signed| {
+        let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;
+        format!(
+            "signer: {minted} certificates minted, {mints_refused} refused; {handshakes} handshakes signed, \
+             {handshakes_refused} refused"
+        )
+    }));
+    lines
 }
 
 fn threads(status: &Status) -> Vec<Vec<String>> {
