@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
 use postern::handshake::jobs::JobPool;
-use postern::handshake::mint::{LeafClass, KeyKind, Leaves, Request};
+use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use postern::handshake::verify::Judge;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
