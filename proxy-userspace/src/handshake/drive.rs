@@ -413,4 +413,19 @@ mod tests {
             assert_eq!(signing_threads(version, None).await, std::slice::from_ref(&here));
         }
     }
+
+    /// What a configured certificate's key says is no fault of TLS, and the record must not look for one.
+    #[test]
+    fn a_signature_that_did_not_come_is_told_as_that() {
+        let told = |fault: SignFault| {
+            let cause = super::tls(Error::Other(rustls::OtherError(Arc::new(fault))));
+            assert_eq!(alert_for(&cause), Some(Alert::INTERNAL_ERROR));
+            crate::failure::Failure::downstream(cause).reason()
+        };
+        assert_eq!(told(SignFault::Gone), "signer_unavailable");
+        assert_eq!(told(SignFault::Late), "signer_unavailable");
+        assert_eq!(told(SignFault::Overloaded), "certificates_overloaded");
+        let other = Error::Other(rustls::OtherError(Arc::new(io::Error::other("a test"))));
+        assert!(matches!(super::tls(other), Cause::Tls(Error::Other(_))));
+    }
 }

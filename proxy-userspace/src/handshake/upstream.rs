@@ -111,7 +111,7 @@ impl Trust {
     }
 
     /// What clients are shown.
-    pub(super) const fn leaves(&self) -> &Leaves {
+    pub(crate) const fn leaves(&self) -> &Leaves {
         &self.leaves
     }
 

@@ -66,3 +66,77 @@ fn is_server_key_exchange(message: &[u8]) -> bool {
         && point.len() == octets
         && form.is_none_or(|form: u8| point.first() == Some(&form))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PSS: SignatureScheme = SignatureScheme::RSA_PSS_SHA256;
+    const PKCS1: SignatureScheme = SignatureScheme::RSA_PKCS1_SHA256;
+
+    fn certificate_verify(context: &str, hash: usize) -> Vec<u8> {
+        [" ".repeat(64).as_bytes(), context.as_bytes(), &[0], &vec![0xab; hash]].concat()
+    }
+
+    fn key_exchange(curve: u16, point: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(point.len()).unwrap();
+        [&[0xcd; 64][..], &[3], &curve.to_be_bytes(), &[length], point].concat()
+    }
+
+    fn uncompressed(octets: usize) -> Vec<u8> {
+        [&[4][..], &vec![7; octets - 1]].concat()
+    }
+
+    #[test]
+    fn what_a_server_signs_in_a_handshake_is_signed() {
+        for hash in [32, 48] {
+            assert_eq!(check(&certificate_verify("TLS 1.3, server CertificateVerify", hash), PSS), Ok(()));
+        }
+        for (curve, point) in
+            [(23, uncompressed(65)), (24, uncompressed(97)), (25, uncompressed(133)), (29, vec![7; 32])]
+        {
+            for scheme in [PSS, PKCS1] {
+                assert_eq!(check(&key_exchange(curve, &point), scheme), Ok(()), "{curve}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_client_signs_another_hash_and_anything_else_is_refused() {
+        let server = "TLS 1.3, server CertificateVerify";
+        let mut refused = vec![
+            Vec::new(),
+            certificate_verify("TLS 1.3, client CertificateVerify", 32),
+            certificate_verify("TLS 1.3, server CertificateVerifz", 32),
+            certificate_verify(server, 31),
+            certificate_verify(server, 33),
+            certificate_verify(server, 64),
+            certificate_verify(server, 0),
+            certificate_verify(server, 32)[1..].to_vec(),
+            [b" ", &certificate_verify(server, 32)[..]].concat(),
+            // Explicit curves, a curve that no TLS 1.2 has here, wrong lengths, compressed points.
+            [&[0xcd; 64][..], &[1, 0, 23, 65], &uncompressed(65)].concat(),
+            key_exchange(30, &[7; 56]),
+            key_exchange(0x11ec, &uncompressed(65)),
+            key_exchange(23, &uncompressed(97)),
+            key_exchange(23, &[&[2][..], &[7; 64]].concat()),
+            key_exchange(23, &[&[2][..], &[7; 32]].concat()),
+            key_exchange(29, &[7; 33]),
+            [key_exchange(29, &[7; 32]), vec![0]].concat(),
+            key_exchange(29, &[7; 32])[1..].to_vec(),
+            // A certificate, a CRL, an OCSP response: all begin like this.
+            [&[0x30, 0x82, 1, 0][..], &[0; 256]].concat(),
+        ];
+        let good = key_exchange(29, &[7; 32]);
+        refused.extend((0..good.len()).map(|cut| good[..cut].to_vec()));
+        for message in refused {
+            assert_eq!(check(&message, PSS), Err(HandshakeFault::Form), "{message:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_of_tls_13_is_not_signed_in_the_old_way() {
+        let verify = certificate_verify("TLS 1.3, server CertificateVerify", 32);
+        assert_eq!(check(&verify, PKCS1), Err(HandshakeFault::Scheme));
+    }
+}

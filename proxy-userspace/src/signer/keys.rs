@@ -202,3 +202,104 @@ impl Generations {
         self.0.back().map_or(0, |(generation, _)| *generation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
+    use rcgen::KeyPair;
+
+    use super::*;
+    use crate::handshake::mint::tbs::Validity;
+
+    fn file(text: &str) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn signing_key(pair: &KeyPair) -> Arc<dyn SigningKey> {
+        let der = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
+        rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).unwrap()
+    }
+
+    fn public_key(pair: &KeyPair) -> Vec<u8> {
+        signing_key(pair).public_key().unwrap().as_ref().to_vec()
+    }
+
+    fn keys() -> Keys {
+        let validity = Validity { not_before: 0, not_after: 1 };
+        let issuer = Issuer { subject: vec![0x30, 0], key_identifier: vec![1], validity };
+        Keys::new(issuer, signing_key(&KeyPair::generate().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_read_from_the_files_begin_wherever_its_position_is() {
+        let pair = KeyPair::generate().unwrap();
+        let mut file = file(&pair.serialize_pem());
+        for position in [0, 10, 100_000] {
+            file.seek(SeekFrom::Start(position)).unwrap();
+            open_key(&file, &public_key(&pair)).unwrap();
+            assert_eq!(file.stream_position().unwrap(), position, "and leaves it there");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_keys_file_is_told() {
+        let (pair, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let public = public_key(&pair);
+        let fault = |text: &str| open_key(&file(text), &public).unwrap_err();
+        assert_eq!(fault(""), KeyFault::NoKey);
+        assert_eq!(fault(&other.serialize_pem()), KeyFault::Mismatch);
+        assert!(matches!(fault("-----BEGIN PRIVATE KEY-----\n"), KeyFault::Damaged(_)));
+        let nonsense = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+        assert!(matches!(fault(nonsense), KeyFault::Unsupported(_)));
+        let behind = |octets: usize| "#".repeat(octets - 1) + "\n" + &pair.serialize_pem();
+        assert_eq!(fault(&behind(KEY_FILE_BYTES_MAX)), KeyFault::TooLong);
+        open_key(&file(&behind(KEY_FILE_BYTES_MAX - 1_000)), &public).unwrap();
+        let directory = File::open("/").unwrap();
+        assert!(matches!(open_key(&directory, &public), Err(KeyFault::Read(Some(_)))));
+    }
+
+    #[test]
+    fn what_a_key_can_sign_is_told_in_rustls_order() {
+        let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let of = |pair: &KeyPair| facts(signing_key(pair).as_ref());
+        assert_eq!(of(&rsa).schemes(), SCHEMES[..6]);
+        assert_eq!(of(&rsa).algorithm(), rustls::SignatureAlgorithm::RSA);
+        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        assert_eq!(of(&p384).schemes(), [SignatureScheme::ECDSA_NISTP384_SHA384]);
+        assert_eq!(of(&p384).algorithm(), rustls::SignatureAlgorithm::ECDSA);
+    }
+
+    #[test]
+    fn the_two_newest_generations_are_kept_in_whatever_order_they_come() {
+        let mut generations = Generations::default();
+        assert_eq!(generations.newest(), 0);
+        let known = |generations: &Generations| {
+            (0..9).filter(|number| generations.get(*number).is_ok()).collect::<Vec<_>>()
+        };
+        for (number, expected) in
+            [(3, vec![3]), (4, vec![3, 4]), (7, vec![4, 7]), (7, vec![4, 7]), (5, vec![5, 7])]
+        {
+            generations.insert(number, keys());
+            assert_eq!(known(&generations), expected);
+        }
+        assert_eq!(generations.newest(), 7);
+        assert_eq!(generations.get(4).unwrap_err(), Refusal::UnknownGeneration(4));
+    }
+
+    #[test]
+    fn the_authoritys_key_signs_no_handshake_and_a_configured_one_no_leaf() {
+        let mut keys = keys();
+        let verify = [&[b' '; 64][..], b"TLS 1.3, server CertificateVerify\0", &[0; 32]].concat();
+        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        assert_eq!(keys.sign_handshake(0, scheme, &verify), Err(Refusal::UnknownKey), "there is none");
+        keys.push(signing_key(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()));
+        assert_eq!(keys.sign_handshake(0, scheme, &verify), Err(Refusal::UnknownKey), "nor one of this kind");
+        keys.sign_handshake(0, SignatureScheme::ED25519, &verify).unwrap();
+        assert_eq!(keys.sign_handshake(1, SignatureScheme::ED25519, &verify), Err(Refusal::UnknownKey));
+        assert!(matches!(keys.sign_leaf(&verify), Err(Refusal::Leaf(_))));
+        assert_eq!(format!("{keys:?}"), "Keys { servers: 1, .. }");
+    }
+}

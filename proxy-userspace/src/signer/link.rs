@@ -139,6 +139,13 @@ impl SignerLink {
         }
     }
 
+    /// How many wait for the current signer's replies.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> Option<usize> {
+        let current = self.0.current.borrow().clone()?;
+        current.lock().as_ref().map(HashMap::len)
+    }
+
     fn place(&self) -> Result<Place<'_>, SignFault> {
         let place = Place(&self.0.in_flight);
         if self.0.in_flight.fetch_add(1, Ordering::Relaxed) >= REQUESTS_IN_FLIGHT_MAX {

@@ -289,3 +289,26 @@ impl Bucket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_are_minted_in_a_burst_then_at_a_rate_and_in_a_burst_again_after_quiet_times() {
+        let began = Instant::now();
+        let mut bucket = Bucket::new(began);
+        let taken = |bucket: &mut Bucket, at| (0..10_000).filter(|_| bucket.take(at)).count();
+        assert_eq!(taken(&mut bucket, began), MINTS_BURST as usize);
+        let second = Duration::from_secs(1);
+        assert_eq!(taken(&mut bucket, began + second), MINTS_PER_SECOND as usize);
+        // Who asks often gains nothing by it.
+        let often = (1..=1_000)
+            .filter(|millisecond| bucket.take(began + second + Duration::from_millis(*millisecond)));
+        assert_eq!(often.count(), MINTS_PER_SECOND as usize);
+        assert_eq!(taken(&mut bucket, began + second * 1_000), MINTS_BURST as usize);
+        // A clock that two threads read in one order and bring in the other.
+        assert!(!bucket.take(began));
+        assert!(!bucket.take(began + second * 1_000));
+    }
+}
