@@ -192,7 +192,10 @@ fn an_address_in_place_of_a_name_is_in_the_record_and_writes_no_line_to_the_log(
     let log = postern.log();
     // The certificate that all of them were shown is recorded once.
     let more: Vec<_> = log.lines().skip(before.lines().count()).collect();
-    assert!(matches!(more.as_slice(), [line] if line.contains("minted a leaf")), "lines about clients: {more:?}");
+    assert!(
+        matches!(more.as_slice(), [line] if line.contains("minted a leaf")),
+        "lines about clients: {more:?}"
+    );
     drop(server);
     postern.stop()?;
     scene.finish()

@@ -90,9 +90,7 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
         Command::Worker => child(Role::Worker, crate::worker::run),
-        Command::Signer => {
-            child(Role::Signer, |control, _| Ok(crate::signer::serve(control, String::new())?))
-        }
+        Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
         #[cfg(debug_assertions)]
         Command::ConfineProbe(options) => crate::confine::probe::run(&options),
     }

@@ -228,7 +228,9 @@ fn confinement(status: &Status) -> Vec<String> {
     for process in &status.processes {
         let name = &process.name;
         lines.extend(process.landlock.as_ref().map(|denied| format!("{name}: Landlock denies {denied}")));
-        lines.extend(process.locked_memory.as_ref().map(|words| format!("{name}: memory kept from swap: {words}")));
+        lines.extend(
+            process.locked_memory.as_ref().map(|words| format!("{name}: memory kept from swap: {words}")),
+        );
     }
     lines.extend(status.signatures.map(|signed| {
         let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;

@@ -53,7 +53,7 @@ pub(crate) struct Options {
 
 /// What is printed. A trial maps to the error's number, or to null where it worked.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ProbeReport {
     identity: Identity,
     confinement: Confinement,
     forbidden: BTreeMap<&'static str, Option<i32>>,
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn tried(options: &Options) -> anyhow::Result<Report> {
+fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     let role = if options.role == "worker" { Role::Worker } else { Role::Signer };
     let identity = identity(role, &Processes::default());
     let parent = std::os::unix::process::parent_id();
@@ -100,7 +100,7 @@ fn tried(options: &Options) -> anyhow::Result<Report> {
             .map(|(name, done)| (name, done.err().as_ref().map(number)))
             .collect::<BTreeMap<_, _>>()
     };
-    Ok(Report { identity, confinement, forbidden: table(forbidden), needed: table(needed) })
+    Ok(ProbeReport { identity, confinement, forbidden: table(forbidden), needed: table(needed) })
 }
 
 /// Errors of other sources than the kernel have none, and are told on stderr.

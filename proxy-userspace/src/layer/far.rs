@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::coop::poll_proceed;
 
-pub(crate) use super::handshaken::Role;
+pub(crate) use super::handshaken::HandshakeRole;
 use super::handshaken::handshaken;
 use super::offload::{Abilities, OffloadTerms};
 use super::{Incoming, LayerFault, Outgoing, Pool, Receive, Received, split};
@@ -46,7 +46,7 @@ pub(crate) fn rekeys() -> bool {
     !in_kernel() || terms(None).abilities.rekey
 }
 
-pub(crate) const ROLES: [Role; 2] = [Role::Client, Role::Server];
+pub(crate) const ROLES: [HandshakeRole; 2] = [HandshakeRole::Client, HandshakeRole::Server];
 
 pub(crate) struct Pair {
     pub(crate) receive: Incoming,
@@ -102,12 +102,12 @@ impl Far {
     }
 }
 
-pub(crate) async fn pair(role: Role, version: &'static SupportedProtocolVersion) -> Pair {
+pub(crate) async fn pair(role: HandshakeRole, version: &'static SupportedProtocolVersion) -> Pair {
     limited(role, version, None).await
 }
 
 pub(crate) async fn limited(
-    role: Role,
+    role: HandshakeRole,
     version: &'static SupportedProtocolVersion,
     records_max: Option<u64>,
 ) -> Pair {
@@ -116,7 +116,7 @@ pub(crate) async fn limited(
 
 /// A pair with socket buffers smaller than a record, so that batches go out in many parts.
 pub(crate) async fn narrow(
-    role: Role,
+    role: HandshakeRole,
     version: &'static SupportedProtocolVersion,
     records_max: Option<u64>,
 ) -> Pair {
@@ -142,7 +142,7 @@ pub(crate) async fn sockets(bytes: Option<u32>) -> (TcpStream, TcpStream) {
 /// A pair with a pool that others use, too.
 pub(crate) async fn sharing(
     pool: &Pool,
-    role: Role,
+    role: HandshakeRole,
     version: &'static SupportedProtocolVersion,
     records_max: Option<u64>,
 ) -> Pair {
@@ -152,7 +152,7 @@ pub(crate) async fn sharing(
 fn over(
     (ours, wire): (TcpStream, TcpStream),
     pool: &Pool,
-    role: Role,
+    role: HandshakeRole,
     version: &'static SupportedProtocolVersion,
     records_max: Option<u64>,
 ) -> Pair {

@@ -6,17 +6,17 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use rustls::{ProtocolVersion, version};
 
 use super::aead::{ContentType, Header, Opener, Sealer};
-use super::handshaken::{Role, handshaken, secrets};
+use super::handshaken::{HandshakeRole, handshaken, secrets};
 use super::post::{Control, HANDSHAKE_BYTES_MAX, PostHandshake};
 use super::{KernelSide, PLAINTEXT_BYTES_MAX};
 
 static KERNELS: LazyLock<Mutex<[KernelSide; 4]>> = LazyLock::new(|| {
     let kernel = |role, version| handshaken(role, version).1;
     Mutex::new([
-        kernel(Role::Client, &version::TLS12),
-        kernel(Role::Server, &version::TLS12),
-        kernel(Role::Client, &version::TLS13),
-        kernel(Role::Server, &version::TLS13),
+        kernel(HandshakeRole::Client, &version::TLS12),
+        kernel(HandshakeRole::Server, &version::TLS12),
+        kernel(HandshakeRole::Client, &version::TLS13),
+        kernel(HandshakeRole::Server, &version::TLS13),
     ])
 });
 

@@ -17,7 +17,7 @@ use super::KernelSide;
 
 /// The role of the layer's end; rustls has the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Role {
+pub(crate) enum HandshakeRole {
     Client,
     Server,
 }
@@ -82,19 +82,19 @@ macro_rules! shake {
 
 /// Both ends of one handshake: secrets for a record layer, and the peer's rustls connection.
 pub(super) fn handshaken(
-    role: Role,
+    role: HandshakeRole,
     version: &'static SupportedProtocolVersion,
 ) -> (ExtractedSecrets, KernelSide, Connection) {
     let (client, server) = configs(version);
     let name = ServerName::try_from("peer.test").unwrap();
     match role {
-        Role::Client => {
+        HandshakeRole::Client => {
             let mut ours = UnbufferedClientConnection::new(client, name).unwrap();
             let mut peer = ServerConnection::new(server).unwrap();
             let (secrets, kernel) = shake!(ours, peer);
             (secrets, KernelSide::Client(kernel), peer.into())
         }
-        Role::Server => {
+        HandshakeRole::Server => {
             let mut ours = UnbufferedServerConnection::new(server).unwrap();
             let mut peer = ClientConnection::new(client, name).unwrap();
             let (secrets, kernel) = shake!(ours, peer);

@@ -210,7 +210,7 @@ mod tests {
     use proptest::test_runner::{RngAlgorithm, TestRng};
     use rustls::version;
 
-    use super::super::far::{Pair, Role, VERSIONS, narrow, once, pair, rekeys};
+    use super::super::far::{HandshakeRole, Pair, VERSIONS, narrow, once, pair, rekeys};
     use super::super::post::CONTROL_RECORDS_MAX;
     use super::super::{Alert, Outgoing, Receive as _, Received, Transmit as _};
     use super::*;
@@ -296,9 +296,9 @@ mod tests {
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
         let changes_keys = version == &version::TLS13 && rekeys();
         let records_max = changes_keys.then_some(RECORDS_MAX);
-        let mut source = pair(Role::Client, version).await;
+        let mut source = pair(HandshakeRole::Client, version).await;
         source.far.peer.set_buffer_limit(None);
-        let sink = narrow(Role::Server, version, records_max).await;
+        let sink = narrow(HandshakeRole::Server, version, records_max).await;
         let (expected, behind, got) = (Vec::new(), Vec::new(), Vec::new());
         let mut session = Session {
             sink,
@@ -341,8 +341,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_said_behind_a_batch_that_was_half_sent_and_given_up() {
-        let mut source = pair(Role::Client, &version::TLS13).await;
-        let mut sink = narrow(Role::Server, &version::TLS13, None).await;
+        let mut source = pair(HandshakeRole::Client, &version::TLS13).await;
+        let mut sink = narrow(HandshakeRole::Server, &version::TLS13, None).await;
         source.far.peer.writer().write_all(&[1; 60_000]).unwrap();
         let wire = source.said();
         source.far.wire.try_write(&wire).unwrap();

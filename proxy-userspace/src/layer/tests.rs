@@ -10,7 +10,7 @@ use super::aead::{ContentType, Sealer};
 use super::far::{
     Far, Pair, ROLES, VERSIONS, in_kernel, limited, once, pair, rekeys, sharing, sockets, spend_turn,
 };
-use super::handshaken::{Role, handshaken};
+use super::handshaken::{HandshakeRole, handshaken};
 use super::measure::{Comparison, Measurement, Spent};
 use super::offload::{Abilities, Cipher, OffloadTerms};
 use super::*;
@@ -74,8 +74,8 @@ async fn records_arrive_whole_however_the_wire_splits_them() {
 async fn what_was_received_goes_out_again_from_the_same_buffer() {
     let octets = body(700_000);
     for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
-        let mut source = pair(Role::Client, from).await;
-        let sink = pair(Role::Server, to).await;
+        let mut source = pair(HandshakeRole::Client, from).await;
+        let sink = pair(HandshakeRole::Server, to).await;
         source.far.peer.set_buffer_limit(None);
         source.far.peer.writer().write_all(&octets).unwrap();
         let wire = source.said();
@@ -107,8 +107,8 @@ async fn who_finds_no_buffer_left_waits_until_one_comes_back() {
     for version in VERSIONS {
         let pool = Pool::default();
         pool.limit(1);
-        let mut first = sharing(&pool, Role::Client, version, None).await;
-        let mut second = sharing(&pool, Role::Server, version, None).await;
+        let mut first = sharing(&pool, HandshakeRole::Client, version, None).await;
+        let mut second = sharing(&pool, HandshakeRole::Server, version, None).await;
         for pair in [&mut first, &mut second] {
             pair.far.peer.writer().write_all(b"octets").unwrap();
             let wire = pair.said();
@@ -128,9 +128,9 @@ async fn a_half_whose_peer_does_not_read_gives_its_buffer_up_when_others_wait() 
     for version in VERSIONS {
         let pool = Pool::default();
         pool.limit(1);
-        let mut source = sharing(&pool, Role::Client, version, None).await;
-        let mut sink = sharing(&pool, Role::Server, version, None).await;
-        let mut other = sharing(&pool, Role::Client, version, None).await;
+        let mut source = sharing(&pool, HandshakeRole::Client, version, None).await;
+        let mut sink = sharing(&pool, HandshakeRole::Server, version, None).await;
+        let mut other = sharing(&pool, HandshakeRole::Client, version, None).await;
         source.far.peer.set_buffer_limit(None);
         // More than the kernel holds for a peer that never reads.
         source.far.peer.writer().write_all(&body(32 << 20)).unwrap();
@@ -193,7 +193,7 @@ async fn a_key_update_changes_keys_as_often_as_it_comes() {
 
 #[tokio::test]
 async fn a_flood_of_key_updates_or_empty_records_ends_the_session() {
-    let mut pair = pair(Role::Server, &version::TLS13).await;
+    let mut pair = pair(HandshakeRole::Server, &version::TLS13).await;
     for _ in 0..40 {
         pair.far.peer.refresh_traffic_keys().unwrap();
     }
@@ -206,7 +206,7 @@ async fn a_flood_of_key_updates_or_empty_records_ends_the_session() {
 
 #[tokio::test]
 async fn the_key_is_changed_before_its_limit_and_nothing_is_lost() {
-    let mut pair = limited(Role::Server, &version::TLS13, Some(20)).await;
+    let mut pair = limited(HandshakeRole::Server, &version::TLS13, Some(20)).await;
     for round in 0..100_u8 {
         pair.transmit.queue(&[round]).unwrap();
         let flushed = poll_fn(|cx| pair.transmit.poll_flush(cx)).await;
@@ -221,7 +221,7 @@ async fn the_key_is_changed_before_its_limit_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn tls_1_2_ends_before_its_limit_while_it_can_still_say_so() {
-    let mut pair = limited(Role::Server, &version::TLS12, Some(20)).await;
+    let mut pair = limited(HandshakeRole::Server, &version::TLS12, Some(20)).await;
     let mut sent = 0;
     let fault = loop {
         if let Err(fault) = pair.transmit.queue(b"x") {
@@ -240,7 +240,7 @@ async fn tls_1_2_ends_before_its_limit_while_it_can_still_say_so() {
 #[tokio::test]
 async fn a_forged_octet_is_bad_record_and_what_came_before_it_arrives() {
     for version in VERSIONS {
-        let mut pair = pair(Role::Client, version).await;
+        let mut pair = pair(HandshakeRole::Client, version).await;
         pair.far.peer.writer().write_all(b"good").unwrap();
         let mut wire = pair.said();
         pair.far.peer.writer().write_all(b"evil").unwrap();
@@ -271,17 +271,17 @@ async fn a_fatal_alert_is_the_peers_end_and_has_a_name() {
 #[tokio::test]
 async fn the_end_of_the_wire_is_truncation_unless_the_peer_said_goodbye() {
     for version in VERSIONS {
-        let mut silent = pair(Role::Client, version).await;
+        let mut silent = pair(HandshakeRole::Client, version).await;
         silent.far.wire.shutdown().await.unwrap();
         assert_eq!(silent.end().await.unwrap(), Received::End(StreamEnd::Truncated));
 
-        let mut polite = pair(Role::Client, version).await;
+        let mut polite = pair(HandshakeRole::Client, version).await;
         polite.far.peer.send_close_notify();
         let wire = polite.said();
         polite.far.wire.write_all(&wire).await.unwrap();
         assert_eq!(polite.end().await.unwrap(), Received::End(StreamEnd::Closed));
 
-        let mut cut = pair(Role::Client, version).await;
+        let mut cut = pair(HandshakeRole::Client, version).await;
         cut.far.peer.writer().write_all(b"half a record").unwrap();
         let wire = cut.said();
         cut.far.wire.write_all(&wire[..wire.len() - 1]).await.unwrap();
@@ -299,7 +299,7 @@ async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_al
         ([20, 3, 3, 0, 1], "unexpected_record"),
     ] {
         for version in VERSIONS {
-            let mut pair = pair(Role::Server, version).await;
+            let mut pair = pair(HandshakeRole::Server, version).await;
             pair.far.wire.write_all(&header).await.unwrap();
             if in_kernel() {
                 // The kernel also waits for the explicit nonce before it checks the record.
@@ -315,7 +315,7 @@ async fn lengths_and_types_that_tls_does_not_know_are_refused_from_the_header_al
 /// Handshake records with these contents, sealed with the far end's own keys; and what it said before.
 fn handshake_records(pair: &mut Pair, contents: &[&[u8]]) -> Vec<u8> {
     let mut wire = pair.said();
-    let unused = handshaken(Role::Client, &version::TLS13).2;
+    let unused = handshaken(HandshakeRole::Client, &version::TLS13).2;
     let peer = std::mem::replace(&mut pair.far.peer, unused);
     let version = peer.protocol_version().unwrap();
     let mut sealer = Sealer::new(version, &peer.dangerous_extract_secrets().unwrap().tx, None).unwrap();
@@ -339,7 +339,7 @@ fn ticket(announced: u32, there: usize) -> Vec<u8> {
 async fn a_ticket_too_long_to_be_kept_is_passed_over_and_the_session_goes_on() {
     // 40 KB in three records and with a header that is cut; the longest that RFC 8446 section 4.6.1 allows.
     for octets in [40_000, 131_337] {
-        let mut pair = pair(Role::Client, &version::TLS13).await;
+        let mut pair = pair(HandshakeRole::Client, &version::TLS13).await;
         let whole = ticket(octets, octets as usize);
         let (head, rest) = whole.split_at(3);
         let pieces: Vec<_> = std::iter::once(head).chain(rest.chunks(PLAINTEXT_BYTES_MAX)).collect();
@@ -358,7 +358,7 @@ async fn a_piece_of_a_ticket_that_begins_like_a_key_update_is_none() {
     let payload = [&lifetime[..], &age, &nonce, &[0, 24], &[24; 24], &extensions].concat();
     let ticket = [&[4, 0, 0, payload.len() as u8], &payload[..]].concat();
     for at in 1..ticket.len() {
-        let mut pair = pair(Role::Client, &version::TLS13).await;
+        let mut pair = pair(HandshakeRole::Client, &version::TLS13).await;
         let (head, tail) = ticket.split_at(at);
         let wire = handshake_records(&mut pair, &[head, tail]);
         pair.far.wire.write_all(&wire).await.unwrap();
@@ -394,17 +394,41 @@ async fn under_tls_1_2_a_piece_that_begins_like_a_key_update_ends_the_session() 
 async fn messages_that_break_tls_after_the_handshake_are_named_and_answered() {
     let key_update = |payload: &[u8]| [&[24, 0, 0, payload.len() as u8], payload].concat();
     for (what, role, message, reason, alert) in [
-        ("KeyUpdate with 2", Role::Client, key_update(&[2]), "illegal_parameter", Alert::ILLEGAL_PARAMETER),
+        (
+            "KeyUpdate with 2",
+            HandshakeRole::Client,
+            key_update(&[2]),
+            "illegal_parameter",
+            Alert::ILLEGAL_PARAMETER,
+        ),
         (
             "KeyUpdate with 255",
-            Role::Server,
+            HandshakeRole::Server,
             key_update(&[255]),
             "illegal_parameter",
             Alert::ILLEGAL_PARAMETER,
         ),
-        ("KeyUpdate of two", Role::Server, key_update(&[0, 0]), "malformed_message", Alert::DECODE_ERROR),
-        ("an endless ticket", Role::Client, ticket(131_338, 9), "message_too_long", Alert::DECODE_ERROR),
-        ("a cut ticket", Role::Client, ticket(40_000, 39), "unexpected_record", Alert::UNEXPECTED_MESSAGE),
+        (
+            "KeyUpdate of two",
+            HandshakeRole::Server,
+            key_update(&[0, 0]),
+            "malformed_message",
+            Alert::DECODE_ERROR,
+        ),
+        (
+            "an endless ticket",
+            HandshakeRole::Client,
+            ticket(131_338, 9),
+            "message_too_long",
+            Alert::DECODE_ERROR,
+        ),
+        (
+            "a cut ticket",
+            HandshakeRole::Client,
+            ticket(40_000, 39),
+            "unexpected_record",
+            Alert::UNEXPECTED_MESSAGE,
+        ),
     ] {
         let mut pair = pair(role, &version::TLS13).await;
         let wire = handshake_records(&mut pair, &[&message]);
@@ -423,7 +447,7 @@ async fn spliceable(
     if !in_kernel() {
         return None;
     }
-    let (mut source, sink) = (pair(Role::Client, from).await, pair(Role::Server, to).await);
+    let (mut source, sink) = (pair(HandshakeRole::Client, from).await, pair(HandshakeRole::Server, to).await);
     // Tickets come first, and are no data.
     source.far.peer.writer().write_all(b"!").unwrap();
     let wire = source.said();
@@ -437,7 +461,10 @@ async fn exactly_so_many_octets_go_from_kernel_to_kernel_and_the_next_is_read_as
     let octets = body(100_000);
     for (from, to) in VERSIONS.into_iter().flat_map(|from| VERSIONS.map(|to| (from, to))) {
         let Some((mut source, mut sink)) = spliceable(from, to).await else {
-            assert!(pair(Role::Client, from).await.receive.kernel().is_none(), "nothing to splice from");
+            assert!(
+                pair(HandshakeRole::Client, from).await.receive.kernel().is_none(),
+                "nothing to splice from"
+            );
             continue;
         };
         source.far.peer.set_buffer_limit(None);
@@ -467,7 +494,7 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
         let (mut source, mut sink) = match spliceable(from, to).await {
             Some(halves) => halves,
             // Without kernel TLS the same is sent and handled, and nothing is spliced.
-            None => (pair(Role::Client, from).await, pair(Role::Server, to).await),
+            None => (pair(HandshakeRole::Client, from).await, pair(HandshakeRole::Server, to).await),
         };
         let (pipes, meter) = (Pipes::default(), Meter::default());
         let octets = speech(&mut source, from);
@@ -493,7 +520,7 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
 #[tokio::test]
 async fn a_record_with_urgent_data_is_read_on_without_waiting_for_more() {
     for version in VERSIONS {
-        let mut pair = pair(Role::Client, version).await;
+        let mut pair = pair(HandshakeRole::Client, version).await;
         for urgent in [0, 4, 5, 20] {
             pair.far.peer.writer().write_all(b"a line with urgent data").unwrap();
             let wire = pair.said();
@@ -516,7 +543,7 @@ async fn a_record_with_urgent_data_is_read_on_without_waiting_for_more() {
 
 #[tokio::test]
 async fn a_half_that_has_had_its_turn_receives_nothing_before_the_next() {
-    let mut pair = pair(Role::Client, &version::TLS13).await;
+    let mut pair = pair(HandshakeRole::Client, &version::TLS13).await;
     for round in 0..3_u8 {
         pair.far.peer.writer().write_all(&[round; 100]).unwrap();
         let wire = pair.said();
@@ -536,7 +563,7 @@ async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_u
     let has_tls = Abilities::probe().absent.is_none();
     let gigabyte = |seconds| Spent { octets: 1_000_000_000, cpu: std::time::Duration::from_secs(seconds) };
     for version in VERSIONS {
-        let (secrets, kernel, peer) = handshaken(Role::Server, version);
+        let (secrets, kernel, peer) = handshaken(HandshakeRole::Server, version);
         let cipher = Cipher::of(kernel.suite()).unwrap();
         let wins = Comparison { cipher, user: gigabyte(2), kernel: gigabyte(1) };
         let abilities =
@@ -553,7 +580,7 @@ async fn a_kernel_that_refuses_loses_the_records_under_auto_and_the_connection_u
         assert_eq!(far.read(4).await, b"here", "{version:?}");
 
         let always = OffloadTerms { mode: Offload::Always, ..auto.clone() };
-        let (secrets, kernel, _peer) = handshaken(Role::Server, version);
+        let (secrets, kernel, _peer) = handshaken(HandshakeRole::Server, version);
         let (ours, _theirs) = sockets(None).await;
         let refused = split(ours, secrets, kernel, &Pool::default(), &always).err();
         let refused = refused.map(|fault| fault.reason());

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::ends::{HALF_CLOSED, settle};
 use super::*;
 use crate::inspect::{FirstOctets, LastLines};
-use crate::layer::far::{Role, narrow, once, sockets, spend_turn};
+use crate::layer::far::{HandshakeRole, narrow, once, sockets, spend_turn};
 use crate::layer::{Alert, Incoming, Outgoing};
 
 const REQUESTS: Direction = Direction::ClientToServer;
@@ -201,8 +201,10 @@ async fn a_bypass_that_has_had_its_turn_moves_nothing_before_the_next() {
 #[tokio::test]
 async fn a_part_that_a_slow_reader_took_of_a_batch_is_no_silence() {
     let version = &rustls::version::TLS13;
-    let (down, mut up) =
-        (narrow(Role::Server, version, None).await, narrow(Role::Client, version, None).await);
+    let (down, mut up) = (
+        narrow(HandshakeRole::Server, version, None).await,
+        narrow(HandshakeRole::Client, version, None).await,
+    );
     let mut client = down.far;
     let meter = Meter::default();
     let sides = ((down.receive, down.transmit), (up.receive, up.transmit));

@@ -13,7 +13,7 @@ use rustls::SignatureScheme;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
-use super::protocol::{Ask, Refusal, Reply, Request, SignFault};
+use super::protocol::{Ask, Refusal, Reply, SignFault, SignRequest};
 use crate::handshake::jobs::JOB_WAIT;
 use crate::ipc::{Channel, IpcError};
 use crate::line_limit::LineLimit;
@@ -25,13 +25,13 @@ pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 4_096;
 const FULL_WAIT: Duration = Duration::from_millis(3);
 
 /// What the signer said; nothing where it ended before.
-type Told = Result<Vec<u8>, Refusal>;
+type SignAnswer = Result<Vec<u8>, Refusal>;
 
 /// The way to the signer, for all threads of a worker. The signer may end and have a successor.
 #[derive(Clone)]
-pub(crate) struct SignerLink(Arc<Shared>);
+pub(crate) struct SignerLink(Arc<LinkState>);
 
-struct Shared {
+struct LinkState {
     current: watch::Sender<Option<Arc<Connection>>>,
     in_flight: AtomicUsize,
 }
@@ -39,7 +39,7 @@ struct Shared {
 impl SignerLink {
     /// Not connected yet: whoever asks waits.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Shared { current: watch::Sender::new(None), in_flight: AtomicUsize::new(0) }))
+        Self(Arc::new(LinkState { current: watch::Sender::new(None), in_flight: AtomicUsize::new(0) }))
     }
 
     /// From now on a signer is asked at the other end of `channel`. One that was asked before is not any more, and what
@@ -100,7 +100,7 @@ impl SignerLink {
             let (sender, told) = oneshot::channel();
             // One that has just ended is not the current one any more.
             let Some(waiting) = connection.register(Waiter::Task(sender)) else { continue };
-            let request = Request { id: waiting.id, generation, ask: ask.clone() };
+            let request = SignRequest { id: waiting.id, generation, ask: ask.clone() };
             while !connection.takes(&request)? {
                 sleep(FULL_WAIT).await;
             }
@@ -125,7 +125,7 @@ impl SignerLink {
         let (sender, told) = sync_channel(1);
         let waiting = connection.register(Waiter::Thread(sender)).ok_or(SignFault::Gone)?;
         let ask = Ask::Handshake { entry, scheme: u16::from(scheme), message: message.to_vec() };
-        let request = Request { id: waiting.id, generation, ask };
+        let request = SignRequest { id: waiting.id, generation, ask };
         while !connection.takes(&request)? {
             if Instant::now() >= deadline {
                 return Err(SignFault::Overloaded);
@@ -146,8 +146,8 @@ impl SignerLink {
         current.lock().as_ref().map(HashMap::len)
     }
 
-    fn place(&self) -> Result<Place<'_>, SignFault> {
-        let place = Place(&self.0.in_flight);
+    fn place(&self) -> Result<InFlight<'_>, SignFault> {
+        let place = InFlight(&self.0.in_flight);
         if self.0.in_flight.fetch_add(1, Ordering::Relaxed) >= REQUESTS_IN_FLIGHT_MAX {
             return Err(SignFault::Overloaded);
         }
@@ -165,9 +165,9 @@ impl fmt::Debug for SignerLink {
 }
 
 /// One of [`REQUESTS_IN_FLIGHT_MAX`], given back when it is dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct InFlight<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,8 +175,8 @@ impl Drop for Place<'_> {
 
 /// Who waits for a reply. When it is dropped unanswered, who waits hears that the signer has gone.
 enum Waiter {
-    Task(oneshot::Sender<Told>),
-    Thread(SyncSender<Told>),
+    Task(oneshot::Sender<SignAnswer>),
+    Thread(SyncSender<SignAnswer>),
 }
 
 /// One signer.
@@ -194,14 +194,14 @@ impl Connection {
     }
 
     /// `None` when it has ended.
-    fn register(&self, waiter: Waiter) -> Option<Waiting<'_>> {
+    fn register(&self, waiter: Waiter) -> Option<PendingReply<'_>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.lock().as_mut()?.insert(id, waiter);
-        Some(Waiting { connection: self, id })
+        Some(PendingReply { connection: self, id })
     }
 
     /// Whether the channel took the request; otherwise it is full. When the signer has gone, whoever reads finds out.
-    fn takes(&self, request: &Request) -> Result<bool, SignFault> {
+    fn takes(&self, request: &SignRequest) -> Result<bool, SignFault> {
         static UNSENT: LineLimit = LineLimit::new();
         match self.channel.send_now(request, &[]) {
             Ok(()) | Err(IpcError::Ended) => Ok(true),
@@ -253,12 +253,12 @@ impl Connection {
 }
 
 /// A request whose reply is waited for. Who goes leaves nothing behind.
-struct Waiting<'a> {
+struct PendingReply<'a> {
     connection: &'a Connection,
     id: u64,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingReply<'_> {
     fn drop(&mut self) {
         if let Some(waiting) = self.connection.lock().as_mut() {
             waiting.remove(&self.id);

@@ -11,7 +11,7 @@ use rustls::SignatureScheme;
 
 use super::keys::{Generations, KeyFault, Keys, facts, open_key};
 use super::leaf_rules::Leaf;
-use super::protocol::{Answer, Ask, Done, KeyFacts, Order, Refusal, Reply, Request, SignerReport, What};
+use super::protocol::{Answer, Ask, Done, KeyFacts, Order, Refusal, Reply, SignRequest, SignerReport, What};
 use crate::handshake::mint::tbs::Issuer;
 use crate::ipc::{Channel, IpcError};
 use crate::line_limit::LineLimit;
@@ -24,20 +24,19 @@ const MINTS_BURST: u32 = 2_048;
 /// Threads for a worker; it asks for one a core.
 const THREADS_MAX: u32 = 256;
 
-/// Serves until the supervisor's end of `control` closes; what it serves ends with it. `confinement` is what the
-/// supervisor is told of this process's bounds. Opens no file and no socket.
+/// Serves until the supervisor's end of `control` closes; what it serves ends with it. Opens no file
+/// and no socket.
 ///
 /// # Errors
 /// The kernel's: the supervisor can no longer be heard.
-pub(crate) fn serve(control: Channel, confinement: String) -> Result<(), IpcError> {
-    let mut process = Process {
+pub(crate) fn serve(control: Channel) -> Result<(), IpcError> {
+    let mut process = SignerProcess {
         shared: Arc::new(Signer {
             control,
             generations: Mutex::default(),
             bucket: Mutex::new(Bucket::new(Instant::now())),
             figures: Figures::default(),
         }),
-        confinement,
         loading: None,
         workers: Vec::new(),
     };
@@ -77,14 +76,13 @@ struct Loading {
 }
 
 /// The supervisor's side of it.
-struct Process {
+struct SignerProcess {
     shared: Arc<Signer>,
-    confinement: String,
     loading: Option<Loading>,
     workers: Vec<Weak<Channel>>,
 }
 
-impl Process {
+impl SignerProcess {
     /// Until there are no more.
     fn take_orders(&mut self) -> IpcError {
         loop {
@@ -147,7 +145,6 @@ impl Process {
             signatures_total: signatures.load(Ordering::Relaxed),
             signatures_refused: signatures_refused.load(Ordering::Relaxed),
             generation: self.shared.generations().newest(),
-            confinement: self.confinement.clone(),
         }
     }
 }
@@ -174,11 +171,12 @@ impl Signer {
     fn serve_worker(&self, channel: &Channel) {
         static UNREAD: LineLimit = LineLimit::new();
         loop {
-            let answered = channel.receive::<Request>().and_then(|(Request { id, generation, ask }, _)| {
-                // A panic costs one request.
-                let signed = catch_unwind(AssertUnwindSafe(|| self.answer(generation, &ask)));
-                channel.send(&Reply { id, answer: signed.unwrap_or(Err(Refusal::Failed)) }, &[])
-            });
+            let answered =
+                channel.receive::<SignRequest>().and_then(|(SignRequest { id, generation, ask }, _)| {
+                    // A panic costs one request.
+                    let signed = catch_unwind(AssertUnwindSafe(|| self.answer(generation, &ask)));
+                    channel.send(&Reply { id, answer: signed.unwrap_or(Err(Refusal::Failed)) }, &[])
+                });
             match answered {
                 Ok(()) => {}
                 Err(error @ (IpcError::Malformed(_) | IpcError::TooLarge { .. })) => {

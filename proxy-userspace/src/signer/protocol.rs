@@ -63,8 +63,6 @@ pub(crate) struct SignerReport {
     pub(crate) signatures_refused: u64,
     /// The newest generation of keys; 0 before the first.
     pub(crate) generation: u64,
-    /// How the process is confined, in the words it was started with.
-    pub(crate) confinement: String,
 }
 
 /// What can be told of a key without giving it away.
@@ -90,7 +88,7 @@ impl KeyFacts {
 
 /// The worker's request; the reply repeats its id.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct SignRequest {
     pub(super) id: u64,
     pub(super) generation: u64,
     pub(super) ask: Ask,
@@ -105,7 +103,7 @@ pub(super) enum Ask {
     Handshake { entry: u32, scheme: u16, message: Vec<u8> },
 }
 
-/// The answer to a [`Request`].
+/// The answer to a [`SignRequest`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Reply {
     pub(super) id: u64,

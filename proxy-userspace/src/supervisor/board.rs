@@ -8,8 +8,8 @@ use caps::{CapSet, Capability};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::policy::Policy;
-use super::process::Process;
+use super::policy::LoadedPolicy;
+use super::process::ChildProcess;
 use crate::admin::ProcessStatus;
 use crate::confine::{Confinement, Role};
 use crate::ipc::AsyncChannel;
@@ -20,25 +20,25 @@ use crate::worker::protocol::{ToWorker, WorkerReport};
 const REPORT_TIME_MAX: Duration = Duration::from_millis(400);
 
 /// What a child is, as far as it said so itself; the kernel is asked for the rest.
-struct Known {
+struct KnownChild {
     pid: Option<u32>,
     confinement: Confinement,
 }
 
 /// Shared by the tasks of the supervisor's one thread.
 pub(super) struct Board {
-    policy: RefCell<Rc<Policy>>,
+    policy: RefCell<Rc<LoadedPolicy>>,
     to_worker: RefCell<Option<Rc<AsyncChannel>>>,
     report: RefCell<WorkerReport>,
     reported: Notify,
     signing: RefCell<Option<Rc<SignerControl>>>,
-    worker: RefCell<Option<Known>>,
-    signer: RefCell<Option<Known>>,
+    worker: RefCell<Option<KnownChild>>,
+    signer: RefCell<Option<KnownChild>>,
     restarts: Cell<(u64, u64)>,
 }
 
 impl Board {
-    pub(super) fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: LoadedPolicy) -> Self {
         Self {
             policy: RefCell::new(Rc::new(policy)),
             to_worker: RefCell::default(),
@@ -52,17 +52,17 @@ impl Board {
     }
 
     /// The policy in force.
-    pub(super) fn policy(&self) -> Rc<Policy> {
+    pub(super) fn policy(&self) -> Rc<LoadedPolicy> {
         Rc::clone(&self.policy.borrow())
     }
 
-    pub(super) fn set_policy(&self, policy: Policy) {
+    pub(super) fn set_policy(&self, policy: LoadedPolicy) {
         *self.policy.borrow_mut() = Rc::new(policy);
     }
 
-    pub(super) fn worker_came(&self, process: &Process, restarts: u64) {
+    pub(super) fn worker_came(&self, process: &ChildProcess, restarts: u64) {
         *self.to_worker.borrow_mut() = Some(Rc::clone(process.control()));
-        *self.worker.borrow_mut() = Some(Known::of(process));
+        *self.worker.borrow_mut() = Some(KnownChild::of(process));
         self.restarts.set((restarts, self.restarts.get().1));
     }
 
@@ -73,9 +73,9 @@ impl Board {
         self.reported.notify_waiters();
     }
 
-    pub(super) fn signer_came(&self, process: &Process, signing: &Rc<SignerControl>, restarts: u64) {
+    pub(super) fn signer_came(&self, process: &ChildProcess, signing: &Rc<SignerControl>, restarts: u64) {
         *self.signing.borrow_mut() = Some(Rc::clone(signing));
-        *self.signer.borrow_mut() = Some(Known::of(process));
+        *self.signer.borrow_mut() = Some(KnownChild::of(process));
         self.restarts.set((self.restarts.get().0, restarts));
     }
 
@@ -120,7 +120,7 @@ impl Board {
     /// All processes, this one first.
     pub(super) fn processes(&self) -> Vec<ProcessStatus> {
         let (worker, signer) = self.restarts.get();
-        let of = |role: Role, known: &Option<Known>, restarts| {
+        let of = |role: Role, known: &Option<KnownChild>, restarts| {
             let known = known.as_ref();
             let given_up = known.map(|known| &known.confinement);
             ProcessStatus {
@@ -138,8 +138,8 @@ impl Board {
     }
 }
 
-impl Known {
-    fn of(process: &Process) -> Self {
+impl KnownChild {
+    fn of(process: &ChildProcess) -> Self {
         Self { pid: process.pid(), confinement: process.confinement().clone() }
     }
 }

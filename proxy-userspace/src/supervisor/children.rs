@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
 use super::listeners::Listeners;
-use super::policy::Policy;
-use super::process::{Ended, Process};
+use super::policy::LoadedPolicy;
+use super::process::{ChildProcess, Ended};
 use crate::accept::filters_are_strict;
 use crate::confine::{Identity, Role, identity};
 use crate::ipc::{Channel, IpcError};
@@ -31,7 +31,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// One child, or the time until its successor is started.
 struct Slot {
     identity: Identity,
-    process: Option<Process>,
+    process: Option<ChildProcess>,
     restarts: u64,
     pause: Duration,
     due: Instant,
@@ -93,7 +93,7 @@ pub(super) struct Children {
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
     /// What the worker was asked to take.
-    pending: Option<(Policy, Vec<KeyFacts>)>,
+    pending: Option<(LoadedPolicy, Vec<KeyFacts>)>,
     /// Some peer pads its TLS records.
     peers_pad: bool,
 }
@@ -265,7 +265,7 @@ impl Children {
     }
 
     async fn start_signer(&mut self) -> Result<()> {
-        let process = Process::start(Role::Signer, self.signer.identity).await?;
+        let process = ChildProcess::start(Role::Signer, self.signer.identity).await?;
         let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
         let policy = self.board.policy();
         self.keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
@@ -288,9 +288,9 @@ impl Children {
     }
 
     /// A worker that serves.
-    async fn serve(&self) -> Result<Process> {
+    async fn serve(&self) -> Result<ChildProcess> {
         let policy = self.board.policy();
-        let mut process = Process::start(Role::Worker, self.worker.identity).await?;
+        let mut process = ChildProcess::start(Role::Worker, self.worker.identity).await?;
         let control = Rc::clone(process.control());
         control.send(&ToWorker::SynEgress, &[self.given.syn_egress.as_fd()]).await?;
         self.given.listeners.pass(&control).await?;
@@ -353,7 +353,7 @@ impl Children {
 }
 
 /// Lead the worker to the signer.
-async fn introduce(signing: &SignerControl, worker: &Process) -> Result<()> {
+async fn introduce(signing: &SignerControl, worker: &ChildProcess) -> Result<()> {
     let (near, far) = Channel::pair().context("a channel between worker and signer")?;
     signing.serve_worker(near).await?;
     Ok(worker.control().send(&ToWorker::Signer, &[far.as_fd()]).await?)

@@ -33,7 +33,7 @@ use self::board::Board;
 use self::children::{Children, Event, Given};
 use self::keep::{TurnedAway, keep, take, turn_away};
 use self::listeners::Listeners;
-use self::policy::Policy;
+use self::policy::LoadedPolicy;
 pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
 use self::report::Origin;
 use crate::accept::SocketBuffers;
@@ -96,7 +96,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
 async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
-    let policy = Policy::first(config, layers)?;
+    let policy = LoadedPolicy::first(config, layers)?;
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;

@@ -16,7 +16,7 @@ use crate::worker::protocol::PolicyMessage;
 use crate::worker::thread_count;
 
 /// What is in force, or shall be.
-pub(super) struct Policy {
+pub(super) struct LoadedPolicy {
     pub(super) generation: u64,
     pub(super) config: Config,
     pub(super) material: TrustMaterial,
@@ -27,7 +27,7 @@ pub(super) struct Policy {
     machine: MachineResources,
 }
 
-impl Policy {
+impl LoadedPolicy {
     /// The first. `layers` holds what was found out about the kernel. What this machine has no room for is told in the
     /// log.
     ///

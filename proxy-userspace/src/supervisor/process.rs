@@ -21,7 +21,7 @@ const BEGIN_TIME_MAX: Duration = Duration::from_secs(10);
 const END_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// A running child. Dropping it closes its channel, at which it ends.
-pub(super) struct Process {
+pub(super) struct ChildProcess {
     role: Role,
     child: Child,
     control: Rc<AsyncChannel>,
@@ -29,7 +29,7 @@ pub(super) struct Process {
     started: Instant,
 }
 
-impl Process {
+impl ChildProcess {
     /// Start one, and wait until it has given its powers up.
     ///
     /// # Errors

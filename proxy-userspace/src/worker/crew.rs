@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::protocol::Serve;
-use super::thread::{Ingress, Shared, ThreadCounts, ThreadStart, WorkerThread};
+use super::thread::{Ingress, ThreadCounts, ThreadStart, WorkerShared, WorkerThread};
 use crate::admin::ThreadStatus;
 use crate::config::{InterfaceName, SteeringConfig};
 use crate::line_limit::LineLimit;
@@ -26,7 +26,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 static DEATH_LINES: LineLimit = LineLimit::new();
 
 /// A listener, and who accepts from it.
-pub(super) struct Place {
+pub(super) struct AssignedListener {
     pub(super) ingress: InterfaceName,
     pub(super) thread: u32,
     pub(super) listener: TcpListener,
@@ -34,10 +34,10 @@ pub(super) struct Place {
 
 /// All threads. Belongs to the control task.
 pub(super) struct Crew {
-    places: Vec<Place>,
+    places: Vec<AssignedListener>,
     steering: SteeringConfig,
     serve: Serve,
-    shared: Shared,
+    shared: WorkerShared,
     members: Vec<RefCell<Member>>,
     ended: Arc<Notify>,
 }
@@ -58,10 +58,10 @@ impl Crew {
     /// # Errors
     /// A thread cannot be had; those that were started are stopped.
     pub(super) fn start(
-        places: Vec<Place>,
+        places: Vec<AssignedListener>,
         steering: &SteeringConfig,
         serve: Serve,
-        shared: Shared,
+        shared: WorkerShared,
     ) -> Result<Self> {
         let mut crew = Self {
             places,
@@ -81,7 +81,7 @@ impl Crew {
     }
 
     /// What all threads share.
-    pub(super) const fn shared(&self) -> &Shared {
+    pub(super) const fn shared(&self) -> &WorkerShared {
         &self.shared
     }
 

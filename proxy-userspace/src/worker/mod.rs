@@ -23,7 +23,7 @@ use self::crew::Crew;
 pub(crate) use self::crew::{core_count, thread_count};
 use self::protocol::{FromWorker, PolicyMessage, ToWorker, WorkerReport};
 use self::setup::Setup;
-use self::thread::Shared;
+use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::admin::SessionsStatus;
 use crate::config::Config;
@@ -90,7 +90,7 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
 async fn converse(
     control: &AsyncChannel,
     crew: &mut Crew,
-    shared: &Shared,
+    shared: &WorkerShared,
     signer: &SignerLink,
     log: &Lines,
 ) -> Result<()> {
@@ -130,7 +130,11 @@ async fn converse(
 }
 
 /// A new policy for connections from now on; the old one stays where the new one cannot be used.
-fn renew(descriptors: Vec<std::os::fd::OwnedFd>, shared: &Shared, signer: &SignerLink) -> Result<FromWorker> {
+fn renew(
+    descriptors: Vec<std::os::fd::OwnedFd>,
+    shared: &WorkerShared,
+    signer: &SignerLink,
+) -> Result<FromWorker> {
     let message = setup::policy(descriptors)?;
     let generation = message.generation;
     let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {
@@ -140,7 +144,7 @@ fn renew(descriptors: Vec<std::os::fd::OwnedFd>, shared: &Shared, signer: &Signe
     Ok(FromWorker::Policy { generation, taken: taken.map_err(|error| format!("{error:#}")) })
 }
 
-fn report(crew: &Crew, shared: &Shared, log: &Lines) -> WorkerReport {
+fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
     let numbers = shared.admission.numbers();
     WorkerReport {
         threads: crew.threads(),
@@ -165,7 +169,7 @@ fn report(crew: &Crew, shared: &Shared, log: &Lines) -> WorkerReport {
 }
 
 /// Whoever reads stdout may be stuck: a stop ends nevertheless, and says what is lost.
-fn say_unwritten(shared: &Shared) {
+fn say_unwritten(shared: &WorkerShared) {
     let unwritten = shared.records.flush();
     let lost = shared.records.lost();
     if unwritten > 0 || lost > 0 {

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 
 use super::Policy;
-use super::crew::{Crew, Place};
+use super::crew::{AssignedListener, Crew};
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, ToWorker};
-use super::thread::Shared;
+use super::thread::WorkerShared;
 use crate::accept::Admission;
 use crate::handshake::jobs::JobPool;
 use crate::ipc::{Channel, read_sealed};
@@ -19,7 +19,7 @@ use crate::steering::syn_egress::SynEgress;
 
 /// What a worker is given before it serves.
 pub(super) struct Setup {
-    places: Vec<Place>,
+    places: Vec<AssignedListener>,
     policy: Policy,
     signer: SignerLink,
     syn_egress: SynEgress,
@@ -64,7 +64,7 @@ impl Setup {
     pub(super) fn start(self) -> Result<(Crew, SignerLink)> {
         let Self { places, policy, signer, syn_egress, serve } = self;
         let steering = policy.config.steering.clone();
-        let shared = Shared {
+        let shared = WorkerShared {
             admission: Admission::new(policy.room.bounds),
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             jobs: Arc::new(
@@ -99,11 +99,11 @@ pub(super) fn policy(descriptors: Vec<OwnedFd>) -> Result<PolicyMessage> {
     postcard::from_bytes(&octets).context("the policy is none of this version's")
 }
 
-fn listeners(told: Vec<ListenerPlace>, descriptors: Vec<OwnedFd>) -> Result<Vec<Place>> {
+fn listeners(told: Vec<ListenerPlace>, descriptors: Vec<OwnedFd>) -> Result<Vec<AssignedListener>> {
     if told.len() != descriptors.len() {
         bail!("the supervisor named {} listeners and sent {}", told.len(), descriptors.len());
     }
-    let place = |(ListenerPlace { ingress, thread }, listener)| Place {
+    let place = |(ListenerPlace { ingress, thread }, listener)| AssignedListener {
         ingress,
         thread,
         listener: TcpListener::from(listener),

@@ -49,7 +49,7 @@ const LEAVING_MAX: usize = 8;
 
 /// What all threads share.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct WorkerShared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) admission: Arc<Admission>,
     pub(super) jobs: Arc<JobPool>,
@@ -61,7 +61,7 @@ pub(super) struct Shared {
 
 /// What the sessions of one thread share.
 pub(super) struct Local {
-    pub(super) shared: Shared,
+    pub(super) shared: WorkerShared,
     pub(super) pool: Pool,
     pub(super) pipes: Pipes,
     pub(super) egress: RefCell<EgressTable>,
@@ -107,7 +107,7 @@ pub(super) struct WorkerThread {
 impl WorkerThread {
     pub(super) fn start(
         start: ThreadStart,
-        shared: Shared,
+        shared: WorkerShared,
         steering: &SteeringConfig,
         serve: Serve,
     ) -> Result<Self> {
@@ -323,7 +323,7 @@ fn admit(
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
-    let session = Session { _permit: permit, counts: Arc::clone(counts), client, destination };
+    let session = SessionCount { _permit: permit, counts: Arc::clone(counts), client, destination };
     let arrival = Arrival { ingress, client, destination, accepted: tokio::time::Instant::now() };
     let local = Rc::clone(local);
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
@@ -337,14 +337,14 @@ static FAULT_LINES: LineLimit = LineLimit::new();
 static SHORTAGE_LINES: LineLimit = LineLimit::new();
 
 /// A session is counted while this exists.
-struct Session {
+struct SessionCount {
     _permit: Permit,
     counts: Arc<ThreadCounts>,
     client: ClientAddr,
     destination: OriginalDst,
 }
 
-impl Drop for Session {
+impl Drop for SessionCount {
     fn drop(&mut self) {
         self.counts.active.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking()

@@ -18,15 +18,15 @@ use crate::signer::KeyFault;
 const RSA_ENCRYPTION: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 /// A chain as its file has it, each certificate in DER.
-type Chain = Vec<Vec<u8>>;
+type ChainDer = Vec<Vec<u8>>;
 
 /// The chains of `[certificates]`: all that is no secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Chains {
     /// The re-signing authority's, itself first.
-    pub(crate) authority: Chain,
+    pub(crate) authority: ChainDer,
     /// Of each entry of `certificates.server` in their order, leaf first.
-    pub(crate) servers: Vec<Chain>,
+    pub(crate) servers: Vec<ChainDer>,
 }
 
 /// A private key's file, opened and found its owner's alone, and not read.
@@ -73,7 +73,7 @@ impl Chains {
 }
 
 /// A chain in rustls' words.
-pub(super) fn der(chain: Chain) -> Vec<CertificateDer<'static>> {
+pub(super) fn der(chain: ChainDer) -> Vec<CertificateDer<'static>> {
     chain.into_iter().map(CertificateDer::from).collect()
 }
 
@@ -87,7 +87,7 @@ pub(super) fn public_key(chain: &[CertificateDer<'_>]) -> Option<Vec<u8>> {
 fn read(
     files: &KeyFiles,
     check: impl FnOnce(&KeyFiles, &X509Certificate<'_>) -> Result<(), CertificateError>,
-) -> Result<(Chain, KeyFile, KeyKind), CertificateError> {
+) -> Result<(ChainDer, KeyFile, KeyKind), CertificateError> {
     let chain = pem::certificates(&files.cert)?;
     let opened = pem::open_key(&files.key)?;
     let first = chain.first().map_or(&[][..], |cert| cert.as_ref());
