@@ -220,7 +220,7 @@ fn a_supervisor_that_is_killed_takes_its_children_along_and_clients_hear_the_end
         let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
         let postern = scene.start()?;
         let server = scene.serve()?;
-        let held = scene.sessions(20)?;
+        let held = scene.sessions(CROWD)?;
         let children = [postern.process("worker")?, postern.process("signer")?];
         postern.kill()?;
         for session in held.sessions() {

@@ -1,0 +1,139 @@
+use super::*;
+use crate::layer::offload::NoKernelTls;
+
+const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nthreads = 4\n[certificates]\n\
+                    authority = { cert = \"a.pem\", key = \"a.key\" }\n[limits]\nsessions = 5000\n";
+
+fn write(root: &Path, name: &str, text: &str) {
+    let path = root.join(name);
+    std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+    std::fs::write(path, text).expect("file");
+}
+
+/// A machine that lacks nothing.
+fn whole(root: &Path) -> Machine {
+    for (name, text) in [
+        ("dev/net/tun", ""),
+        ("sys/class/net/lan0/operstate", "up\n"),
+        ("sys/class/net/wan0/operstate", "up\n"),
+        ("proc/sys/net/ipv4/ip_forward", "1\n"),
+        ("proc/sys/net/ipv6/conf/all/forwarding", "1\n"),
+        ("proc/sys/net/ipv4/tcp_migrate_req", "0\n"),
+        ("proc/meminfo", "MemAvailable: 8388608 kB\n"),
+    ] {
+        write(root, name, text);
+    }
+    Machine {
+        root: root.to_owned(),
+        release: "6.1.0-13-amd64".to_owned(),
+        capabilities: CAPABILITIES_NEEDED.iter().map(|(capability, _)| *capability).collect(),
+        descriptors: Some(20_000),
+        layers: OffloadTerms::default(),
+    }
+}
+
+fn said(machine: &Machine) -> Vec<String> {
+    let config = config::parse(TEXT, &machine.root.join("postern.toml")).expect("config");
+    machine.examine(&config).iter().filter(|item| item.level != Level::Ok).map(Item::to_string).collect()
+}
+
+#[test]
+fn a_whole_machine_has_nothing_to_correct() {
+    let root = tempfile::tempdir().expect("directory");
+    assert_eq!(said(&whole(root.path())), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_missing_is_named_with_its_remedy() {
+    let root = tempfile::tempdir().expect("directory");
+    let mut machine = whole(root.path());
+    machine.release = "5.10.0-28-amd64".to_owned();
+    machine.capabilities.retain(|held| *held != Capability::CAP_BPF && *held != Capability::CAP_SETUID);
+    machine.descriptors = Some(1024);
+    std::fs::remove_dir_all(root.path().join("sys/class/net/lan0")).expect("remove");
+    std::fs::remove_file(root.path().join("dev/net/tun")).expect("remove");
+    write(root.path(), "sys/class/net/wan0/operstate", "down\n");
+    write(root.path(), "proc/sys/net/ipv4/ip_forward", "0\n");
+    std::fs::remove_dir_all(root.path().join("proc/sys/net/ipv6")).expect("remove");
+    let said = said(&machine);
+    for (line, parts) in said.iter().zip([
+        ["fail  kernel: 5.10.0-28-amd64", "install 6.1"],
+        ["fail  capability CAP_BPF: not held", "AmbientCapabilities"],
+        ["fail  capability CAP_SETUID: not held, gives worker and signer users", "AmbientCapabilities"],
+        ["warn  ingress lan0: no such interface", "as soon as it appears"],
+        ["warn  egress wan0: down", "ip link set wan0 up"],
+        ["fail  /dev/net/tun: absent", "modprobe tun"],
+        ["warn  net.ipv4.ip_forward: 0", "sysctl -w net.ipv4.ip_forward=1"],
+        ["warn  net.ipv6.conf.all.forwarding: absent", "cannot be taken over"],
+        ["warn  open descriptors: 1024, enough for 442 sessions", "LimitNOFILE=10140"],
+        ["warn  limits: limits.sessions is 5000", "LimitNOFILE=10140"],
+    ]) {
+        assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
+    }
+    assert_eq!(said.len(), 10, "{said:?}");
+}
+
+#[test]
+fn memory_and_the_sessions_that_it_allows_are_shown_with_where_the_figure_comes_from() {
+    let root = tempfile::tempdir().expect("directory");
+    let machine = whole(root.path());
+    let examined = |limits: &str| {
+        let text = TEXT.replace("sessions = 5000", limits);
+        let config = config::parse(&text, &root.path().join("postern.toml")).expect("config");
+        let items = machine.examine(&config);
+        items.iter().map(Item::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let said = examined("");
+    assert!(said.contains("memory: 4 GiB for sessions (half of MemAvailable (8 GiB)), 2 MiB for"), "{said}");
+    assert!(said.contains("ok    sessions: 9930, 1024 of one client"), "{said}");
+    write(root.path(), "proc/self/cgroup", "0::/postern.service\n");
+    write(root.path(), "sys/fs/cgroup/postern.service/memory.max", "1073741824\n");
+    let said = examined("");
+    assert!(said.contains("memory: 512 MiB for sessions (half of /sys/fs/cgroup/postern.service/"), "{said}");
+    assert!(said.contains("ok    sessions: 2048, 256 of one client"), "{said}");
+    let said = examined("memory = \"2 GiB\"");
+    assert!(said.contains("memory: 2 GiB for sessions (limits.memory)"), "{said}");
+    assert!(said.contains("warn  limits: limits.memory is 2 GiB, and this machine has 1 GiB left"), "{said}");
+}
+
+#[test]
+fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
+    let root = tempfile::tempdir().expect("directory");
+    let mut machine = whole(root.path());
+    let mut said = |offload| {
+        machine.layers.mode = offload;
+        machine.kernel_tls().to_string()
+    };
+    let able = said(Offload::Always);
+    assert!(
+        able.starts_with("ok    kernel TLS: used; this kernel has TLS 1.2 ") && able.contains("keys"),
+        "{able}"
+    );
+    machine.layers.abilities.absent =
+        Some(NoKernelTls { why: "no module".to_owned(), remedy: "`modprobe tls`".into() });
+    for (offload, level, remedy) in [
+        (Offload::Auto, "ok    kernel TLS: used where it pays", false),
+        (Offload::Always, "fail  kernel TLS: none", true),
+        (Offload::Never, "ok    kernel TLS: not used", false),
+    ] {
+        machine.layers.mode = offload;
+        let said = machine.kernel_tls().to_string();
+        assert!(said.starts_with(level) && said.contains("modprobe tls") == remedy, "{said}");
+    }
+}
+
+#[test]
+fn newer_kernels_are_newer() {
+    let root = tempfile::tempdir().expect("directory");
+    let mut machine = whole(root.path());
+    for (release, level) in [
+        ("6.1", Level::Ok),
+        ("6.18.5+", Level::Ok),
+        ("10.0.1", Level::Ok),
+        ("6.0.19", Level::Fail),
+        ("", Level::Fail),
+    ] {
+        machine.release = release.to_owned();
+        assert_eq!(machine.kernel().level, level, "{release:?}");
+    }
+}
