@@ -197,13 +197,13 @@ impl Children {
     /// The worker has ended: say so, and when its successor comes.
     pub(super) async fn worker_fell(&mut self, error: IpcError, meanwhile: &str) {
         self.board.worker_left();
-        let Some(mut process) = self.worker.process.take() else { return };
+        let Some(process) = self.worker.process.take() else { return };
         let lived = process.age();
-        let ended = timeout(START_TIME_MAX, process.ended()).await;
-        let why = match (error, ended) {
-            (IpcError::Ended, Ok(ended)) => ended.to_string(),
-            (error, _) => {
-                process.end().await;
+        let why = match error {
+            IpcError::Ended => process.end().await.map_or_else(|| error.to_string(), |ended| ended.to_string()),
+            // It is none of ours any more.
+            error => {
+                process.kill().await;
                 error.to_string()
             }
         };

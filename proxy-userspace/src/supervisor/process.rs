@@ -95,13 +95,24 @@ impl ChildProcess {
     }
 
     /// Wait until it has ended, as it was told to or because its channel is closed here; kill it when it takes too long.
-    pub(super) async fn end(self) {
+    /// Says how it ended by itself.
+    pub(super) async fn end(self) -> Option<Ended> {
         let Self { role, mut child, control, .. } = self;
         drop(control);
-        if timeout(END_TIME_MAX, child.wait()).await.is_err() {
-            tracing::error!("the {} did not end within {} s: killed", role.as_str(), END_TIME_MAX.as_secs());
-            drop(child.kill().await);
+        match timeout(END_TIME_MAX, child.wait()).await {
+            Ok(ended) => ended.ok().map(Ended),
+            Err(_) => {
+                let seconds = END_TIME_MAX.as_secs();
+                tracing::error!("the {} did not end within {seconds} s: killed", role.as_str());
+                drop(child.kill().await);
+                None
+            }
         }
+    }
+
+    /// End it now.
+    pub(super) async fn kill(mut self) {
+        drop(self.child.kill().await);
     }
 }
 
