@@ -73,7 +73,7 @@ pub enum LeafFault {
     AuthorityKey,
     /// A name that is neither a host's nor an address, or too many.
     #[error("the leaf has names that no leaf has here, or too many")]
-    LeafNames,
+    Names,
     /// One that leaves do not have here.
     #[error("the leaf has an extension that no leaf has here")]
     UnknownExtension,
@@ -241,7 +241,7 @@ fn check_extensions(extensions: &[X509Extension<'_>], issuer: &Issuer) -> Result
             },
             SUBJECT_ALT_NAME => match parsed {
                 ParsedExtension::SubjectAlternativeName(said) => names = check_names(&said.general_names)?,
-                _ => return Err(LeafFault::LeafNames),
+                _ => return Err(LeafFault::Names),
             },
             _ => return Err(LeafFault::UnknownExtension),
         }
@@ -277,21 +277,21 @@ fn is_for_servers_alone(said: &ExtendedKeyUsage<'_>) -> bool {
 /// Hosts and addresses, [`SANS_MAX`] at most. What is no host's name could write lines of its own into the log.
 fn check_names(said: &[GeneralName<'_>]) -> Result<LeafNames, LeafFault> {
     if said.is_empty() || said.len() > SANS_MAX {
-        return Err(LeafFault::LeafNames);
+        return Err(LeafFault::Names);
     }
     let mut names = LeafNames { count: said.len(), ..LeafNames::default() };
     for name in said {
         let (encoded, text) = match name {
             GeneralName::DNSName(name) => {
                 DnsName::try_from(name.strip_prefix("*.").unwrap_or(name))
-                    .map_err(|_| LeafFault::LeafNames)?;
+                    .map_err(|_| LeafFault::Names)?;
                 (tbs::dns_name(name), (*name).to_owned())
             }
             GeneralName::IPAddress(octets) => {
-                let address = address(octets).ok_or(LeafFault::LeafNames)?;
+                let address = address(octets).ok_or(LeafFault::Names)?;
                 (tbs::ip_address(octets), address.to_string())
             }
-            _ => return Err(LeafFault::LeafNames),
+            _ => return Err(LeafFault::Names),
         };
         names.encoded.extend(encoded);
         if names.first.is_empty() {
@@ -487,13 +487,13 @@ mod tests {
             (LeafFault::Purpose, |leaf| leaf.extensions[2] = purposes(&[SERVERS, &[0x55, 0x1d, 37, 0]])),
             (LeafFault::Purpose, |leaf| leaf.extensions[2] = purposes(&[SERVERS, &[0x2a, 3, 4]])),
             (LeafFault::Purpose, |leaf| drop(leaf.extensions.remove(2))),
-            (LeafFault::LeafNames, |leaf| leaf.extensions[3] = names(&[])),
-            (LeafFault::LeafNames, |leaf| {
+            (LeafFault::Names, |leaf| leaf.extensions[3] = names(&[])),
+            (LeafFault::Names, |leaf| {
                 leaf.extensions[3] = names(&[&tlv(0x81, &[b"postmaster@example.org"])])
             }),
-            (LeafFault::LeafNames, |leaf| leaf.extensions[3] = names(&[&tlv(0x82, &[b"a\nfor the log"])])),
-            (LeafFault::LeafNames, |leaf| leaf.extensions[3] = names(&[&tlv(0x87, &[&[192, 0, 2]])])),
-            (LeafFault::LeafNames, |leaf| {
+            (LeafFault::Names, |leaf| leaf.extensions[3] = names(&[&tlv(0x82, &[b"a\nfor the log"])])),
+            (LeafFault::Names, |leaf| leaf.extensions[3] = names(&[&tlv(0x87, &[&[192, 0, 2]])])),
+            (LeafFault::Names, |leaf| {
                 let many: Vec<_> = (0..=SANS_MAX).map(|i| tlv(0x82, &[format!("h{i}").as_bytes()])).collect();
                 leaf.extensions[3] = names(&[&many.concat()]);
             }),
