@@ -32,6 +32,8 @@ mod ipc;
 mod confine;
 /// The process that holds private keys, and what others ask of it.
 mod signer;
+#[cfg(fuzzing)]
+pub use signer::fuzzing as signer_fuzzing;
 /// The process that peers' octets reach; its spine is one connection from accept to record.
 mod worker;
 /// The process that steers, starts the others and answers the operator.

@@ -283,8 +283,7 @@ fn check_names(said: &[GeneralName<'_>]) -> Result<LeafNames, LeafFault> {
     for name in said {
         let (encoded, text) = match name {
             GeneralName::DNSName(name) => {
-                DnsName::try_from(name.strip_prefix("*.").unwrap_or(name))
-                    .map_err(|_| LeafFault::Names)?;
+                DnsName::try_from(name.strip_prefix("*.").unwrap_or(name)).map_err(|_| LeafFault::Names)?;
                 (tbs::dns_name(name), (*name).to_owned())
             }
             GeneralName::IPAddress(octets) => {

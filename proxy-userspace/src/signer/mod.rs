@@ -20,6 +20,9 @@ mod link;
 mod control;
 /// Who signs for a policy: this process, or that one.
 mod signing;
+/// Its rules, for a fuzz target.
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

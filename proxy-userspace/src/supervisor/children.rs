@@ -200,7 +200,9 @@ impl Children {
         let Some(process) = self.worker.process.take() else { return };
         let lived = process.age();
         let why = match error {
-            IpcError::Ended => process.end().await.map_or_else(|| error.to_string(), |ended| ended.to_string()),
+            IpcError::Ended => {
+                process.end().await.map_or_else(|| error.to_string(), |ended| ended.to_string())
+            }
             // It is none of ours any more.
             error => {
                 process.kill().await;
