@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_signature_that_did_not_come_is_told_as_that() {
         let told = |fault: SignFault| {
-            let cause = super::tls(Error::Other(rustls::OtherError(Arc::new(fault))));
+            let cause = tls(Error::Other(rustls::OtherError(Arc::new(fault))));
             assert_eq!(alert_for(&cause), Some(Alert::INTERNAL_ERROR));
             crate::failure::Failure::downstream(cause).reason()
         };
@@ -423,6 +423,6 @@ mod tests {
         assert_eq!(told(SignFault::Late), "signer_unavailable");
         assert_eq!(told(SignFault::Overloaded), "certificates_overloaded");
         let other = Error::Other(rustls::OtherError(Arc::new(io::Error::other("a test"))));
-        assert!(matches!(super::tls(other), Cause::Tls(Error::Other(_))));
+        assert!(matches!(tls(other), Cause::Tls(Error::Other(_))));
     }
 }

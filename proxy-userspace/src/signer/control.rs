@@ -1,6 +1,6 @@
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -29,14 +29,14 @@ pub(crate) enum SignerLoadError {
 /// The supervisor's side: one call at a time.
 pub(crate) struct SignerControl {
     channel: AsyncChannel,
-    number: Cell<u64>,
+    number: AtomicU64,
 }
 
 impl SignerControl {
     /// # Errors
     /// The kernel's, to `epoll_ctl`.
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self { channel: AsyncChannel::new(channel)?, number: Cell::new(0) })
+        Ok(Self { channel: AsyncChannel::new(channel)?, number: AtomicU64::new(0) })
     }
 
     /// Has the signer read keys and keep them under `generation`; the older of two that it has then goes.
@@ -96,8 +96,7 @@ impl SignerControl {
     }
 
     async fn answer(&self, what: What, descriptors: &[BorrowedFd<'_>]) -> Result<Done, IpcError> {
-        let number = self.number.get().wrapping_add(1);
-        self.number.set(number);
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
         let answered = async {
             self.channel.send(&Order { number, what }, descriptors).await?;
             loop {
