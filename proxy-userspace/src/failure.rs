@@ -311,6 +311,7 @@ mod tests {
 
     use super::*;
     use crate::handshake::verify::CertificateFault;
+    use crate::signer::SignFault;
 
     /// Stands in every field of a cause that a client must not see.
     const SECRET: &str = "wan7";
@@ -343,6 +344,8 @@ mod tests {
             Cause::TlsIncompatible(Error::General(own())),
             Cause::Certificate(CertificateFault::ALL.into_iter().collect()),
             Cause::Mint(MintError::Tls(Error::General(own()))),
+            Cause::Mint(MintError::Sign(SignFault::Late)),
+            Cause::Mint(MintError::Sign(SignFault::Overloaded)),
             layer(LayerFault::System { call: SECRET, source: io(io::ErrorKind::Other) }),
             layer(LayerFault::NotOffloaded { why: own() }),
             layer(LayerFault::Rotation(Error::General(own()))),

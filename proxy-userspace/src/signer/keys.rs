@@ -58,8 +58,9 @@ pub(crate) enum KeyFault {
     NoSignature,
 }
 
-/// The key in a file that somebody else opened, if it is the one that its certificate names. What was read of it is
-/// overwritten; the key itself is in the cryptographic library's memory, which overwrites what it gives back.
+/// The key in a file that somebody else opened, if it is the one that its certificate names. Its text and its DER are
+/// overwritten (rustls' reader of PEM keeps a buffer of its own for the text's lines, which is only given back); the key
+/// itself is in the cryptographic library's memory, which overwrites what it gives back.
 pub(crate) fn open_key(file: &File, public_key: &[u8]) -> Result<Arc<dyn SigningKey>, KeyFault> {
     let text = read(file)?;
     let mut der = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::crypto::aws_lc_rs;
@@ -28,6 +29,8 @@ use crate::ipc::{AsyncChannel, Channel, IpcError};
 
 const HOST: &str = "imap.example.org";
 const OWN: &str = "own.example.org";
+/// What takes longer never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
 const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 
 /// An authority and a configured certificate of its making, on disk.
@@ -254,13 +257,15 @@ fn connected(link: &SignerLink) -> Channel {
 
 /// The next request's id, and what it asks to be signed.
 async fn asked(signer: &Channel) -> (u64, Vec<u8>) {
-    loop {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         match signer.receive_now() {
             Ok((request, _)) => return told(request),
             Err(error) if error.would_block() => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
         }
     }
+    panic!("nothing was asked for");
 }
 
 fn told(request: SignRequest) -> (u64, Vec<u8>) {
@@ -275,9 +280,16 @@ fn answer(signer: &Channel, id: u64, answer: &[u8]) {
 
 /// Lets all tasks go on until they wait, for as long as the link does not look like this.
 async fn until(link: &SignerLink, looks: &str) {
+    let begun = Instant::now();
     while format!("{link:?}") != format!("SignerLink {{ {looks} }}") {
+        assert!(begun.elapsed() < PATIENCE, "{link:?}, not {looks}");
         tokio::task::yield_now().await;
     }
+}
+
+/// What it came to.
+async fn ended<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("it ends")
 }
 
 fn leaf(link: &SignerLink, tbs: &[u8]) -> tokio::task::JoinHandle<Result<Vec<u8>, SignFault>> {
@@ -296,8 +308,8 @@ async fn answers_come_to_those_who_asked_in_whatever_order() {
     answer(&signer, 77, b"nobody");
     answer(&signer, other.0, &other.1);
     answer(&signer, one.0, &one.1);
-    assert_eq!(first.await.unwrap().unwrap(), b"first");
-    assert_eq!(second.await.unwrap().unwrap(), b"second");
+    assert_eq!(ended(first).await.unwrap().unwrap(), b"first");
+    assert_eq!(ended(second).await.unwrap().unwrap(), b"second");
 }
 
 #[tokio::test]
@@ -315,14 +327,14 @@ async fn a_leaf_that_a_signer_left_unsigned_is_asked_of_its_successor() {
     let third = connected(&link);
     let (id, tbs) = asked(&third).await;
     answer(&third, id, &tbs);
-    assert_eq!(waiting.await.unwrap().unwrap(), b"leaf");
+    assert_eq!(ended(waiting).await.unwrap().unwrap(), b"leaf");
     assert!(matches!(second.receive::<SignRequest>(), Err(IpcError::Ended)), "and it is told so");
     // A refusal is an answer.
     let refused = leaf(&link, b"none");
     until(&link, "connected: true, in_flight: 1").await;
     let (id, _) = asked(&third).await;
     third.send(&Reply { id, answer: Err(Refusal::OverRate) }, &[]).unwrap();
-    let fault = refused.await.unwrap().unwrap_err();
+    let fault = ended(refused).await.unwrap().unwrap_err();
     assert_eq!((fault, fault.reason()), (SignFault::Refused(Refusal::OverRate), "certificates_overloaded"));
 }
 
@@ -342,7 +354,7 @@ async fn a_session_that_goes_leaves_nothing_behind_and_its_answer_goes_to_nobody
     answer(&signer, late, b"gone");
     let (id, tbs) = asked(&signer).await;
     answer(&signer, id, &tbs);
-    assert_eq!(next.await.unwrap().unwrap(), b"next");
+    assert_eq!(ended(next).await.unwrap().unwrap(), b"next");
 }
 
 #[tokio::test]
@@ -351,7 +363,7 @@ async fn more_than_may_wait_are_refused_at_once_and_a_full_channel_is_waited_for
     let signer = connected(&link);
     let waiting: Vec<_> = (0..REQUESTS_IN_FLIGHT_MAX).map(|_| leaf(&link, &[7; 1_000])).collect();
     until(&link, &format!("connected: true, in_flight: {REQUESTS_IN_FLIGHT_MAX}")).await;
-    assert_eq!(link.sign_leaf(1, Vec::new()).await, Err(SignFault::Overloaded));
+    assert_eq!(ended(link.sign_leaf(1, Vec::new())).await, Err(SignFault::Overloaded));
     assert_eq!(link.sign_handshake(1, 0, SCHEME, &[]), Err(SignFault::Overloaded));
     assert_eq!(SignFault::Overloaded.reason(), "certificates_overloaded");
     // Nothing was read until now: most of them did not fit into the channel.
@@ -363,7 +375,7 @@ async fn more_than_may_wait_are_refused_at_once_and_a_full_channel_is_waited_for
         signer
     });
     for waiting in waiting {
-        assert_eq!(waiting.await.unwrap().unwrap(), [7; 1_000]);
+        assert_eq!(ended(waiting).await.unwrap().unwrap(), [7; 1_000]);
     }
     busy.join().unwrap();
     until(&link, "connected: false, in_flight: 0").await;
@@ -410,7 +422,7 @@ async fn a_mint_waits_for_a_signer_longer_than_for_a_thread() {
     tokio::time::resume();
     connect(&control, &link).await;
     for session in sessions {
-        session.await.unwrap().unwrap();
+        ended(session).await.unwrap().unwrap();
     }
     assert_eq!(control.report().await.unwrap().mints_total, 1);
 }
