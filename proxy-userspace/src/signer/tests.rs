@@ -255,17 +255,22 @@ fn connected(link: &SignerLink) -> Channel {
     far
 }
 
-/// The next request's id, and what it asks to be signed.
-async fn asked(signer: &Channel) -> (u64, Vec<u8>) {
+/// What comes next at a signer's end.
+async fn heard(signer: &Channel) -> Result<SignRequest, IpcError> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    loop {
         match signer.receive_now() {
-            Ok((request, _)) => return told(request),
-            Err(error) if error.would_block() => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
+            Err(error) if error.would_block() && begun.elapsed() < PATIENCE => {
+                tokio::task::yield_now().await;
+            }
+            heard => return heard.map(|(request, _)| request),
         }
     }
-    panic!("nothing was asked for");
+}
+
+/// The next request's id, and what it asks to be signed.
+async fn asked(signer: &Channel) -> (u64, Vec<u8>) {
+    told(heard(signer).await.expect("something is asked for"))
 }
 
 fn told(request: SignRequest) -> (u64, Vec<u8>) {
@@ -328,7 +333,7 @@ async fn a_leaf_that_a_signer_left_unsigned_is_asked_of_its_successor() {
     let (id, tbs) = asked(&third).await;
     answer(&third, id, &tbs);
     assert_eq!(ended(waiting).await.unwrap().unwrap(), b"leaf");
-    assert!(matches!(second.receive::<SignRequest>(), Err(IpcError::Ended)), "and it is told so");
+    assert!(matches!(heard(&second).await, Err(IpcError::Ended)), "and it is told so");
     // A refusal is an answer.
     let refused = leaf(&link, b"none");
     until(&link, "connected: true, in_flight: 1").await;

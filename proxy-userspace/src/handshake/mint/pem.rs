@@ -53,7 +53,7 @@ pub enum PemError {
         /// What was wrong with the text.
         fault: String,
     },
-    /// A private key's file over `KEY_FILE_BYTES_MAX`.
+    /// A private key's file that is too long to be read whole.
     #[error("{}: is longer than {KEY_FILE_BYTES_MAX} octets; put the private key into a file of its own", file.display())]
     TooLong {
         /// The file.
