@@ -18,6 +18,9 @@ use serde_json::Value;
 
 /// Sessions under which processes are killed and the configuration is read again.
 const CROWD: usize = 100;
+/// What reading from /proc says of a thread that has ended.
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
 /// More than the sockets between server and client hold.
 const LARGE_BYTES: usize = 16 << 20;
 
@@ -89,7 +92,11 @@ fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Res
         }
         // All threads, because most of this belongs to a thread.
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            let text = fs::read_to_string(task?.path().join("status"))?;
+            let text = match fs::read_to_string(task?.path().join("status")) {
+                // A thread that has ended meanwhile.
+                Err(error) if [ENOENT, ESRCH].map(Some).contains(&error.raw_os_error()) => continue,
+                text => text?,
+            };
             ensure!(
                 text.contains("\nSeccomp:\t2\n") && text.contains("\nNoNewPrivs:\t1\n"),
                 "{name}: {text}"
@@ -101,11 +108,14 @@ fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Res
         let user = kernel_says(process, "Uid")?;
         ensure!(!user.split_whitespace().any(|uid| uid == "0"), "{name} is root: {user}");
         users.push(user);
-        for descriptor in fs::read_dir(format!("/proc/{process}/fd"))? {
-            let target = fs::read_link(descriptor?.path()).unwrap_or_default();
-            let secret = target.starts_with(scene.installation.dir().join("ca"));
-            ensure!(!secret, "{name} holds {}", target.display());
-        }
+        // What was open when it gave its powers up stays open: sockets and the two streams, and no key's file.
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd"))?
+            .filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok())
+            .collect::<Vec<_>>();
+        ensure!(descriptors.iter().any(|target| target.ends_with("log")), "{name}: {descriptors:?}");
+        let secret =
+            descriptors.iter().find(|target| target.starts_with(scene.installation.dir().join("ca")));
+        ensure!(secret.is_none(), "{name} holds {secret:?}");
     }
     ensure!(users[0] != users[1], "one user for both: {users:?}");
     drop(server);
@@ -120,6 +130,7 @@ fn a_worker_that_is_killed_cuts_its_sessions_at_once_and_another_serves() -> Res
         let postern = scene.start()?;
         let server = scene.serve()?;
         let held = scene.sessions(CROWD)?;
+        wait::until("their first lines", PATIENCE, || Ok((postern.starts()?.len() == CROWD).then_some(())))?;
         let worker = postern.process("worker")?;
         kill(worker, Signal::KILL)?;
         for session in held.sessions() {
@@ -271,6 +282,30 @@ fn a_start_without_the_capabilities_that_it_needs_names_them() -> Result<()> {
     }
     ensure!(!log.contains("CAP_BPF"), "{log}");
     drop(postern);
+    scene.finish()
+}
+
+#[test]
+fn a_key_that_the_signer_cannot_use_ends_the_start_with_64_and_names_the_file() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let key = scene.installation.dir().join("ca/authority.key");
+    for (text, words) in [
+        (scene.identity.key_pem.as_str(), "is not the key of the first certificate in"),
+        ("nothing of a key\n", "holds no private key that can be read"),
+    ] {
+        // Written over, so that the file's mode stays.
+        fs::write(&key, text)?;
+        let mut postern = scene.installation.spawn(&scene.lab.gateway, &[])?;
+        assert_eq!(postern.wait(PATIENCE)?.code(), Some(64), "{}", postern.log());
+        ensure!(
+            postern.log().contains(words) && postern.log().contains("authority.key"),
+            "{}",
+            postern.log()
+        );
+        ensure!(!postern.log().contains("steering IMAP"), "{}", postern.log());
+        drop(postern);
+        scene.lab.assert_clean()?;
+    }
     scene.finish()
 }
 

@@ -13,7 +13,7 @@ use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
 use crate::config::{self, Config, InterfaceName, Offload};
-use crate::handshake::Trust;
+use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 use crate::supervisor::CAPABILITIES_NEEDED;
@@ -110,8 +110,21 @@ pub(super) fn check(path: &Path) -> ExitCode {
     }
 }
 
-/// The files that the configuration names: there, readable, and of the right kind.
+/// The files that the configuration names: there, readable, of the right kind, and good for what they are for.
 pub(super) fn files(config: &Config) -> Vec<Item> {
+    examine(config, key, |config| Trust::load(config).map(drop))
+}
+
+/// The same without a look into private keys: in a daemon they are the signer's.
+pub(super) fn files_but_keys(config: &Config) -> Vec<Item> {
+    examine(config, unread_key, |config| TrustMaterial::read(config).map(drop))
+}
+
+fn examine(
+    config: &Config,
+    key: impl Fn(&str, &Path, &str) -> Item,
+    judge: impl FnOnce(&Config) -> Result<(), TrustError>,
+) -> Vec<Item> {
     let authority = &config.certificates.authority;
     let mut items = vec![
         certificate("authority certificate", &authority.cert, "make one with `postern ca init`"),
@@ -128,9 +141,9 @@ pub(super) fn files(config: &Config) -> Vec<Item> {
     }
     let roots = config.tls.root_files.iter();
     items.extend(roots.map(|root| certificate("root certificates", root, "correct tls.roots")));
-    // Whether keys belong to certificates, authorities may sign and roots are roots: `run` asks the same.
+    // Whether authorities may sign, roots are roots, and, in `check`, keys belong to certificates.
     if !items.iter().any(Item::is_failure)
-        && let Err(error) = Trust::load(config)
+        && let Err(error) = judge(config)
     {
         items.push(Item::fail("certificates", error.to_string(), "correct the file that is named"));
     }
@@ -168,6 +181,14 @@ fn key(thing: &str, path: &Path, absent: &str) -> Item {
             Item::fail(thing, seen, format!("chmod 600 {shown}"))
         }
         Ok(_) => Item::ok(thing, shown.to_string()),
+    }
+}
+
+/// Whether it can be opened; its owner and mode are judged with the certificates.
+fn unread_key(thing: &str, path: &Path, absent: &str) -> Item {
+    match File::open(path) {
+        Err(error) => unreadable(thing, path, &error, absent),
+        Ok(_) => Item::ok(thing, path.display().to_string()),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::confine::Role;
 use crate::ipc::{Channel, begin};
 use crate::lines::Lines;
+use crate::signer::SignerLoadError;
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -138,7 +139,9 @@ fn run(path: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.0.push(format!("postern: {error:#}\n").into_bytes());
-            ExitCode::FAILURE
+            // A key that the signer cannot use: the file is wrong, as those that were looked at before.
+            let is_file = matches!(error.downcast_ref(), Some(SignerLoadError::Certificates(_)));
+            if is_file { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -166,7 +169,8 @@ fn accepted(path: &Path) -> Result<Config, ExitCode> {
         eprintln!("{error}");
         ExitCode::from(EXIT_CONFIG)
     })?;
-    let unreadable: Vec<_> = check::files(&config).into_iter().filter(check::Item::is_failure).collect();
+    let unreadable: Vec<_> =
+        check::files_but_keys(&config).into_iter().filter(check::Item::is_failure).collect();
     for item in &unreadable {
         eprintln!("{item}");
     }

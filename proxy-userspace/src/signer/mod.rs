@@ -26,7 +26,7 @@ pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::control::SignerControl;
+pub(crate) use self::control::{SignerControl, SignerLoadError};
 pub(crate) use self::keys::{KEY_FILE_BYTES_MAX, KeyFault, Keys, facts, open_key};
 pub(crate) use self::link::SignerLink;
 pub(crate) use self::process::serve;

@@ -13,7 +13,7 @@ use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
 use crate::accept::filters_are_strict;
-use crate::confine::{Identity, Role, identity};
+use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
 use crate::signer::{KeyFacts, SignerControl};
 use crate::worker::protocol::{FromWorker, Serve, ToWorker};
@@ -30,7 +30,6 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// One child, or the time until its successor is started.
 struct Slot {
-    identity: Identity,
     process: Option<ChildProcess>,
     restarts: u64,
     pause: Duration,
@@ -38,8 +37,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(identity: Identity) -> Self {
-        Self { identity, process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
+    fn new() -> Self {
+        Self { process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
     }
 
     /// Waits until there is none and it is time for one.
@@ -62,7 +61,29 @@ impl Slot {
     }
 }
 
-/// What children are started with.
+/// The signer, when it has the keys.
+pub(super) struct StartedSigner {
+    process: ChildProcess,
+    signing: Rc<SignerControl>,
+    keys: Vec<KeyFacts>,
+}
+
+impl StartedSigner {
+    /// Start it, and have it read the keys of the policy on the board.
+    ///
+    /// # Errors
+    /// In an operator's words; a [`SignerLoadError`](crate::signer::SignerLoadError) where a key's file is at fault.
+    pub(super) async fn start(board: &Board) -> Result<Self> {
+        let policy = board.policy();
+        let process =
+            ChildProcess::start(Role::Signer, identity(Role::Signer, &policy.config.processes)).await?;
+        let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
+        let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        Ok(Self { process, signing, keys })
+    }
+}
+
+/// What a worker is started with.
 pub(super) struct Given {
     pub(super) listeners: Listeners,
     /// The array in which the programs note by which interface a SYN left.
@@ -99,25 +120,30 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Start both, with the policy on the board.
+    /// Start the worker beside the signer, with the policy on the board.
     ///
     /// # Errors
     /// In an operator's words; what was started ends.
-    pub(super) async fn start(given: Given, board: Rc<Board>) -> Result<Self> {
-        let settings = board.policy().config.processes;
+    pub(super) async fn start(signer: StartedSigner, given: Given, board: Rc<Board>) -> Result<Self> {
         let mut children = Self {
             given,
             board,
-            worker: Slot::new(identity(Role::Worker, &settings)),
-            signer: Slot::new(identity(Role::Signer, &settings)),
+            worker: Slot::new(),
+            signer: Slot::new(),
             signing: None,
             keys: Vec::new(),
             pending: None,
             peers_pad: false,
         };
-        children.start_signer().await?;
+        children.have(signer);
         children.start_worker().await?;
         Ok(children)
+    }
+
+    fn have(&mut self, StartedSigner { process, signing, keys }: StartedSigner) {
+        self.board.signer_came(&process, &signing, self.signer.restarts);
+        self.signer.process = Some(process);
+        (self.signing, self.keys) = (Some(signing), keys);
     }
 
     /// The next thing that one of them says or does. May be dropped while it waits.
@@ -267,16 +293,11 @@ impl Children {
     }
 
     async fn start_signer(&mut self) -> Result<()> {
-        let process = ChildProcess::start(Role::Signer, self.signer.identity).await?;
-        let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
-        let policy = self.board.policy();
-        self.keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        let signer = StartedSigner::start(&self.board).await?;
         if let Some(worker) = &self.worker.process {
-            introduce(&signing, worker).await?;
+            introduce(&signer.signing, worker).await?;
         }
-        self.board.signer_came(&process, &signing, self.signer.restarts);
-        self.signer.process = Some(process);
-        self.signing = Some(signing);
+        self.have(signer);
         Ok(())
     }
 
@@ -292,7 +313,8 @@ impl Children {
     /// A worker that serves.
     async fn serve(&self) -> Result<ChildProcess> {
         let policy = self.board.policy();
-        let mut process = ChildProcess::start(Role::Worker, self.worker.identity).await?;
+        let user = identity(Role::Worker, &policy.config.processes);
+        let mut process = ChildProcess::start(Role::Worker, user).await?;
         let control = Rc::clone(process.control());
         control.send(&ToWorker::SynEgress, &[self.given.syn_egress.as_fd()]).await?;
         self.given.listeners.pass(&control).await?;
@@ -371,7 +393,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pause_before_a_restart_doubles_and_begins_anew_after_a_steady_life() {
-        let mut slot = Slot::new(Identity { uid: 1, gid: 1 });
+        let mut slot = Slot::new();
         let pauses = [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs);
         assert_eq!(pauses.map(|_| slot.fell(Duration::ZERO)), pauses);
         slot.fell(STEADY - Duration::from_millis(1));

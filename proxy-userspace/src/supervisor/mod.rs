@@ -30,7 +30,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::board::Board;
-use self::children::{Children, Event, Given};
+use self::children::{Children, Event, Given, StartedSigner};
 use self::keep::{TurnedAway, keep, take, turn_away};
 use self::listeners::Listeners;
 use self::policy::LoadedPolicy;
@@ -100,7 +100,11 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
     let mut signals = Signals::new()?;
-    // Before anything is touched: while this daemon has the device, no other steers here or clears.
+    let board = Rc::new(Board::new(policy));
+    // A key that cannot be used ends the start before anything is touched.
+    let signer = StartedSigner::start(&board).await?;
+    let policy = board.policy();
+    // While this daemon has the device, no other steers here or clears.
     let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
     let device = Device::open_by(deadline)?;
     let socket = admin_socket(&policy.config.admin.socket, deadline)?;
@@ -115,8 +119,7 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);
     let listeners = Listeners::open(&mut program, &settings, threads, buffers)?;
     let shown = listeners.status();
-    let board = Rc::new(Board::new(policy));
-    let mut children = Children::start(Given { listeners, syn_egress }, Rc::clone(&board)).await?;
+    let mut children = Children::start(signer, Given { listeners, syn_egress }, Rc::clone(&board)).await?;
     let (steering, began) = install(&settings, device, program)?;
     say_started(&settings, threads);
     keep::look_at_masquerading(&settings)?;
