@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::admin::{
-    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, MemoryStatus, SessionsStatus, Status,
-    SteeringStatus, ThreadStatus, ask, serve,
+    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, MemoryStatus, ProcessStatus, SessionsStatus,
+    SignaturesStatus, Status, SteeringStatus, ThreadStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -235,6 +235,20 @@ fn status_without_a_daemon_exits_3_says_which_socket_and_what_becomes_of_mail() 
     assert!(shown.contains("nothing is installed: mail flows uninspected"), "{shown}");
 }
 
+fn process(name: &str, pid: Option<u32>, restarts: u64) -> ProcessStatus {
+    ProcessStatus {
+        name: name.to_owned(),
+        pid,
+        uid: pid.map(|_| 60_994),
+        capabilities: Vec::new(),
+        memory: 12 << 20,
+        seccomp: false,
+        landlock: None,
+        locked_memory: None,
+        restarts,
+    }
+}
+
 fn example() -> Status {
     Status {
         version: "0.1.0".to_owned(),
@@ -243,8 +257,25 @@ fn example() -> Status {
         config: "/etc/postern/postern.toml".into(),
         on_exit: "open".to_owned(),
         source: "gateway".to_owned(),
-        processes: Vec::new(),
-        signatures: None,
+        processes: vec![
+            ProcessStatus {
+                capabilities: (0..40).map(|number| format!("CAP_{number}")).collect(),
+                ..process("supervisor", Some(4711), 0)
+            },
+            process("worker", None, 2),
+            ProcessStatus {
+                seccomp: true,
+                landlock: Some("files, ABI 7".to_owned()),
+                locked_memory: Some("all of it".to_owned()),
+                ..process("signer", Some(4713), 1)
+            },
+        ],
+        signatures: Some(SignaturesStatus {
+            minted: 12,
+            mints_refused: 1,
+            handshakes: 3,
+            handshakes_refused: 0,
+        }),
         threads: vec![ThreadStatus {
             index: 0,
             cpu: Some(3),
@@ -333,6 +364,12 @@ fn status_shows_what_the_daemon_says() {
         let shown = text(&output.stdout);
         for part in [
             "process 4711",
+            "process     pid   user   memory  restarts  system calls  capabilities\n",
+            "supervisor  4711  60994  12 MiB  0         all           40, as root has them\n",
+            "worker      DEAD  -      -       2         -             -\n",
+            "signer      4713  60994  12 MiB  1         filtered      none\n",
+            "signer: Landlock denies files, ABI 7\n  signer: locked in memory: all of it\n",
+            "12 certificates minted, 1 refused; 3 handshakes signed, 0 refused\n",
             "[::1]:40001",
             "steered_ipv4  12345",
             "iif lan0",

@@ -176,19 +176,25 @@ fn key(thing: &str, path: &Path, absent: &str) -> Item {
             format!("{shown} is encrypted"),
             "a daemon has nobody to ask for the passphrase: remove it with `openssl pkey` and keep mode 0600",
         ),
-        Ok((_, mode)) if mode & 0o077 != 0 => {
-            let seen = format!("{shown} has mode {:04o}, so that others can read it", mode & 0o7777);
-            Item::fail(thing, seen, format!("chmod 600 {shown}"))
-        }
-        Ok(_) => Item::ok(thing, shown.to_string()),
+        Ok((_, mode)) => guarded(thing, path, mode),
     }
 }
 
-/// Whether it can be opened; its owner and mode are judged with the certificates.
+/// Whether others can read a private key.
+fn guarded(thing: &str, path: &Path, mode: u32) -> Item {
+    let shown = path.display();
+    if mode & 0o077 == 0 {
+        return Item::ok(thing, shown.to_string());
+    }
+    let seen = format!("{shown} has mode {:04o}, so that others can read it", mode & 0o7777);
+    Item::fail(thing, seen, format!("chmod 600 {shown}"))
+}
+
+/// Whether it can be opened, and by its owner alone.
 fn unread_key(thing: &str, path: &Path, absent: &str) -> Item {
-    match File::open(path) {
+    match File::open(path).and_then(|file| file.metadata()) {
         Err(error) => unreadable(thing, path, &error, absent),
-        Ok(_) => Item::ok(thing, path.display().to_string()),
+        Ok(metadata) => guarded(thing, path, metadata.permissions().mode()),
     }
 }
 

@@ -155,17 +155,7 @@ fn readable(status: &Status) -> String {
     table(
         &mut text,
         "processes",
-        &[
-            "process",
-            "pid",
-            "user",
-            "memory",
-            "restarts",
-            "system calls",
-            "Landlock",
-            "kept from swap",
-            "capabilities",
-        ],
+        &["process", "pid", "user", "memory", "restarts", "system calls", "capabilities"],
         &processes(status),
     );
     text.extend(confinement(status).iter().flat_map(|line| ["  ", line, "\n"]));
@@ -209,14 +199,15 @@ fn processes(status: &Status) -> Vec<Vec<String>> {
         _ => held.join(" "),
     };
     let row = |process: &admin::ProcessStatus| {
+        let of_living = |cell: String| if process.pid.is_some() { cell } else { "-".to_owned() };
         vec![
             process.name.clone(),
             number(process.pid, "DEAD"),
             number(process.uid, "-"),
-            Size(process.memory).to_string(),
+            of_living(Size(process.memory).to_string()),
             process.restarts.to_string(),
-            if process.seccomp { "filtered" } else { "all" }.to_owned(),
-            capabilities(&process.capabilities),
+            of_living(if process.seccomp { "filtered" } else { "all" }.to_owned()),
+            of_living(capabilities(&process.capabilities)),
         ]
     };
     status.processes.iter().map(row).collect()
@@ -228,9 +219,8 @@ fn confinement(status: &Status) -> Vec<String> {
     for process in &status.processes {
         let name = &process.name;
         lines.extend(process.landlock.as_ref().map(|denied| format!("{name}: Landlock denies {denied}")));
-        lines.extend(
-            process.locked_memory.as_ref().map(|words| format!("{name}: memory kept from swap: {words}")),
-        );
+        lines
+            .extend(process.locked_memory.as_ref().map(|words| format!("{name}: locked in memory: {words}")));
     }
     lines.extend(status.signatures.map(|signed| {
         let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;
