@@ -81,6 +81,7 @@ fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Res
     let mut users = Vec::new();
     for (name, capabilities) in [("worker", &["CAP_NET_RAW"] as &[&str]), ("signer", &[])] {
         let process = postern.process(name)?;
+        assert_eq!(kernel_says(process, "Name")?, format!("postern-{name}"), "as top(1) shows it");
         assert_eq!(of_process(&postern, name, "capabilities")?, serde_json::json!(capabilities), "{name}");
         assert_eq!(of_process(&postern, name, "seccomp")?, true, "{name}");
         ensure!(of_process(&postern, name, "landlock")?.is_string(), "{:#}", postern.status()?);

@@ -17,6 +17,7 @@ mod memory;
 #[cfg(debug_assertions)]
 pub(crate) mod probe;
 
+use std::ffi::CStr;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,14 @@ impl Role {
         match self {
             Self::Worker => "worker",
             Self::Signer => "signer",
+        }
+    }
+
+    /// The process in ps(1) and top(1), which show 15 octets.
+    pub(crate) const fn process_name(self) -> &'static CStr {
+        match self {
+            Self::Worker => c"postern-worker",
+            Self::Signer => c"postern-signer",
         }
     }
 

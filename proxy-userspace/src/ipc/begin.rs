@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use rustix::thread::set_name;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, inherited};
@@ -36,6 +37,8 @@ pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
         eprintln!("postern: the {} is started by `postern run` and by nobody else", role.as_str());
         return Err(ExitCode::from(EXIT_USAGE));
     };
+    // Executed by way of /proc, it would be called "exe" in top(1). No name is worth a start.
+    let _ = set_name(role.process_name());
     // systemd and terminals send TERM and INT to every process of a service: only the supervisor decides.
     sys::ignore_stop_signals();
     let (began, is_confined) = match confine(role, identity) {
