@@ -33,6 +33,14 @@ fn is_there(process: u32) -> bool {
     Path::new("/proc").join(process.to_string()).exists()
 }
 
+fn is_stopped(process: u32) -> Result<bool> {
+    let mut states = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        states.push(fs::read_to_string(task?.path().join("status"))?.contains("\nState:\tT"));
+    }
+    Ok(states.iter().all(|is_stopped| *is_stopped))
+}
+
 /// What the status says of a process.
 fn of_process(postern: &Postern<'_>, name: &str, key: &str) -> Result<Value> {
     let status = postern.status()?;
@@ -163,6 +171,8 @@ fn who_stands_in_the_queue_of_a_worker_that_is_killed_is_served_by_the_next() ->
     let server = scene.serve()?;
     let worker = postern.process("worker")?;
     kill(worker, Signal::STOP)?;
+    // Each thread stops when it next leaves the kernel, and could still accept until then.
+    wait::until("the worker's threads to stop", PATIENCE, || Ok(is_stopped(worker)?.then_some(())))?;
     let queued = scene.lab.client.connect(scene.server(Family::V4, 143))?;
     kill(worker, Signal::KILL)?;
     let mut session = Session::on(queued, Family::V4.name(), &scene.client()?)?;
