@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// descriptors come and go one by one.
 const SHORTAGE_LEAST: Duration = Duration::from_secs(1);
 
-/// Clients over a limit whose leaving a worker waits for at a time, so that `* BYE` arrives. Their descriptors are those
+/// Clients over a limit whose leaving a thread waits for at a time, so that `* BYE` arrives. Their descriptors are those
 /// of no session; more clients than this are told and closed at once.
 const LEAVING_MAX: usize = 8;
 
