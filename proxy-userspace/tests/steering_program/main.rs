@@ -180,19 +180,20 @@ fn the_kernel_spreads_over_the_group_and_no_connection_is_lost_when_one_closes()
     let second = lab.gateway.transparent(Family::V4, port(&first));
     program.add_listener(0, Family::V4, 0, &first).unwrap();
     program.add_listener(0, Family::V4, 1, &second).unwrap();
-    let connect = || {
-        let connected: Vec<_> =
-            (0..CONNECTIONS).map(|_| lab.client.connect(SERVER[0], 143).unwrap()).collect();
-        connected.len()
+    // Clients leave last. Where one leaves first, the gateway's end of its connection is gone with the last ACK, and
+    // whatever TCP sends again then is looked up, and counted, as a packet to the listeners.
+    let mut clients = Vec::new();
+    let mut connect = || {
+        clients.extend((0..CONNECTIONS).map(|_| lab.client.connect(SERVER[0], 143).unwrap()));
     };
-    assert_eq!(connect(), CONNECTIONS);
+    connect();
     let [to_first, to_second] = arrived([&first, &second], CONNECTIONS);
     assert_eq!(to_first + to_second, CONNECTIONS);
     // All on one side happens by chance once in 2^63.
     assert!(to_first > 0 && to_second > 0, "not spread: {to_first} and {to_second}");
 
     close(first);
-    assert_eq!(connect(), CONNECTIONS);
+    connect();
     assert_eq!(arrived([&second], CONNECTIONS), [CONNECTIONS]);
     assert_counted(&program, &[(Exit::Steered4, 2 * CONNECTIONS as u64)]);
 }
