@@ -164,6 +164,27 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch that was received in records with these contents, 64 at most and together 64 KiB at most, for tests of
+    /// engines and for fuzz targets.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub fn of(records: &[&[u8]]) -> Self {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(mut buffer) = Pool::default().poll_take(&mut None, &mut cx) else {
+            return Self::default();
+        };
+        let mut at = 0;
+        for record in records {
+            let body = at..at + record.len();
+            if let Some(room) = buffer.bytes.get_mut(body.clone()) {
+                room.copy_from_slice(record);
+            }
+            at = body.end;
+            buffer.spans.push(Span { body, seal: Seal::default() });
+        }
+        Self { buffer: Some(buffer), ..Self::default() }
+    }
+
     /// The plaintext, record by record. Empty once it is sealed, so that no ciphertext is inspected as mail.
     pub fn plaintext(&self) -> impl Iterator<Item = &[u8]> {
         let buffer = self.buffer.as_ref().filter(|_| !self.sealed);

@@ -1,53 +1,97 @@
-//! Inspection of plaintext before it goes on.
+//! The engine of `inspect = "none"`: everything passes as it comes.
 //!
-//! An inspector borrows the plaintext of one direction from the buffer in which it was opened. This version has two
-//! inspectors. `FirstOctets` refuses HTTP inside TLS, so that a browser cannot be made to speak to a mail server
-//! (ALPACA). It holds no octet back: a request that is refused at its first slash has told a mail server nothing.
-//! `LastLines` remembers whether the server said goodbye.
+//! It refuses HTTP inside TLS, so that a browser cannot be made to speak to a mail server (ALPACA). It holds no octet
+//! back: a request that is refused at its first slash has told a mail server nothing. And it remembers whether the server
+//! said goodbye.
 
-use crate::layer::Batch;
-use crate::words::Direction;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-/// Inspects every plaintext octet of one direction before it goes on.
-pub trait Inspect {
-    /// Inspect a batch. An error ends the session, and nothing of `batch` goes on.
-    ///
-    /// # Errors
-    /// Why the session must end.
-    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
+use super::{Engine, Inspect, InspectRefusal, Next, Want};
+use crate::layer::{Batch, StreamEnd};
+use crate::words::{Direction, Side};
 
-    /// Whether this direction needs no more inspection. Its octets may then be spliced.
-    fn is_done(&self, direction: Direction) -> bool;
+/// Passes everything on, but for HTTP.
+#[derive(Debug, Default)]
+pub struct Plain {
+    first: FirstOctets,
+    last: LastLines,
+    /// Octets of the batch that was taken last from the client, which go on.
+    to_server: usize,
+    /// The same of the server's.
+    to_client: usize,
+    /// Whether octets of the server were passed on.
+    served: bool,
+}
 
-    /// Whether the sender has announced its end. A stream that then ends without `close_notify` is complete.
-    fn is_announced(&self) -> bool {
-        false
+impl Plain {
+    const fn passing(&mut self, to: Side) -> &mut usize {
+        match to {
+            Side::Downstream => &mut self.to_client,
+            Side::Upstream => &mut self.to_server,
+        }
     }
 }
 
-/// Why an inspector ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InspectRefusal {
-    /// The client speaks HTTP.
-    #[error("the client sent an HTTP request on an IMAP port")]
-    Http,
-}
+impl Engine for Plain {
+    fn take(&mut self, from: Side, batch: &Batch) -> Result<(), InspectRefusal> {
+        match from {
+            Side::Downstream if self.first.is_done() => {}
+            Side::Downstream => batch.plaintext().try_for_each(|octets| self.first.push(octets))?,
+            Side::Upstream => batch.plaintext().for_each(|octets| self.last.push(octets)),
+        }
+        *self.passing(from.other()) = batch.plaintext().map(<[u8]>::len).sum();
+        Ok(())
+    }
 
-impl InspectRefusal {
-    /// The token in records.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Http => "http_request",
+    fn next(&mut self, to: Side) -> Next {
+        match std::mem::take(self.passing(to)) {
+            0 => Next::Nothing,
+            octets => {
+                self.served |= to == Side::Downstream;
+                Next::Pass(octets)
+            }
         }
     }
 
-    /// What the client is told.
-    #[must_use]
-    pub const fn told(self) -> &'static str {
-        match self {
-            Self::Http => "this is an IMAP port",
+    fn fill(&mut self, _: Side, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn wants(&self, from: Side) -> Want {
+        match from {
+            Side::Downstream if !self.first.is_done() => Want::Octets,
+            Side::Downstream | Side::Upstream => Want::Unseen,
         }
+    }
+
+    fn ended(&mut self, _: Side, _: StreamEnd) -> Result<(), InspectRefusal> {
+        Ok(())
+    }
+
+    fn is_drained(&self, _: Side) -> bool {
+        true
+    }
+
+    fn is_announced(&self, from: Side) -> bool {
+        from == Side::Upstream && self.last.bye
+    }
+
+    /// This engine does not know where responses end. Before the first one it does.
+    fn is_at_boundary(&self, to: Side) -> bool {
+        to == Side::Downstream && !self.served
+    }
+
+    fn poll_event(&mut self, _: &mut Context<'_>) -> Poll<Result<(), InspectRefusal>> {
+        Poll::Pending
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn tick(&mut self, _: Instant) -> Result<(), InspectRefusal> {
+        Ok(())
     }
 }
 
@@ -76,7 +120,7 @@ pub struct FirstOctets {
 
 impl Inspect for FirstOctets {
     fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
-        if direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX {
+        if direction == Direction::ServerToClient || self.is_done() {
             return Ok(());
         }
         batch.plaintext().try_for_each(|octets| self.push(octets))
@@ -87,7 +131,27 @@ impl Inspect for FirstOctets {
     }
 }
 
+impl Inspect for LastLines {
+    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+        batch.plaintext().for_each(|octets| self.push(octets));
+        Ok(())
+    }
+
+    fn is_done(&self, _: Direction) -> bool {
+        true
+    }
+
+    fn is_announced(&self) -> bool {
+        self.bye
+    }
+}
+
 impl FirstOctets {
+    /// Whether no later octet matters.
+    const fn is_done(&self) -> bool {
+        self.count == FIRST_BYTES_MAX
+    }
+
     fn push(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
         for (slot, octet) in self.seen.iter_mut().skip(self.count).zip(octets) {
             *slot = *octet;
@@ -106,26 +170,11 @@ impl FirstOctets {
 const LAST_BYTES_MAX: usize = 512;
 
 /// Remembers whether the server's last line is `* BYE` (RFC 9051 section 7.1.5), or `* BYE` and the answer to LOGOUT. A
-/// server that then leaves without `close_notify` has said goodbye in IMAP. This inspector does not tell lines from
-/// literals: mail that contains such a line, and is cut just behind it, passes for a goodbye. It refuses nothing.
+/// server that then leaves without `close_notify` has said goodbye in IMAP. Lines are not told from literals: mail that
+/// contains such a line, and is cut just behind it, passes for a goodbye.
 #[derive(Debug, Default)]
 pub struct LastLines {
     bye: bool,
-}
-
-impl Inspect for LastLines {
-    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
-        batch.plaintext().for_each(|octets| self.push(octets));
-        Ok(())
-    }
-
-    fn is_done(&self, _: Direction) -> bool {
-        true
-    }
-
-    fn is_announced(&self) -> bool {
-        self.bye
-    }
 }
 
 impl LastLines {
@@ -176,7 +225,7 @@ mod tests {
     fn announced(records: &[&[u8]]) -> bool {
         let mut last = LastLines::default();
         records.iter().for_each(|record| last.push(record));
-        last.is_announced()
+        last.bye
     }
 
     #[test]

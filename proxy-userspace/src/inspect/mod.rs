@@ -1,0 +1,148 @@
+//! What may pass: one engine for each session, which sees the plaintext of both sides.
+//!
+//! An engine does no I/O. The relay gives it what the peers say, and asks it what goes to either side next, whether it
+//! wants more, and when to wake it.
+
+/// `inspect = "none"`: everything passes, but for HTTP.
+mod plain;
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+pub use plain::{FirstOctets, LastLines, Plain};
+
+use crate::layer::{Batch, StreamEnd};
+use crate::words::{Direction, Side};
+
+/// What goes to a side next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing now. What is left of the batch that was taken is left out.
+    Nothing,
+    /// So many octets of the batch that was taken last from the other side, from where the last answer ended.
+    Pass(usize),
+    /// So many octets of the batch are left out.
+    Skip(usize),
+    /// Octets of the engine's own: [`Engine::fill`] gives them.
+    Own,
+}
+
+/// What an engine wants of a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing now: the side is not read, so that its peer has to wait.
+    Nothing,
+    /// The next octets.
+    Octets,
+    /// Everything may go on unseen from now on, and the engine never again has octets of its own for the other side.
+    /// Where the octets cannot be spliced, they are taken as under [`Want::Octets`].
+    Unseen,
+}
+
+/// Decides about every octet of a session. One task owns it.
+///
+/// What an engine says may change with every call that changes it (`take`, `next`, `fill`, `ended`, `poll_event`,
+/// `tick`). The relay asks both sides again after each. After an error, only [`Engine::is_at_boundary`] is called.
+pub trait Engine {
+    /// Take what came from a side. Each octet is passed on or left out by what [`Engine::next`] then says about the
+    /// other side, until that says [`Next::Nothing`]. What the engine keeps for longer, it copies.
+    ///
+    /// This is only called while it wants octets of this side, and has nothing for the other.
+    ///
+    /// # Errors
+    /// Why the session must end. Nothing of `batch` goes on then.
+    fn take(&mut self, from: Side, batch: &Batch) -> Result<(), InspectRefusal>;
+
+    /// What goes to this side next. Every answer is given once, and carried out before the next question.
+    fn next(&mut self, to: Side) -> Next;
+
+    /// Copy octets of the engine's own to the front of `room`, after [`Next::Own`]. Returns how many: one at least.
+    fn fill(&mut self, to: Side, room: &mut [u8]) -> usize;
+
+    /// Whether octets of this side are wanted.
+    fn wants(&self, from: Side) -> Want;
+
+    /// This side's stream has ended. Octets that are held may still go on afterwards, until [`Engine::is_drained`].
+    ///
+    /// # Errors
+    /// Why the session must end.
+    fn ended(&mut self, from: Side, end: StreamEnd) -> Result<(), InspectRefusal>;
+
+    /// Whether nothing more will come for this side. It is asked after the other side has ended, and while
+    /// [`Engine::next`] says [`Next::Nothing`]; our half is then closed.
+    fn is_drained(&self, to: Side) -> bool;
+
+    /// Whether this side has announced its end. A stream that then ends without `close_notify` is complete.
+    fn is_announced(&self, from: Side) -> bool;
+
+    /// Whether all that was given to this side ends between two responses (commands). Only there can it be told
+    /// something in IMAP: inside a literal, words would be read as mail.
+    fn is_at_boundary(&self, to: Side) -> bool;
+
+    /// Ready when something may have changed that no call to the engine changed: a verdict, or room. It is called again
+    /// at once then, until it is pending.
+    ///
+    /// # Errors
+    /// Why the session must end.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), InspectRefusal>>;
+
+    /// When [`Engine::tick`] must be called. `None`: never.
+    fn wake_at(&self) -> Option<Instant>;
+
+    /// The moment that [`Engine::wake_at`] named has come. It must name a later one, or none.
+    ///
+    /// # Errors
+    /// Why the session must end.
+    fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal>;
+}
+
+/// Inspects every plaintext octet of one direction before it goes on. The relay still uses it; [`Engine`] takes its place.
+pub trait Inspect {
+    /// Inspect a batch. An error ends the session, and nothing of `batch` goes on.
+    ///
+    /// # Errors
+    /// Why the session must end.
+    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
+
+    /// Whether this direction needs no more inspection. Its octets may then be spliced.
+    fn is_done(&self, direction: Direction) -> bool;
+
+    /// Whether the sender has announced its end. A stream that then ends without `close_notify` is complete.
+    fn is_announced(&self) -> bool {
+        false
+    }
+}
+
+/// Why an engine ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InspectRefusal {
+    /// The client speaks HTTP.
+    #[error("the client sent an HTTP request on an IMAP port")]
+    Http,
+}
+
+impl InspectRefusal {
+    /// The token in records.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Http => "http_request",
+        }
+    }
+
+    /// The side at fault.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Http => Side::Downstream,
+        }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Http => "this is an IMAP port",
+        }
+    }
+}
