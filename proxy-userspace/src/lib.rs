@@ -18,6 +18,8 @@ pub mod accept;
 pub mod handshake;
 /// TLS records after the handshake: opened and sealed in the buffers in which they arrived.
 pub mod layer;
+/// The language of IMAP, without policy: units, commands, responses.
+pub mod imap;
 /// Inspection of plaintext before it goes on.
 pub mod inspect;
 /// Two directions with backpressure, half-close and no buffer while idle.
