@@ -1,0 +1,281 @@
+//! From a server's FETCH response to the client's: which of its octets must be judged, and the response that is cut from
+//! what was judged.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::held::Held;
+use super::output::Own;
+use super::refusal::Refused;
+use super::rewrite::{Plan, header_of, is_content};
+use crate::content::header::is_header_only;
+use crate::content::{ContentPiece, LeafHint, Shape};
+use crate::imap::fetch::{Partial, Section, SectionText};
+use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
+use crate::imap::structure::Structure;
+
+/// Octets of one item that is no content: ENVELOPE, BODYSTRUCTURE, labels. The largest seen describes 10,000 parts.
+const METADATA_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Octets of a header that pass without judgement. Servers stop at less, and a hostile one hides a file in no more.
+const HEADER_BYTES_MAX: usize = 256 * 1024;
+
+/// A FETCH response on its way to the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    response: FetchResponse,
+    /// Per item: where its content stands without quoting, if it has content.
+    contents: Vec<Option<Range<usize>>>,
+    plan: Option<Rc<Plan>>,
+    /// Items that are on no list.
+    pub(super) left_out: u64,
+    /// The response's own end; what stands behind it are contents without their quoting.
+    end: usize,
+}
+
+impl Answer {
+    /// Look at a whole response. `octets` may grow: content in quotes is judged without them.
+    ///
+    /// # Errors
+    /// The response cannot be judged.
+    pub(super) fn of(
+        response: FetchResponse,
+        octets: &mut Vec<u8>,
+        plan: Option<Rc<Plan>>,
+    ) -> Result<Self, Refused> {
+        let end = octets.len();
+        let mut contents = Vec::with_capacity(response.items.len());
+        let mut left_out = 0;
+        for item in &response.items {
+            let mut content = None;
+            match (&item.kind, &item.value) {
+                (AnsweredKind::Unknown, _) => left_out += 1,
+                // Nothing was asked for in part, and a part cannot be judged. `NIL` holds nothing.
+                (AnsweredKind::Content { origin: Some(_), .. }, ItemValue::Octets { .. }) => {
+                    return Err(Refused::Incomplete);
+                }
+                (AnsweredKind::Content { .. }, ItemValue::Octets { content: range, quoted, .. }) => {
+                    content = Some(if *quoted { unquote(octets, range.clone()) } else { range.clone() });
+                }
+                (AnsweredKind::Content { .. }, ItemValue::Other(_)) => return Err(Refused::Malformed),
+                (AnsweredKind::Content { .. }, ItemValue::Nil) => {}
+                _ if item.range.len() > METADATA_BYTES_MAX => return Err(Refused::TooLarge),
+                _ => {}
+            }
+            contents.push(content);
+        }
+        Ok(Self { response, contents, plan, left_out, end })
+    }
+
+    /// The UID, where the response has one.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.response.items.iter().find_map(|item| match item.kind {
+            AnsweredKind::Uid(uid) => Some(uid),
+            _ => None,
+        })
+    }
+
+    /// What must be judged before the client sees it. Headers that are nothing but header fields are metadata.
+    pub(super) fn pieces(&self, octets: &[u8]) -> Vec<ContentPiece> {
+        let structure = self.structure(octets);
+        let items = self.response.items.iter().zip(&self.contents);
+        items
+            .filter_map(|(item, content)| {
+                let (AnsweredKind::Content { form, section, .. }, Some(range)) = (&item.kind, content) else {
+                    return None;
+                };
+                if self.views(*form, section).is_some_and(<[_]>::is_empty) {
+                    return None;
+                }
+                let shape = self.shape(section, octets, structure.as_ref());
+                let header = octets.get(range.clone()).unwrap_or_default();
+                let is_metadata = matches!(shape, Shape::Header)
+                    && header.len() <= HEADER_BYTES_MAX
+                    && is_header_only(header);
+                (!is_metadata).then(|| ContentPiece { range: range.clone(), shape })
+            })
+            .collect()
+    }
+
+    fn shape(&self, section: &Section, octets: &[u8], structure: Option<&Structure>) -> Shape {
+        if !is_content(section) {
+            return Shape::Header;
+        }
+        if section.path.is_empty() && section.text == SectionText::Whole {
+            return Shape::Message;
+        }
+        let hints = hints(section, structure);
+        let header = header_of(section).and_then(|header| self.content_of(&header));
+        match header.and_then(|range| octets.get(range)).filter(|header| !header.is_empty()) {
+            Some(header) => Shape::Body { header: header.to_vec(), hints },
+            None => Shape::Unknown { hints },
+        }
+    }
+
+    /// Where the content of a section stands in this response.
+    fn content_of(&self, wanted: &Section) -> Option<Range<usize>> {
+        let items = self.response.items.iter().zip(&self.contents);
+        items
+            .filter_map(|(item, content)| match &item.kind {
+                AnsweredKind::Content { form: AnsweredForm::Body, section, .. } if section == wanted => {
+                    content.clone()
+                }
+                _ => None,
+            })
+            .next()
+    }
+
+    fn structure(&self, octets: &[u8]) -> Option<Structure> {
+        self.response.items.iter().find_map(|item| match (&item.kind, &item.value) {
+            (AnsweredKind::Structure { .. }, ItemValue::Other(range)) => {
+                octets.get(range.clone()).and_then(Structure::parse)
+            }
+            _ => None,
+        })
+    }
+
+    fn views(&self, form: AnsweredForm, section: &Section) -> Option<&[Option<Partial>]> {
+        self.plan.as_ref().and_then(|plan| plan.views(form, section))
+    }
+
+    /// Whether an item was asked for by Postern only. A response without content may be one that nobody asked for, with
+    /// the UID that belongs in it (RFC 7162 section 3.2.3).
+    fn is_added(&self, item: &AnsweredItem) -> bool {
+        let Some(plan) = &self.plan else { return false };
+        match &item.kind {
+            AnsweredKind::Uid(_) => plan.adds_uid && (self.has_content() || self.response.items.len() == 1),
+            AnsweredKind::Structure { extended: true } => plan.adds_structure,
+            AnsweredKind::Content { form, section, .. } => {
+                plan.views(*form, section).is_some_and(<[_]>::is_empty)
+            }
+            _ => false,
+        }
+    }
+
+    fn has_content(&self) -> bool {
+        self.response.items.iter().any(|item| matches!(item.kind, AnsweredKind::Content { .. }))
+    }
+
+    /// Whether the client gets the response as it came.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.end == self.contents_end() && self.response.items.iter().all(|item| self.is_shown_as_served(item))
+    }
+
+    fn contents_end(&self) -> usize {
+        self.contents.iter().flatten().map(|range| range.end).max().unwrap_or_default().max(self.end)
+    }
+
+    fn is_shown_as_served(&self, item: &AnsweredItem) -> bool {
+        match &item.kind {
+            AnsweredKind::Unknown => false,
+            AnsweredKind::Content { form, section, .. } => {
+                self.views(*form, section).is_none_or(|views| views == [None])
+            }
+            _ => !self.is_added(item),
+        }
+    }
+
+    /// The client's response, cut from octets that were judged; `None` where nothing of it is left.
+    pub(super) fn compose(&self, held: &Rc<Held>) -> Option<Own> {
+        if self.is_unchanged() {
+            let mut own = Own::default();
+            own.show(held, 0..self.end);
+            return Some(own);
+        }
+        let mut own = Own::words(format!("* {} FETCH ", self.response.number));
+        let mut separator = "(";
+        for (item, content) in self.response.items.iter().zip(&self.contents) {
+            if matches!(item.kind, AnsweredKind::Unknown) || self.is_added(item) {
+                continue;
+            }
+            let AnsweredKind::Content { form, section, .. } = &item.kind else {
+                own.say(separator);
+                own.show(held, item.range.clone());
+                separator = " ";
+                continue;
+            };
+            for view in self.views(*form, section).unwrap_or(&[None]) {
+                own.say(separator);
+                separator = " ";
+                match (view, content) {
+                    (None, Some(content)) if content.start >= self.end => {
+                        show_range(&mut own, held, label(*form, section, None), content.clone());
+                    }
+                    (None, _) => own.show(held, item.range.clone()),
+                    (Some(partial), Some(content)) => {
+                        show_range(&mut own, held, label(*form, section, Some(partial.start)), cut(content, *partial));
+                    }
+                    (Some(partial), None) => {
+                        own.say(label(*form, section, Some(partial.start)));
+                        own.say(" NIL");
+                    }
+                }
+            }
+        }
+        if separator == "(" {
+            return None;
+        }
+        own.say(")\r\n");
+        Some(own)
+    }
+}
+
+/// `BODY[1]<0> {3}` and the octets.
+fn show_range(own: &mut Own, held: &Rc<Held>, label: Vec<u8>, range: Range<usize>) {
+    own.say(label);
+    own.say(format!(" {{{}}}\r\n", range.len()));
+    own.show(held, range);
+}
+
+/// The label of an answer (RFC 9051 section 7.5.2): `BODY[1.MIME]<0>`.
+fn label(form: AnsweredForm, section: &Section, origin: Option<u32>) -> Vec<u8> {
+    let mut label = match form {
+        AnsweredForm::Body => b"BODY".to_vec(),
+        AnsweredForm::Rfc822 => return b"RFC822".to_vec(),
+        AnsweredForm::Rfc822Header => return b"RFC822.HEADER".to_vec(),
+        AnsweredForm::Rfc822Text => return b"RFC822.TEXT".to_vec(),
+    };
+    section.write(&mut label);
+    if let Some(origin) = origin {
+        label.extend_from_slice(format!("<{origin}>").as_bytes());
+    }
+    label
+}
+
+/// The range of a section (RFC 9051 section 6.4.5: behind its end nothing, over its end what there is).
+fn cut(content: &Range<usize>, partial: Partial) -> Range<usize> {
+    let offset = |octets: u32| usize::try_from(octets).unwrap_or(usize::MAX);
+    let start = content.start.saturating_add(offset(partial.start)).min(content.end);
+    start..start.saturating_add(offset(partial.octets)).min(content.end)
+}
+
+/// Append a quoted string's content without its quoting; where it stands.
+fn unquote(octets: &mut Vec<u8>, range: Range<usize>) -> Range<usize> {
+    let start = octets.len();
+    let quoted = octets.get(range).unwrap_or_default().to_vec();
+    let mut escaped = false;
+    for octet in quoted {
+        escaped = octet == b'\\' && !escaped;
+        if !escaped {
+            octets.push(octet);
+        }
+    }
+    start..octets.len()
+}
+
+/// What the structure says of a section: the part itself; or, because servers answer `0`, `1.1` and `1.TEXT` with a
+/// leaf's octets, every part where there is no such part.
+fn hints(section: &Section, structure: Option<&Structure>) -> Vec<LeafHint> {
+    let Some(structure) = structure else { return Vec::new() };
+    let exact = structure.parts.iter().find(|part| part.path == section.path);
+    let parts = match (&section.text, exact) {
+        (SectionText::Whole, Some(part)) => std::slice::from_ref(part),
+        _ => structure.parts.as_slice(),
+    };
+    let leaf = parts.iter().filter(|part| !part.is_multipart);
+    leaf.map(|part| LeafHint {
+        media: part.media.clone(),
+        name: part.name.clone(),
+        encoding: part.encoding.clone(),
+    })
+    .collect()
+}

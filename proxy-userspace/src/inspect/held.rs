@@ -1,0 +1,28 @@
+//! Octets that were copied out of their buffer, to be held until they are judged.
+
+use crate::accept::HeldLease;
+
+/// Held octets, and the room that they take of `limits.held`. Both are given back when the last who shows them is done.
+#[derive(Debug)]
+pub(super) struct Held {
+    octets: Vec<u8>,
+    _lease: HeldLease,
+}
+
+impl Held {
+    pub(super) const fn new(octets: Vec<u8>, lease: HeldLease) -> Self {
+        Self { octets, _lease: lease }
+    }
+
+    /// The octets.
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+/// Mail does not stay in memory that is free.
+impl Drop for Held {
+    fn drop(&mut self) {
+        crate::sys::wipe(&mut self.octets);
+    }
+}

@@ -1,0 +1,220 @@
+//! What becomes of one complete command.
+
+use std::rc::Rc;
+
+use super::allow::{self, Mechanism};
+use super::refusal::Refused;
+use super::rewrite::{Plan, rewrite};
+use crate::imap::command::{Arguments, ClientCommand, CommandFault, Verb};
+use crate::imap::fetch::{FetchItem, FetchRequest};
+
+/// Octets of an account's or mailbox's name that are kept for records (RFC 5321 section 4.5.3.1 allows 320 in an address).
+const NAME_BYTES_MAX: usize = 512;
+/// Octets of a peer's word that are repeated to it in a refusal.
+const ECHO_BYTES_MAX: usize = 64;
+
+/// What a command changes in the session when the server says OK to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing that matters here.
+    None,
+    /// An account was opened; `None` where the mechanism does not say whose in clear.
+    Login(Option<Box<str>>),
+    /// A mailbox is selected.
+    Select(Box<str>),
+    /// No mailbox is selected.
+    Close,
+    /// The session is over.
+    Logout,
+}
+
+/// How a command goes on behind its first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialogue {
+    /// Not at all, or with literals.
+    None,
+    /// AUTHENTICATE: the client answers each continuation of the server's with a line.
+    Sasl {
+        /// The line of the client's is a PLAIN message, which names the account.
+        is_plain: bool,
+    },
+    /// IDLE: until DONE.
+    Idle,
+}
+
+/// A command that goes to the server.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tag: Box<[u8]>,
+    pub(super) effect: Effect,
+    pub(super) dialogue: Dialogue,
+    /// It asks for content.
+    pub(super) fetches: bool,
+    /// How answers become what the client asked for, where it was asked for something else.
+    pub(super) plan: Option<Rc<Plan>>,
+    /// What the server is sent instead of the client's octets.
+    pub(super) words: Option<Vec<u8>>,
+}
+
+/// What becomes of a command.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// It is answered here, with these words, and never sent.
+    Answer(Vec<u8>),
+    /// It goes to the server.
+    Send(Prepared),
+    /// Messages are judged before the server sees them: the ranges of the message literals.
+    Upload(Prepared, Vec<std::ops::Range<usize>>),
+}
+
+/// What a decision depends on beside the command.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offered {
+    /// The server showed a capability list.
+    pub(super) seen: bool,
+    /// It offers a mechanism that binds the channel.
+    pub(super) plus: bool,
+}
+
+/// Decide about one unit of the client's.
+pub(super) fn decide(unit: &[u8], offered: Offered) -> Decision {
+    let command = match ClientCommand::parse(unit) {
+        Ok(command) => command,
+        Err(CommandFault::NoTag) => {
+            return Decision::Answer(b"* BAD A command needs a tag and a name\r\n".to_vec());
+        }
+        Err(CommandFault::Malformed { tag, name, at }) => {
+            let words = format!("{} does not follow its syntax, from octet {at} on", echo(name));
+            return bad(tag, &words);
+        }
+    };
+    if let Some(reason) = allow::refused(command.verb) {
+        return bad(command.tag, &format!("{} is not let through: {reason}", echo(command.name)));
+    }
+    let prepared = |effect, dialogue| Prepared {
+        tag: command.tag.into(),
+        effect,
+        dialogue,
+        fetches: false,
+        plan: None,
+        words: None,
+    };
+    let effect = match command.verb {
+        Verb::Close | Verb::Unselect => Effect::Close,
+        Verb::Logout => Effect::Logout,
+        _ => Effect::None,
+    };
+    match &command.arguments {
+        Arguments::Fetch(request) => fetch(&command, request, prepared(Effect::None, Dialogue::None)),
+        Arguments::Append(request) => {
+            Decision::Upload(prepared(Effect::None, Dialogue::None), request.messages.clone())
+        }
+        Arguments::Enable(names) => enable(&command, names, prepared(Effect::None, Dialogue::None)),
+        Arguments::Authenticate { mechanism, initial } => {
+            if let Some(reason) = refused_mechanism(mechanism, offered) {
+                let words = format!("{} is not let through: {reason}", echo(mechanism));
+                return Decision::Answer(tagged(command.tag, "NO", &words));
+            }
+            let is_plain = mechanism.eq_ignore_ascii_case(b"PLAIN");
+            let account = initial.filter(|_| is_plain).and_then(sasl_plain_account);
+            let dialogue = Dialogue::Sasl { is_plain: is_plain && initial.is_none() };
+            Decision::Send(prepared(Effect::Login(account), dialogue))
+        }
+        Arguments::Login { user } => Decision::Send(prepared(Effect::Login(Some(name(user))), Dialogue::None)),
+        Arguments::Select { mailbox } => {
+            Decision::Send(prepared(Effect::Select(name(mailbox)), Dialogue::None))
+        }
+        Arguments::Plain | Arguments::Unchecked => {
+            let dialogue = if command.verb == Verb::Idle { Dialogue::Idle } else { Dialogue::None };
+            Decision::Send(prepared(effect, dialogue))
+        }
+    }
+}
+
+fn fetch(command: &ClientCommand<'_>, request: &FetchRequest<'_>, prepared: Prepared) -> Decision {
+    let unknown = request.items.iter().find_map(|item| match item {
+        FetchItem::Unknown(name) => Some(name),
+        _ => None,
+    });
+    if let Some(unknown) = unknown {
+        return bad(command.tag, &format!("the FETCH item {} is not let through", echo(unknown)));
+    }
+    let fetches = request.items.iter().any(|item| matches!(item, FetchItem::Content(_)));
+    let Some((items, plan)) = rewrite(request, command.uid) else {
+        return Decision::Send(Prepared { fetches, ..prepared });
+    };
+    let mut words = command.tag.to_vec();
+    words.extend_from_slice(if command.uid { b" UID FETCH " } else { b" FETCH " });
+    words.extend_from_slice(request.set);
+    for (index, item) in items.iter().enumerate() {
+        words.extend_from_slice(if index == 0 { b" (" } else { b" " });
+        item.write(&mut words);
+    }
+    words.push(b')');
+    if let Some(modifiers) = request.modifiers {
+        words.push(b' ');
+        words.extend_from_slice(modifiers);
+    }
+    words.extend_from_slice(b"\r\n");
+    Decision::Send(Prepared { fetches, plan: Some(Rc::new(plan)), words: Some(words), ..prepared })
+}
+
+/// ENABLE without what is not let through; what remains may be nothing (RFC 5161 section 3.1 answers it so, too).
+fn enable(command: &ClientCommand<'_>, names: &[&[u8]], prepared: Prepared) -> Decision {
+    let allowed: Vec<&[u8]> = names.iter().copied().filter(|name| allow::enable(name)).collect();
+    if allowed.len() == names.len() {
+        return Decision::Send(prepared);
+    }
+    if allowed.is_empty() {
+        let mut words = b"* ENABLED\r\n".to_vec();
+        words.extend_from_slice(&tagged(command.tag, "OK", "Nothing of this is let through"));
+        return Decision::Answer(words);
+    }
+    let words = [command.tag, b" ENABLE ", &allowed.join(&b' '), b"\r\n"].concat();
+    Decision::Send(Prepared { words: Some(words), ..prepared })
+}
+
+fn refused_mechanism(mechanism: &[u8], offered: Offered) -> Option<&'static str> {
+    match allow::mechanism(mechanism) {
+        Mechanism::Pass => None,
+        Mechanism::Refuse(reason) => Some(reason),
+        Mechanism::UnlessPlus if offered.plus => {
+            Some("the server offers to bind the login to a TLS connection, which ends at the gateway")
+        }
+        Mechanism::UnlessPlus if !offered.seen => Some("ask for CAPABILITY first"),
+        Mechanism::UnlessPlus => None,
+    }
+}
+
+/// The account in a PLAIN message (RFC 4616 section 2), in base64. The password is decoded with it and wiped.
+pub(super) fn sasl_plain_account(message: &[u8]) -> Option<Box<str>> {
+    let mut decoded = zeroize::Zeroizing::new(crate::content::reading::base64(message));
+    let mut fields = decoded.split_mut(|octet| *octet == 0);
+    let _authorization = fields.next()?;
+    fields.next().map(|account| name(account))
+}
+
+/// A name for records: bounded, and text whatever the peer sent.
+fn name(octets: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(octets.get(..octets.len().min(NAME_BYTES_MAX)).unwrap_or_default()).into()
+}
+
+/// A peer's word as it may stand in a line to the peer.
+fn echo(word: &[u8]) -> String {
+    let word = word.get(..word.len().min(ECHO_BYTES_MAX)).unwrap_or_default();
+    word.iter().map(|octet| if octet.is_ascii_graphic() { char::from(*octet) } else { '?' }).collect()
+}
+
+fn bad(tag: &[u8], words: &str) -> Decision {
+    Decision::Answer(tagged(tag, "BAD", words))
+}
+
+/// A tagged line of our own.
+pub(super) fn tagged(tag: &[u8], status: &str, words: &str) -> Vec<u8> {
+    [tag, b" ", status.as_bytes(), b" ", words.as_bytes(), b"\r\n"].concat()
+}
+
+/// The tagged NO of a command that is refused.
+pub(super) fn no(tag: &[u8], refused: Refused) -> Vec<u8> {
+    tagged(tag, "NO", refused.words())
+}
