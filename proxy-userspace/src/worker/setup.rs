@@ -10,8 +10,8 @@ use super::crew::{AssignedListener, Crew};
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, ToWorker};
 use super::thread::WorkerShared;
 use crate::accept::Admission;
-use crate::handshake::jobs::JobPool;
 use crate::ipc::{Channel, read_sealed};
+use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::offload::OffloadTerms;
 use crate::record::Records;
 use crate::signer::SignerLink;
@@ -68,7 +68,8 @@ impl Setup {
             admission: Admission::new(policy.room.bounds),
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             jobs: Arc::new(
-                JobPool::start(serve.threads).context("starting the threads that judge and mint")?,
+                JobPool::start(JobPurpose::Certificates, serve.threads)
+                    .context("starting the threads that judge and mint")?,
             ),
             records: Records::to_stdout().context("starting the thread that writes records")?,
             egress_refused: Arc::default(),

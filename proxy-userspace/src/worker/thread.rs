@@ -28,8 +28,8 @@ use crate::accept::{
     Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
 use crate::config::{InterfaceName, SteeringConfig};
-use crate::handshake::jobs::JobPool;
 use crate::handshake::part;
+use crate::jobs::JobPool;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
 use crate::record::Records;
