@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::words::Size;
 
 pub use bounds::CLIENT_SHARE;
+pub(crate) use bounds::HELD_SHARE_MAX;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
 
