@@ -59,6 +59,9 @@ pub struct Status {
     pub sessions: SessionsStatus,
     /// What sessions may take.
     pub memory: MemoryStatus,
+    /// What sessions hold of mail that is judged.
+    #[serde(default)]
+    pub held: HeldStatus,
     /// Whether the kernel's TLS is used and what it can do, in words.
     pub kernel_tls: String,
     /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.
@@ -222,6 +225,19 @@ pub struct MemoryStatus {
     pub session: u64,
     /// Directions of one thread's sessions in which octets may be on their way at once; others wait.
     pub buffers_per_thread: u64,
+}
+
+/// Mail that is held while it is judged; totals count since the worker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// Octets now.
+    pub octets: u64,
+    /// Octets at most; none where no mail was judged since the worker was started.
+    pub limit: u64,
+    /// How often there was no room for more.
+    pub refused_total: u64,
+    /// Messages and parts that wait for a thread that judges.
+    pub waiting: u64,
 }
 
 /// Why a status could not be given or had.

@@ -17,10 +17,10 @@ use std::net::IpAddr;
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
 use crate::handshake::clear::{ClientFault, ServerFault, StartTlsRefusal};
-use crate::handshake::jobs::JobError;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::InspectRefusal;
+use crate::jobs::JobError;
 use crate::layer::{Alert, LayerFault};
 use crate::words::Side;
 

@@ -14,6 +14,8 @@ pub mod config;
 pub mod steering;
 /// Sockets: listeners, admission, original destination, egress.
 pub mod accept;
+/// Threads for work that a peer can make long.
+pub mod jobs;
 /// TLS on both sides: clear dialogue, ClientHello, upstream first, verification, leaves.
 pub mod handshake;
 /// TLS records after the handshake: opened and sealed in the buffers in which they arrived.

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::admin::{
-    AdminError, AdminSocket, InterfaceStatus, ListenerStatus, MemoryStatus, ProcessStatus, SessionsStatus,
-    SignaturesStatus, Status, SteeringStatus, ThreadStatus, ask, serve,
+    AdminError, AdminSocket, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus, ProcessStatus,
+    SessionsStatus, SignaturesStatus, Status, SteeringStatus, ThreadStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -325,6 +325,7 @@ fn example() -> Status {
             session: 2 << 20,
             buffers_per_thread: 1700,
         },
+        held: HeldStatus { octets: 96 << 20, limit: 1 << 30, refused_total: 3, waiting: 2 },
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
         records_lost: 0,
@@ -369,6 +370,7 @@ fn status_shows_what_the_daemon_says() {
             "worker      DEAD  -      -       2         -             -\n",
             "signer      4713  60994  12 MiB  1         filtered      none\n",
             "signer: Landlock denies files, ABI 7\n  signer: locked in memory: all of it\n",
+            "held      96 MiB of 1 GiB now to be judged, out of that memory; 2 wait for a thread; refused: 3 without",
             "12 certificates minted, 1 refused; 3 handshakes signed, 0 refused\n",
             "[::1]:40001",
             "steered_ipv4  12345",

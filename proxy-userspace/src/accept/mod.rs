@@ -2,6 +2,8 @@
 
 /// Limits on sessions and handshakes, and when nobody can be served.
 mod admission;
+/// Octets of mail that are held while it is judged.
+mod held;
 /// The machine's memory.
 mod memory;
 /// How many sessions and buffers the machine has room for.
@@ -24,6 +26,7 @@ use tokio::net::TcpStream;
 pub(crate) use self::admission::tests::sessions;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};
 pub use self::egress::filters_are_strict;
+pub use self::held::{HeldLease, HeldOctets};
 pub use self::memory::{Memory, MemoryLimit};
 pub use self::room::{MachineResources, Narrowed, Room, descriptors_for, sessions_within};
 pub use self::sockets::SocketBuffers;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Memory, MemoryLimit};
 use super::{Bounds, DESCRIPTORS_PER_SESSION, descriptors_reserved};
-use crate::config::{CLIENT_SHARE, Config, OnExit};
+use crate::config::{CLIENT_SHARE, Config, HELD_SHARE_MAX, Inspection, OnExit};
 use crate::layer::BUFFER_BYTES;
 use crate::words::Size;
 
@@ -19,6 +19,8 @@ pub(super) const SESSION_OWN_BYTES: u64 = SESSION_IDLE_BYTES + 2 * BUFFER_BYTES 
 pub(super) const SOCKET_BUFFERS_PER_SESSION: u64 = 4;
 /// Idle sessions may take one part in so many of the memory. The rest is for octets on their way.
 const IDLE_SHARE: u64 = 2;
+/// Mail that is judged may take one part in so many of the memory, where the owner says nothing.
+const HELD_SHARE: u64 = 4;
 /// Buffers that a mail thread has at least, however little memory there is: one for each direction of a session.
 const BUFFERS_PER_THREAD_MIN: usize = 2;
 /// Sessions of one client, where an eighth of all is not less. Mail clients hold up to a dozen connections, and a whole
@@ -42,8 +44,13 @@ pub struct MachineResources {
 pub struct Room {
     /// The limits of admission.
     pub bounds: Bounds,
-    /// What all sessions together may take.
+    /// What all sessions together may take, with [`Self::held`].
     pub memory: MemoryLimit,
+    /// Octets of it that are for mail which is held while it is judged; none where mail is not judged. Sessions have the
+    /// rest.
+    pub held: Size,
+    /// The largest message that is judged: `limits.message`, or less where there is no memory for it.
+    pub message: Size,
     /// Buffers that the sessions of one mail thread may hold at once, one for each direction in which octets are on their
     /// way: what the memory has room for beside all sessions that wait, if each of these directions also fills its
     /// sockets' buffers.
@@ -80,6 +87,24 @@ pub enum Narrowed {
         /// What the machine has.
         least: Size,
     },
+    /// `limits.held`, by memory: sessions need half of it.
+    Held {
+        /// As configured.
+        wanted: Size,
+        /// What there is room for.
+        held: Size,
+        /// The limit that would do.
+        memory: Size,
+    },
+    /// `limits.message`, by the mail that may be held.
+    Message {
+        /// As configured, or the default.
+        wanted: Size,
+        /// What there is room for.
+        message: Size,
+        /// The limit that would do.
+        memory: Size,
+    },
     /// `limits.sessions_per_client` under `on_exit = "open"`, by the sessions that there is room for.
     ClientByShare {
         /// As configured.
@@ -109,6 +134,16 @@ impl fmt::Display for Narrowed {
                 "limits.memory is {wanted}, and this machine has {least} left: the kernel may end this process when \
                  sessions take more; lower limits.memory or give the machine more"
             ),
+            Self::Held { wanted, held, memory } => write!(
+                f,
+                "limits.held is {wanted}, and half of the memory for sessions is {held}: give the machine more, or set \
+                 limits.memory to {memory} if it has that"
+            ),
+            Self::Message { wanted, message, memory } => write!(
+                f,
+                "limits.message is {wanted}, and memory has room to judge messages of {message}: larger ones are \
+                 refused; give the machine more, or set limits.memory to {memory} if it has that"
+            ),
             Self::ClientByShare { wanted, per_client, sessions } => write!(
                 f,
                 "limits.sessions_per_client is {wanted}, and under on_exit = \"open\" one client gets an eighth of the \
@@ -125,7 +160,9 @@ impl Room {
         let limits = &config.limits;
         let mut narrowed = Vec::new();
         let memory = memory(config, &machine.memory, &mut narrowed);
-        let sessions = sessions(config, threads, machine, &memory, &mut narrowed);
+        let (held, message) = held(config, memory.size, &mut narrowed);
+        let of_sessions = Size(memory.size.0.saturating_sub(held.0));
+        let sessions = sessions(config, threads, machine, of_sessions, &mut narrowed);
         let share = (sessions / u64::from(CLIENT_SHARE)).max(1);
         let per_client = match limits.sessions_per_client.map(u64::from) {
             None => share.min(SESSIONS_PER_CLIENT_DEFAULT),
@@ -143,11 +180,11 @@ impl Room {
             handshakes_per_second_per_client: limits.handshakes_per_second_per_client,
             handshake_burst_per_client: limits.handshake_burst_per_client,
         };
-        let for_buffers = memory.size.0.saturating_sub(sessions.saturating_mul(SESSION_IDLE_BYTES));
+        let for_buffers = of_sessions.0.saturating_sub(sessions.saturating_mul(SESSION_IDLE_BYTES));
         let of_direction = limits.session_memory.0.saturating_sub(SESSION_IDLE_BYTES) / 2;
         let buffers = for_buffers / of_direction.max(1) / u64::from(threads.max(1));
         let buffers_per_thread = usize::try_from(buffers).unwrap_or(usize::MAX).max(BUFFERS_PER_THREAD_MIN);
-        Self { bounds, memory, buffers_per_thread, narrowed }
+        Self { bounds, memory, held, message, buffers_per_thread, narrowed }
     }
 }
 
@@ -161,7 +198,28 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
     MemoryLimit { size: wanted, origin: "limits.memory".to_owned() }
 }
 
-/// The limit on all sessions: as configured, or a default from the memory. Under the default, one client with its
+/// What may be held for judging, and the largest message: as configured, or a share of the memory that has room for one
+/// message at least, and never so much that sessions do not keep their part.
+fn held(config: &Config, memory: Size, narrowed: &mut Vec<Narrowed>) -> (Size, Size) {
+    let limits = &config.limits;
+    if config.action.inspect == Inspection::None {
+        return (Size(0), limits.message);
+    }
+    let most = Size(memory.0 / HELD_SHARE_MAX);
+    let share = Size(memory.0 / HELD_SHARE).max(limits.message);
+    let held = limits.held.unwrap_or(share).min(most);
+    let needed = |held: Size| Size(held.0.saturating_mul(HELD_SHARE_MAX));
+    if let Some(wanted) = limits.held.filter(|wanted| *wanted > held) {
+        narrowed.push(Narrowed::Held { wanted, held, memory: needed(wanted) });
+    }
+    let (wanted, message) = (limits.message, limits.message.min(held));
+    if message < wanted {
+        narrowed.push(Narrowed::Message { wanted, message, memory: needed(wanted) });
+    }
+    (held, message)
+}
+
+/// The limit on all sessions: as configured, or a default from their memory. Under the default, one client with its
 /// eighth of the sessions, each as large as a session gets, fills the memory and no more. A default for which all
 /// sessions were that large at once would turn clients away from an idle machine, because sessions are mostly idle. The
 /// limit is never more than the descriptors, and the memory of idle sessions, allow.
@@ -169,7 +227,7 @@ fn sessions(
     config: &Config,
     threads: u32,
     machine: &MachineResources,
-    memory: &MemoryLimit,
+    memory: Size,
     narrowed: &mut Vec<Narrowed>,
 ) -> u64 {
     let limits = &config.limits;
@@ -177,21 +235,32 @@ fn sessions(
     let within = |descriptors| sessions_within(descriptors, reserved);
     let by_descriptors = machine.descriptors.map_or(u64::MAX, within);
     let Some(wanted) = limits.sessions.map(u64::from) else {
-        let by_memory =
-            memory.size.0.saturating_mul(u64::from(CLIENT_SHARE)) / limits.session_memory.0.max(1);
+        let by_memory = memory.0.saturating_mul(u64::from(CLIENT_SHARE)) / limits.session_memory.0.max(1);
         return by_memory.min(by_descriptors);
     };
-    let by_memory = memory.size.0 / IDLE_SHARE / SESSION_IDLE_BYTES;
+    let by_memory = memory.0 / IDLE_SHARE / SESSION_IDLE_BYTES;
     let sessions = wanted.min(by_descriptors).min(by_memory);
     if by_descriptors < wanted {
         let descriptors = descriptors_for(wanted, reserved);
         narrowed.push(Narrowed::SessionsByDescriptors { wanted, sessions: by_descriptors, descriptors });
     }
     if by_memory < wanted {
-        let memory = Size(wanted.saturating_mul(SESSION_IDLE_BYTES).saturating_mul(IDLE_SHARE));
+        let memory = all_memory(config, wanted.saturating_mul(SESSION_IDLE_BYTES).saturating_mul(IDLE_SHARE));
         narrowed.push(Narrowed::SessionsByMemory { wanted, sessions: by_memory, memory });
     }
     sessions
+}
+
+/// The `limits.memory` of which sessions have so many octets, beside what is then held for judging.
+fn all_memory(config: &Config, of_sessions: u64) -> Size {
+    let limits = &config.limits;
+    let held = match (config.action.inspect, limits.held) {
+        (Inspection::None, _) => 0,
+        (Inspection::Full, Some(held)) => held.0,
+        // Of the whole, of_sessions are all parts but one.
+        (Inspection::Full, None) => (of_sessions / (HELD_SHARE - 1)).max(limits.message.0),
+    };
+    Size(of_sessions.saturating_add(held))
 }
 
 /// Sessions that a limit on open descriptors has room for beside `reserved` others.
@@ -307,6 +376,49 @@ mod tests {
             let all = bounds.sessions * SESSION_IDLE_BYTES + buffers * (session - SESSION_IDLE_BYTES) / 2;
             assert!(all <= room.memory.size.0, "{limits}: {all} of {room:?}");
         }
+    }
+
+    fn judging(limits: &str, machine: &MachineResources) -> Room {
+        room("closed", &format!("{limits}\n[action]\ninspect = \"full\""), machine)
+    }
+
+    #[test]
+    fn what_is_held_for_judging_is_taken_from_the_sessions_and_only_where_mail_is_judged() {
+        let large = machine(None, 8 << 10);
+        for (limits, held) in [("", 1 << 30), ("held = \"2 GiB\"", 2 << 30), ("held = \"64 MiB\"", 64 << 20)]
+        {
+            let (judged, relayed) = (judging(limits, &large), room("closed", limits, &large));
+            assert_eq!((judged.held, relayed.held), (Size(held), Size(0)), "{limits}");
+            assert_eq!(judged.memory, relayed.memory);
+            let rest = format!("memory = \"{} MiB\"", (judged.memory.size.0 - held) >> 20);
+            let like = room("closed", &rest, &large);
+            assert_eq!(judged.bounds, like.bounds, "{limits}");
+            assert_eq!(judged.buffers_per_thread, like.buffers_per_thread, "{limits}");
+            assert_eq!((judged.message, told(&judged)), (Size(64 << 20), Vec::new()));
+        }
+        let wanted = told(&judging("sessions = 100000", &large));
+        assert!(wanted[0].contains("room for 49152") && wanted[0].contains("8.1 GiB"), "{wanted:?}");
+        let enough = judging("sessions = 100000\nmemory = \"8400 MiB\"", &machine(None, 64 << 10));
+        assert_eq!((enough.bounds.sessions, told(&enough)), (100_000, Vec::new()));
+    }
+
+    #[test]
+    fn a_small_machine_holds_one_message_at_least_and_never_more_than_half_of_its_memory() {
+        // Half of this is for sessions.
+        for (mebibytes, held) in [(512, 64), (256, 64), (128, 32), (16, 4)] {
+            let room = judging("", &machine(None, mebibytes));
+            assert_eq!(
+                (room.held, room.message),
+                (Size(held << 20), Size(held.min(64) << 20)),
+                "{mebibytes}"
+            );
+        }
+        let small = told(&judging("", &machine(None, 128)));
+        let said = "limits.message is 64 MiB, and memory has room to judge messages of 32 MiB";
+        assert!(small[0].contains(said) && small[0].contains("limits.memory to 128 MiB"), "{small:?}");
+        let told = told(&judging("message = \"1 MiB\"\nheld = \"64 MiB\"", &machine(None, 128)));
+        assert_eq!(told.len(), 1, "a message has room: {told:?}");
+        assert!(told[0].contains("limits.held is 64 MiB, and half of the memory"), "{told:?}");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
-use crate::config::{self, Config, InterfaceName, Offload};
+use crate::config::{self, Action, Config, ContentSettings, Inspection, InterfaceName, Offload};
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
 use crate::supervisor::CAPABILITIES_NEEDED;
+use crate::words::Size;
 use crate::worker::thread_count;
 
 /// Oldest kernel that is tested: Debian 12's.
@@ -356,14 +357,14 @@ impl Machine {
     fn room(&self, config: &Config) -> Vec<Item> {
         let memory = Memory::read(&self.root);
         let machine = accept::MachineResources { descriptors: self.descriptors, memory };
-        let Room { bounds, memory, buffers_per_thread, narrowed } =
+        let Room { bounds, memory, held, message, buffers_per_thread, narrowed } =
             Room::new(config, thread_count(config.steering.threads), &machine);
         let session = config.limits.session_memory;
         let value = format!(
             "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a thread",
             memory.size, memory.origin
         );
-        let mut items = vec![Item::ok("memory", value)];
+        let mut items = vec![Item::ok("memory", value), judging(&config.action, held, message)];
         let sessions = format!("{}, {} of one client", bounds.sessions, bounds.sessions_per_client);
         items.push(Item::ok("sessions", sessions));
         let narrowed = narrowed.iter().map(|narrowed| Item::warn("limits", narrowed.to_string(), ""));
@@ -414,6 +415,31 @@ impl Machine {
                 "for {wanted} sessions: `ulimit -Hn {needed}`, or LimitNOFILE={needed} in a systemd unit"
             ),
         )
+    }
+}
+
+/// Whether mail is judged, and by what.
+fn judging(action: &Action, held: Size, message: Size) -> Item {
+    const THING: &str = "judging";
+    let ContentSettings { names, types } = &action.content;
+    let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
+    let types = if types.is_empty() { "no types".to_owned() } else { format!("types {}", types.join(", ")) };
+    let forbidden = format!("{} patterns of file names, {types}", names.len());
+    match action.inspect {
+        Inspection::Full => Item::ok(
+            THING,
+            format!(
+                "all mail, for EICAR, {forbidden}; messages of {message}, {held} at once, out of the memory"
+            ),
+        ),
+        Inspection::None if action.content.is_empty() => {
+            Item::ok(THING, "none, mail is relayed as it is (action.inspect)")
+        }
+        Inspection::None => Item::warn(
+            THING,
+            format!("none, though action.content lists {forbidden}"),
+            "action.inspect = \"full\" makes them count",
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
-use crate::admin::{self, AdminError, Status, SteeringStatus};
+use crate::admin::{self, AdminError, HeldStatus, Status, SteeringStatus};
 use crate::steering::forward;
 use crate::steering::routing::{self, Held};
 use crate::words::Size;
@@ -117,6 +117,7 @@ fn readable(status: &Status) -> String {
          {} made to a listener itself\n\
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
          memory    {} for sessions ({}), {} for one at most, {} buffers a thread\n\
+         held      {}\n\
          records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
@@ -149,6 +150,7 @@ fn readable(status: &Status) -> String {
         memory.origin,
         Size(memory.session),
         memory.buffers_per_thread,
+        held(status.held),
         status.records_lost,
         status.log_lost,
     );
@@ -184,6 +186,19 @@ fn readable(status: &Status) -> String {
     lines(&mut text, "routes", &status.routes);
     lines(&mut text, &format!("forward chain, {forward_dropped} packets dropped"), forward);
     text
+}
+
+/// Mail that is held while it is judged.
+fn held(held: HeldStatus) -> String {
+    let HeldStatus { octets, limit, refused_total, waiting } = held;
+    if limit == 0 {
+        return "nothing: mail is not judged".to_owned();
+    }
+    format!(
+        "{} of {} now to be judged, out of that memory; {waiting} wait for a thread; refused: {refused_total} without room",
+        Size(octets),
+        Size(limit)
+    )
 }
 
 /// More than a process of Postern's needs: a root that nobody narrowed.

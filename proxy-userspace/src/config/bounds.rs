@@ -6,12 +6,14 @@ use super::fault::Reason;
 use super::judge::{number, word};
 use super::parse::Report;
 use super::shape::{self, Number, Text};
-use super::{Limits, OnExit, names};
+use super::{Inspection, Limits, OnExit, names};
 use crate::words::Size;
 
 /// Under `on_exit = "open"` one client has this share of all sessions at most: whoever fills the last place lets all new
 /// mail pass uninspected, and that must not be one client alone.
 pub const CLIENT_SHARE: u32 = 8;
+/// One part in so many of the memory may be held for judging at most: sessions need the rest.
+pub(crate) const HELD_SHARE_MAX: u64 = 2;
 /// Two descriptors a session; no Linux process gets more than 2^30 by default (`fs.nr_open` is 2^20).
 const SESSIONS_MAX: i64 = 524_288;
 /// Handshakes of one client at once: a mail client opens up to a dozen connections when it starts.
@@ -22,6 +24,8 @@ const HANDSHAKES_PER_SECOND_PER_CLIENT_DEFAULT: u32 = 10;
 const HANDSHAKE_BURST_PER_CLIENT_DEFAULT: u32 = 32;
 /// Sessions with so little are eight at once where each may take [`SESSION_MEMORY_MAX`].
 const MEMORY_MIN: Size = Size(16 << 20);
+/// Half of it may be held for judging, and the sessions keep [`MEMORY_MIN`].
+const MEMORY_INSPECTED_MIN: Size = Size(MEMORY_MIN.0 * HELD_SHARE_MAX);
 /// Larger than any gateway.
 const MEMORY_MAX: Size = Size(1 << 50);
 /// Of it, 1.8 MiB are the sockets' buffers: each window is some 230 KiB, which carries 19 Mbit/s over a round trip of
@@ -31,10 +35,21 @@ const SESSION_MEMORY_DEFAULT: Size = Size(2 << 20);
 const SESSION_MEMORY_MIN: Size = Size(512 << 10);
 /// Each window is some 2 MiB: 160 Mbit/s over a round trip of 100 ms.
 const SESSION_MEMORY_MAX: Size = Size(16 << 20);
+/// Mail providers take 25 to 50 MB, which base64 makes a third larger.
+const MESSAGE_DEFAULT: Size = Size(64 << 20);
+/// Below it, mail of text alone would be refused.
+const MESSAGE_MIN: Size = Size(64 << 10);
+/// A message is judged whole, and its offsets are 32 bits wide in IMAP (RFC 9051 section 9, number).
+const MESSAGE_MAX: Size = Size(1 << 30);
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
-pub(super) fn limits(report: &mut Report<'_>, file: &shape::LimitsTable, on_exit: OnExit) -> Limits {
+pub(super) fn limits(
+    report: &mut Report<'_>,
+    file: &shape::LimitsTable,
+    on_exit: OnExit,
+    inspect: Inspection,
+) -> Limits {
     if on_exit == OnExit::Open {
         shares(report, file);
     }
@@ -74,18 +89,22 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::LimitsTable, on_exit
         SESSIONS_MAX,
         of_sessions,
     );
-    let memory = file.memory.as_ref().map(|_| {
-        let (range, why) = ((MEMORY_MIN, MEMORY_MAX), "eight sessions of the largest size need so much");
-        size(report, "limits.memory", file.memory.as_ref(), MEMORY_MIN, range, why)
-    });
-    let session_memory = size(
-        report,
-        "limits.session_memory",
-        file.session_memory.as_ref(),
-        SESSION_MEMORY_DEFAULT,
+    let memory = memory(report, file, inspect);
+    let (of_session, why) = (
         (SESSION_MEMORY_MIN, SESSION_MEMORY_MAX),
         "its buffers must hold a TLS record and need not hold more than any path carries",
     );
+    let session_memory = file
+        .session_memory
+        .as_ref()
+        .and_then(|text| size_within(report, "limits.session_memory", text, of_session, why))
+        .unwrap_or(SESSION_MEMORY_DEFAULT);
+    let (of_message, why) = ((MESSAGE_MIN, MESSAGE_MAX), "a message is held whole while it is judged");
+    let message = file
+        .message
+        .as_ref()
+        .map_or(Some(MESSAGE_DEFAULT), |text| size_within(report, "limits.message", text, of_message, why));
+    let held = held(report, file, message, memory.filter(|_| inspect == Inspection::Full));
     let mut seconds = |key, value: &Option<Number>, default, range, why| {
         Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
     };
@@ -100,6 +119,8 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::LimitsTable, on_exit
         handshake_burst_per_client,
         memory,
         session_memory,
+        message: message.unwrap_or(MESSAGE_DEFAULT),
+        held,
         connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
         handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 60, (1, 300), patience),
         idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),
@@ -107,19 +128,54 @@ pub(super) fn limits(report: &mut Report<'_>, file: &shape::LimitsTable, on_exit
     }
 }
 
-/// The size, if it lies in its range; its default otherwise.
-fn size(
+fn memory(report: &mut Report<'_>, file: &shape::LimitsTable, inspect: Inspection) -> Option<Size> {
+    let (min, why) = match inspect {
+        Inspection::None => (MEMORY_MIN, "eight sessions of the largest size need so much"),
+        Inspection::Full => (
+            MEMORY_INSPECTED_MIN,
+            "eight sessions of the largest size need half of it, and action.inspect = \"full\" may hold the other half",
+        ),
+    };
+    size_within(report, "limits.memory", file.memory.as_ref()?, (min, MEMORY_MAX), why)
+}
+
+/// At least one message, and, of a memory that is known, not so much that sessions have no room. What is wrong itself
+/// is not compared.
+fn held(
+    report: &mut Report<'_>,
+    file: &shape::LimitsTable,
+    message: Option<Size>,
+    memory: Option<Size>,
+) -> Option<Size> {
+    const KEY: &str = "limits.held";
+    let text = file.held.as_ref()?;
+    let why = "it holds at least one message, and is a part of limits.memory";
+    let held = size_within(report, KEY, text, (MESSAGE_MIN, MEMORY_MAX), why)?;
+    let message = message?;
+    if held < message {
+        report.add(KEY, text.span(), Reason::HeldUnderMessage { message });
+    } else if let Some(memory) = memory.filter(|memory| held.0 > memory.0 / HELD_SHARE_MAX) {
+        let max = Size((memory.0 / HELD_SHARE_MAX) >> 20 << 20);
+        let needed = Size(held.0.saturating_mul(HELD_SHARE_MAX));
+        let message = Some(message).filter(|message| *message > max);
+        report.add(KEY, text.span(), Reason::HeldOverShare { memory, max, needed, message });
+    }
+    Some(held)
+}
+
+/// The size, if it lies in its range.
+fn size_within(
     report: &mut Report<'_>,
     key: &str,
-    text: Option<&Text>,
-    default: Size,
+    text: &Text,
     (min, max): (Size, Size),
     why: &'static str,
-) -> Size {
-    word(report, key, text, default, |text| {
+) -> Option<Size> {
+    word(report, key, Some(text), None, |text| {
         let in_range = |size: &Size| (min..=max).contains(size);
         names::size(text)
             .and_then(|size| Some(size).filter(in_range).ok_or(Reason::SizeOutOfRange { min, max, why }))
+            .map(Some)
     })
 }
 

@@ -270,6 +270,32 @@ pub enum Reason {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// Not a pattern for file names.
+    #[error("not a pattern for file names: {why}")]
+    NotANamePattern {
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// Less is held for judging than one message may have.
+    #[error(
+        "less than one message of limits.message (\"{message}\"), so that none of that size could be judged"
+    )]
+    HeldUnderMessage {
+        /// The largest message.
+        message: Size,
+    },
+    /// So much is held for judging that little is left for sessions.
+    #[error("more than half of limits.memory (\"{memory}\"), and the sessions themselves need the rest")]
+    HeldOverShare {
+        /// All memory.
+        memory: Size,
+        /// The most that may be held of it.
+        max: Size,
+        /// Memory that would do.
+        needed: Size,
+        /// The largest message, where it is more than may be held.
+        message: Option<Size>,
+    },
     /// A path that the kernel does not take for a Unix socket.
     #[error("the path resolves to {octets} octets, a Unix socket has room for {max}")]
     SocketPathTooLong {
@@ -323,6 +349,20 @@ impl Reason {
             Self::NotAServerName { .. } => {
                 "write a DNS name such as \"imap.example.org\" or \"*.example.org\"".to_owned()
             }
+            Self::NotANamePattern { .. } => {
+                "write a file name in which `*` stands for any characters and `?` for one, such as \"*.exe\""
+                    .to_owned()
+            }
+            Self::HeldUnderMessage { message } => {
+                format!("use at least \"{message}\", or lower limits.message")
+            }
+            Self::HeldOverShare { max, needed, message: None, .. } => {
+                format!("use at most \"{max}\", or raise limits.memory to \"{needed}\"")
+            }
+            Self::HeldOverShare { max, needed, message: Some(message), .. } => format!(
+                "raise limits.memory to \"{needed}\", or use at most \"{max}\" here and lower limits.message \
+                 (\"{message}\") to it"
+            ),
             Self::SocketPathTooLong { .. } => "choose a shorter path".to_owned(),
             Self::SameUser { .. } => "use a number of its own for each".to_owned(),
         }

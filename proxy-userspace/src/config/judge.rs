@@ -13,9 +13,9 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, FaultPolicy, InterfaceName, KeyFiles, Offload, OnExit, Processes,
-    Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source, SteeringConfig, Tls, TlsVersion,
-    Verdict, WORKER_ID_DEFAULT, names,
+    Action, Admin, Certificates, Config, ContentSettings, FaultPolicy, Inspection, InterfaceName, KeyFiles,
+    Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source,
+    SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
 };
 
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
@@ -27,6 +27,8 @@ const NETWORKS_MAX: usize = 4096;
 const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Each is parsed at start and on reload.
 const SERVER_CERTIFICATES_MAX: usize = 4096;
+/// Each is compared with each file name of each message.
+const NAME_PATTERNS_MAX: usize = 1000;
 /// The numbers of users and groups (chown(2): the one above means "leave it").
 const ID_MAX: i64 = 4_294_967_294;
 /// Interfaces that the steering program's map has room for; the same bound serves egress.
@@ -45,7 +47,7 @@ pub(super) fn judge(
     let certificates = certificates(report, &file.certificates, base, section("certificates"));
     let action = action(report, &file.action);
     let on_exit = file.steering.on_exit.as_ref().and_then(|text| names::on_exit(text.get_ref()).ok());
-    let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed));
+    let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed), action.inspect);
     let admin = admin(report, &file.admin, base);
     let records = RecordLines { start: file.records.start.unwrap_or(true) };
     let processes = processes(report, &file.process);
@@ -302,12 +304,35 @@ fn server_certificate(
 
 fn action(report: &mut Report<'_>, file: &shape::ActionTable) -> Action {
     const BYPASS: &str = "action.bypass";
-    // These three have one value each in this version; the words are read so that a wish for another is answered.
+    // These two have one value each in this version; the words are read so that a wish for another is answered.
     word(report, "action.starttls", file.starttls.as_ref(), (), names::starttls);
     word(report, "action.cleartext", file.cleartext.as_ref(), (), names::cleartext);
-    word(report, "action.inspect", file.inspect.as_ref(), (), names::inspect);
-    let Some(list) = &file.bypass else { return Action { bypass: Vec::new() } };
-    Action { bypass: networks(report, BYPASS, list) }
+    let inspect =
+        word(report, "action.inspect", file.inspect.as_ref(), Inspection::default(), names::inspect);
+    let bypass = file.bypass.as_ref().map(|list| networks(report, BYPASS, list));
+    let content = content(report, &file.content);
+    Action { inspect, content, bypass: bypass.unwrap_or_default() }
+}
+
+fn content(report: &mut Report<'_>, file: &shape::ContentTable) -> ContentSettings {
+    const NAMES: &str = "action.content.names";
+    const TYPES: &str = "action.content.types";
+    let mut seen = BTreeMap::new();
+    let names = file.names.as_ref().map(|list| {
+        room(report, NAMES, list, NAME_PATTERNS_MAX);
+        all(report, list, |report, text| {
+            let pattern = report.kept(NAMES, text, names::name_pattern)?;
+            unique(report, NAMES, text, text.get_ref().clone(), &mut seen).then_some(pattern)
+        })
+    });
+    let mut seen = BTreeMap::new();
+    let types = file.types.as_ref().map(|list| {
+        all(report, list, |report, text| {
+            let forbidden = report.kept(TYPES, text, names::forbidden_type)?;
+            unique(report, TYPES, text, text.get_ref().clone(), &mut seen).then_some(forbidden)
+        })
+    });
+    ContentSettings { names: names.unwrap_or_default(), types: types.unwrap_or_default() }
 }
 
 fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::words::Size;
 
 pub use bounds::CLIENT_SHARE;
+pub(crate) use bounds::HELD_SHARE_MAX;
 pub use fault::{ConfigError, Fault, Reason};
 pub use parse::{load, parse};
 
@@ -241,6 +242,10 @@ pub struct ServerCertificate {
 /// `[action]`: the proxy action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
+    /// Whether mail is judged.
+    pub inspect: Inspection,
+    /// What is forbidden in mail that is judged.
+    pub content: ContentSettings,
     /// Destinations that are spliced without a look.
     pub bypass: Vec<IpNet>,
 }
@@ -250,6 +255,77 @@ impl Action {
     #[must_use]
     pub fn bypasses(&self, destination: IpAddr) -> bool {
         self.bypass.iter().any(|net| net.contains(&destination))
+    }
+}
+
+/// How deep mail is looked into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inspection {
+    /// Mail is relayed without being judged.
+    #[default]
+    None,
+    /// Every part of mail is judged before it reaches anybody.
+    Full,
+}
+
+impl Inspection {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// `[action.content]`: hard rules about parts of mail. The EICAR test file is always forbidden, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentSettings {
+    /// Forbidden file names.
+    pub names: Vec<NamePattern>,
+    /// Forbidden types, as a part's own octets show them.
+    pub types: Vec<ForbiddenType>,
+}
+
+impl ContentSettings {
+    /// Whether nothing is listed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.types.is_empty()
+    }
+}
+
+/// A pattern for file names: 1 to 255 octets, no `/`, no control characters. `*` stands for any characters, also none,
+/// and `?` for one; every other character stands for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NamePattern(pub(crate) String);
+
+impl NamePattern {
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Types of content that can be forbidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ForbiddenType {
+    /// Programs for any machine.
+    Executable,
+}
+
+impl ForbiddenType {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Executable];
+
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Executable => "executable",
+        }
     }
 }
 
@@ -273,6 +349,11 @@ pub struct Limits {
     pub memory: Option<Size>,
     /// The most that one session may take of it. The sockets' buffers follow from it.
     pub session_memory: Size,
+    /// The largest message that is judged, down or up; under [`Inspection::Full`] larger ones are refused.
+    pub message: Size,
+    /// Octets of mail that all sessions together may hold while it is judged, within `memory`; `None` derives it from
+    /// `memory`. Never less than `message`.
+    pub held: Option<Size>,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
     /// Bound on everything from accept to relay.

@@ -2,7 +2,9 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 use super::fault::Reason;
-use super::{InterfaceName, Offload, OnExit, Source, TlsVersion, Verdict};
+use super::{
+    ForbiddenType, Inspection, InterfaceName, NamePattern, Offload, OnExit, Source, TlsVersion, Verdict,
+};
 use crate::words::Size;
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
@@ -11,6 +13,8 @@ const INTERFACE_NAME_BYTES_MAX: usize = 15;
 const DNS_NAME_BYTES_MAX: usize = 253;
 /// Octets of one label (RFC 1035 section 2.3.4).
 const DNS_LABEL_BYTES_MAX: usize = 63;
+/// Octets of a pattern for file names: no file on Linux has a longer name (`NAME_MAX`, linux/limits.h).
+const NAME_PATTERN_BYTES_MAX: usize = 255;
 
 /// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
 pub(super) fn interface(text: &str) -> Result<InterfaceName, Reason> {
@@ -150,15 +154,36 @@ pub(super) fn cleartext(text: &str) -> Result<(), Reason> {
     }
 }
 
-pub(super) fn inspect(text: &str) -> Result<(), Reason> {
+pub(super) fn inspect(text: &str) -> Result<Inspection, Reason> {
     match text {
-        "none" => Ok(()),
-        "full" => Err(Reason::NotYet {
-            what: "mail is relayed without being judged; \"full\" comes with a later release",
-            remedy: "use \"none\" or remove the line",
-        }),
-        _ => Err(Reason::UnknownWord { what: "depth of inspection", known: &["none"] }),
+        "none" => Ok(Inspection::None),
+        "full" => Ok(Inspection::Full),
+        _ => Err(Reason::UnknownWord { what: "depth of inspection", known: &["none", "full"] }),
     }
+}
+
+/// A pattern for the file names of parts. No system has files with a `/` in their names, so that such a pattern is a
+/// mistake.
+pub(super) fn name_pattern(text: &str) -> Result<NamePattern, Reason> {
+    let refuse = |why| Err(Reason::NotANamePattern { why });
+    if text.is_empty() {
+        return Err(Reason::Empty { remedy: "write a file name such as \"*.exe\"" });
+    }
+    if text.len() > NAME_PATTERN_BYTES_MAX {
+        return refuse("longer than 255 octets");
+    }
+    if text.contains('/') {
+        return refuse("a file name has no `/`");
+    }
+    if text.contains(char::is_control) {
+        return refuse("it has a control character");
+    }
+    Ok(NamePattern(text.to_owned()))
+}
+
+pub(super) fn forbidden_type(text: &str) -> Result<ForbiddenType, Reason> {
+    let known = ForbiddenType::ALL.into_iter().find(|known| known.as_str() == text);
+    known.ok_or(Reason::UnknownWord { what: "type of content", known: &["executable"] })
 }
 
 /// Keys that the design knows and this version does not, by their path.

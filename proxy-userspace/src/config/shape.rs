@@ -88,6 +88,14 @@ pub(super) struct ActionTable {
     pub(super) cleartext: Option<Text>,
     pub(super) inspect: Option<Text>,
     pub(super) bypass: Option<List>,
+    pub(super) content: ContentTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ContentTable {
+    pub(super) names: Option<List>,
+    pub(super) types: Option<List>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,6 +109,8 @@ pub(super) struct LimitsTable {
     pub(super) handshake_burst_per_client: Option<Number>,
     pub(super) memory: Option<Text>,
     pub(super) session_memory: Option<Text>,
+    pub(super) message: Option<Text>,
+    pub(super) held: Option<Text>,
     pub(super) connect_seconds: Option<Number>,
     pub(super) handshake_seconds: Option<Number>,
     pub(super) idle_seconds: Option<Number>,

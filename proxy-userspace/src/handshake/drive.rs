@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::alerts::{alert_for, correction, instead};
-use super::jobs::{JobError, JobKind, JobPool};
 use crate::failure::Cause;
+use crate::jobs::{JobError, JobKind, JobPool};
 use crate::layer::{
     Alert, ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES, KernelSide,
     LayerFault, PLAINTEXT_BYTES_MAX,
@@ -338,6 +338,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::jobs::JobPurpose;
 
     type Threads = Arc<Mutex<Vec<Option<String>>>>;
 
@@ -406,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_signature_is_made_on_the_pool_and_a_quick_one_here() {
-        let pool = JobPool::start(1).unwrap();
+        let pool = JobPool::start(JobPurpose::Certificates, 1).unwrap();
         let here = std::thread::current().name().map(str::to_owned);
         for version in [&version::TLS13, &version::TLS12] {
             assert_eq!(signing_threads(version, Some(&pool)).await, [Some("crypto-0".to_owned())]);

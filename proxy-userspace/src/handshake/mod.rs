@@ -12,8 +12,6 @@ mod starttls;
 mod hello;
 /// The socket to the server.
 mod connect;
-/// Threads for work that would hold a mail thread.
-pub mod jobs;
 /// Sessions with servers, for resumption.
 mod sessions;
 /// Whether the server asks for a client certificate, and what its refusals mean.
@@ -53,7 +51,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
-use self::jobs::{JOB_WAIT, JobPool};
 pub(crate) use self::material::TrustMaterial;
 pub(crate) use self::mint::KeyFile;
 use self::mint::{KeyKind, LeafClass, MintError, Request, Shown};
@@ -66,6 +63,7 @@ use crate::accept::{Admission, SocketBuffers};
 use crate::config::{InterfaceName, Limits, Source};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
+use crate::jobs::{JOB_WAIT, JobPool};
 use crate::layer::offload::OffloadTerms;
 use crate::layer::{KernelSide, Pool, Receive, Received, StreamEnd, Transmit, split};
 use crate::record::Record;

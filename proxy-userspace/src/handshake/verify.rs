@@ -17,12 +17,12 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::jobs::{JobError, JobKind, JobPool};
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
 use super::roots;
 pub use super::roots::RootsError;
 use crate::config::{FaultPolicy, Tls, Verdict};
+use crate::jobs::{JobError, JobKind, JobPool};
 
 /// Certificates in a server's chain, leaf included. Path building is exponential in hostile chains; honest ones have
 /// four, the longest seen in the wild about ten.

@@ -4,6 +4,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::fetch::FetchRequest;
+use super::grammar::{Piece, fit};
+use super::token::{Cursor, Malformed, StringForm};
+
+/// The grammar of each verb's arguments.
+mod table;
 
 /// Messages of one MULTIAPPEND.
 pub const APPEND_MESSAGES_MAX: usize = 1_000;
@@ -218,19 +223,202 @@ impl<'a> ClientCommand<'a> {
     /// # Errors
     /// It has no tag, or its arguments do not keep the grammar of a verb that is in the table.
     pub fn parse(unit: &'a [u8]) -> Result<Self, CommandFault<'a>> {
-        let _ = (unit, NAMES);
-        Err(CommandFault::NoTag)
+        let mut cursor = Cursor::new(unit);
+        let tag = cursor.tag().map_err(|_| CommandFault::NoTag)?;
+        if tag.len() > COMMAND_TAG_BYTES_MAX || !(cursor.peek() == Some(b' ') || cursor.is_end()) {
+            return Err(CommandFault::NoTag);
+        }
+        let head = head(&mut cursor).map_err(|malformed| CommandFault::Malformed {
+            tag,
+            name: b"",
+            at: malformed.at,
+        })?;
+        let Head { uid, verb, name } = head;
+        let arguments = Arguments::parse(&mut cursor, verb, uid)
+            .map_err(|malformed| CommandFault::Malformed { tag, name, at: malformed.at })?;
+        Ok(Self { tag, uid, verb, name, arguments })
     }
 }
 
-/// The tag and the verb of a unit that has only begun.
-pub fn peek(unit_so_far: &[u8]) -> Option<(&[u8], Verb)> {
-    let _ = unit_so_far;
-    None
+/// What stands between a tag and the arguments.
+struct Head<'a> {
+    uid: bool,
+    verb: Verb,
+    name: &'a [u8],
 }
 
-/// What the literal is whose announcement was the last of these octets.
-pub fn literal_role(unit_so_far: &[u8]) -> LiteralRole {
-    let _ = unit_so_far;
-    LiteralRole::Argument
+/// A space, the verb, and before it `UID`. A verb without the form that is asked for is another verb.
+fn head<'a>(cursor: &mut Cursor<'a>) -> Result<Head<'a>, Malformed> {
+    cursor.space()?;
+    let mut name = cursor.atom()?;
+    let uid = name.eq_ignore_ascii_case(b"UID");
+    if uid {
+        cursor.space()?;
+        name = cursor.atom()?;
+    }
+    let named = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, verb)| *verb);
+    let verb = named.filter(|&verb| has_form(verb, uid)).unwrap_or(Verb::Other);
+    Ok(Head { uid, verb, name })
 }
+
+fn has_form(verb: Verb, uid: bool) -> bool {
+    match verb {
+        Verb::Fetch | Verb::Replace => true,
+        Verb::Append | Verb::Enable | Verb::Authenticate | Verb::Login | Verb::Select | Verb::Examine => !uid,
+        _ => table::grammar(verb, uid).is_some(),
+    }
+}
+
+impl<'a> Arguments<'a> {
+    fn parse(cursor: &mut Cursor<'a>, verb: Verb, uid: bool) -> Result<Self, Malformed> {
+        let arguments = match verb {
+            Verb::Other => return Ok(Self::Unchecked),
+            Verb::Fetch => {
+                cursor.space()?;
+                Self::Fetch(FetchRequest::parse(cursor)?)
+            }
+            Verb::Append | Verb::Replace => {
+                let mut request = AppendRequest { mailbox: Cow::Borrowed(b""), messages: Vec::new() };
+                request.parse(cursor, verb)?;
+                Self::Append(request)
+            }
+            Verb::Enable => Self::Enable(enable(cursor)?),
+            Verb::Authenticate => authenticate(cursor)?,
+            Verb::Select | Verb::Examine => {
+                cursor.space()?;
+                let mailbox = cursor.astring()?;
+                fit(cursor, table::SELECT_PARAMETERS)?;
+                Self::Select { mailbox }
+            }
+            Verb::Login => {
+                cursor.space()?;
+                let user = cursor.astring()?;
+                cursor.space()?;
+                cursor.astring()?;
+                Self::Login { user }
+            }
+            _ => {
+                fit(cursor, table::grammar(verb, uid).unwrap_or_default())?;
+                Self::Plain
+            }
+        };
+        cursor.end()?;
+        Ok(arguments)
+    }
+}
+
+/// RFC 5161: one name at least.
+fn enable<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<&'a [u8]>, Malformed> {
+    let mut names = Vec::new();
+    while names.is_empty() || !cursor.is_end() {
+        cursor.space()?;
+        let name = cursor.atom()?;
+        if names.len() == ENABLE_NAMES_MAX {
+            return Err(cursor.malformed());
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// RFC 4959 section 3: `=` stands for an empty initial response.
+fn authenticate<'a>(cursor: &mut Cursor<'a>) -> Result<Arguments<'a>, Malformed> {
+    cursor.space()?;
+    let mechanism = cursor.atom()?;
+    let mut initial = None;
+    if cursor.skip(b' ') {
+        initial =
+            Some(cursor.run(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'='))?);
+    }
+    Ok(Arguments::Authenticate { mechanism, initial })
+}
+
+/// Where the parsing of an APPEND ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Appended {
+    /// Behind the last message.
+    Whole,
+    /// Behind the announcement of a message that has not come yet.
+    Awaits,
+}
+
+impl<'a> AppendRequest<'a> {
+    /// What stands behind the verb.
+    fn parse(&mut self, cursor: &mut Cursor<'a>, verb: Verb) -> Result<Appended, Malformed> {
+        cursor.space()?;
+        if verb == Verb::Replace {
+            fit(cursor, &[Piece::Either(&[&[Piece::Octet(b'*')], &[Piece::Number]]), Piece::Space])?;
+        }
+        self.mailbox = cursor.astring()?;
+        loop {
+            if self.message(cursor)? == Appended::Awaits {
+                return Ok(Appended::Awaits);
+            }
+            if verb == Verb::Replace || cursor.is_end() {
+                return Ok(Appended::Whole);
+            }
+        }
+    }
+
+    /// A space, flags, a date, and the message: `{n}`, `~{n}` or `UTF8 (~{n})`.
+    fn message(&mut self, cursor: &mut Cursor<'a>) -> Result<Appended, Malformed> {
+        cursor.space()?;
+        if self.messages.len() == APPEND_MESSAGES_MAX {
+            return Err(cursor.malformed());
+        }
+        if cursor.peek() == Some(b'(') {
+            cursor.flag_list()?;
+            cursor.space()?;
+        }
+        if cursor.peek() == Some(b'"') {
+            cursor.date_time()?;
+            cursor.space()?;
+        }
+        let utf8 = cursor.skip_word(b"UTF8");
+        if utf8 {
+            fit(cursor, &[Piece::Space, Piece::Octet(b'(')])?;
+        }
+        let binary = utf8 || cursor.peek() == Some(b'~');
+        let form = if binary { StringForm::Binary } else { StringForm::Literal };
+        let octets = cursor.literal_head(form)?;
+        if cursor.rest().is_empty() {
+            return Ok(Appended::Awaits);
+        }
+        let message = cursor.literal_content(octets, form)?;
+        if utf8 {
+            cursor.expect(b')')?;
+        }
+        self.messages.push(message.start..message.end);
+        Ok(Appended::Whole)
+    }
+}
+
+/// The tag and the verb of a unit that has only begun: APPEND must be known before its literal is asked for.
+///
+/// Returns `None` until the octet behind the verb is there, and where there is no tag or no verb.
+pub fn peek(unit_so_far: &[u8]) -> Option<(&[u8], Verb)> {
+    let mut cursor = Cursor::new(unit_so_far);
+    let tag = cursor.tag().ok().filter(|tag| tag.len() <= COMMAND_TAG_BYTES_MAX)?;
+    let head = head(&mut cursor).ok()?;
+    cursor.peek().map(|_| (tag, head.verb))
+}
+
+/// What the literal is whose announcement, with its line end, was the last of these octets. They begin with the unit
+/// and hold its earlier literals.
+pub fn literal_role(unit_so_far: &[u8]) -> LiteralRole {
+    let Some((_, verb @ (Verb::Append | Verb::Replace))) = peek(unit_so_far) else {
+        return LiteralRole::Argument;
+    };
+    let mut cursor = Cursor::new(unit_so_far);
+    let mut request = AppendRequest { mailbox: Cow::Borrowed(b""), messages: Vec::new() };
+    let begun = cursor.tag().and_then(|_| head(&mut cursor)).and_then(|_| request.parse(&mut cursor, verb));
+    match begun {
+        Ok(Appended::Awaits) => LiteralRole::Message,
+        // Everything was well but for the octets that have not come: it is the mailbox.
+        Err(malformed) if malformed.at == unit_so_far.len() => LiteralRole::Argument,
+        Ok(Appended::Whole) | Err(_) => LiteralRole::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,7 @@ pub enum StringForm {
 pub struct Cursor<'a> {
     unit: &'a [u8],
     at: usize,
+    lenient: bool,
 }
 
 /// RFC 9051 `atom-specials` less `resp-specials`: what an `astring` cannot hold without quotes.
@@ -63,12 +64,13 @@ const fn is_value_char(octet: u8) -> bool {
 impl<'a> Cursor<'a> {
     /// At the beginning of a unit.
     pub const fn new(unit: &'a [u8]) -> Self {
-        Self { unit, at: 0 }
+        Self { unit, at: 0, lenient: false }
     }
 
-    /// At an offset within a unit.
-    pub const fn at_offset(unit: &'a [u8], at: usize) -> Self {
-        Self { unit, at }
+    /// At the beginning of a server's unit: values may have octets beyond ASCII without quotes and be `~{n}`, and a
+    /// backslash in quotes may stand before any octet.
+    pub const fn lenient(unit: &'a [u8]) -> Self {
+        Self { unit, at: 0, lenient: true }
     }
 
     /// Offset of the next octet.
@@ -255,6 +257,7 @@ impl<'a> Cursor<'a> {
                 }
                 b'\\' => match octets.next() {
                     Some((_, b'"' | b'\\')) => {}
+                    Some((_, escaped)) if self.lenient && !matches!(escaped, b'\r' | b'\n' | 0) => {}
                     _ => return Err(Malformed { at: start + offset }),
                 },
                 b'\r' | b'\n' | 0 => return Err(Malformed { at: start + offset }),
@@ -265,17 +268,31 @@ impl<'a> Cursor<'a> {
     }
 
     fn literal(&mut self, form: StringForm) -> Result<StringToken, Malformed> {
-        let mut ahead = self.clone();
+        let octets = self.literal_head(form)?;
+        self.literal_content(octets, form)
+    }
+
+    /// The announcement of a literal, with its line end. Returns the octets of the literal.
+    pub(super) fn literal_head(&mut self, form: StringForm) -> Result<u32, Malformed> {
         if form == StringForm::Binary {
-            ahead.expect(b'~')?;
+            self.expect(b'~')?;
         }
-        ahead.expect(b'{')?;
-        let octets = ahead.digits(u64::from(u32::MAX))?;
-        ahead.skip(b'+');
-        ahead.expect(b'}')?;
-        ahead.skip(b'\r');
-        ahead.expect(b'\n')?;
-        let start = ahead.at;
+        self.expect(b'{')?;
+        let octets = self.number()?;
+        self.skip(b'+');
+        self.expect(b'}')?;
+        self.skip(b'\r');
+        self.expect(b'\n')?;
+        Ok(octets)
+    }
+
+    /// The octets of a literal, behind its announcement.
+    pub(super) fn literal_content(
+        &mut self,
+        octets: u32,
+        form: StringForm,
+    ) -> Result<StringToken, Malformed> {
+        let start = self.at;
         let end = usize::try_from(octets).ok().and_then(|octets| start.checked_add(octets));
         let end = end.filter(|&end| end <= self.unit.len()).ok_or(Malformed { at: self.unit.len() })?;
         self.at = end;
@@ -444,8 +461,13 @@ impl<'a> Cursor<'a> {
                 }
                 Some(b')') if depth > 0 => {}
                 Some(b'"' | b'{') => self.string_token().map(drop)?,
-                Some(b'~') if self.rest().get(1) == Some(&b'{') => self.string_token().map(drop)?,
-                _ => self.run(is_value_char).map(drop)?,
+                Some(b'~') if self.lenient && self.rest().get(1) == Some(&b'{') => {
+                    self.string_token().map(drop)?;
+                }
+                _ => {
+                    let lenient = self.lenient;
+                    self.run(|octet| is_value_char(octet) && (lenient || octet.is_ascii())).map(drop)?;
+                }
             }
             while depth > 0 && self.skip(b')') {
                 depth -= 1;

@@ -14,8 +14,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::protocol::{Ask, Refusal, Reply, SignFault, SignRequest};
-use crate::handshake::jobs::JOB_WAIT;
 use crate::ipc::{Channel, IpcError};
+use crate::jobs::JOB_WAIT;
 use crate::line_limit::LineLimit;
 
 /// Requests that wait for the signer, in all: as many as jobs may wait for a thread. An answer takes less than a

@@ -5,8 +5,8 @@ use super::handshake_rules::HandshakeFault;
 use super::keys::KeyFault;
 use super::leaf_rules::LeafFault;
 use super::link::REQUESTS_IN_FLIGHT_MAX;
-use crate::handshake::jobs::JOB_WAIT;
 use crate::handshake::mint::tbs::Issuer;
+use crate::jobs::JOB_WAIT;
 
 /// The supervisor's request; the answer repeats its number.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use rustls::{Error, OtherError, SignatureAlgorithm, SignatureScheme};
 use super::keys::Keys;
 use super::link::SignerLink;
 use super::protocol::{KeyFacts, SignFault};
-use crate::handshake::jobs::{JobError, JobKind, JobPool};
+use crate::jobs::{JobError, JobKind, JobPool};
 
 /// The keys of one policy, wherever they are. The rules are the same.
 #[derive(Clone, Debug)]

@@ -22,10 +22,10 @@ use super::link::REQUESTS_IN_FLIGHT_MAX;
 use super::protocol::{Ask, Refusal, Reply, SignRequest};
 use super::{SignFault, SignerControl, SignerLink, serve};
 use crate::config::{self, Config};
-use crate::handshake::jobs::{JOB_WAIT, JobPool};
 use crate::handshake::mint::{KeyKind, LeafClass, MintError, Shown};
 use crate::handshake::{KeyFile, Trust, TrustMaterial, mint};
 use crate::ipc::{AsyncChannel, Channel, IpcError};
+use crate::jobs::{JOB_WAIT, JobPool, JobPurpose};
 
 const HOST: &str = "imap.example.org";
 const OWN: &str = "own.example.org";
@@ -147,7 +147,7 @@ async fn a_worker_without_keys_shows_leaves_and_configured_certificates_that_cli
     for (authority, own) in [(p384(), rsa()), (rsa(), p384())] {
         let files = Files::with(&authority, &own);
         let (control, process) = signer();
-        let (link, jobs) = (worker(&control).await, JobPool::start(1).unwrap());
+        let (link, jobs) = (worker(&control).await, JobPool::start(JobPurpose::Certificates, 1).unwrap());
         let trust = trust(&files, &control, 7, &link).await;
         for version in [&version::TLS13, &version::TLS12] {
             let minted = shown(&trust, HOST, KeyKind::Ecdsa, &jobs).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_worker_without_keys_shows_leaves_and_configured_certificates_that_cli
 #[tokio::test]
 async fn a_policys_keys_serve_the_handshakes_that_began_under_it_and_not_for_ever() {
     let (files, (control, _process)) = (Files::new(), signer());
-    let (link, jobs) = (worker(&control).await, JobPool::start(1).unwrap());
+    let (link, jobs) = (worker(&control).await, JobPool::start(JobPurpose::Certificates, 1).unwrap());
     let (first, second) = (trust(&files, &control, 1, &link).await, trust(&files, &control, 2, &link).await);
     shown(&first, "a.example", KeyKind::Ecdsa, &jobs).await.unwrap();
     shown(&second, "a.example", KeyKind::Ecdsa, &jobs).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_policys_keys_serve_the_handshakes_that_began_under_it_and_not_for_eve
 #[tokio::test]
 async fn keys_that_cannot_be_used_are_named_with_a_remedy_and_leave_the_older_ones_good() {
     let (files, (control, _process)) = (Files::new(), signer());
-    let (link, jobs) = (worker(&control).await, JobPool::start(1).unwrap());
+    let (link, jobs) = (worker(&control).await, JobPool::start(JobPurpose::Certificates, 1).unwrap());
     let first = trust(&files, &control, 1, &link).await;
     let other = KeyPair::generate().unwrap().serialize_pem();
     for (stem, text, remedy) in [
@@ -408,7 +408,7 @@ async fn a_handshakes_thread_hears_at_once_when_the_signer_goes_or_is_not_there(
 #[tokio::test]
 async fn a_mint_waits_for_a_signer_longer_than_for_a_thread() {
     let (files, (control, _process)) = (Files::new(), signer());
-    let (link, jobs) = (SignerLink::new(), JobPool::start(1).unwrap());
+    let (link, jobs) = (SignerLink::new(), JobPool::start(JobPurpose::Certificates, 1).unwrap());
     let trust = Arc::new(trust(&files, &control, 1, &link).await);
     let jobs = Arc::new(jobs);
     let session = |sni: &'static str| {

@@ -57,6 +57,7 @@ pub(super) async fn status(
             session: policy.config.limits.session_memory.0,
             buffers_per_thread: u64::try_from(policy.room.buffers_per_thread).unwrap_or(u64::MAX),
         },
+        held: report.held,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
         records_lost: report.records_lost,

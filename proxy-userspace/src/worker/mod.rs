@@ -25,8 +25,8 @@ use self::protocol::{FromWorker, PolicyMessage, ToWorker, WorkerReport};
 use self::setup::Setup;
 use self::thread::WorkerShared;
 use crate::accept::Room;
-use crate::admin::SessionsStatus;
-use crate::config::Config;
+use crate::admin::{HeldStatus, SessionsStatus};
+use crate::config::{Config, Inspection};
 use crate::handshake::Trust;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::layer::offload::OffloadTerms;
@@ -139,6 +139,10 @@ fn renew(
     let generation = message.generation;
     let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {
         shared.admission.set(policy.room.bounds);
+        if policy.config.action.inspect == Inspection::Full {
+            // Under none, sessions of the old policy go on judging.
+            shared.held.set_limit(policy.room.held);
+        }
         shared.policy.store(Arc::new(policy));
     });
     Ok(FromWorker::Policy { generation, taken: taken.map_err(|error| format!("{error:#}")) })
@@ -162,6 +166,12 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
             refused_client_rate: numbers.refused_client_rate,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
             refused_local: shared.local_refused.load(Ordering::Relaxed),
+        },
+        held: HeldStatus {
+            octets: shared.held.octets(),
+            limit: shared.held.limit().0,
+            refused_total: shared.held.refused(),
+            waiting: shared.content_jobs.waiting(),
         },
         records_lost: shared.records.lost(),
         log_lost: log.lost(),

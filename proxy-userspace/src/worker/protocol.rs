@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::accept::Room;
-use crate::admin::{SessionsStatus, ThreadStatus};
+use crate::admin::{HeldStatus, SessionsStatus, ThreadStatus};
 use crate::config::{Config, InterfaceName};
 use crate::handshake::TrustMaterial;
 use crate::layer::offload::OffloadMessage;
@@ -100,6 +100,7 @@ pub(crate) enum FromWorker {
 pub(crate) struct WorkerReport {
     pub(crate) threads: Vec<ThreadStatus>,
     pub(crate) sessions: SessionsStatus,
+    pub(crate) held: HeldStatus,
     /// Records that could not be written.
     pub(crate) records_lost: u64,
     /// Lines of its log that could not be written.

@@ -9,13 +9,16 @@ use super::Policy;
 use super::crew::{AssignedListener, Crew};
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, ToWorker};
 use super::thread::WorkerShared;
-use crate::accept::Admission;
-use crate::handshake::jobs::JobPool;
+use crate::accept::{Admission, HeldOctets};
 use crate::ipc::{Channel, read_sealed};
+use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::offload::OffloadTerms;
 use crate::record::Records;
 use crate::signer::SignerLink;
 use crate::steering::syn_egress::SynEgress;
+
+/// Mail threads that share one thread which judges mail: most of the cores' time is for TLS and relaying.
+const MAIL_THREADS_PER_CONTENT_THREAD: u32 = 2;
 
 /// What a worker is given before it serves.
 pub(super) struct Setup {
@@ -64,11 +67,19 @@ impl Setup {
     pub(super) fn start(self) -> Result<(Crew, SignerLink)> {
         let Self { places, policy, signer, syn_egress, serve } = self;
         let steering = policy.config.steering.clone();
+        let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
         let shared = WorkerShared {
             admission: Admission::new(policy.room.bounds),
+            held: HeldOctets::new(policy.room.held),
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             jobs: Arc::new(
-                JobPool::start(serve.threads).context("starting the threads that judge and mint")?,
+                JobPool::start(JobPurpose::Certificates, serve.threads)
+                    .context("starting the threads that judge and mint")?,
+            ),
+            // Also where no mail is judged: a reload may change that, and threads that wait cost nothing.
+            content_jobs: Arc::new(
+                JobPool::start(JobPurpose::Content, of_content)
+                    .context("starting the threads that judge mail")?,
             ),
             records: Records::to_stdout().context("starting the thread that writes records")?,
             egress_refused: Arc::default(),

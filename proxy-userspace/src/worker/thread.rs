@@ -25,11 +25,11 @@ use super::connection::{Arrival, serve};
 use super::protocol::Serve;
 use crate::accept::egress::EgressTable;
 use crate::accept::{
-    Admission, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
+    Admission, HeldOctets, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
 use crate::config::{InterfaceName, SteeringConfig};
-use crate::handshake::jobs::JobPool;
 use crate::handshake::part;
+use crate::jobs::JobPool;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
 use crate::record::Records;
@@ -52,7 +52,12 @@ const LEAVING_MAX: usize = 8;
 pub(super) struct WorkerShared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) admission: Arc<Admission>,
+    /// For certificates and signatures.
     pub(super) jobs: Arc<JobPool>,
+    /// For the judgement of mail; what is forbidden in it stands in the policy.
+    pub(super) content_jobs: Arc<JobPool>,
+    /// What all sessions hold of mail that is judged.
+    pub(super) held: Arc<HeldOctets>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,

@@ -2,8 +2,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate};
-use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, MintError, Request, Shown};
+use postern::jobs::{JobPool, JobPurpose};
 use rcgen::KeyPair;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -38,7 +38,12 @@ impl Mint {
         });
         let certificates = Certificates { authority, server: server.collect() };
         let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
-        Self { dir, ca: cert.der().clone(), leaves, jobs: JobPool::start(1).unwrap() }
+        Self {
+            dir,
+            ca: cert.der().clone(),
+            leaves,
+            jobs: JobPool::start(JobPurpose::Certificates, 1).unwrap(),
+        }
     }
 
     pub(crate) fn server_config(&self, request: &Request<'_>) -> Result<Shown, MintError> {

@@ -1,6 +1,6 @@
 use postern::config::{Certificates, ServerCertificate};
-use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
+use postern::jobs::{JobPool, JobPurpose};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -51,7 +51,7 @@ fn a_name_may_have_a_configured_certificate_of_each_kind_and_no_two_of_one() {
         let server = server.iter().copied().cloned().collect();
         Leaves::load(&Certificates { authority: authority.clone(), server }, &tls(Vec::new(), strict()))
     };
-    let jobs = JobPool::start(1).unwrap();
+    let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
     for order in [[&ecdsa, &rsa], [&rsa, &ecdsa]] {
         let leaves = load(&order).unwrap();
         for (key, expected) in [(KeyKind::Ecdsa, &ecdsa_der), (KeyKind::Rsa, &rsa_der)] {

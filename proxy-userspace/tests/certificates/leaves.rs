@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern::config::{Certificates, KeyFiles, ServerCertificate, Verdict};
-use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{
     KeyKind, LEAVES_MAX, LeafClass, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
 };
+use postern::jobs::{JobPool, JobPurpose};
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -302,7 +302,7 @@ fn an_authority_with_repeated_attributes_is_accepted_by_its_clients() {
     let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
     let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
     let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
-    let jobs = JobPool::start(1).unwrap();
+    let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
     let shown = wait_for(leaves.server_config(&request, &jobs)).unwrap();
     let leaf = leaf_of(&shown);
     let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
@@ -386,7 +386,8 @@ fn the_chain_that_is_shown_ends_below_the_root() {
     let absent = |leaves: &Leaves| {
         let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
         let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
-        wait_for(leaves.server_config(&request, &JobPool::start(1).unwrap())).unwrap()
+        wait_for(leaves.server_config(&request, &JobPool::start(JobPurpose::Certificates, 1).unwrap()))
+            .unwrap()
     };
     // The root signs.
     assert_eq!(chain(&absent(&Mint::new().leaves)).len(), 1);

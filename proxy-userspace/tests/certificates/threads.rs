@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use postern::handshake::jobs::{JobKind, JobPool};
 use postern::handshake::mint::{KeyKind, LeafClass, Request};
 use postern::handshake::verify::{CertificateFault, Faults};
+use postern::jobs::{JobKind, JobPool, JobPurpose};
 
 use crate::client::{Mint, wait_for};
 use crate::pki::{ADDRESS, Ca, HOST, PAST, judge, strict};
@@ -59,7 +59,7 @@ fn a_chain_is_judged_off_the_callers_thread_and_comes_back() {
     let root = Ca::root("Root");
     let judge = Arc::new(judge(&root, strict()));
     let chain = vec![root.leaf(&[HOST], PAST)];
-    let jobs = JobPool::start(1).unwrap();
+    let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
     wait_for(async {
         let busy = jobs.run(JobKind::Judge, move || held.recv());

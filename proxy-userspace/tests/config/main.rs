@@ -1,6 +1,8 @@
 //! Configurations that are valid, and the messages about all others.
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
+/// `[action]`: what is judged, and how much of it is held.
+mod content;
 /// `[process]`, and the configuration on its way to another process.
 mod processes;
 /// `[steering]`.
@@ -103,6 +105,8 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     assert_eq!(complete.tls.faults, minimal.tls.faults);
     assert_eq!(complete.tls.min_version, minimal.tls.min_version);
     assert_eq!(complete.tls.offload, minimal.tls.offload);
+    let (action, default) = (complete.action, minimal.action);
+    assert_eq!((action.inspect, action.content), (default.inspect, default.content));
     assert_eq!(complete.records, minimal.records);
     assert_eq!(complete.admin, minimal.admin);
     assert_eq!(complete.processes, minimal.processes);
@@ -231,14 +235,13 @@ fn what_comes_later_is_said_to_come_later() {
         &["action.starttls = \"strip\"", "later release", "\"inspect\""],
     );
     assert_message("[action]\ncleartext = \"inspect\"", &["later release", "\"refuse\""]);
-    assert_message("[action]\ninspect = \"full\"", &["without being judged", "later release", "\"none\""]);
     assert_message("[[policy]]\nfrom = \"any\"", &["policy: not in this version", "one implicit policy"]);
     assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
 }
 
 #[test]
 fn the_values_of_this_version_are_accepted() {
-    good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"none\"\n"));
+    good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"full\"\n"));
 }
 
 #[test]

@@ -8,16 +8,16 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
-use postern::handshake::jobs::JobPool;
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use postern::handshake::verify::Judge;
+use postern::jobs::{JobPool, JobPurpose};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::runtime::{Builder, Runtime};
 
 static THREADS: LazyLock<(Runtime, JobPool)> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    (runtime, JobPool::start(1).expect("a thread"))
+    (runtime, JobPool::start(JobPurpose::Certificates, 1).expect("a thread"))
 });
 
 static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {

@@ -97,6 +97,40 @@ fn memory_and_the_sessions_that_it_allows_are_shown_with_where_the_figure_comes_
 }
 
 #[test]
+fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
+    let root = tempfile::tempdir().expect("directory");
+    let machine = whole(root.path());
+    let judging = |lines: &str| {
+        let config =
+            config::parse(&format!("{TEXT}{lines}"), &root.path().join("postern.toml")).expect("config");
+        let items: Vec<_> = machine.examine(&config).iter().map(Item::to_string).collect();
+        let mut told = items.into_iter().filter(|line| line.contains("judging: "));
+        (told.next().expect("a line"), told.next())
+    };
+    let rules = "[action.content]\nnames = [\"*.exe\", \"*.scr\"]\ntypes = [\"executable\"]\n";
+    for (lines, said) in [
+        (String::new(), "ok    judging: none, mail is relayed as it is (action.inspect)"),
+        (
+            rules.to_owned(),
+            "warn  judging: none, though action.content lists 2 patterns of file names, types executable — \
+             action.inspect = \"full\" makes them count",
+        ),
+        (
+            format!("held = \"2 GiB\"\n[action]\ninspect = \"full\"\n{rules}"),
+            "ok    judging: all mail, for EICAR, 2 patterns of file names, types executable; messages of 64 MiB, \
+             2 GiB at once, out of the memory",
+        ),
+        (
+            "[action]\ninspect = \"full\"\n".to_owned(),
+            "ok    judging: all mail, for EICAR, 0 patterns of file names, no types; messages of 64 MiB, 1 GiB at \
+             once, out of the memory",
+        ),
+    ] {
+        assert_eq!(judging(&lines), (said.to_owned(), None));
+    }
+}
+
+#[test]
 fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
     let root = tempfile::tempdir().expect("directory");
     let mut machine = whole(root.path());

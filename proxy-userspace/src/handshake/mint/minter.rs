@@ -8,12 +8,12 @@ use rcgen::{KeyPair, RsaKeySize};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use super::super::jobs::{JobKind, JobPool};
 use super::authority::{self, Authority, Untrusted};
 use super::leaf::Contents;
 use super::serving::{Audience, Serving};
 use super::tbs::{self, Validity};
 use super::{KeyKind, LEAF_BYTES, LeafClass, MintError, Request, Shown, fingerprint};
+use crate::jobs::{JobKind, JobPool};
 use crate::signer::Signing;
 
 /// A leaf with a validity of our own is minted anew when less than this remains: longer than any mail session.

@@ -36,8 +36,8 @@ pub use pem::PemError;
 pub use serving::versions;
 pub use tbs::{SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX};
 
-use super::jobs::{JobError, JobPool};
 use crate::config::{Certificates, Tls};
+use crate::jobs::{JobError, JobPool};
 use crate::signer::{ConfiguredKey, KeyFacts, Keys, SignFault, Signing, facts, open_key};
 use authority::Authority;
 use configured::Configured;
