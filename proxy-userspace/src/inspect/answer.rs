@@ -33,6 +33,16 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Whether a response holds mail, or something that the client shall not see. All others pass as they came.
+    pub(super) fn needs_work(response: &FetchResponse, plan: Option<&Plan>) -> bool {
+        response.items.iter().any(|item| match item.kind {
+            AnsweredKind::Unknown | AnsweredKind::Content { .. } => true,
+            AnsweredKind::Uid(_) => plan.is_some_and(|plan| plan.adds_uid),
+            AnsweredKind::Structure { extended: true } => plan.is_some_and(|plan| plan.adds_structure),
+            _ => item.range.len() > METADATA_BYTES_MAX,
+        })
+    }
+
     /// Look at a whole response. `octets` may grow: content in quotes is judged without them.
     ///
     /// # Errors

@@ -37,8 +37,8 @@ impl Unit {
     }
 
     /// The octets, to be judged, and what they take.
-    pub(super) fn into_parts(self) -> (Vec<u8>, HeldLease, Vec<(Range<usize>, LiteralHead)>) {
-        (self.octets, self.lease, self.heads)
+    pub(super) fn into_parts(self) -> (Vec<u8>, HeldLease) {
+        (self.octets, self.lease)
     }
 
     /// The octets, to be shown.

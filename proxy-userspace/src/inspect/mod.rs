@@ -5,12 +5,41 @@
 
 /// `inspect = "none"`: everything passes, but for HTTP.
 mod plain;
+/// `inspect = "full"`: the engine of a session in which mail is judged.
+mod session;
+/// What an engine needs of its surroundings.
+mod terms;
+/// What may pass by name.
+pub mod allow;
+/// From octets of the client's to complete commands.
+mod client_input;
+/// What becomes of one complete command.
+mod request;
+/// A FETCH as the server is asked it.
+mod rewrite;
+/// From octets of the server's to complete responses.
+mod server_input;
+/// What becomes of one complete response that holds no mail.
+mod reply;
+/// From a server's FETCH response to the client's.
+mod answer;
+/// What goes to one side next, in order.
+mod output;
+/// Octets that are held until they are judged.
+mod held;
+/// When a client that waits for mail is told so.
+mod comfort;
+/// Why commands and responses are refused.
+mod refusal;
 
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 pub use plain::{FirstOctets, LastLines, Plain};
+pub use session::Session;
+pub use terms::{MediationTerms, Subject, Witness};
 
+use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};
 use crate::words::{Direction, Side};
 
@@ -119,6 +148,18 @@ pub enum InspectRefusal {
     /// The client speaks HTTP.
     #[error("the client sent an HTTP request on an IMAP port")]
     Http,
+    /// The client's octets cannot be divided into commands.
+    #[error("the client's commands cannot be told apart: {0}")]
+    ClientFraming(FramingFault),
+    /// The server's octets cannot be divided into responses.
+    #[error("the server's responses cannot be told apart: {0}")]
+    ServerFraming(FramingFault),
+    /// The client's stream ended inside a command.
+    #[error("the client's stream ended in the middle of a command")]
+    CommandCut,
+    /// The server's stream ended inside a response, which nobody has seen.
+    #[error("the server's stream ended in the middle of a response")]
+    ResponseCut,
 }
 
 impl InspectRefusal {
@@ -127,6 +168,10 @@ impl InspectRefusal {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Http => "http_request",
+            Self::ClientFraming(_) => "command_framing",
+            Self::ServerFraming(_) => "response_framing",
+            Self::CommandCut => "command_cut",
+            Self::ResponseCut => "response_cut",
         }
     }
 
@@ -134,7 +179,8 @@ impl InspectRefusal {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Http => Side::Downstream,
+            Self::Http | Self::ClientFraming(_) | Self::CommandCut => Side::Downstream,
+            Self::ServerFraming(_) | Self::ResponseCut => Side::Upstream,
         }
     }
 
@@ -143,6 +189,8 @@ impl InspectRefusal {
     pub const fn told(self) -> &'static str {
         match self {
             Self::Http => "this is an IMAP port",
+            Self::ClientFraming(_) | Self::CommandCut => "the client broke the rules of IMAP",
+            Self::ServerFraming(_) | Self::ResponseCut => "the mail server broke the rules of IMAP",
         }
     }
 }

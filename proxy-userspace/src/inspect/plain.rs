@@ -152,7 +152,7 @@ impl FirstOctets {
         self.count == FIRST_BYTES_MAX
     }
 
-    fn push(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
+    pub(super) fn push(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
         for (slot, octet) in self.seen.iter_mut().skip(self.count).zip(octets) {
             *slot = *octet;
             self.count += 1;

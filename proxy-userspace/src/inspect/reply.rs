@@ -45,12 +45,12 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
         Response::Continuation { .. } if unit.len() > LINE_BYTES_MAX => Reply::LeaveOut,
         Response::Continuation { .. } => Reply::Continuation,
         Response::Tagged { tag, condition, text } => {
-            let begin = [tag, b" ", condition.as_bytes()].concat();
+            let begin = [tag, b" ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             Reply::Completion { tag: tag.into(), condition, words }
         }
         Response::Status { condition, text } => {
-            let begin = [b"* ", condition.as_bytes()].concat();
+            let begin = [b"* ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             match (condition, words) {
                 (Condition::Bye, words) => Reply::Bye(words),
@@ -82,12 +82,22 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
     })
 }
 
+const fn word(condition: Condition) -> &'static [u8] {
+    match condition {
+        Condition::Ok => b"OK",
+        Condition::No => b"NO",
+        Condition::Bad => b"BAD",
+        Condition::Bye => b"BYE",
+        Condition::Preauth => b"PREAUTH",
+    }
+}
+
 fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
     if unit == words { Reply::Pass } else { Reply::Replace(words) }
 }
 
 /// Whether this is a FETCH response, however malformed: `* 12 FETCH`.
-fn is_fetch(unit: &[u8]) -> bool {
+pub(super) fn is_fetch(unit: &[u8]) -> bool {
     let mut words = unit.split(|octet| *octet == b' ');
     let (star, number, name) = (words.next(), words.next(), words.next());
     star == Some(b"*")

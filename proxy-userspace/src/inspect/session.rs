@@ -412,7 +412,7 @@ impl Session {
 
     /// A FETCH response: metadata passes, mail is judged first.
     fn fetched(&mut self, response: Response<'_>, fetch: crate::imap::response::FetchResponse) {
-        if !Answer::needs_work(&fetch, self.plan()) {
+        if !Answer::needs_work(&fetch, self.plan().as_deref()) {
             return self.pass(response);
         }
         self.skip(&response);
