@@ -267,3 +267,6 @@ impl Framer {
 
 /// RFC 9051 section 9, `resp-cond-state`, `resp-cond-bye`, `resp-cond-auth`.
 const STATUS_WORDS: [&[u8]; 5] = [b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"];
+
+#[cfg(test)]
+mod tests;

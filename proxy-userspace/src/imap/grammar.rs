@@ -24,6 +24,8 @@ pub(super) enum Piece {
     Number,
     /// A number of 63 bits: a mod-sequence, a quota.
     Number64,
+    /// Digits: a number of 64 bits.
+    Digits,
     /// A sequence set or `$`.
     Set,
     Flag,
@@ -31,6 +33,8 @@ pub(super) enum Piece {
     Flags,
     /// Any value.
     Value,
+    /// A list of any values.
+    AnyList,
     /// Any values with one space between two, one at least.
     Values,
     /// All of these or nothing.
@@ -64,10 +68,13 @@ fn fit_piece(cursor: &mut Cursor<'_>, piece: &Piece) -> Result<(), Malformed> {
         Piece::Pattern => cursor.list_mailbox().map(drop),
         Piece::Number => cursor.number().map(drop),
         Piece::Number64 => cursor.number64().map(drop),
+        Piece::Digits => cursor.run(|octet| octet.is_ascii_digit()).map(drop),
         Piece::Set => cursor.sequence_set().map(drop),
         Piece::Flag => cursor.flag().map(drop),
         Piece::Flags => cursor.flag_list().map(drop),
         Piece::Value => cursor.skip_value(),
+        Piece::AnyList if cursor.peek() == Some(b'(') => cursor.skip_value(),
+        Piece::AnyList => Err(cursor.malformed()),
         Piece::Values => {
             cursor.skip_value()?;
             while attempt(cursor, &[Piece::Space, Piece::Value]).is_ok() {}

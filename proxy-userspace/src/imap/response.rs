@@ -3,7 +3,15 @@
 use std::ops::Range;
 
 use super::fetch::Section;
-use super::token::Malformed;
+use super::grammar::fit;
+use super::token::{Cursor, Malformed, is_atom_char};
+
+/// Untagged data beside FETCH.
+mod data;
+/// The items of a FETCH response.
+mod fetch;
+
+pub use fetch::MALFORMED_STRUCTURE_BYTES_MAX;
 
 /// Items of one FETCH response: twice what a command may ask for.
 pub const ANSWERED_ITEMS_MAX: usize = 2 * super::fetch::FETCH_ITEMS_MAX;
@@ -256,13 +264,206 @@ pub enum ItemValue {
 /// Parse one complete unit.
 ///
 /// # Errors
-/// It is no response.
+/// It is no response, or clients could read it in several ways.
 pub fn parse(unit: &[u8]) -> Result<Response<'_>, ResponseFault> {
-    let _ = unit;
-    Err(ResponseFault::TooManyItems)
+    let mut cursor = Cursor::lenient(unit);
+    match cursor.peek() {
+        Some(b'*') => {
+            cursor.expect(b'*')?;
+            cursor.space()?;
+            untagged(cursor)
+        }
+        Some(b'+') => {
+            cursor.expect(b'+')?;
+            if !cursor.is_end() {
+                cursor.space()?;
+            }
+            Ok(Response::Continuation { text: line(&cursor)? })
+        }
+        _ => {
+            let tag = cursor.tag()?;
+            cursor.space()?;
+            let before = cursor.malformed();
+            let condition = Condition::parse(&mut cursor).filter(|condition| condition.may_be_tagged());
+            Ok(Response::Tagged {
+                tag,
+                condition: condition.ok_or(before)?,
+                text: StatusText::parse(cursor)?,
+            })
+        }
+    }
+}
+
+/// What stands behind `* `.
+fn untagged(mut cursor: Cursor<'_>) -> Result<Response<'_>, ResponseFault> {
+    if cursor.peek().is_some_and(|octet| octet.is_ascii_digit()) {
+        return numbered(cursor);
+    }
+    if let Some(condition) = Condition::parse(&mut cursor) {
+        return Ok(Response::Status { condition, text: StatusText::parse(cursor)? });
+    }
+    data(cursor)
+}
+
+/// `5 EXISTS` and other data that begin with a number.
+fn numbered(mut cursor: Cursor<'_>) -> Result<Response<'_>, ResponseFault> {
+    let number = cursor.number()?;
+    cursor.space()?;
+    if number > 0 && cursor.skip_word(b"FETCH") {
+        cursor.space()?;
+        let items = fetch::items(&mut cursor)?;
+        spaces_to_end(&mut cursor)?;
+        return Ok(Response::Fetch(FetchResponse { number, items }));
+    }
+    let simple = [
+        (b"EXISTS".as_slice(), Response::Exists(number)),
+        (b"EXPUNGE", Response::Expunge(number)),
+        (b"RECENT", Response::Recent(number)),
+    ];
+    let start = cursor.at();
+    match simple.into_iter().find(|(word, _)| cursor.skip_word(word)) {
+        Some((_, Response::Expunge(0))) => Err(Malformed { at: start }.into()),
+        Some((_, response)) => {
+            spaces_to_end(&mut cursor)?;
+            Ok(response)
+        }
+        None => {
+            let name_octets = cursor.atom().map_err(|_| Malformed { at: start })?;
+            Ok(Response::Data { name: DataName::Other, name_octets, rest: line(&cursor)? })
+        }
+    }
+}
+
+fn data(mut cursor: Cursor<'_>) -> Result<Response<'_>, ResponseFault> {
+    let name_octets = cursor.atom()?;
+    let rest = line(&cursor)?;
+    let (name, grammar) = data::named(name_octets);
+    if let Some(grammar) = grammar {
+        fit(&mut cursor, grammar)?;
+        spaces_to_end(&mut cursor)?;
+    }
+    Ok(Response::Data { name, name_octets, rest })
+}
+
+/// Some servers, Exchange among them, send a space before the line end.
+fn spaces_to_end(cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    while cursor.skip(b' ') {}
+    cursor.end()
+}
+
+/// What is left, without the line end.
+fn line<'a>(cursor: &Cursor<'a>) -> Result<&'a [u8], Malformed> {
+    let rest = cursor.rest();
+    rest.strip_suffix(b"\r\n").or_else(|| rest.strip_suffix(b"\n")).ok_or(cursor.malformed())
+}
+
+impl Condition {
+    const WORDS: [(&'static [u8], Self); 5] = [
+        (b"OK", Self::Ok),
+        (b"NO", Self::No),
+        (b"BAD", Self::Bad),
+        (b"BYE", Self::Bye),
+        (b"PREAUTH", Self::Preauth),
+    ];
+
+    fn parse(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Self::WORDS.iter().find(|(word, _)| cursor.skip_word(word)).map(|(_, condition)| *condition)
+    }
+
+    const fn may_be_tagged(self) -> bool {
+        matches!(self, Self::Ok | Self::No | Self::Bad)
+    }
+
+    /// The word that stands for it.
+    pub fn word(self) -> &'static [u8] {
+        Self::WORDS.iter().find(|(_, condition)| *condition == self).map_or(b"", |(word, _)| word)
+    }
+}
+
+impl<'a> StatusText<'a> {
+    /// What stands behind the condition. Servers leave the text out at times, and its space.
+    fn parse(mut cursor: Cursor<'a>) -> Result<Self, Malformed> {
+        if cursor.is_end() {
+            return Ok(Self { code: None, text: b"" });
+        }
+        cursor.space()?;
+        let text = line(&cursor)?;
+        if !text.starts_with(b"[") {
+            return Ok(Self { code: None, text });
+        }
+        let code = Code::parse(text);
+        let behind = text.get(code.whole.len()..).unwrap_or_default();
+        Ok(Self { code: Some(code), text: behind.strip_prefix(b" ").unwrap_or(behind) })
+    }
+
+    /// The text ends as the announcement of a literal does. Nothing follows it, but some clients (Python's imaplib)
+    /// then take the next octets for one.
+    pub fn ends_like_literal(&self) -> bool {
+        let Some(before) = self.text.strip_suffix(b"}") else { return false };
+        let before = before.strip_suffix(b"+").unwrap_or(before);
+        let digits = before.iter().rev().take_while(|octet| octet.is_ascii_digit()).count();
+        let brace = before.len().checked_sub(digits + 1).and_then(|at| before.get(at));
+        digits > 0 && brace == Some(&b'{')
+    }
+
+    /// Append the text with another code, or none, as it stands behind the condition and its space.
+    pub fn write_with(&self, code: Option<&[u8]>, out: &mut Vec<u8>) {
+        if let Some(code) = code {
+            out.push(b'[');
+            out.extend_from_slice(code);
+            out.extend_from_slice(b"] ");
+        }
+        out.extend_from_slice(self.text);
+    }
+}
+
+impl<'a> Code<'a> {
+    /// A text that begins with a bracket. The code ends at the first closing bracket outside of strings and lists:
+    /// keywords have brackets, too (`OIB-Seen-[Gmail]/All`). A client that looks for the very first one reads the same
+    /// name, and less of the arguments.
+    fn parse(text: &'a [u8]) -> Self {
+        let Some(end) = Self::end(text) else { return Self { name: b"", arguments: None, whole: text } };
+        let whole = text.get(..=end).unwrap_or_default();
+        let inside = text.get(1..end).unwrap_or_default();
+        let mut parts = inside.splitn(2, |octet| *octet == b' ');
+        let name = parts.next().unwrap_or_default();
+        let is_name = name.iter().all(|&octet| is_atom_char(octet) && octet != b'[');
+        Self { name: if is_name { name } else { b"" }, arguments: parts.next(), whole }
+    }
+
+    fn end(text: &[u8]) -> Option<usize> {
+        let mut depth = 0_usize;
+        let mut in_string = false;
+        let mut octets = text.iter().enumerate();
+        while let Some((at, octet)) = octets.next() {
+            match octet {
+                b'\\' if in_string => drop(octets.next()),
+                b'"' => in_string = !in_string,
+                _ if in_string => {}
+                b'(' => depth += 1,
+                b')' => depth = depth.checked_sub(1)?,
+                b']' if depth == 0 => return Some(at),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether it has this name, in any case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The words of its arguments: the capabilities of a CAPABILITY code.
+    pub fn words(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        capabilities(self.arguments.unwrap_or_default())
+    }
 }
 
 /// The capabilities of a CAPABILITY response or response code, from what stands behind the name.
 pub fn capabilities(rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     rest.split(|octet| *octet == b' ').filter(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,6 +98,11 @@ impl<'a> Cursor<'a> {
         self.unit.get(self.at).copied()
     }
 
+    /// Go on behind these octets, at the end of the unit at most.
+    pub(super) fn advance(&mut self, octets: usize) {
+        self.at = self.at.saturating_add(octets).min(self.unit.len());
+    }
+
     /// A failure here.
     pub const fn malformed(&self) -> Malformed {
         Malformed { at: self.at }
@@ -367,12 +372,16 @@ impl<'a> Cursor<'a> {
         if self.skip(b'*') { Ok(()) } else { self.nz_number().map(drop) }
     }
 
-    /// A flag: a keyword, or an atom behind a backslash. `\*` (RFC 9051 `flag-perm`) is one, too.
+    /// A flag: a keyword, or an atom behind a backslash. `\*` (RFC 9051 `flag-perm`) is one, too. Servers have keywords
+    /// that are no atoms (`OIB-Seen-[Gmail]/All`): a lenient cursor takes what it takes for a value.
     ///
     /// # Errors
     /// None is next.
     pub fn flag(&mut self) -> Result<&'a [u8], Malformed> {
         let start = self.at;
+        if self.lenient {
+            return self.run(is_value_char);
+        }
         if self.skip(b'\\') && self.skip(b'*') {
             return Ok(self.since(start));
         }
@@ -482,3 +491,6 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
