@@ -17,8 +17,9 @@ impl LeafVerdict { pub fn is_removed(&self) -> bool { self.removed } }
 pub struct Rules;
 pub trait Judge: Send + Sync {}
 impl Judge for Rules {}
+impl Rules { pub fn new(_: &[&str], _: &[&str]) -> Result<Self, ()> { Ok(Self) } }
 pub fn judge(mut case: Case, _judge: &dyn Judge, _cancelled: &AtomicBool) -> Judged {
-    const EVIL: &[u8] = b"EVIL";
+    const EVIL: &[u8] = b"EICAR";
     let mut leaves = Vec::new();
     for piece in &case.pieces {
         let octets = case.octets.get_mut(piece.range.clone()).unwrap_or_default();

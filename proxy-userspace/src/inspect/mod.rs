@@ -31,6 +31,8 @@ mod held;
 mod comfort;
 /// Why commands and responses are refused.
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::task::{Context, Poll};
 use std::time::Instant;

@@ -496,6 +496,13 @@ impl Session {
         changed
     }
 
+    /// Whether a verdict is to come.
+    #[cfg(test)]
+    pub(super) fn is_judging(&mut self) -> bool {
+        let judging = self.to_client.each_deferred().any(|each| matches!(each, Deferred::Judging(_)));
+        judging || self.upload.is_some()
+    }
+
     fn units_octets(&self) -> usize {
         self.units.iter().map(|unit| unit.octets().len()).sum()
     }

@@ -1,0 +1,234 @@
+//! Whole dialogues through an engine: what either peer says, and what the other gets of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::accept::HeldOctets;
+use crate::content::{LeafVerdict, Rules};
+use crate::jobs::{JobPool, JobPurpose};
+use crate::record::ContentCounts;
+use crate::words::Size;
+
+pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
+const MESSAGE_MAX: u64 = 100_000;
+
+/// What was written down.
+#[derive(Clone, Default)]
+pub(super) struct Notes(Rc<RefCell<Vec<String>>>);
+
+impl Witness for Notes {
+    fn verdict(&self, subject: &Subject, direction: Direction, _: &LeafVerdict) {
+        let (account, mailbox) = (subject.account.as_deref(), subject.mailbox.as_deref());
+        self.0.borrow_mut().push(format!("{account:?} {mailbox:?} {:?} {direction}", subject.uid));
+    }
+
+    fn refused(&self, _: &Subject, reason: &'static str, _: &'static str) {
+        self.0.borrow_mut().push(reason.to_owned());
+    }
+}
+
+/// An engine between two peers, which say what the test says.
+pub(super) struct Dialogue {
+    pub(super) session: Session,
+    pub(super) notes: Notes,
+    pub(super) held: Arc<HeldOctets>,
+    /// Octets of a batch that may be handed over at once.
+    pub(super) batch_bytes: usize,
+    /// Octets of our own that are taken at once.
+    pub(super) room_bytes: usize,
+    pub(super) client_got: Vec<u8>,
+    pub(super) server_got: Vec<u8>,
+}
+
+impl Dialogue {
+    pub(super) fn new() -> Self {
+        Self::holding(1 << 30)
+    }
+
+    pub(super) fn holding(octets: u64) -> Self {
+        let notes = Notes::default();
+        let held = HeldOctets::new(Size(octets));
+        let terms = MediationTerms {
+            message_max: MESSAGE_MAX,
+            held: Arc::clone(&held),
+            jobs: Arc::new(JobPool::start(JobPurpose::Content, 1).unwrap()),
+            rules: Arc::new(Rules::new(&["*.exe"], &["executable"]).unwrap()),
+            counts: Rc::new(ContentCounts::default()),
+            witness: Box::new(notes.clone()),
+        };
+        let session = Session::new(Rc::new(terms));
+        Self {
+            session,
+            notes,
+            held,
+            batch_bytes: 4096,
+            room_bytes: 4096,
+            client_got: Vec::new(),
+            server_got: Vec::new(),
+        }
+    }
+
+    /// A side says something; then everything that can happen does.
+    pub(super) fn says(&mut self, side: Side, octets: &[u8]) -> Result<(), InspectRefusal> {
+        for part in octets.chunks(self.batch_bytes) {
+            self.settle()?;
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while self.session.wants(side) == Want::Nothing {
+                assert!(Instant::now() < deadline, "{side} is never read again");
+                self.settle()?;
+            }
+            self.session.take(side, &Batch::of(&[part]))?;
+            self.drain(side.other(), part);
+            self.drain(side, &[]);
+        }
+        self.settle()
+    }
+
+    pub(super) fn client(&mut self, text: &str) -> &mut Self {
+        self.says(Side::Downstream, text.as_bytes()).unwrap();
+        self
+    }
+
+    pub(super) fn server(&mut self, text: &str) -> &mut Self {
+        self.says(Side::Upstream, text.as_bytes()).unwrap();
+        self
+    }
+
+    /// What the client got since the last question.
+    pub(super) fn client_got(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.client_got)).into_owned()
+    }
+
+    /// What the server got since the last question.
+    pub(super) fn server_got(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.server_got)).into_owned()
+    }
+
+    fn drain(&mut self, to: Side, mut batch: &[u8]) {
+        let got = if to == Side::Downstream { &mut self.client_got } else { &mut self.server_got };
+        loop {
+            match self.session.next(to) {
+                Next::Nothing => return,
+                Next::Pass(octets) => {
+                    let (now, later) = batch.split_at(octets);
+                    got.extend_from_slice(now);
+                    batch = later;
+                }
+                Next::Skip(octets) => batch = &batch[octets..],
+                Next::Own => {
+                    let mut room = vec![0; self.room_bytes];
+                    let count = self.session.fill(to, &mut room);
+                    assert!(count > 0, "own octets are promised");
+                    got.extend_from_slice(&room[..count]);
+                }
+            }
+        }
+    }
+
+    /// Wait for verdicts until there are none to come.
+    fn settle(&mut self) -> Result<(), InspectRefusal> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut quiet = 0;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while quiet < 2 {
+            self.drain(Side::Downstream, &[]);
+            self.drain(Side::Upstream, &[]);
+            match self.session.poll_event(&mut cx) {
+                Poll::Ready(changed) => {
+                    changed?;
+                    quiet = 0;
+                }
+                Poll::Pending if self.session.is_judging() => {
+                    assert!(Instant::now() < deadline, "a verdict never comes");
+                    sleep(Duration::from_micros(100));
+                }
+                Poll::Pending => quiet += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_session_without_mail_passes_as_it_is() {
+    let mut dialogue = Dialogue::new();
+    let greeting = "* OK ready\r\n";
+    assert_eq!(dialogue.server(greeting).client_got(), greeting);
+    for (command, answer) in [
+        ("a NOOP\r\n", "a OK done\r\n"),
+        ("b LOGIN joe secret\r\n", "b OK in\r\n"),
+        ("c LIST \"\" *\r\n", "* LIST (\\HasNoChildren) \"/\" INBOX\r\nc OK done\r\n"),
+        ("d SELECT INBOX\r\n", "* 3 EXISTS\r\n* OK [UIDVALIDITY 5] fine\r\nd OK [READ-WRITE] done\r\n"),
+        ("e FETCH 1:* (FLAGS UID)\r\n", "* 1 FETCH (FLAGS (\\Seen) UID 7)\r\ne OK done\r\n"),
+    ] {
+        assert_eq!(dialogue.client(command).server_got(), command);
+        assert_eq!(dialogue.server(answer).client_got(), answer);
+    }
+}
+
+#[test]
+fn mail_is_judged_before_the_client_sees_an_octet() {
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a LOGIN joe secret\r\n").server("a OK in\r\n").client("b SELECT INBOX\r\n");
+    dialogue.server("b OK done\r\n").client("c UID FETCH 7 (UID BODY.PEEK[])\r\n");
+    assert!(dialogue.server_got().ends_with("c UID FETCH 7 (UID BODY.PEEK[])\r\n"));
+    dialogue.client_got();
+    let clean = "Subject: x\r\n\r\nhello\r\n";
+    let answer = |mail: &str| format!("* 1 FETCH (UID 7 BODY[] {{{}}}\r\n{mail})\r\nc OK done\r\n", mail.len());
+    assert_eq!(dialogue.server(&answer(clean)).client_got(), answer(clean));
+    let hostile = format!("Subject: x\r\n\r\n{EICAR}\r\n");
+    dialogue.client("c UID FETCH 7 (UID BODY.PEEK[])\r\n").server(&answer(&hostile));
+    let got = dialogue.client_got();
+    assert_eq!(got.len(), answer(&hostile).len());
+    assert!(!got.contains("EICAR") && got.contains("Subject: x\r\n\r\n") && got.ends_with("c OK done\r\n"), "{got}");
+    assert_eq!(*dialogue.notes.0.borrow(), ["Some(\"joe\") Some(\"INBOX\") Some(7) server_to_client"]);
+}
+
+#[test]
+fn a_partial_is_cut_from_the_whole_and_what_was_added_stays_out() {
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a FETCH 1 (BODY.PEEK[1]<2.3> FLAGS)\r\n");
+    assert_eq!(
+        dialogue.server_got(),
+        "a FETCH 1 (UID BODY.PEEK[1] FLAGS BODY.PEEK[1.MIME] BODYSTRUCTURE)\r\n"
+    );
+    dialogue.server(
+        "* 1 FETCH (UID 7 FLAGS () BODY[1] {7}\r\nhello\r\n BODY[1.MIME] {26}\r\nContent-Type: text/plain\r\n BODYSTRUCTURE \
+         (\"text\" \"plain\" NIL NIL NIL \"7bit\" 7 1))\r\na OK done\r\n",
+    );
+    assert_eq!(dialogue.client_got(), "* 1 FETCH (FLAGS () BODY[1]<2> {3}\r\nllo)\r\na OK done\r\n");
+}
+
+#[test]
+fn a_command_that_was_changed_is_alone() {
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a NOOP\r\nb UID FETCH 1 (BODY[]<0.5>)\r\nc NOOP\r\n");
+    assert_eq!(dialogue.server_got(), "a NOOP\r\n");
+    assert_eq!(dialogue.server("a OK done\r\n").server_got(), "b UID FETCH 1 (BODY[])\r\n");
+    assert_eq!(dialogue.server("b OK done\r\n").server_got(), "c NOOP\r\n");
+}
+
+#[test]
+fn an_upload_is_judged_before_the_server_hears_of_it() {
+    let mut dialogue = Dialogue::new();
+    let mail = format!("Subject: x\r\n\r\n{EICAR}\r\n");
+    let append = |mail: &str| format!("a APPEND INBOX (\\Seen) {{{}}}\r\n", mail.len());
+    assert_eq!(dialogue.client(&append(&mail)).client_got(), "+ Go on\r\n");
+    dialogue.client(&format!("{mail}\r\n"));
+    let got = dialogue.client_got();
+    assert!(got.starts_with("a NO [CANNOT] "), "{got}");
+    assert_eq!(dialogue.server_got(), "");
+
+    let mail = "Subject: x\r\n\r\nhello\r\n";
+    dialogue.client(&append(mail)).client(&format!("{mail}\r\n"));
+    assert_eq!(dialogue.client_got(), "+ Go on\r\n");
+    assert_eq!(dialogue.server_got(), append(mail));
+    dialogue.server("+ send it\r\n");
+    assert_eq!((dialogue.server_got(), dialogue.client_got()), (format!("{mail}\r\n"), String::new()));
+    assert_eq!(dialogue.server("a OK stored\r\n").client_got(), "a OK stored\r\n");
+}
