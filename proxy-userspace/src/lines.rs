@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+/// Octets that wait, however few lines they are. Lines about verdicts hold what peers chose, and may be sixteen times as
+/// long as others.
+const LINES_BYTES_MAX: u64 = 64 << 20;
 /// At the end of the process, waiting lines are written for this long. A working reader needs milliseconds, and the
 /// stop must end although nobody reads.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -25,11 +28,12 @@ pub struct Lines {
 #[derive(Default)]
 struct LineCounts {
     waiting: AtomicU64,
+    octets: AtomicU64,
     lost: AtomicU64,
 }
 
 impl Lines {
-    /// Write to `out` on a thread of this name. At most `max` lines wait; more are lost. After a loss, the text that
+    /// Write to `out` on a thread of this name. At most `max` lines wait, and 64 MiB of them; more are lost. After a loss, the text that
     /// `confess` makes from the number of lost lines is written before the next line.
     ///
     /// # Errors
@@ -55,6 +59,7 @@ impl Lines {
                 if out.write_all(&line).and_then(|()| out.flush()).is_err() {
                     counts.lost.fetch_add(1, Ordering::Relaxed);
                 }
+                counts.octets.fetch_sub(octets_of(&line), Ordering::Relaxed);
                 counts.waiting.fetch_sub(1, Ordering::Release);
             }
         };
@@ -71,8 +76,12 @@ impl Lines {
 
     /// Put a whole line, with its end, in the queue, or count it as lost.
     pub fn push(&self, line: Vec<u8>) {
+        let octets = octets_of(&line);
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(line).is_err() {
+        let before = self.counts.octets.fetch_add(octets, Ordering::Relaxed);
+        let has_room = before.saturating_add(octets) <= LINES_BYTES_MAX;
+        if !has_room || self.queue.try_send(line).is_err() {
+            self.counts.octets.fetch_sub(octets, Ordering::Relaxed);
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -97,6 +106,10 @@ impl Lines {
             std::thread::sleep(FLUSH_POLL);
         }
     }
+}
+
+fn octets_of(line: &[u8]) -> u64 {
+    u64::try_from(line.len()).unwrap_or(u64::MAX)
 }
 
 /// For the log: one write is one line.
@@ -157,6 +170,21 @@ mod tests {
         let at = |line: &str| all.iter().position(|written| written == line);
         assert!(at("first\n").is_some() && at("first\n") < at("last\n"), "{all:?}");
         assert!(at(&confession).is_some() && at(&confession) < at("last\n"), "{all:?}");
+    }
+
+    #[test]
+    fn long_lines_wait_in_bounded_memory_and_there_is_room_again_when_they_are_written() {
+        let ((open, gate), (written, read)) = (channel(), channel());
+        let lines = Lines::to("gate", Gate { open: gate, written }, 1000, None).unwrap();
+        let long = || vec![b'x'; 8 << 20];
+        for _ in 0..20 {
+            lines.push(long());
+        }
+        assert_eq!(lines.lost(), 12, "eight of them are 64 MiB, the one in the stuck write among them");
+        drop(open);
+        assert_eq!(Lines::flush(&lines), 0);
+        lines.push(long());
+        assert_eq!((Lines::flush(&lines), lines.lost(), read.try_iter().count()), (0, 12, 9));
     }
 
     #[test]

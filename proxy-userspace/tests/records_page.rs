@@ -14,8 +14,8 @@ use postern::words::{Direction, Side};
 const REASON: &str = "fn reason(";
 /// How a function begins that gives `postern.stage`.
 const STAGE: &str = "fn stage(";
-/// What a field is set with, in record.rs.
-const SET: &str = "self.set(";
+/// What a field is set with, in record/.
+const SETS: [&str; 2] = ["self.set(", "self.set_known("];
 /// The line that parts the page's two tables.
 const REASONS: &str = "\n## Reasons\n";
 
@@ -114,16 +114,24 @@ fn expanded(pattern: &str) -> Vec<String> {
     vec![pattern.to_owned()]
 }
 
-/// The names that record.rs sets.
+/// The names that record/ sets.
 fn fields() -> BTreeSet<String> {
-    let text = code(&tree().join("src/record.rs"));
-    assert_eq!(text.matches("fields.insert(").count(), 1, "fields are set by `set` alone");
+    let files = sources(&tree().join("src/record"));
+    let text: String = files.iter().map(|path| code(path)).collect();
+    assert_eq!(text.matches(".insert(").count(), 1, "fields are set by `LineFields::set` alone");
+    // Setters hand a name on that their callers gave them.
+    assert_eq!(
+        text.matches("self.set(name, value)").count(),
+        1,
+        "`set_known` alone hands a name on to `set`"
+    );
+    let text = text.replace("self.set(name, value)", "");
     let mut names = BTreeSet::new();
-    for rest in text.split(SET).skip(1) {
+    for rest in SETS.iter().flat_map(|set| text.split(set).skip(1)) {
         let value = rest.trim_start();
         let value = value.strip_prefix("&format!(").map_or(value, str::trim_start);
         let Some((name, _)) = value.strip_prefix('"').and_then(|value| value.split_once('"')) else {
-            panic!("write the field's name where it is set, so that it is found: {SET}{rest:.60}…");
+            panic!("write the field's name where it is set, so that it is found: {rest:.60}…");
         };
         names.extend(expanded(name));
     }

@@ -381,7 +381,15 @@ impl Postern<'_> {
     /// # Errors
     /// When a line is no JSON object.
     pub fn starts(&self) -> Result<Vec<Record>> {
-        Ok(self.lines()?.into_iter().filter(|line| !line.is_end()).collect())
+        Ok(self.lines()?.into_iter().filter(Record::is_start).collect())
+    }
+
+    /// The lines about mail that was removed or refused, so far.
+    ///
+    /// # Errors
+    /// When a line is no JSON object, or holds what docs/records.md does not have.
+    pub fn verdicts(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(Record::is_verdict).collect())
     }
 
     fn lines(&self) -> Result<Vec<Record>> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 static PAGE: LazyLock<BTreeSet<&str>> =
     LazyLock::new(|| include_str!("../../docs/records.md").split('`').skip(1).step_by(2).collect());
 
-/// One line about a connection.
+/// One line about a connection, or about mail in it.
 #[derive(Clone, Debug)]
 pub struct Record(pub Value);
 
@@ -54,10 +54,22 @@ impl Record {
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Whether the line was written when the session ended, not when it began.
+    /// Whether the line was written when the session ended.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        self.text("event.action") != "session_start"
+        self.text("event.action") == "session_end"
+    }
+
+    /// Whether the line was written when the session began.
+    #[must_use]
+    pub fn is_start(&self) -> bool {
+        self.text("event.action") == "session_start"
+    }
+
+    /// Whether the line tells of a part of mail that was removed or refused.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        self.text("event.action") == "content_verdict"
     }
 
     /// Whether the session ended as both ends wanted.

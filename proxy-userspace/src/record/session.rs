@@ -1,90 +1,30 @@
 //! Two lines per connection: one when it begins, and its record when it ends, also when its task is dropped.
-//!
-//! Field names follow the Elastic Common Schema; `tls.*` is the client's side, `postern.upstream.tls.*` the server's.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
-use serde_json::{Map, Value};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use serde_json::Value;
 
+use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, VerdictLines};
 use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::verify::Judgement;
-use crate::lines::Lines;
 use crate::relay::Meter;
-use crate::words::{ClientAddr, Direction, Mode, OriginalDst, Side};
-
-/// Lines that wait for a slow reader of stdout; more are counted as lost, because a session never waits for a log.
-const LINES_MAX: usize = 65_536;
-
-/// Where records go. Cheap to clone.
-#[derive(Clone)]
-pub struct Records {
-    lines: Lines,
-    json: bool,
-}
-
-impl Records {
-    /// To stdout: JSON lines, or text where a person reads.
-    ///
-    /// # Errors
-    /// No thread can be started.
-    pub fn to_stdout() -> io::Result<Self> {
-        let lines = Lines::to("records", io::stdout(), LINES_MAX, None)?;
-        Ok(Self { lines, json: !io::stdout().is_terminal() })
-    }
-
-    /// Records that could not be written.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lines.lost()
-    }
-
-    /// Wait until all are written, within [`crate::lines::FLUSH_TIME_MAX`]; returns how many are not.
-    #[must_use]
-    pub fn flush(&self) -> u64 {
-        self.lines.flush()
-    }
-
-    /// A connection begins.
-    #[must_use]
-    pub fn open(&self, client: ClientAddr, server: OriginalDst) -> Record {
-        let at = SystemTime::now();
-        let mode = if server.is_implicit_tls() { Mode::Implicit } else { Mode::StartTls };
-        Record {
-            sink: self.clone(),
-            id: EventId::at(at),
-            began: Instant::now(),
-            at,
-            meter: Rc::new(Meter::default()),
-            client,
-            server,
-            mode,
-            fields: Map::new(),
-            end: None,
-        }
-    }
-}
+use crate::words::{Direction, Mode, Side};
 
 /// What is known of a connection. Dropping it writes it.
 pub struct Record {
     sink: Records,
-    id: EventId,
+    session: SessionIdentity,
     began: Instant,
-    at: SystemTime,
     meter: Rc<Meter>,
-    client: ClientAddr,
-    server: OriginalDst,
-    mode: Mode,
-    fields: Map<String, Value>,
+    content: Option<Rc<ContentCounts>>,
+    fields: LineFields,
     end: Option<End>,
 }
 
@@ -123,16 +63,28 @@ impl End {
 }
 
 impl Record {
+    pub(super) fn new(sink: Records, session: SessionIdentity) -> Self {
+        Self {
+            sink,
+            session,
+            began: Instant::now(),
+            meter: Rc::default(),
+            content: None,
+            fields: LineFields::default(),
+            end: None,
+        }
+    }
+
     /// The session's name.
     #[must_use]
     pub const fn id(&self) -> EventId {
-        self.id
+        self.session.id
     }
 
     /// Write the first line: what is known so far. Without it a session that lasts, or that a kill ends, has no trace.
     pub fn started(&mut self) {
-        self.identify("session_start");
-        self.write();
+        self.fields.identify(&self.session, self.session.at, "session_start");
+        self.sink.write(&self.fields);
     }
 
     /// Octets as they go.
@@ -141,9 +93,20 @@ impl Record {
         Rc::clone(&self.meter)
     }
 
+    /// What is counted while mail is judged. Without a call the record says nothing about it: mail was not judged.
+    pub fn content_counts(&mut self) -> Rc<ContentCounts> {
+        Rc::clone(self.content.get_or_insert_default())
+    }
+
+    /// Where verdicts of this session are written. They tell of the handshakes that are finished when this is called.
+    #[must_use]
+    pub fn verdict_lines(&self) -> VerdictLines {
+        VerdictLines::new(self.sink.clone(), self.session)
+    }
+
     /// Policy leaves it alone.
-    pub fn bypass(&mut self) {
-        self.mode = Mode::Bypass;
+    pub const fn bypass(&mut self) {
+        self.session.mode = Mode::Bypass;
     }
 
     /// The interface that the client came in on.
@@ -186,16 +149,18 @@ impl Record {
         suite: Option<SupportedCipherSuite>,
         kind: Option<HandshakeKind>,
     ) {
-        let prefix = if side == Side::Downstream { "tls" } else { "postern.upstream.tls" };
-        let version = match version {
-            Some(ProtocolVersion::TLSv1_3) => "1.3",
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            _ => "unknown",
+        let terms = TlsTerms { version: Some(version.unwrap_or(ProtocolVersion::Unknown(0))), suite };
+        let prefix = match side {
+            Side::Downstream => {
+                self.session.downstream = terms;
+                "tls"
+            }
+            Side::Upstream => {
+                self.session.upstream = terms;
+                "postern.upstream.tls"
+            }
         };
-        self.set(&format!("{prefix}.version"), version);
-        if let Some(suite) = suite.and_then(|suite| suite.suite().as_str()) {
-            self.set(&format!("{prefix}.cipher"), suite.replace("TLS13_", "TLS_"));
-        }
+        self.fields.tls(side, terms);
         self.set(&format!("{prefix}.resumed"), kind == Some(HandshakeKind::Resumed));
     }
 
@@ -230,22 +195,7 @@ impl Record {
     }
 
     fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.fields.insert(name.to_owned(), value.into());
-    }
-
-    /// What stands in every line of the session.
-    fn identify(&mut self, action: &'static str) {
-        let at = OffsetDateTime::from(self.at).format(&Rfc3339).unwrap_or_default();
-        let (client, server) = (self.client.0, self.server.0);
-        self.set("@timestamp", at);
-        self.set("event.id", self.id.to_string());
-        self.set("event.action", action);
-        self.set("network.protocol", "imap");
-        self.set("client.ip", client.ip().to_string());
-        self.set("client.port", client.port());
-        self.set("server.ip", server.ip().to_string());
-        self.set("server.port", server.port());
-        self.set("postern.mode", self.mode.as_str());
+        self.fields.set(name, value);
     }
 
     fn finish(&mut self) {
@@ -254,7 +204,7 @@ impl Record {
             .take()
             .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.identify("session_end");
+        self.fields.identify(&self.session, self.session.at, "session_end");
         self.set("event.outcome", if matches!(end, End::Closed) { "success" } else { "failure" });
         self.set("event.reason", end.reason());
         self.set("event.duration", duration);
@@ -269,27 +219,22 @@ impl Record {
         }
     }
 
-    fn write(&self) {
-        self.sink.lines.push(self.line().into_bytes());
-    }
-
-    fn line(&self) -> String {
-        if self.sink.json {
-            return format!("{}\n", Value::Object(self.fields.clone()));
-        }
-        let mut line = String::new();
-        for (name, value) in &self.fields {
-            let _ = write!(line, "{name}={value} ");
-        }
-        line.push('\n');
-        line
+    /// What was done to mail.
+    fn content(&mut self) {
+        let Some(counts) = self.content.take() else { return };
+        self.set("postern.content.judged", counts.judged());
+        self.set("postern.content.removed", counts.removed());
+        self.set("postern.content.refused", counts.refused());
+        self.set("postern.imap.left_out", counts.left_out());
+        self.set("postern.imap.commands_refused", counts.commands_refused());
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         self.finish();
-        self.write();
+        self.content();
+        self.sink.write(&self.fields);
     }
 }
 
@@ -306,6 +251,8 @@ mod tests {
 
     use super::*;
     use crate::failure::Cause;
+    use crate::lines::Lines;
+    use crate::words::{ClientAddr, OriginalDst};
 
     fn opened(room: usize) -> (Records, Receiver<Vec<u8>>, Record) {
         let (lines, written) = Lines::queue(room);
@@ -379,9 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_to_mail_is_in_the_record_of_a_session_whose_mail_was_judged_and_in_no_other() {
+        let (_records, written, mut record) = opened(1);
+        let counts = record.content_counts();
+        counts.count_judged(3);
+        counts.count_removed(1);
+        counts.count_left_out(2);
+        counts.count_left_out(5);
+        record.content_counts().count_commands_refused(4);
+        record.close(Ok(()));
+        let line = only(&written);
+        for (name, count) in [
+            ("postern.content.judged", 3),
+            ("postern.content.removed", 1),
+            ("postern.content.refused", 0),
+            ("postern.imap.left_out", 7),
+            ("postern.imap.commands_refused", 4),
+        ] {
+            assert_eq!(line[name], count, "{name}");
+        }
+        let (_records, written, record) = opened(1);
+        record.close(Ok(()));
+        let line = only(&written);
+        assert!(line.get("postern.content.judged").is_none() && line.get("postern.imap.left_out").is_none());
+    }
+
+    #[test]
     fn a_line_that_finds_no_room_is_counted_and_nobody_waits() {
         let (records, written, record) = opened(1);
-        drop(records.open(record.client, record.server));
+        drop(records.open(record.session.client, record.session.server));
         drop(record);
         assert_eq!(records.lost(), 1);
         assert_eq!(written.iter().take(1).count(), 1);

@@ -1,0 +1,64 @@
+//! What the engine of a session has done to mail.
+
+use std::cell::Cell;
+
+/// Counters of one session. The record shares them, as it shares the meter, so that it is right at any moment.
+#[derive(Debug, Default)]
+pub struct ContentCounts {
+    judged: Cell<u64>,
+    removed: Cell<u64>,
+    refused: Cell<u64>,
+    left_out: Cell<u64>,
+    commands_refused: Cell<u64>,
+}
+
+impl ContentCounts {
+    /// So many leaves of mail were judged, whatever the verdict.
+    pub fn count_judged(&self, leaves: u64) {
+        add(&self.judged, leaves);
+    }
+
+    /// So many leaves were overwritten in what the client got.
+    pub fn count_removed(&self, leaves: u64) {
+        add(&self.removed, leaves);
+    }
+
+    /// So many messages were refused as a whole: uploads that are forbidden, and what is larger than may be judged.
+    pub fn count_refused(&self, messages: u64) {
+        add(&self.refused, messages);
+    }
+
+    /// So many responses of the server, or items or codes of one, were left out because they are not let through.
+    pub fn count_left_out(&self, items: u64) {
+        add(&self.left_out, items);
+    }
+
+    /// So many commands were answered here and never sent.
+    pub fn count_commands_refused(&self, commands: u64) {
+        add(&self.commands_refused, commands);
+    }
+
+    pub(super) const fn judged(&self) -> u64 {
+        self.judged.get()
+    }
+
+    pub(super) const fn removed(&self) -> u64 {
+        self.removed.get()
+    }
+
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out.get()
+    }
+
+    pub(super) const fn commands_refused(&self) -> u64 {
+        self.commands_refused.get()
+    }
+}
+
+fn add(count: &Cell<u64>, more: u64) {
+    count.set(count.get().saturating_add(more));
+}
