@@ -10,9 +10,15 @@ pub enum Shape { Message, Body { header: Vec<u8>, hints: Vec<LeafHint> }, Unknow
 #[derive(Clone, Debug)]
 pub struct LeafHint { pub media: (Vec<u8>, Vec<u8>), pub name: Option<Vec<u8>>, pub encoding: Vec<u8> }
 pub enum Judged { Final { octets: Vec<u8>, leaves: Vec<LeafVerdict> }, Unavailable { why: Unavailable } }
-pub enum Unavailable { Cancelled, Fault }
-pub struct LeafVerdict { pub removed: bool }
-impl LeafVerdict { pub fn is_removed(&self) -> bool { self.removed } }
+pub enum Unavailable { Cancelled, JudgeDown }
+pub struct LeafVerdict { pub piece: usize, pub path: String, pub name: Option<String>, pub declared_type: Option<String>, pub real_type: Option<RealType>, pub octets: u64, pub sha256: [u8; 32], pub rule: Option<RuleName>, pub action: ContentAction }
+#[derive(PartialEq, Eq)]
+pub enum ContentAction { Allow, Remove }
+#[derive(Clone, Copy)]
+pub struct RealType;
+impl RealType { pub fn token(self) -> &'static str { "x" } }
+pub struct RuleName;
+impl RuleName { pub fn token(&self) -> &'static str { "eicar" } }
 #[derive(Default)]
 pub struct Rules;
 pub trait Judge: Send + Sync {}
@@ -25,7 +31,8 @@ pub fn judge(mut case: Case, _judge: &dyn Judge, _cancelled: &AtomicBool) -> Jud
         let octets = case.octets.get_mut(piece.range.clone()).unwrap_or_default();
         let removed = octets.windows(EVIL.len()).any(|part| part == EVIL);
         if removed { for octet in octets.iter_mut().filter(|o| !matches!(**o, b'\r' | b'\n')) { *octet = b'.'; } }
-        leaves.push(LeafVerdict { removed });
+        let action = if removed { ContentAction::Remove } else { ContentAction::Allow };
+        leaves.push(LeafVerdict { piece: 0, path: String::new(), name: None, declared_type: None, real_type: None, octets: 0, sha256: [0; 32], rule: None, action });
     }
     Judged::Final { octets: case.octets, leaves }
 }

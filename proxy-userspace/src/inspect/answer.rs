@@ -85,7 +85,8 @@ impl Answer {
     }
 
     /// What must be judged before the client sees it. Headers that are nothing but header fields are metadata.
-    pub(super) fn pieces(&self, octets: &[u8]) -> Vec<ContentPiece> {
+    /// Each has the path of its section beside it.
+    pub(super) fn pieces(&self, octets: &[u8]) -> Vec<(ContentPiece, String)> {
         let structure = self.structure(octets);
         let items = self.response.items.iter().zip(&self.contents);
         items
@@ -101,7 +102,7 @@ impl Answer {
                 let is_metadata = matches!(shape, Shape::Header)
                     && header.len() <= HEADER_BYTES_MAX
                     && is_header_only(header);
-                (!is_metadata).then(|| ContentPiece { range: range.clone(), shape })
+                (!is_metadata).then(|| (ContentPiece { range: range.clone(), shape }, path(section)))
             })
             .collect()
     }
@@ -288,4 +289,9 @@ fn hints(section: &Section, structure: Option<&Structure>) -> Vec<LeafHint> {
         encoding: part.encoding.clone(),
     })
     .collect()
+}
+
+fn path(section: &Section) -> String {
+    let numbers: Vec<String> = section.path.iter().map(u32::to_string).collect();
+    numbers.join(".")
 }

@@ -39,7 +39,7 @@ use std::time::Instant;
 
 pub use plain::{FirstOctets, LastLines, Plain};
 pub use session::Session;
-pub use terms::{MediationTerms, Subject, Witness};
+pub use terms::MediationTerms;
 
 use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};

@@ -77,6 +77,7 @@ enum Deferred {
 struct Judging {
     in_flight: InFlight,
     answer: Answer,
+    sections: Vec<String>,
     subject: Subject,
     /// The commands that are refused if there is no verdict.
     blamed: Vec<Rc<Cell<Option<Refused>>>>,
@@ -144,7 +145,7 @@ impl Session {
     }
 
     fn refuse(&mut self, words: Vec<u8>) {
-        self.terms.counts.command_refused();
+        self.terms.counts.count_commands_refused(1);
         self.to_client.say(Own::words(words));
     }
 
@@ -259,7 +260,7 @@ impl Session {
             Judged::Unavailable { .. } => Some((Refused::NotJudged, Vec::new(), lease)),
             Judged::Final { octets, leaves } => {
                 let direction = Direction::ClientToServer;
-                if self.terms.report(&self.subject, direction, &leaves) {
+                if self.terms.report(&self.subject, direction, &leaves, &[]) {
                     Some((Refused::Content, octets, lease))
                 } else {
                     let held = Rc::new(Held::new(octets, lease));
@@ -310,7 +311,7 @@ impl Session {
             }
             Ok(Reply::Pass) => self.pass(response),
             Ok(Reply::LeaveOut) => {
-                self.terms.counts.left_out(1);
+                self.terms.counts.count_left_out(1);
                 self.skip(&response);
             }
             Ok(Reply::Replace(words)) => self.replace(&response, words),
@@ -364,7 +365,7 @@ impl Session {
                 self.pass(response);
             }
             None => {
-                self.terms.counts.left_out(1);
+                self.terms.counts.count_left_out(1);
                 self.skip(&response);
             }
         }
@@ -378,7 +379,7 @@ impl Session {
         words: Option<Vec<u8>>,
     ) {
         let Some(at) = self.sent.iter().position(|sent| *sent.tag == *tag) else {
-            self.terms.counts.left_out(1);
+            self.terms.counts.count_left_out(1);
             return self.skip(&response);
         };
         let Some(sent) = self.sent.remove(at) else { return };
@@ -425,8 +426,8 @@ impl Session {
         if !lease.try_grow((octets.len() - before) as u64) {
             return self.blame(Refused::NoRoom);
         }
-        self.terms.counts.left_out(answer.left_out);
-        let pieces = answer.pieces(&octets);
+        self.terms.counts.count_left_out(answer.left_out);
+        let (pieces, sections): (Vec<_>, Vec<_>) = answer.pieces(&octets).into_iter().unzip();
         if pieces.is_empty() {
             let held = Rc::new(Held::new(octets, lease));
             if let Some(own) = answer.compose(&held) {
@@ -438,7 +439,7 @@ impl Session {
             Ok(in_flight) => {
                 let subject = Subject { uid: answer.uid(), ..self.subject.clone() };
                 let blamed = self.blamed();
-                let judging = Judging { in_flight, answer, subject, blamed };
+                let judging = Judging { in_flight, answer, sections, subject, blamed };
                 self.to_client.defer(Deferred::Judging(Box::new(judging)));
             }
             Err(refused) => self.blame(refused),
@@ -456,7 +457,7 @@ impl Session {
 
     /// A response is left out: whoever asked for it hears NO with the reason.
     fn blame(&mut self, refused: Refused) {
-        self.terms.refused(&self.subject, refused);
+        self.terms.refused(&self.subject, refused, Direction::ServerToClient);
         self.blamed().iter().for_each(|command| command.set(Some(refused)));
     }
 
@@ -464,7 +465,7 @@ impl Session {
         if super::reply::is_fetch(began) {
             self.blame(refused);
         } else {
-            self.terms.counts.left_out(1);
+            self.terms.counts.count_left_out(1);
         }
     }
 
@@ -476,15 +477,15 @@ impl Session {
             let Deferred::Judging(judging) = deferred else { continue };
             let Poll::Ready((judged, lease)) = judging.in_flight.poll(cx) else { continue };
             changed = true;
-            let Judging { answer, subject, blamed, .. } = &**judging;
+            let Judging { answer, sections, subject, blamed, .. } = &**judging;
             let own = match judged {
                 Judged::Unavailable { .. } => {
-                    terms.refused(subject, Refused::NotJudged);
+                    terms.refused(subject, Refused::NotJudged, Direction::ServerToClient);
                     blamed.iter().for_each(|command| command.set(Some(Refused::NotJudged)));
                     None
                 }
                 Judged::Final { octets, leaves } => {
-                    terms.report(subject, Direction::ServerToClient, &leaves);
+                    terms.report(subject, Direction::ServerToClient, &leaves, sections);
                     answer.compose(&Rc::new(Held::new(octets, lease)))
                 }
             };

@@ -1,6 +1,7 @@
 //! What an engine needs of its surroundings: room, threads that judge, rules, and somebody who writes down what became of
 //! mail.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,29 +9,20 @@ use std::task::{Context, Poll, ready};
 
 use super::refusal::Refused;
 use crate::accept::{HeldLease, HeldOctets};
-use crate::content::{Case, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
+use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
 use crate::jobs::{JobKind, JobPool, Pending};
-use crate::record::ContentCounts;
+use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
 use crate::words::Direction;
 
 /// Whose mail it is, for records.
 #[derive(Clone, Debug, Default)]
-pub struct Subject {
+pub(super) struct Subject {
     /// The account, where the client said it in clear.
-    pub account: Option<Rc<str>>,
+    pub(super) account: Option<Rc<str>>,
     /// The mailbox that is selected.
-    pub mailbox: Option<Rc<str>>,
+    pub(super) mailbox: Option<Rc<str>>,
     /// The message.
-    pub uid: Option<u32>,
-}
-
-/// Writes down what became of mail.
-pub trait Witness {
-    /// A leaf was removed, or a message refused for it.
-    fn verdict(&self, subject: &Subject, direction: Direction, leaf: &LeafVerdict);
-
-    /// Mail was left out, and the command answered NO: the reason's token and words.
-    fn refused(&self, subject: &Subject, reason: &'static str, words: &'static str);
+    pub(super) uid: Option<u32>,
 }
 
 /// What an engine needs.
@@ -45,8 +37,8 @@ pub struct MediationTerms {
     pub rules: Arc<Rules>,
     /// Counters of the session's record.
     pub counts: Rc<ContentCounts>,
-    /// Verdict records.
-    pub witness: Box<dyn Witness>,
+    /// Where verdicts are written.
+    pub verdicts: VerdictLines,
 }
 
 /// Mail that a thread judges. Dropping it withdraws the work.
@@ -57,7 +49,7 @@ impl InFlight {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Judged, HeldLease)> {
         let done = ready!(Pin::new(&mut self.0).poll(cx));
         // A panic took the octets with it.
-        Poll::Ready(done.unwrap_or_else(|_| (Judged::Unavailable { why: Unavailable::Fault }, self.1.lease())))
+        Poll::Ready(done.unwrap_or_else(|_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease())))
     }
 }
 
@@ -76,20 +68,78 @@ impl MediationTerms {
     }
 
     /// Write verdicts down; whether something was forbidden.
-    pub(super) fn report(&self, subject: &Subject, direction: Direction, leaves: &[LeafVerdict]) -> bool {
-        self.counts.judged(leaves.len() as u64);
+    /// `sections` are the paths of the pieces that were judged.
+    pub(super) fn report(
+        &self,
+        subject: &Subject,
+        direction: Direction,
+        leaves: &[LeafVerdict],
+        sections: &[String],
+    ) -> bool {
+        self.counts.count_judged(leaves.len() as u64);
         let mut forbidden = false;
-        for leaf in leaves.iter().filter(|leaf| leaf.is_removed()) {
+        for leaf in leaves.iter().filter(|leaf| leaf.action == ContentAction::Remove) {
             forbidden = true;
-            self.counts.removed(1);
-            self.witness.verdict(subject, direction, leaf);
+            let action = match direction {
+                Direction::ServerToClient => VerdictAction::Remove,
+                Direction::ClientToServer => VerdictAction::Refuse,
+            };
+            if action == VerdictAction::Remove {
+                self.counts.count_removed(1);
+            }
+            self.verdicts.write(&VerdictRecord {
+                part: Cow::Owned(path(sections.get(leaf.piece), &leaf.path)),
+                file_name: leaf.name.as_deref().map(Cow::Borrowed),
+                declared_type: leaf.declared_type.as_deref().map(Cow::Borrowed),
+                real_type: leaf.real_type.map(|real| Cow::Borrowed(real.token())),
+                octets: leaf.octets,
+                sha256: Some(leaf.sha256),
+                rule: leaf.rule.as_ref().map(|rule| Cow::Borrowed(rule.token())).unwrap_or_default(),
+                action,
+                direction,
+                ..subject.record(Cow::Borrowed(""))
+            });
+        }
+        if forbidden && direction == Direction::ClientToServer {
+            self.counts.count_refused(1);
         }
         forbidden
     }
 
-    /// Mail was left out.
-    pub(super) fn refused(&self, subject: &Subject, refused: Refused) {
-        self.counts.refused(1);
-        self.witness.refused(subject, refused.reason(), refused.words());
+    /// Mail was left out, and its command answered NO.
+    pub(super) fn refused(&self, subject: &Subject, refused: Refused, direction: Direction) {
+        self.counts.count_refused(1);
+        let record = subject.record(Cow::Borrowed(refused.reason()));
+        self.verdicts.write(&VerdictRecord { direction, ..record });
+    }
+}
+
+impl Subject {
+    /// A verdict about a whole message.
+    fn record<'a>(&'a self, rule: Cow<'a, str>) -> VerdictRecord<'a> {
+        VerdictRecord {
+            user: self.account.as_deref().map(Cow::Borrowed),
+            mailbox: self.mailbox.as_deref().map(Cow::Borrowed),
+            uid: self.uid,
+            from: None,
+            part: Cow::Borrowed(""),
+            file_name: None,
+            declared_type: None,
+            real_type: None,
+            octets: 0,
+            sha256: None,
+            rule,
+            action: VerdictAction::Refuse,
+            direction: Direction::ServerToClient,
+        }
+    }
+}
+
+/// The path to a part within its message, from the section that was fetched and the path within it.
+fn path(section: Option<&String>, within: &str) -> String {
+    match section.map(String::as_str) {
+        None | Some("") => within.to_owned(),
+        Some(section) if within.is_empty() => section.to_owned(),
+        Some(section) => format!("{section}.{within}"),
     }
 }

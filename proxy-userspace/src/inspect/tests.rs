@@ -1,41 +1,27 @@
 //! Whole dialogues through an engine: what either peer says, and what the other gets of it.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::task::{Context, Waker};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::accept::HeldOctets;
-use crate::content::{LeafVerdict, Rules};
+use crate::content::Rules;
 use crate::jobs::{JobPool, JobPurpose};
-use crate::record::ContentCounts;
-use crate::words::Size;
+use crate::record::{Record, Records};
+use crate::words::{ClientAddr, OriginalDst, Size};
 
 pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
 const MESSAGE_MAX: u64 = 100_000;
 
-/// What was written down.
-#[derive(Clone, Default)]
-pub(super) struct Notes(Rc<RefCell<Vec<String>>>);
-
-impl Witness for Notes {
-    fn verdict(&self, subject: &Subject, direction: Direction, _: &LeafVerdict) {
-        let (account, mailbox) = (subject.account.as_deref(), subject.mailbox.as_deref());
-        self.0.borrow_mut().push(format!("{account:?} {mailbox:?} {:?} {direction}", subject.uid));
-    }
-
-    fn refused(&self, _: &Subject, reason: &'static str, _: &'static str) {
-        self.0.borrow_mut().push(reason.to_owned());
-    }
-}
-
 /// An engine between two peers, which say what the test says.
 pub(super) struct Dialogue {
     pub(super) session: Session,
-    pub(super) notes: Notes,
+    pub(super) written: Receiver<Vec<u8>>,
+    _record: Record,
     pub(super) held: Arc<HeldOctets>,
     /// Octets of a batch that may be handed over at once.
     pub(super) batch_bytes: usize,
@@ -51,20 +37,23 @@ impl Dialogue {
     }
 
     pub(super) fn holding(octets: u64) -> Self {
-        let notes = Notes::default();
+        let (records, written) = Records::to_queue(1000);
+        let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
+        let mut record = records.open(ClientAddr(client), OriginalDst(server));
         let held = HeldOctets::new(Size(octets));
         let terms = MediationTerms {
             message_max: MESSAGE_MAX,
             held: Arc::clone(&held),
             jobs: Arc::new(JobPool::start(JobPurpose::Content, 1).unwrap()),
             rules: Arc::new(Rules::new(&["*.exe"], &["executable"]).unwrap()),
-            counts: Rc::new(ContentCounts::default()),
-            witness: Box::new(notes.clone()),
+            counts: record.content_counts(),
+            verdicts: record.verdict_lines(),
         };
         let session = Session::new(Rc::new(terms));
         Self {
             session,
-            notes,
+            written,
+            _record: record,
             held,
             batch_bytes: 4096,
             room_bytes: 4096,
@@ -107,6 +96,11 @@ impl Dialogue {
     /// What the server got since the last question.
     pub(super) fn server_got(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.server_got)).into_owned()
+    }
+
+    /// Verdicts since the last question.
+    pub(super) fn verdicts(&self) -> Vec<serde_json::Value> {
+        self.written.try_iter().map(|line| serde_json::from_slice(&line).unwrap()).collect()
     }
 
     fn drain(&mut self, to: Side, mut batch: &[u8]) {
@@ -186,7 +180,12 @@ fn mail_is_judged_before_the_client_sees_an_octet() {
     let got = dialogue.client_got();
     assert_eq!(got.len(), answer(&hostile).len());
     assert!(!got.contains("EICAR") && got.contains("Subject: x\r\n\r\n") && got.ends_with("c OK done\r\n"), "{got}");
-    assert_eq!(*dialogue.notes.0.borrow(), ["Some(\"joe\") Some(\"INBOX\") Some(7) server_to_client"]);
+    let verdict = &dialogue.verdicts()[0];
+    assert_eq!(
+        ["user.name", "postern.mailbox", "postern.direction"].map(|field| verdict[field].as_str()),
+        [Some("joe"), Some("INBOX"), Some("server_to_client")]
+    );
+    assert_eq!(verdict["postern.uid"], 7);
 }
 
 #[test]

@@ -45,6 +45,13 @@ impl Records {
         Ok(Self { lines, json: !io::stdout().is_terminal() })
     }
 
+    /// To a queue with room for so many lines, as JSON.
+    #[cfg(test)]
+    pub(crate) fn to_queue(room: usize) -> (Self, std::sync::mpsc::Receiver<Vec<u8>>) {
+        let (lines, written) = Lines::queue(room);
+        (Self { lines, json: true }, written)
+    }
+
     /// Records that could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {

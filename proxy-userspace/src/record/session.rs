@@ -360,15 +360,3 @@ mod tests {
         assert_eq!(written.iter().take(1).count(), 1);
     }
 }
-
-/// Stub.
-#[derive(Debug, Default)]
-pub struct ContentCounts;
-#[allow(missing_docs)]
-impl ContentCounts {
-    pub fn judged(&self, _: u64) {}
-    pub fn removed(&self, _: u64) {}
-    pub fn refused(&self, _: u64) {}
-    pub fn left_out(&self, _: u64) {}
-    pub fn command_refused(&self) {}
-}
