@@ -24,8 +24,6 @@ pub mod layer;
 pub mod imap;
 /// Inspection of plaintext before it goes on.
 pub mod inspect;
-/// What a leaf of mail is, and what becomes of it.
-pub mod content;
 /// Two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
 /// Lines on stdout and stderr, without waiting for their readers.
