@@ -272,7 +272,8 @@ fn has_form(verb: Verb, uid: bool) -> bool {
 impl<'a> Arguments<'a> {
     fn parse(cursor: &mut Cursor<'a>, verb: Verb, uid: bool) -> Result<Self, Malformed> {
         let arguments = match verb {
-            Verb::Other => return Ok(Self::Unchecked),
+            Verb::Other if cursor.rest().ends_with(b"\n") => return Ok(Self::Unchecked),
+            Verb::Other => return Err(Malformed { at: cursor.at() }),
             Verb::Fetch => {
                 cursor.space()?;
                 Self::Fetch(FetchRequest::parse(cursor)?)

@@ -229,6 +229,9 @@ impl FetchItem {
     /// # Errors
     /// None is next.
     pub fn parse(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        if !cursor.peek().is_some_and(|octet| octet.is_ascii_alphabetic()) {
+            return Err(cursor.malformed());
+        }
         let name = cursor.run(is_item_char)?;
         let form = match name {
             _ if name.eq_ignore_ascii_case(b"BODY") => Some(ContentForm::Body),

@@ -178,13 +178,15 @@ impl<'a> Cursor<'a> {
         self.run(|octet| is_astring_char(octet) && octet != b'+')
     }
 
-    /// An atom (with `]`) or a string, without quotes and escapes.
+    /// An atom (with `]`) or a string, without quotes and escapes. Servers send names beyond ASCII without quotes: a
+    /// lenient cursor takes what it takes for a value.
     ///
     /// # Errors
     /// Neither is next.
     pub fn astring(&mut self) -> Result<Cow<'a, [u8]>, Malformed> {
         match self.peek() {
             Some(b'"' | b'{') => self.string(),
+            _ if self.lenient => self.run(is_value_char).map(Cow::Borrowed),
             _ => self.run(is_astring_char).map(Cow::Borrowed),
         }
     }

@@ -102,7 +102,8 @@ const METADATA_OPTION: Grammar = &[Either(&[
 ])];
 const SET_METADATA: Grammar = &[Space, Astring, Space, List(&[Astring, Space, NString])];
 
-const NAMES: Grammar = &[Repeat(&[Space, Astring])];
+/// RFC 5255: comparators have wildcards.
+const NAMES: Grammar = &[Repeat(&[Space, Pattern])];
 
 const TABLE: &[(Verb, Forms, Grammar)] = &[
     (Verb::Capability, Forms::Plain, NOTHING),

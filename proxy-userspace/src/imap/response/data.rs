@@ -12,22 +12,15 @@ const WORDS: Grammar = &[Repeat(&[Space, Maybe(&[Value])])];
 const VALUES: Grammar = &[Space, Values];
 
 /// RFC 9051 `mailbox-list`, with the extended items of RFC 5258.
-const LIST: Grammar = &[
-    Space,
-    Flags,
-    Space,
-    Either(&[&[NString], &[Value]]),
-    Space,
-    Either(&[&[Astring], &[Value]]),
-    Maybe(&[Space, Value]),
-];
+const LIST: Grammar =
+    &[Space, Flags, Space, Either(&[&[NString], &[Value]]), Space, Astring, Maybe(&[Space, Value])];
 
 /// RFC 3501, with the mod-sequence of RFC 7162.
 const NUMBERS: Grammar = &[
     Repeat(&[Space, Maybe(&[Number64])]),
     Maybe(&[Octet(b'('), Word(b"MODSEQ"), Space, Number64, Octet(b')')]),
 ];
-const STATUS: Grammar = &[Space, Either(&[&[Astring], &[Value]]), Space, List(&[Atom, Space, Value])];
+const STATUS: Grammar = &[Space, Astring, Space, List(&[Atom, Space, Value])];
 const NAMESPACE: Grammar = &[Space, Value, Space, Value, Space, Value];
 const VANISHED: Grammar = &[Maybe(&[Space, Octet(b'('), Word(b"EARLIER"), Octet(b')')]), Space, Set];
 const QUOTA: Grammar = &[Space, Astring, Space, List(&[Atom, Space, Number64, Space, Number64])];
