@@ -1,0 +1,465 @@
+//! The judgement of one case: every leaf in every reading, then the filling.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::fill::{deny_text, fill};
+use super::header::{extent, field, is_content_field, line_at};
+use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
+use super::reading::{Decoder, Reading};
+use super::walk::{BeyondBounds, Block, BlockKind, Layout};
+use super::{
+    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafOutcome, LeafVerdict, PUSH_BYTES_MAX,
+    RealType, RuleName, Shape, Unavailable,
+};
+
+/// Octets decoded at once: no decoder gives more than it takes, but for what it held back (1,001).
+const DECODED_BYTES: usize = PUSH_BYTES_MAX - 2048;
+/// Octets of a container that are judged as the beginning of a leaf, should a client see one there.
+const CONTAINER_BYTES: usize = 8 << 10;
+/// Octets judged behind a line at which a program may begin.
+const CANDIDATE_BYTES: usize = 64 << 10;
+/// Encoded messages inside each other. No honest mail has two.
+const ENCODED_DEPTH_MAX: u32 = 16;
+/// What a case may cost beyond one pass over its leaves: overlapping readings, encoded messages, candidates. As a
+/// multiple of its octets, and in octets for small ones.
+const WORK_FACTOR: u64 = 16;
+const WORK_BYTES_MIN: u64 = 16 << 20;
+/// Header fields that are looked at to see whether something is a message.
+const FIELDS_MAX: usize = 50;
+
+/// Judge every leaf of `case` in every reading, and overwrite what is forbidden. `cancelled` is looked at all the time.
+/// This takes as long as its octets need: some 20 ns each for hard rules. It belongs on a thread of a pool.
+pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
+    let Case { mut octets, pieces } = case;
+    let mut leaves = Vec::new();
+    let mut removals = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let Some(content) = octets.get(piece.range.clone()) else {
+            return Judged::Unavailable { why: Unavailable::NoSuchPiece };
+        };
+        let mut examiner = Examiner {
+            judge,
+            cancelled,
+            work_left: WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(content.len() as u64)),
+        };
+        match examiner.piece(content, &piece.shape) {
+            Ok(found) => {
+                leaves.extend(
+                    found.verdicts.into_iter().map(|verdict| LeafVerdict { piece: index, ..verdict }),
+                );
+                let at = |range: Range<usize>| range.start + piece.range.start..range.end + piece.range.start;
+                removals.extend(found.removals.into_iter().map(|(range, rule)| (at(range), rule)));
+            }
+            Err(why) => return Judged::Unavailable { why },
+        }
+    }
+    for (range, rule) in removals {
+        if let Some(leaf) = octets.get_mut(range) {
+            fill(leaf, &deny_text(&rule));
+        }
+    }
+    Judged::Final { octets, leaves }
+}
+
+/// What was found in one content.
+#[derive(Default)]
+struct Findings {
+    verdicts: Vec<LeafVerdict>,
+    /// Disjoint, in order.
+    removals: Vec<(Range<usize>, RuleName)>,
+}
+
+/// Why an examination ends early.
+enum Stop {
+    Beyond,
+    Unavailable(Unavailable),
+}
+
+impl From<BeyondBounds> for Stop {
+    fn from(_: BeyondBounds) -> Self {
+        Self::Beyond
+    }
+}
+
+struct Examiner<'j> {
+    judge: &'j dyn Judge,
+    cancelled: &'j AtomicBool,
+    work_left: u64,
+}
+
+/// What the readings of a block gave.
+#[derive(Default)]
+struct BlockFindings {
+    real_type: Option<RealType>,
+    rule: Option<RuleName>,
+}
+
+impl BlockFindings {
+    fn add(&mut self, decision: LeafDecision) -> Result<(), Stop> {
+        self.real_type = self.real_type.or(decision.real_type);
+        match decision.outcome {
+            LeafOutcome::Allow => {}
+            LeafOutcome::Remove(rule) => _ = self.rule.get_or_insert(rule),
+            LeafOutcome::Unavailable(why) => return Err(Stop::Unavailable(why)),
+        }
+        Ok(())
+    }
+}
+
+impl Examiner<'_> {
+    fn piece(&mut self, content: &[u8], shape: &Shape) -> Result<Findings, Unavailable> {
+        let is_header = matches!(shape, Shape::Header);
+        let begin = match shape {
+            Shape::Message | Shape::Header => extent(content, 0, &|_| false).narrow,
+            Shape::Body { .. } | Shape::Unknown { .. } => 0,
+        };
+        let found = if is_header {
+            let behind = content.get(begin..).unwrap_or_default();
+            if behind.trim_ascii().is_empty() {
+                return Ok(Findings::default());
+            }
+            self.content(behind, &Shape::Unknown { hint: None }, 0).map(|found| found.moved(begin))
+        } else {
+            self.content(content, shape, 0)
+        };
+        match found {
+            Ok(found) => Ok(found),
+            Err(Stop::Unavailable(why)) => Err(why),
+            Err(Stop::Beyond) => Ok(whole(content, begin..content.len())),
+        }
+    }
+
+    /// One content, or a decoded message inside of it. The recursion ends at [`ENCODED_DEPTH_MAX`].
+    fn content(&mut self, content: &[u8], shape: &Shape, depth: u32) -> Result<Findings, Stop> {
+        self.go_on()?;
+        let layout = Layout::new(content, shape)?;
+        let mut blocks = Vec::with_capacity(layout.blocks.len());
+        for index in 0..layout.blocks.len() {
+            blocks.push(self.block(content, &layout, index, shape, depth)?);
+        }
+        let begin = layout.blocks.first().map_or(0, |top| top.extent.narrow);
+        for (at, rule) in self.loose(content, begin)? {
+            // What stands in a header or a delimiter belongs to the content around it.
+            let mut index = layout.block_at(at);
+            while let Some(Block { parent: Some(parent), .. }) =
+                layout.blocks.get(index).filter(|block| !block.widest().contains(&at))
+            {
+                index = *parent;
+            }
+            if let Some(found) = blocks.get_mut(index) {
+                found.rule.get_or_insert(rule);
+            }
+        }
+        Ok(conclude(content, &layout, &blocks, shape))
+    }
+
+    /// One block in every reading.
+    fn block(
+        &mut self,
+        content: &[u8],
+        layout: &Layout,
+        index: usize,
+        shape: &Shape,
+        depth: u32,
+    ) -> Result<BlockFindings, Stop> {
+        let mut found = BlockFindings::default();
+        let Some(block) = layout.blocks.get(index).filter(|block| !block.is_shadow()) else {
+            return Ok(found);
+        };
+        let path = layout.path(index, shape);
+        let head = LeafHead {
+            path: &path,
+            names: &block.facts.names,
+            declared_types: &block.facts.types,
+            reading: Reading::Identity,
+        };
+        let is_container = is_container(layout, index, shape);
+        for range in ranges(block) {
+            let octets = content.get(range.clone()).unwrap_or_default();
+            let octets = match octets.get(..CONTAINER_BYTES) {
+                Some(beginning) if is_container => beginning,
+                _ => octets,
+            };
+            // The first pass over each octet is free; it is what the linear time of a judgement is.
+            if range.end != block.end || range.start != block.extent.narrow {
+                self.work(octets.len())?;
+            }
+            for reading in Reading::ALL {
+                if reading == Reading::QuotedPrintable && !octets.contains(&b'=') {
+                    continue;
+                }
+                found.add(self.examine(&LeafHead { reading, ..head.clone() }, octets)?)?;
+            }
+        }
+        if found.rule.is_none() && !is_container {
+            for range in ranges(block) {
+                let octets = content.get(range).unwrap_or_default();
+                if let Some(rule) = self.encoded(octets, content, block, depth)? {
+                    found.rule = Some(rule);
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn examine(&mut self, head: &LeafHead<'_>, octets: &[u8]) -> Result<LeafDecision, Stop> {
+        let mut examination = self.judge.begin(head);
+        let mut decoder = Decoder::new(head.reading);
+        let mut out = Vec::new();
+        for chunk in octets.chunks(DECODED_BYTES) {
+            self.go_on()?;
+            if head.reading == Reading::Identity {
+                examination.push(chunk);
+                continue;
+            }
+            out.clear();
+            decoder.push(chunk, &mut out);
+            examination.push(&out);
+        }
+        out.clear();
+        decoder.flush(&mut out);
+        examination.push(&out);
+        Ok(examination.finish())
+    }
+
+    /// A message or multipart in base64 or quoted-printable: what it holds is judged, too. The rule that forbids a leaf
+    /// of it forbids the whole.
+    fn encoded(
+        &mut self,
+        octets: &[u8],
+        content: &[u8],
+        block: &Block,
+        depth: u32,
+    ) -> Result<Option<RuleName>, Stop> {
+        for (reading, is_declared) in [
+            (Reading::Base64, block.facts.is_base64),
+            (Reading::QuotedPrintable, block.facts.is_quoted_printable),
+        ] {
+            if reading == Reading::QuotedPrintable && !octets.contains(&b'=') {
+                continue;
+            }
+            let is_multipart = block.facts.is_multipart();
+            let is_known = is_declared && (is_multipart || block.facts.is_message());
+            if !is_known && !is_message(&decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets))) {
+                continue;
+            }
+            if depth >= ENCODED_DEPTH_MAX {
+                return Err(Stop::Beyond);
+            }
+            self.work(octets.len())?;
+            let inside = decoded(reading, octets);
+            let header = content.get(block.start..block.extent.wide).unwrap_or_default();
+            let shape = if is_declared && is_multipart {
+                Shape::Body { header: header.to_vec(), hint: None }
+            } else {
+                Shape::Message
+            };
+            let found = self.content(&inside, &shape, depth + 1)?;
+            if let Some((_, rule)) = found.removals.into_iter().next() {
+                return Ok(Some(rule));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is found without regard to structure: places, and the rules.
+    fn loose(&mut self, content: &[u8], begin: usize) -> Result<BTreeMap<usize, RuleName>, Stop> {
+        let mut places = BTreeMap::new();
+        let mut found = Vec::new();
+        let mut sweep = Sweep::default();
+        let mut at = begin;
+        for chunk in content.get(begin..).unwrap_or_default().chunks(SWEEP_BYTES) {
+            self.go_on()?;
+            sweep.push(chunk, at, &mut found);
+            at += chunk.len();
+        }
+        sweep.finish(at, &mut found);
+        places.extend(found.into_iter().map(|at| (at, RuleName::Eicar)));
+        let mut candidates = Candidates::new(content, begin);
+        let mut looked_at = begin;
+        while let Some(here) = candidates.next() {
+            for candidate in here {
+                if let Some(rule) = self.candidate(content, candidate)? {
+                    places.entry(candidate.at).or_insert(rule);
+                }
+            }
+            if candidates.at() - looked_at > SWEEP_BYTES {
+                looked_at = candidates.at();
+                self.go_on()?;
+            }
+        }
+        Ok(places)
+    }
+
+    fn candidate(&mut self, content: &[u8], candidate: Candidate) -> Result<Option<RuleName>, Stop> {
+        let octets = content.get(candidate.at..).unwrap_or_default();
+        let octets = octets.get(..CANDIDATE_BYTES).unwrap_or(octets);
+        self.work(octets.len())?;
+        let head = LeafHead { path: "", names: &[], declared_types: &[], reading: candidate.reading };
+        let mut found = BlockFindings::default();
+        found.add(self.examine(&head, octets)?)?;
+        Ok(found.rule)
+    }
+
+    fn go_on(&self) -> Result<(), Stop> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Stop::Unavailable(Unavailable::Cancelled));
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, octets: usize) -> Result<(), Stop> {
+        self.work_left = self.work_left.checked_sub(octets as u64).ok_or(Stop::Beyond)?;
+        Ok(())
+    }
+}
+
+/// Octets that are decoded to see whether they begin a message.
+const GLANCE_BYTES: usize = 4 << 10;
+
+/// A block that is the content around others rather than a leaf.
+fn is_container(layout: &Layout, index: usize, shape: &Shape) -> bool {
+    let Some(block) = layout.blocks.get(index) else { return false };
+    // Unknown content that has parts is what holds them; whatever is in it is found in the parts, or by the search.
+    let holds = matches!(shape, Shape::Unknown { .. })
+        && block.start == 0
+        && layout.blocks.iter().any(|block| matches!(block.kind, BlockKind::Part | BlockKind::Guessed));
+    block.is_container() || holds
+}
+
+/// Where the content of a block begins and ends, in all readings, without repetition.
+fn ranges(block: &Block) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let begins = [block.extent.narrow, block.extent.wide];
+    let end_max = if block.kind == BlockKind::Guessed { block.end } else { block.end_max };
+    for end in [block.end, end_max] {
+        for begin in begins {
+            let range = begin..end.max(begin);
+            if !ranges.contains(&range) && (ranges.is_empty() || begin < end) {
+                ranges.push(range);
+            }
+        }
+    }
+    ranges
+}
+
+fn decoded(reading: Reading, octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len());
+    let mut decoder = Decoder::new(reading);
+    decoder.push(octets, &mut out);
+    decoder.flush(&mut out);
+    out
+}
+
+/// Whether octets begin like a message or a multipart.
+fn is_message(octets: &[u8]) -> bool {
+    const KNOWN: [&[u8]; 8] =
+        [b"MIME-Version", b"From", b"To", b"Date", b"Received", b"Return-Path", b"Message-ID", b"Subject"];
+    let mut at = 0;
+    for number in 0..FIELDS_MAX {
+        let Some(line) = line_at(octets, at) else { return false };
+        at = line.next;
+        let text = octets.get(line.range).unwrap_or_default();
+        let is_known =
+            field(text).is_some_and(|(name, _)| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)));
+        if is_known || is_content_field(text) {
+            return true;
+        }
+        let may_go_on = number == 0
+            && (text.is_empty() || text.starts_with(b"--") || text.starts_with(b"From "))
+            || field(text).is_some()
+            || matches!(text, [b' ' | b'\t', ..]);
+        if !may_go_on {
+            return false;
+        }
+    }
+    false
+}
+
+impl Findings {
+    fn moved(mut self, by: usize) -> Self {
+        for (range, _) in &mut self.removals {
+            *range = range.start + by..range.end + by;
+        }
+        self
+    }
+}
+
+/// All of the content is removed, since it cannot be judged.
+fn whole(content: &[u8], range: Range<usize>) -> Findings {
+    let octets = content.get(range.clone()).unwrap_or_default();
+    let verdict = LeafVerdict {
+        piece: 0,
+        path: String::new(),
+        name: None,
+        declared_type: None,
+        real_type: None,
+        octets: octets.len() as u64,
+        sha256: sha256(octets),
+        rule: Some(RuleName::MimeLimits),
+        action: ContentAction::Remove,
+    };
+    Findings { verdicts: vec![verdict], removals: vec![(range, RuleName::MimeLimits)] }
+}
+
+fn sha256(octets: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, octets).as_ref());
+    sum
+}
+
+/// Verdicts and removals. What lies in a removed block goes with it; blocks that overlap are removed as one.
+fn conclude(content: &[u8], layout: &Layout, blocks: &[BlockFindings], shape: &Shape) -> Findings {
+    let mut removals: Vec<(Range<usize>, RuleName)> = layout
+        .blocks
+        .iter()
+        .zip(blocks)
+        .filter_map(|(block, found)| Some((block.widest(), found.rule.clone()?)))
+        .collect();
+    removals.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+    removals.dedup_by(|later, earlier| {
+        let overlaps = later.0.start < earlier.0.end;
+        if overlaps {
+            earlier.0.end = earlier.0.end.max(later.0.end);
+        }
+        overlaps
+    });
+    let mut verdicts = Vec::new();
+    for (index, (block, found)) in layout.blocks.iter().zip(blocks).enumerate() {
+        let widest = block.widest();
+        let around = removals.partition_point(|(range, _)| range.start <= widest.start).checked_sub(1);
+        let around = around.and_then(|at| removals.get(at)).filter(|(range, _)| widest.start < range.end);
+        let rule = found.rule.clone().or_else(|| around.map(|(_, rule)| rule.clone()));
+        let is_leaf = match block.kind {
+            BlockKind::Top | BlockKind::Part | BlockKind::Nested => {
+                !block.is_shadow() && (!is_container(layout, index, shape) || !block.facts.names.is_empty())
+            }
+            BlockKind::Epilogue | BlockKind::Guessed => false,
+        };
+        if !is_leaf && found.rule.is_none() {
+            continue;
+        }
+        let octets = content.get(widest.clone()).unwrap_or_default();
+        let name = match &found.rule {
+            Some(RuleName::Name { name, .. }) => Some(name.clone()),
+            _ => block.facts.names.first().cloned(),
+        };
+        verdicts.push(LeafVerdict {
+            piece: 0,
+            path: layout.path(index, shape),
+            name,
+            declared_type: block.facts.types.first().cloned(),
+            real_type: found.real_type,
+            octets: octets.len() as u64,
+            sha256: sha256(octets),
+            action: if rule.is_some() { ContentAction::Remove } else { ContentAction::Allow },
+            rule,
+        });
+    }
+    Findings { verdicts, removals }
+}

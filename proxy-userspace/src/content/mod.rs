@@ -1,0 +1,217 @@
+//! What a leaf of mail is, what is forbidden in it, and what becomes of a forbidden one.
+//!
+//! A sender chooses the octets, and each client reads them in its own way. So no single reading is trusted: where a
+//! message can be read in several ways, every reading is judged, and a leaf that one of them forbids is overwritten.
+//! Nothing here waits for anything: the caller holds the complete octets and runs [`judge()`] on a thread of a pool.
+//!
+//! Not read in this version: uuencode and yEnc inside a leaf, archives, MSI and other OLE files, RTF, TNEF.
+
+use std::ops::Range;
+
+/// Overwriting a forbidden leaf in place: same length, same lines.
+pub mod fill;
+/// The judgement of one case: every leaf in every reading.
+mod judge;
+/// Header fields as tolerant clients read them: names, types, encodings, boundaries.
+mod header;
+/// What stands where in a message, in every reading.
+pub mod walk;
+/// The octets of a leaf behind its transfer encoding.
+pub mod reading;
+/// What a file is, from its first octets.
+pub mod magic;
+/// The EICAR test file, in any reading.
+mod eicar;
+/// The judge of hard rules: EICAR, names, real types.
+pub mod rules;
+/// Octets that a client could read as a leaf where the walker sees none.
+mod loose;
+
+pub use judge::judge;
+pub use magic::RealType;
+pub use reading::Reading;
+pub use rules::{RuleName, Rules, RulesError};
+
+/// What is to be judged: the octets of one response or command, and where content stands in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// The complete unit, literals inline.
+    pub octets: Vec<u8>,
+    /// The content in `octets`. Pieces do not overlap.
+    pub pieces: Vec<ContentPiece>,
+}
+
+/// One stretch of content in a [`Case`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentPiece {
+    /// Offsets within [`Case::octets`]. The octets are content as they are: a quoted string with escapes must have been
+    /// made a literal, or have been unescaped, before.
+    pub range: Range<usize>,
+    /// What is known of it.
+    pub shape: Shape,
+}
+
+/// What is known of a stretch of content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A header and its body: `BODY[]`, `RFC822`, APPEND, `BODY[n]` of a `message/rfc822`.
+    Message,
+    /// A body whose header is known: `BODY[n]` with `n.MIME`, `BODY[TEXT]` with HEADER.
+    Body {
+        /// The header, as served.
+        header: Vec<u8>,
+        /// What BODYSTRUCTURE says. It adds to the header and replaces nothing.
+        hint: Option<LeafHint>,
+    },
+    /// Content without a header. It is read as a leaf and as a message.
+    Unknown {
+        /// What BODYSTRUCTURE says.
+        hint: Option<LeafHint>,
+    },
+    /// Metadata as far as it is header fields. What stands behind the first line that is none is content.
+    Header,
+}
+
+/// What BODYSTRUCTURE says about a leaf. It is a claim of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeafHint {
+    /// Type and subtype.
+    pub media: (Vec<u8>, Vec<u8>),
+    /// The name or file name as it stands there, without the quotes of the string.
+    pub name: Option<Vec<u8>>,
+    /// The transfer encoding.
+    pub encoding: Vec<u8>,
+}
+
+/// The end of a judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// This is true tomorrow, too.
+    Final {
+        /// The octets of the case. Forbidden leaves are overwritten in place; the length is that of the case.
+        octets: Vec<u8>,
+        /// Every leaf that was judged, and everything else that was removed.
+        leaves: Vec<LeafVerdict>,
+    },
+    /// No verdict now. Nothing of the case may go on, and nothing may be filled.
+    Unavailable {
+        /// Why.
+        why: Unavailable,
+    },
+}
+
+/// Why there is no verdict now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The caller cancelled the judgement.
+    Cancelled,
+    /// The judge cannot judge now.
+    JudgeDown,
+    /// A piece lies outside the octets of its case.
+    NoSuchPiece,
+}
+
+impl Unavailable {
+    /// The token in records.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::JudgeDown => "judge_down",
+            Self::NoSuchPiece => "no_such_piece",
+        }
+    }
+}
+
+/// What became of one leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafVerdict {
+    /// Index in [`Case::pieces`].
+    pub piece: usize,
+    /// The part number within the piece, as IMAP counts (RFC 9051 section 6.4.5). Empty: the piece itself.
+    pub path: String,
+    /// Its name: the forbidden one, else the first one of those that clients may read. Control characters are left out.
+    pub name: Option<String>,
+    /// The declared type, in lower case.
+    pub declared_type: Option<String>,
+    /// What it is by its first octets, where that is known.
+    pub real_type: Option<RealType>,
+    /// Octets, as served.
+    pub octets: u64,
+    /// SHA-256 of the octets as served.
+    pub sha256: [u8; 32],
+    /// The rule that forbids it.
+    pub rule: Option<RuleName>,
+    /// What was done.
+    pub action: ContentAction,
+}
+
+/// What is done with a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentAction {
+    /// It goes on unchanged.
+    Allow,
+    /// It was overwritten.
+    Remove,
+}
+
+impl ContentAction {
+    /// The token in records.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// What a judge learns of a leaf before its octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafHead<'a> {
+    /// The part number within the piece, as IMAP counts.
+    pub path: &'a str,
+    /// Every name that some client may read. Control characters are left out.
+    pub names: &'a [String],
+    /// Every declared type, in lower case.
+    pub declared_types: &'a [String],
+    /// How the octets that follow were decoded.
+    pub reading: Reading,
+}
+
+/// Decides about leaves.
+pub trait Judge: Send + Sync {
+    /// Begin one reading of one leaf. A leaf is begun once for each reading.
+    fn begin(&self, leaf: &LeafHead<'_>) -> Box<dyn Examination + Send>;
+}
+
+/// One reading of one leaf in progress.
+pub trait Examination {
+    /// The next octets, [`PUSH_BYTES_MAX`] at most.
+    fn push(&mut self, octets: &[u8]);
+    /// No more octets.
+    fn finish(self: Box<Self>) -> LeafDecision;
+}
+
+/// What a judge says about one reading of one leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafDecision {
+    /// What it is by its first octets, where that is known.
+    pub real_type: Option<RealType>,
+    /// Whether it may pass.
+    pub outcome: LeafOutcome,
+}
+
+/// Whether a leaf may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeafOutcome {
+    /// This reading is allowed.
+    Allow,
+    /// The leaf is forbidden, by this rule.
+    Remove(RuleName),
+    /// Not known now.
+    Unavailable(Unavailable),
+}
+
+/// Octets of one push. The cancel flag is looked at between two of them.
+pub const PUSH_BYTES_MAX: usize = 64 << 10;

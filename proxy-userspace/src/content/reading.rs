@@ -1,0 +1,208 @@
+//! The octets of a leaf behind its transfer encoding, as tolerant clients read them.
+//!
+//! Library decoders of base64 are strict: they refuse a whole leaf for one odd character. A client skips it and opens
+//! the file. So the decoders here are our own and never refuse anything.
+
+/// How octets of a leaf are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As they stand: 7bit, 8bit, binary.
+    Identity,
+    /// Base64 (RFC 2045 section 6.8).
+    Base64,
+    /// Quoted-printable (RFC 2045 section 6.7).
+    QuotedPrintable,
+}
+
+impl Reading {
+    /// Every reading. A leaf is judged in each, whatever its header says.
+    pub const ALL: [Self; 3] = [Self::Identity, Self::Base64, Self::QuotedPrintable];
+
+    /// The token in records.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Base64 => "base64",
+            Self::QuotedPrintable => "quoted-printable",
+        }
+    }
+}
+
+/// The six bits of a character of the base64 alphabet.
+pub(super) const fn sextet(octet: u8) -> Option<u8> {
+    match octet {
+        b'A'..=b'Z' => Some(octet - b'A'),
+        b'a'..=b'z' => Some(octet - b'a' + 26),
+        b'0'..=b'9' => Some(octet - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
+}
+
+/// Base64, incremental and tolerant: skips what is outside the alphabet, ends a quantum at padding and goes on behind
+/// it, takes a last quantum that lacks its padding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Base64Decoder {
+    bits: u32,
+    sextets: u8,
+}
+
+impl Base64Decoder {
+    /// Decode `octets` onto `out`: three quarters of them at most, and two more.
+    pub fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        for octet in octets {
+            match sextet(*octet) {
+                Some(value) => {
+                    self.bits = self.bits << 6 | u32::from(value);
+                    self.sextets += 1;
+                    if self.sextets == 4 {
+                        let [_, a, b, c] = self.bits.to_be_bytes();
+                        out.extend_from_slice(&[a, b, c]);
+                        *self = Self::default();
+                    }
+                }
+                None if *octet == b'=' => self.flush(out),
+                None => {}
+            }
+        }
+    }
+
+    /// No more octets, or padding: what an unfinished quantum holds.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        let [_, a, b, _] = (self.bits << (6 * (4 - u32::from(self.sextets)))).to_be_bytes();
+        match self.sextets {
+            2 => out.push(a),
+            3 => out.extend_from_slice(&[a, b]),
+            _ => {}
+        }
+        *self = Self::default();
+    }
+}
+
+/// Quoted-printable, incremental and tolerant: a `=` that begins no triple and no soft line break stands for itself.
+#[derive(Clone, Debug, Default)]
+pub struct QuotedPrintableDecoder {
+    state: QpState,
+    /// White space behind a `=`, which counts only where no line end follows.
+    blanks: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum QpState {
+    #[default]
+    Plain,
+    Equals,
+    Digit(u8),
+    Blanks,
+    SoftReturn,
+}
+
+/// White space between a `=` and its line end. Longer white space is text.
+const BLANKS_BYTES_MAX: usize = 1_000;
+
+pub(super) const fn hex(octet: u8) -> Option<u8> {
+    match octet {
+        b'0'..=b'9' => Some(octet - b'0'),
+        b'A'..=b'F' => Some(octet - b'A' + 10),
+        b'a'..=b'f' => Some(octet - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl QuotedPrintableDecoder {
+    /// Decode `octets` onto `out`: no more than came in since the beginning.
+    pub fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        for octet in octets {
+            self.take(*octet, out);
+        }
+    }
+
+    fn take(&mut self, octet: u8, out: &mut Vec<u8>) {
+        self.state = match (self.state, octet) {
+            (QpState::SoftReturn, b'\n') => QpState::Plain,
+            (QpState::Plain | QpState::SoftReturn, b'=') => QpState::Equals,
+            (QpState::Plain | QpState::SoftReturn, _) => {
+                out.push(octet);
+                QpState::Plain
+            }
+            (QpState::Equals | QpState::Blanks, b'\r') => {
+                self.blanks.clear();
+                QpState::SoftReturn
+            }
+            (QpState::Equals | QpState::Blanks, b'\n') => {
+                self.blanks.clear();
+                QpState::Plain
+            }
+            (QpState::Equals | QpState::Blanks, b' ' | b'\t') if self.blanks.len() < BLANKS_BYTES_MAX => {
+                self.blanks.push(octet);
+                QpState::Blanks
+            }
+            (QpState::Equals, _) if hex(octet).is_some() => QpState::Digit(octet),
+            (QpState::Equals | QpState::Blanks, _) => {
+                out.push(b'=');
+                out.append(&mut self.blanks);
+                return self.again(octet, out);
+            }
+            (QpState::Digit(first), _) => match (hex(first), hex(octet)) {
+                (Some(high), Some(low)) => {
+                    out.push(high << 4 | low);
+                    QpState::Plain
+                }
+                _ => {
+                    out.extend_from_slice(&[b'=', first]);
+                    return self.again(octet, out);
+                }
+            },
+        };
+    }
+
+    fn again(&mut self, octet: u8, out: &mut Vec<u8>) {
+        self.state = QpState::Plain;
+        self.take(octet, out);
+    }
+
+    /// No more octets: what an unfinished triple holds.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        match self.state {
+            QpState::Digit(first) => out.extend_from_slice(&[b'=', first]),
+            QpState::Plain | QpState::Equals | QpState::Blanks | QpState::SoftReturn => {}
+        }
+        *self = Self::default();
+    }
+}
+
+/// Decodes in one reading, in pieces.
+#[derive(Clone, Debug)]
+pub(super) enum Decoder {
+    Identity,
+    Base64(Base64Decoder),
+    QuotedPrintable(QuotedPrintableDecoder),
+}
+
+impl Decoder {
+    pub(super) fn new(reading: Reading) -> Self {
+        match reading {
+            Reading::Identity => Self::Identity,
+            Reading::Base64 => Self::Base64(Base64Decoder::default()),
+            Reading::QuotedPrintable => Self::QuotedPrintable(QuotedPrintableDecoder::default()),
+        }
+    }
+
+    pub(super) fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Identity => out.extend_from_slice(octets),
+            Self::Base64(decoder) => decoder.push(octets, out),
+            Self::QuotedPrintable(decoder) => decoder.push(octets, out),
+        }
+    }
+
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Identity => {}
+            Self::Base64(decoder) => decoder.flush(out),
+            Self::QuotedPrintable(decoder) => decoder.flush(out),
+        }
+    }
+}
