@@ -122,7 +122,7 @@ impl Examiner<'_> {
             if behind.trim_ascii().is_empty() {
                 return Ok(Findings::default());
             }
-            self.content(behind, &Shape::Unknown { hint: None }, 0).map(|found| found.moved(begin))
+            self.content(behind, &Shape::Unknown { hints: Vec::new() }, 0).map(|found| found.moved(begin))
         } else {
             self.content(content, shape, 0)
         };
@@ -255,7 +255,7 @@ impl Examiner<'_> {
             let inside = decoded(reading, octets);
             let header = content.get(block.start..block.extent.wide).unwrap_or_default();
             let shape = if is_declared && is_multipart {
-                Shape::Body { header: header.to_vec(), hint: None }
+                Shape::Body { header: header.to_vec(), hints: Vec::new() }
             } else {
                 Shape::Message
             };

@@ -61,12 +61,12 @@ pub enum Shape {
         /// The header, as served.
         header: Vec<u8>,
         /// What BODYSTRUCTURE says. It adds to the header and replaces nothing.
-        hint: Option<LeafHint>,
+        hints: Vec<LeafHint>,
     },
     /// Content without a header. It is read as a leaf and as a message.
     Unknown {
-        /// What BODYSTRUCTURE says.
-        hint: Option<LeafHint>,
+        /// What BODYSTRUCTURE says of the part; of every part, where it knows no such part.
+        hints: Vec<LeafHint>,
     },
     /// Metadata as far as it is header fields. What stands behind the first line that is none is content.
     Header,
@@ -81,6 +81,13 @@ pub struct LeafHint {
     pub name: Option<Vec<u8>>,
     /// The transfer encoding.
     pub encoding: Vec<u8>,
+}
+
+/// Whether octets are nothing but header fields, so that they are metadata (name, colon, folded lines, an empty line).
+#[must_use]
+pub fn is_fields_only(octets: &[u8]) -> bool {
+    let behind = octets.get(header::extent(octets, 0, &|_| false).narrow..).unwrap_or_default();
+    behind.trim_ascii().is_empty()
 }
 
 /// The end of a judgement.

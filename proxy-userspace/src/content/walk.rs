@@ -166,8 +166,8 @@ impl Walker<'_> {
             Shape::Body { header, .. } => Facts::read(header),
             Shape::Unknown { .. } => Facts::default(),
         };
-        if let Shape::Body { hint: Some(hint), .. } | Shape::Unknown { hint: Some(hint) } = shape {
-            facts.add_hint(hint);
+        if let Shape::Body { hints, .. } | Shape::Unknown { hints } = shape {
+            hints.iter().for_each(|hint| facts.add_hint(hint));
         }
         let is_unknown = matches!(shape, Shape::Unknown { .. });
         let is_message = facts.is_message() || is_unknown;

@@ -8,8 +8,7 @@ use super::held::Held;
 use super::output::Own;
 use super::refusal::Refused;
 use super::rewrite::{Plan, header_of, is_content};
-use crate::content::header::is_header_only;
-use crate::content::{ContentPiece, LeafHint, Shape};
+use crate::content::{ContentPiece, LeafHint, Shape, is_fields_only};
 use crate::imap::fetch::{Partial, Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
 use crate::imap::structure::Structure;
@@ -101,7 +100,7 @@ impl Answer {
                 let header = octets.get(range.clone()).unwrap_or_default();
                 let is_metadata = matches!(shape, Shape::Header)
                     && header.len() <= HEADER_BYTES_MAX
-                    && is_header_only(header);
+                    && is_fields_only(header);
                 (!is_metadata).then(|| (ContentPiece { range: range.clone(), shape }, path(section)))
             })
             .collect()

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::allow::{self, Mechanism};
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
+use crate::content::reading::Base64Decoder;
 use crate::imap::command::{Arguments, ClientCommand, CommandFault, Verb};
 use crate::imap::fetch::{FetchItem, FetchRequest};
 
@@ -188,10 +189,11 @@ fn refused_mechanism(mechanism: &[u8], offered: Offered) -> Option<&'static str>
 
 /// The account in a PLAIN message (RFC 4616 section 2), in base64. The password is decoded with it and wiped.
 pub(super) fn sasl_plain_account(message: &[u8]) -> Option<Box<str>> {
-    let mut decoded = zeroize::Zeroizing::new(crate::content::reading::base64(message));
-    let mut fields = decoded.split_mut(|octet| *octet == 0);
-    let _authorization = fields.next()?;
-    fields.next().map(|account| name(account))
+    let mut decoded = zeroize::Zeroizing::new(Vec::with_capacity(message.len()));
+    let mut decoder = Base64Decoder::default();
+    decoder.push(message, &mut decoded);
+    decoder.flush(&mut decoded);
+    decoded.split(|octet| *octet == 0).nth(1).map(name)
 }
 
 /// A name for records: bounded, and text whatever the peer sent.
