@@ -1,8 +1,8 @@
 //! Work that a peer can make long, off the mail threads: judging a certificate, minting a leaf, signing with an RSA
 //! key, judging mail. A mail thread carries the sessions of many clients, and each would wait.
 //!
-//! One pool for each [`JobPurpose`], so that mail that is judged never holds up a handshake. Their threads begin with the
-//! process and outlive every policy.
+//! One pool for each purpose, so that mail that is judged never holds up a handshake. Their threads begin with the process
+//! and outlive every policy.
 
 use std::collections::BTreeMap;
 use std::fmt;
