@@ -8,6 +8,7 @@ use super::held::Held;
 use super::output::Own;
 use super::refusal::Refused;
 use super::rewrite::{Plan, header_of, is_content};
+use super::views::{CopyKey, JudgedCopy};
 use crate::content::{ContentPiece, LeafHint, Shape, is_fields_only};
 use crate::imap::fetch::{Partial, Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
@@ -58,8 +59,10 @@ impl Answer {
             let mut content = None;
             match (&item.kind, &item.value) {
                 (AnsweredKind::Unknown, _) => left_out += 1,
-                // Nothing was asked for in part, and a part cannot be judged. `NIL` holds nothing.
-                (AnsweredKind::Content { origin: Some(_), .. }, ItemValue::Octets { .. }) => {
+                // A first octet that was asked for is not shown. Any other part cannot be judged. `NIL` holds nothing.
+                (AnsweredKind::Content { form, section, origin: Some(_) }, ItemValue::Octets { .. })
+                    if plan.as_ref().and_then(|plan| plan.copy(*form, section)).is_none() =>
+                {
                     return Err(Refused::Incomplete);
                 }
                 (AnsweredKind::Content { .. }, ItemValue::Octets { content: range, quoted, .. }) => {
@@ -73,6 +76,40 @@ impl Answer {
             contents.push(content);
         }
         Ok(Self { response, contents, plan, left_out, end })
+    }
+
+    /// Whether every first octet that was asked for is the one of the copy that stands for it.
+    pub(super) fn fits_copies(&self, octets: &[u8]) -> bool {
+        let uid = self.uid();
+        self.items_with_content().all(|(form, section, content)| match (self.copy(form, section), content) {
+            (None, _) => true,
+            (Some(copy), Some(range)) => copy.fits(uid, octets.get(range.clone()).unwrap_or_default()),
+            (Some(_), None) => false,
+        })
+    }
+
+    fn copy(&self, form: AnsweredForm, section: &Section) -> Option<&Rc<JudgedCopy>> {
+        self.plan.as_ref().and_then(|plan| plan.copy(form, section))
+    }
+
+    fn items_with_content(&self) -> impl Iterator<Item = (AnsweredForm, &Section, Option<&Range<usize>>)> {
+        let items = self.response.items.iter().zip(&self.contents);
+        items.filter_map(|(item, content)| match &item.kind {
+            AnsweredKind::Content { form, section, .. } => Some((*form, section, content.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Sections that the client reads in pieces, each with its first octet as served: they are kept when they are judged.
+    pub(super) fn to_keep(&self, octets: &[u8]) -> Vec<(CopyKey, Option<u8>, Range<usize>)> {
+        let Some(uid) = self.uid() else { return Vec::new() };
+        let parts = self.items_with_content().filter_map(|(form, section, content)| {
+            let content = content.filter(|_| self.copy(form, section).is_none())?;
+            let in_pieces = self.views(form, section)?.iter().any(Option::is_some);
+            let first = octets.get(content.start).copied().filter(|_| !content.is_empty());
+            in_pieces.then(|| ((uid, form, section.clone()), first, content.clone()))
+        });
+        parts.collect()
     }
 
     /// The UID, where the response has one.
@@ -93,7 +130,7 @@ impl Answer {
                 let (AnsweredKind::Content { form, section, .. }, Some(range)) = (&item.kind, content) else {
                     return None;
                 };
-                if self.views(*form, section).is_some_and(<[_]>::is_empty) {
+                if self.views(*form, section).is_some_and(<[_]>::is_empty) || self.copy(*form, section).is_some() {
                     return None;
                 }
                 let shape = self.shape(section, octets, structure.as_ref());
@@ -202,6 +239,11 @@ impl Answer {
                 own.show(held, item.range.clone());
                 separator = " ";
                 continue;
+            };
+            // What the server sent is the first octet only, or all of it.
+            let (held, content) = match self.copy(*form, section).map(|copy| copy.parts()) {
+                Some((held, range)) => (held, Some(range)),
+                None => (held, content.as_ref()),
             };
             for view in self.views(*form, section).unwrap_or(&[None]) {
                 own.say(separator);

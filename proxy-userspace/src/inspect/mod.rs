@@ -23,6 +23,8 @@ mod server_input;
 mod reply;
 /// From a server's FETCH response to the client's.
 mod answer;
+/// Sections that were judged and that the client reads in pieces.
+mod views;
 /// What goes to one side next, in order.
 mod output;
 /// Octets that are held until they are judged.

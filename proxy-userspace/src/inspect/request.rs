@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::allow::{self, Mechanism};
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
+use super::views::Copies;
 use crate::content::reading::Base64Decoder;
 use crate::imap::command::{Arguments, ClientCommand, CommandFault, Verb};
 use crate::imap::fetch::{FetchItem, FetchRequest};
@@ -55,6 +56,8 @@ pub(super) struct Prepared {
     pub(super) plan: Option<Rc<Plan>>,
     /// What the server is sent instead of the client's octets.
     pub(super) words: Option<Vec<u8>>,
+    /// What the server is sent afterwards, under the same tag, where a copy does not fit any more.
+    pub(super) again: Option<Box<(Vec<u8>, Rc<Plan>)>>,
 }
 
 /// What becomes of a command.
@@ -78,7 +81,7 @@ pub(super) struct Offered {
 }
 
 /// Decide about one unit of the client's.
-pub(super) fn decide(unit: &[u8], offered: Offered) -> Decision {
+pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision {
     let command = match ClientCommand::parse(unit) {
         Ok(command) => command,
         Err(CommandFault::NoTag) => {
@@ -99,6 +102,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered) -> Decision {
         fetches: false,
         plan: None,
         words: None,
+        again: None,
     };
     let effect = match command.verb {
         Verb::Close | Verb::Unselect => Effect::Close,
@@ -106,7 +110,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered) -> Decision {
         _ => Effect::None,
     };
     match &command.arguments {
-        Arguments::Fetch(request) => fetch(&command, request, prepared(Effect::None, Dialogue::None)),
+        Arguments::Fetch(request) => {
+            fetch(&command, request, copies, prepared(Effect::None, Dialogue::None))
+        }
         Arguments::Append(request) => {
             Decision::Upload(prepared(Effect::None, Dialogue::None), request.messages.clone())
         }
@@ -132,7 +138,12 @@ pub(super) fn decide(unit: &[u8], offered: Offered) -> Decision {
     }
 }
 
-fn fetch(command: &ClientCommand<'_>, request: &FetchRequest<'_>, prepared: Prepared) -> Decision {
+fn fetch(
+    command: &ClientCommand<'_>,
+    request: &FetchRequest<'_>,
+    copies: &Copies,
+    prepared: Prepared,
+) -> Decision {
     let unknown = request.items.iter().find_map(|item| match item {
         FetchItem::Unknown(name) => Some(name),
         _ => None,
@@ -141,9 +152,20 @@ fn fetch(command: &ClientCommand<'_>, request: &FetchRequest<'_>, prepared: Prep
         return bad(command.tag, &format!("the FETCH item {} is not let through", echo(unknown)));
     }
     let fetches = request.items.iter().any(|item| matches!(item, FetchItem::Content(_)));
-    let Some((items, plan)) = rewrite(request, command.uid) else {
+    // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
+    let only = request.single_number().filter(|_| command.uid && request.modifiers.is_none());
+    let copy = |form, section: &_| only.and_then(|uid| copies.find(uid, form, section));
+    let Some((items, plan)) = rewrite(request, command.uid, copy) else {
         return Decision::Send(Prepared { fetches, ..prepared });
     };
+    let again = plan.asks_for_first_octets().then(|| rewrite(request, command.uid, |_, _| None)).flatten();
+    let again = again.map(|(items, plan)| Box::new((fetch_words(command, request, &items), Rc::new(plan))));
+    let words = Some(fetch_words(command, request, &items));
+    Decision::Send(Prepared { fetches, plan: Some(Rc::new(plan)), words, again, ..prepared })
+}
+
+/// The command with other items.
+fn fetch_words(command: &ClientCommand<'_>, request: &FetchRequest<'_>, items: &[FetchItem]) -> Vec<u8> {
     let mut words = command.tag.to_vec();
     words.extend_from_slice(if command.uid { b" UID FETCH " } else { b" FETCH " });
     words.extend_from_slice(request.set);
@@ -157,7 +179,7 @@ fn fetch(command: &ClientCommand<'_>, request: &FetchRequest<'_>, prepared: Prep
         words.extend_from_slice(modifiers);
     }
     words.extend_from_slice(b"\r\n");
-    Decision::Send(Prepared { fetches, plan: Some(Rc::new(plan)), words: Some(words), ..prepared })
+    words
 }
 
 /// ENABLE without what is not let through; what remains may be nothing (RFC 5161 section 3.1 answers it so, too).

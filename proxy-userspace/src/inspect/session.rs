@@ -21,6 +21,7 @@ use super::reply::{Reply, classify};
 use super::request::{Decision, Dialogue, Effect, Offered, Prepared, decide, no, sasl_plain_account, tagged};
 use super::rewrite::Plan;
 use super::server_input::{ServerInput, Whole};
+use super::views::{Copies, CopyKey, JudgedCopy};
 use super::terms::{InFlight, MediationTerms, Subject};
 use super::{Engine, InspectRefusal, Next, Want};
 use crate::accept::HeldLease;
@@ -50,6 +51,9 @@ struct Sent {
     fetches: bool,
     uploads: bool,
     plan: Option<Rc<Plan>>,
+    /// What goes to the server next under this tag, and the plan for it, where a copy does not fit.
+    again: Option<Box<(Vec<u8>, Rc<Plan>)>>,
+    is_misfit: bool,
     refused: Rc<Cell<Option<Refused>>>,
 }
 
@@ -79,6 +83,7 @@ struct Judging {
     answer: Answer,
     sections: Vec<String>,
     subject: Subject,
+    to_keep: Vec<(CopyKey, Option<u8>, std::ops::Range<usize>)>,
     /// The commands that are refused if there is no verdict.
     blamed: Vec<Rc<Cell<Option<Refused>>>>,
 }
@@ -97,6 +102,7 @@ pub struct Session {
     to_client: Output<Deferred>,
     to_server: Output<()>,
     offered: Offered,
+    copies: Copies,
     subject: Subject,
     comfort: Comfort,
     said_bye: bool,
@@ -120,6 +126,7 @@ impl Session {
             to_client: Output::default(),
             to_server: Output::default(),
             offered: Offered::default(),
+            copies: Copies::default(),
             subject: Subject::default(),
             comfort: Comfort::default(),
             said_bye: false,
@@ -185,7 +192,7 @@ impl Session {
 
     /// Decide about a command, and begin it. One that must be alone is given back while others are not answered.
     fn start(&mut self, unit: Unit) -> Option<Unit> {
-        match decide(unit.octets(), self.offered) {
+        match decide(unit.octets(), self.offered, &self.copies) {
             Decision::Answer(words) => self.refuse(words),
             Decision::Send(prepared) => {
                 if is_alone(&prepared, &unit) && !self.sent.is_empty() {
@@ -217,7 +224,7 @@ impl Session {
         first: Option<Own>,
         rest: VecDeque<Own>,
     ) {
-        let Prepared { tag, effect, dialogue, fetches, plan, .. } = prepared;
+        let Prepared { tag, effect, dialogue, fetches, plan, again, .. } = prepared;
         self.sent.push_back(Sent {
             tag,
             effect,
@@ -227,6 +234,8 @@ impl Session {
             fetches,
             uploads,
             plan,
+            again,
+            is_misfit: false,
             refused: Rc::default(),
         });
         self.sending = (!rest.is_empty()).then_some(Sending(rest));
@@ -382,7 +391,15 @@ impl Session {
             self.terms.counts.count_left_out(1);
             return self.skip(&response);
         };
-        let Some(sent) = self.sent.remove(at) else { return };
+        let Some(mut sent) = self.sent.remove(at) else { return };
+        if let Some(again) = sent.again.take().filter(|_| sent.is_misfit && condition == Condition::Ok) {
+            // The client knows of one command, and hears of one completion.
+            let (words, plan) = *again;
+            self.skip(&response);
+            self.to_server.say(Own::words(words));
+            self.sent.push_back(Sent { plan: Some(plan), is_misfit: false, ..sent });
+            return;
+        }
         if sent.is_alone {
             self.sending = None;
         }
@@ -390,13 +407,13 @@ impl Session {
             match sent.effect {
                 Effect::None => {}
                 Effect::Login(account) => self.subject.account = account.map(Rc::from),
-                Effect::Select(mailbox) => self.subject.mailbox = Some(Rc::from(mailbox)),
-                Effect::Close => self.subject.mailbox = None,
+                Effect::Select(mailbox) => self.select(Some(Rc::from(mailbox))),
+                Effect::Close => self.select(None),
                 Effect::Logout => self.logged_out = true,
             }
         } else if matches!(sent.effect, Effect::Select(_)) {
             // RFC 9051 section 6.3.2: a SELECT that fails leaves no mailbox selected.
-            self.subject.mailbox = None;
+            self.select(None);
         }
         let refused = sent.refused;
         if self.to_client.deferred() == 0 && refused.get().is_none() {
@@ -409,6 +426,11 @@ impl Session {
         let line = words.unwrap_or_else(|| response.octets().to_vec());
         self.skip(&response);
         self.to_client.defer(Deferred::Completion { tag: sent.tag, line, refused });
+    }
+
+    fn select(&mut self, mailbox: Option<Rc<str>>) {
+        self.subject.mailbox = mailbox;
+        self.copies.clear();
     }
 
     /// A FETCH response: metadata passes, mail is judged first.
@@ -426,20 +448,27 @@ impl Session {
         if !lease.try_grow((octets.len() - before) as u64) {
             return self.blame(Refused::NoRoom);
         }
+        if !answer.fits_copies(&octets) {
+            self.copies.clear();
+            self.sent.iter_mut().for_each(|sent| sent.is_misfit = true);
+            return;
+        }
         self.terms.counts.count_left_out(answer.left_out);
         let (pieces, sections): (Vec<_>, Vec<_>) = answer.pieces(&octets).into_iter().unzip();
         if pieces.is_empty() {
             let held = Rc::new(Held::new(octets, lease));
+            self.copies.used(Instant::now());
             if let Some(own) = answer.compose(&held) {
                 self.to_client.say(own);
             }
             return;
         }
+        let to_keep = answer.to_keep(&octets);
         match self.terms.begin(octets, lease, pieces) {
             Ok(in_flight) => {
                 let subject = Subject { uid: answer.uid(), ..self.subject.clone() };
                 let blamed = self.blamed();
-                let judging = Judging { in_flight, answer, sections, subject, blamed };
+                let judging = Judging { in_flight, answer, sections, subject, blamed, to_keep };
                 self.to_client.defer(Deferred::Judging(Box::new(judging)));
             }
             Err(refused) => self.blame(refused),
@@ -477,7 +506,7 @@ impl Session {
             let Deferred::Judging(judging) = deferred else { continue };
             let Poll::Ready((judged, lease)) = judging.in_flight.poll(cx) else { continue };
             changed = true;
-            let Judging { answer, sections, subject, blamed, .. } = &**judging;
+            let Judging { answer, sections, subject, blamed, to_keep, .. } = &mut **judging;
             let own = match judged {
                 Judged::Unavailable { .. } => {
                     terms.refused(subject, Refused::NotJudged, Direction::ServerToClient);
@@ -486,7 +515,11 @@ impl Session {
                 }
                 Judged::Final { octets, leaves } => {
                     terms.report(subject, Direction::ServerToClient, &leaves, sections);
-                    answer.compose(&Rc::new(Held::new(octets, lease)))
+                    let held = Rc::new(Held::new(octets, lease));
+                    for (key, first, range) in to_keep.drain(..) {
+                        self.copies.keep(JudgedCopy::new(key, first, Rc::clone(&held), range), Instant::now());
+                    }
+                    answer.compose(&held)
                 }
             };
             *deferred = Deferred::Decided(own);
@@ -666,10 +699,11 @@ impl Engine for Session {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        self.comfort.due()
+        self.comfort.due().into_iter().chain(self.copies.due()).min()
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal> {
+        self.copies.tick(now);
         if self.comfort.is_due(now) {
             self.to_client.interject(Own::words("* OK The mail gateway is inspecting a message\r\n"));
         }
