@@ -153,7 +153,7 @@ fn fetch(
     }
     let fetches = request.items.iter().any(|item| matches!(item, FetchItem::Content(_)));
     // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
-    let only = request.single_number().filter(|_| command.uid && request.modifiers.is_none());
+    let only = request.single().filter(|_| command.uid && request.modifiers.is_none());
     let copy = |form, section: &_| only.and_then(|uid| copies.find(uid, form, section));
     let Some((items, plan)) = rewrite(request, command.uid, copy) else {
         return Decision::Send(Prepared { fetches, ..prepared });

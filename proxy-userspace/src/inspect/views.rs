@@ -31,7 +31,7 @@ pub(super) struct JudgedCopy {
 }
 
 impl JudgedCopy {
-    pub(super) const fn new(
+    pub(super) fn new(
         (uid, form, section): CopyKey,
         first: Option<u8>,
         held: Rc<Held>,
