@@ -195,7 +195,7 @@ impl Examiner<'_> {
                 found.add(self.examine(&LeafHead { reading, ..head.clone() }, octets)?)?;
             }
         }
-        if found.rule.is_none() && !is_container {
+        if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable) {
             for range in ranges(block) {
                 let octets = content.get(range).unwrap_or_default();
                 if let Some(rule) = self.encoded(octets, content, block, depth)? {
@@ -245,14 +245,18 @@ impl Examiner<'_> {
             }
             let is_multipart = block.facts.is_multipart();
             let is_known = is_declared && (is_multipart || block.facts.is_message());
-            if !is_known && !is_message(&decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets))) {
+            let glance = decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets));
+            if !is_known && !is_text(&glance) {
+                continue;
+            }
+            self.work(octets.len())?;
+            let inside = decoded(reading, octets);
+            if !is_known && !is_message(&inside) && !has_parts(&inside) {
                 continue;
             }
             if depth >= ENCODED_DEPTH_MAX {
                 return Err(Stop::Beyond);
             }
-            self.work(octets.len())?;
-            let inside = decoded(reading, octets);
             let header = content.get(block.start..block.extent.wide).unwrap_or_default();
             let shape = if is_declared && is_multipart {
                 Shape::Body { header: header.to_vec(), hints: Vec::new() }
@@ -354,6 +358,26 @@ fn decoded(reading: Reading, octets: &[u8]) -> Vec<u8> {
     decoder.push(octets, &mut out);
     decoder.flush(&mut out);
     out
+}
+
+/// Whether octets may be text. Messages are; files that are none need not be decoded to look for parts.
+fn is_text(octets: &[u8]) -> bool {
+    !octets.iter().any(|octet| *octet == 0x7f || *octet < 32 && !octet.is_ascii_whitespace() && *octet != 0x1b)
+}
+
+/// Whether somewhere a field called `Content-…` follows a line that begins like a delimiter.
+fn has_parts(octets: &[u8]) -> bool {
+    let mut at = 0;
+    let mut is_behind = false;
+    while let Some(line) = line_at(octets, at) {
+        at = line.next;
+        let text = octets.get(line.range).unwrap_or_default();
+        if is_behind && is_content_field(text) {
+            return true;
+        }
+        is_behind = text.starts_with(b"--");
+    }
+    false
 }
 
 /// Whether octets begin like a message or a multipart.
