@@ -195,7 +195,8 @@ impl Examiner<'_> {
                 found.add(self.examine(&LeafHead { reading, ..head.clone() }, octets)?)?;
             }
         }
-        if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable) {
+        if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable)
+        {
             for range in ranges(block) {
                 let octets = content.get(range).unwrap_or_default();
                 if let Some(rule) = self.encoded(octets, content, block, depth)? {
@@ -362,7 +363,9 @@ fn decoded(reading: Reading, octets: &[u8]) -> Vec<u8> {
 
 /// Whether octets may be text. Messages are; files that are none need not be decoded to look for parts.
 fn is_text(octets: &[u8]) -> bool {
-    !octets.iter().any(|octet| *octet == 0x7f || *octet < 32 && !octet.is_ascii_whitespace() && *octet != 0x1b)
+    !octets
+        .iter()
+        .any(|octet| *octet == 0x7f || *octet < 32 && !octet.is_ascii_whitespace() && *octet != 0x1b)
 }
 
 /// Whether somewhere a field called `Content-…` follows a line that begins like a delimiter.
