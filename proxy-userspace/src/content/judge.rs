@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::fill::{deny_text, fill};
-use super::header::{extent, field, is_content_field, line_at};
+use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::reading::{Decoder, Reading};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafOutcome, LeafVerdict, PUSH_BYTES_MAX,
-    RealType, RuleName, Shape, Unavailable,
+    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
+    PUSH_BYTES_MAX, RealType, RuleName, Shape, Unavailable,
 };
 
 /// Octets decoded at once: no decoder gives more than it takes, but for what it held back (1,001).
@@ -122,7 +122,11 @@ impl Examiner<'_> {
             if behind.trim_ascii().is_empty() {
                 return Ok(Findings::default());
             }
-            self.content(behind, &Shape::Unknown { hints: Vec::new() }, 0).map(|found| found.moved(begin))
+            // The fields before it may be its own: a part without an empty line gives its content as `2.MIME`.
+            let names = Facts::read(content.get(..begin).unwrap_or_default()).names;
+            let hint = |name: String| LeafHint { name: Some(name.into_bytes()), ..LeafHint::default() };
+            let shape = Shape::Unknown { hints: names.into_iter().map(hint).collect() };
+            self.content(behind, &shape, 0).map(|found| found.moved(begin))
         } else {
             self.content(content, shape, 0)
         };

@@ -223,7 +223,7 @@ fn a_message_in_base64_is_judged_inside_and_removed_as_one() {
         // A server that shows the leaf without its header shows the same.
         let (octets, _) = judged(message.as_bytes(), Shape::Message);
         let begin = message.find(&body).unwrap();
-        let (alone, _) = judged(body.as_bytes(), Shape::Unknown { hint: None });
+        let (alone, _) = judged(body.as_bytes(), Shape::Unknown { hints: Vec::new() });
         assert_eq!(alone, &octets[begin..begin + body.len()], "{header}");
     }
 }
@@ -285,7 +285,7 @@ fn eicar_is_found_wherever_it_stands() {
         }
     }
     let none = Rules::default();
-    assert!(judged_by(&none, clear.as_bytes(), Shape::Unknown { hint: None }).1[0].rule.is_some());
+    assert!(judged_by(&none, clear.as_bytes(), Shape::Unknown { hints: Vec::new() }).1[0].rule.is_some());
 }
 
 #[test]
@@ -331,29 +331,29 @@ fn a_body_with_its_header_is_filled_like_the_leaf_in_the_message() {
         let message = mail(header, &body);
         let (whole, _) = judged(message.as_bytes(), Shape::Message);
         let begin = message.find(&body).unwrap();
-        let shape = Shape::Body { header: format!("{header}\r\n\r\n").into_bytes(), hint: None };
+        let shape = Shape::Body { header: format!("{header}\r\n\r\n").into_bytes(), hints: Vec::new() };
         let (alone, leaves) = judged(body.as_bytes(), shape);
         assert_eq!(alone, &whole[begin..begin + body.len()]);
         assert_eq!(leaves[0].path, "");
         // BODY[TEXT] of the mail.
         let text = message.find("preamble").unwrap();
-        let shape = Shape::Body { header: message.as_bytes()[..text].to_vec(), hint: None };
+        let shape = Shape::Body { header: message.as_bytes()[..text].to_vec(), hints: Vec::new() };
         assert_eq!(judged(&message.as_bytes()[text..], shape).0, &whole[text..]);
     }
     // The same without its header, where the octets tell enough.
     let message = mail(BASE64, &program_lines());
     let text = message.find("preamble").unwrap();
     let (whole, _) = judged(message.as_bytes(), Shape::Message);
-    assert_eq!(judged(&message.as_bytes()[text..], Shape::Unknown { hint: None }).0, &whole[text..]);
+    assert_eq!(judged(&message.as_bytes()[text..], Shape::Unknown { hints: Vec::new() }).0, &whole[text..]);
 }
 
 #[test]
 fn a_name_in_the_structure_counts() {
     let hint = LeafHint { name: Some(b"=?utf-8?B?YS5leGU=?=".to_vec()), ..LeafHint::default() };
-    let (octets, leaves) = judged(b"harmless", Shape::Unknown { hint: Some(hint.clone()) });
+    let (octets, leaves) = judged(b"harmless", Shape::Unknown { hints: vec![hint.clone()] });
     assert_ne!(octets, b"harmless");
     assert_eq!(leaves[0].name.as_deref(), Some("a.exe"));
-    let (octets, _) = judged(b"harmless", Shape::Body { header: Vec::new(), hint: Some(hint) });
+    let (octets, _) = judged(b"harmless", Shape::Body { header: Vec::new(), hints: vec![hint] });
     assert_ne!(octets, b"harmless");
 }
 
@@ -426,7 +426,7 @@ fn only_the_pieces_of_a_case_are_touched() {
         format!("* 1 FETCH (BODY[1] {{{}}}\r\n{body} BODY[2] {{{}}}\r\n{body})\r\n", body.len(), body.len());
     let first = octets.find(&body).unwrap();
     let pieces =
-        vec![ContentPiece { range: first..first + body.len(), shape: Shape::Unknown { hint: None } }];
+        vec![ContentPiece { range: first..first + body.len(), shape: Shape::Unknown { hints: Vec::new() } }];
     let case = Case { octets: octets.clone().into_bytes(), pieces };
     let Judged::Final { octets: after, .. } = judge(case, &rules(), &AtomicBool::new(false)) else {
         panic!()
@@ -455,7 +455,7 @@ fn long_content_takes_linear_time() {
         let rest = unit.repeat((1 << 19) / unit.len());
         let message = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{rest}");
         judged(message.as_bytes(), Shape::Message);
-        judged(message.as_bytes(), Shape::Unknown { hint: None });
+        judged(message.as_bytes(), Shape::Unknown { hints: Vec::new() });
         judged(rest.as_bytes(), Shape::Message);
     }
     let message = mail(BASE64, &base64_lines(&vec![7; 3 << 20]));
@@ -504,8 +504,8 @@ proptest! {
         for shape in [
             Shape::Message,
             Shape::Header,
-            Shape::Unknown { hint: None },
-            Shape::Body { header: b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec(), hint: None },
+            Shape::Unknown { hints: Vec::new() },
+            Shape::Body { header: b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec(), hints: Vec::new() },
         ] {
             let (octets, _) = judged(message.as_bytes(), shape.clone());
             assert_same_lines(message.as_bytes(), &octets);
@@ -514,7 +514,7 @@ proptest! {
 
     #[test]
     fn any_octets_are_judged(octets in prop::collection::vec(any::<u8>(), 0..400)) {
-        for shape in [Shape::Message, Shape::Header, Shape::Unknown { hint: None }] {
+        for shape in [Shape::Message, Shape::Header, Shape::Unknown { hints: Vec::new() }] {
             let (after, _) = judged(&octets, shape);
             assert_same_lines(&octets, &after);
         }
