@@ -32,6 +32,18 @@ pub mod stuck;
 pub mod imap_server;
 /// A real Dovecot.
 pub mod dovecot;
+/// Programs that are unpacked, not installed.
+pub mod unpacked;
+/// A real Cyrus.
+pub mod cyrus;
+/// A real Courier.
+pub mod courier;
+/// Dovecot, Cyrus and Courier in one lab.
+pub mod mail_server;
+/// Messages, clean and hostile.
+pub mod corpus;
+/// Responses octet for octet, and what a FETCH response holds.
+pub mod fetched;
 /// CPU time of a gateway.
 pub mod cost;
 /// Real mail clients, as processes in the client's namespace.
