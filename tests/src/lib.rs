@@ -44,6 +44,12 @@ pub mod mail_server;
 pub mod corpus;
 /// Responses octet for octet, and what a FETCH response holds.
 pub mod fetched;
+/// Real clients that fetch a whole folder.
+pub mod whole_folder;
+/// How clients fetch, replayed.
+pub mod transcripts;
+/// A lab with Postern that judges everything before the three servers, shared by tests.
+pub mod mediated;
 /// CPU time of a gateway.
 pub mod cost;
 /// Real mail clients, as processes in the client's namespace.
