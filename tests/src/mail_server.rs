@@ -93,6 +93,10 @@ impl MailServers {
         for server in Server::ALL {
             hosts.push_str(&format!("{} {}\n", server.address(), server.name()));
         }
+        // Cyrus wants the name of whoever connects, and nobody answers it here.
+        for family in Family::ALL {
+            hosts.push_str(&format!("{} gateway.lab.test\n", family.gateway_wan()));
+        }
         scene.lab.client.hosts(&hosts)?;
         scene.lab.server.hosts(&hosts)?;
         let inside = &scene.lab.server;

@@ -130,19 +130,16 @@ fn needles(content: &[u8]) -> Vec<Vec<u8>> {
 /// Whether one of these can be had out of the octets, as they are or decoded.
 #[must_use]
 pub fn holds(needles: &[Vec<u8>], octets: &[u8]) -> bool {
+    let mut begins = [false; 256];
+    for &first in needles.iter().filter_map(|needle| needle.first()) {
+        if let Some(begins) = begins.get_mut(usize::from(first)) {
+            *begins = true;
+        }
+    }
     let found = |octets: &[u8]| {
-        needles.iter().any(|needle| {
-            needle.first().is_some_and(|&first| {
-                let mut rest = octets;
-                while let Some(at) = rest.iter().position(|&octet| octet == first) {
-                    rest = rest.get(at..).unwrap_or_default();
-                    if rest.starts_with(needle) {
-                        return true;
-                    }
-                    rest = rest.get(1..).unwrap_or_default();
-                }
-                false
-            })
+        octets.iter().enumerate().any(|(at, &octet)| {
+            begins.get(usize::from(octet)) == Some(&true)
+                && octets.get(at..).is_some_and(|rest| needles.iter().any(|needle| rest.starts_with(needle)))
         })
     };
     if found(octets) || found(&quoted_printable_decode(octets)) {
