@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Child;
 
@@ -61,7 +62,9 @@ impl Cyrus {
         let mut command = Self::command(namespace, home, &programs, "usr/sbin/cyrmaster");
         command.arg("-C").arg(home.join("imapd.conf")).arg("-M").arg(home.join("cyrus.conf"));
         command.arg("-p").arg(home.join("master.pid"));
-        let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot start Cyrus")?;
+        // When it ends it signals its process group, which shall not be the test's.
+        let command = command.process_group(0).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("cannot start Cyrus")?;
         let mut cyrus = Self { dir, child };
         wait::until("Cyrus", PATIENCE, || {
             if let Some(status) = cyrus.child.try_wait()? {

@@ -93,7 +93,9 @@ impl MailServers {
         for server in Server::ALL {
             hosts.push_str(&format!("{} {}\n", server.address(), server.name()));
         }
-        // Cyrus wants the name of whoever connects, and nobody answers it here.
+        // Dovecot wants its host's full name, and Cyrus the name of whoever connects: nobody else answers here.
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+        hosts.push_str(&format!("127.0.0.1 {}\n", host.trim()));
         for family in Family::ALL {
             hosts.push_str(&format!("{} gateway.lab.test\n", family.gateway_wan()));
         }

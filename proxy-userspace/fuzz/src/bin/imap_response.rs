@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use libfuzzer_sys::fuzz_target;
 use postern::imap::{
-    AnsweredKind, FetchResponse, FrameBounds, FrameStep, Framer, ItemValue, Response, Speaker, Structure, capabilities,
-    parse,
+    AnsweredKind, FetchResponse, FrameBounds, FrameStep, Framer, ItemValue, Response, Speaker, Structure,
+    capabilities, parse,
 };
 
 const BOUNDS: FrameBounds = FrameBounds { text: 64 * 1024 };
@@ -52,7 +52,9 @@ fn fetch(unit: &[u8], literals: &[Range<usize>], response: &FetchResponse) {
     if let [first, second, ..] = response.items.as_slice() {
         let cut = [&unit[..first.range.start], &unit[second.range.start..]].concat();
         let Ok(Response::Fetch(rest)) = parse(&cut) else { panic!("an item less does not parse") };
-        let kinds = |response: &FetchResponse| response.items.iter().map(|item| item.kind.clone()).collect::<Vec<_>>();
+        let kinds = |response: &FetchResponse| {
+            response.items.iter().map(|item| item.kind.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(kinds(&rest), kinds(response)[1..]);
     }
 }
