@@ -39,13 +39,13 @@ mod tests;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-pub use plain::{FirstOctets, LastLines, Plain};
+pub use plain::Plain;
 pub use session::Session;
 pub use terms::MediationTerms;
 
 use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};
-use crate::words::{Direction, Side};
+use crate::words::Side;
 
 /// What goes to a side next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,23 +127,6 @@ pub trait Engine {
     /// # Errors
     /// Why the session must end.
     fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal>;
-}
-
-/// Inspects every plaintext octet of one direction before it goes on. The relay still uses it; [`Engine`] takes its place.
-pub trait Inspect {
-    /// Inspect a batch. An error ends the session, and nothing of `batch` goes on.
-    ///
-    /// # Errors
-    /// Why the session must end.
-    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
-
-    /// Whether this direction needs no more inspection. Its octets may then be spliced.
-    fn is_done(&self, direction: Direction) -> bool;
-
-    /// Whether the sender has announced its end. A stream that then ends without `close_notify` is complete.
-    fn is_announced(&self) -> bool {
-        false
-    }
 }
 
 /// Why an engine ends a session.
