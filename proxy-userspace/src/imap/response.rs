@@ -261,6 +261,18 @@ pub enum ItemValue {
     Other(Range<usize>),
 }
 
+impl FetchResponse {
+    /// The message's UID: none where no item says it, or where two say different ones.
+    pub fn uid(&self) -> Option<u32> {
+        let mut uids = self.items.iter().filter_map(|item| match item.kind {
+            AnsweredKind::Uid(uid) => Some(uid),
+            _ => None,
+        });
+        let first = uids.next()?;
+        uids.all(|uid| uid == first).then_some(first)
+    }
+}
+
 /// Parse one complete unit.
 ///
 /// # Errors
