@@ -175,7 +175,7 @@ fn data_of_every_kind() {
     ] {
         let octets = line.split(' ').next().unwrap_or_default();
         let expected =
-            Response::Data { name, name_octets: octets.as_bytes(), rest: line[octets.len()..].as_bytes() };
+            Response::Data { name, name_octets: octets.as_bytes(), rest: &line.as_bytes()[octets.len()..] };
         assert_eq!(parsed(&format!("* {line}")), Ok(expected), "{line}");
     }
 }
