@@ -273,6 +273,20 @@ fn texts_in_which_a_client_sees_a_literal() {
     }
 }
 
+#[test]
+fn a_second_code_does_not_become_the_first() {
+    for line in [
+        "* OK [X] [CAPABILITY COMPRESS] a",
+        "* OK [X]  [[CAPABILITY COMPRESS] a",
+        "* OK  [CAPABILITY COMPRESS] a",
+    ] {
+        let Ok(Response::Status { text, .. }) = parsed(line) else { panic!("{line}") };
+        let mut out = Vec::new();
+        text.write_with(None, &mut out);
+        assert_eq!(out, b"CAPABILITY COMPRESS] a", "{line}");
+    }
+}
+
 /// The response that a mailbox has most of: a list of flags is a handful of comparisons and one allocation.
 #[test]
 fn flags_of_a_hundred_thousand_messages() {
