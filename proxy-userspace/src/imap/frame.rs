@@ -245,7 +245,6 @@ impl Framer {
         let Some(Announced { binary, plus, octets }) = announced else {
             self.text = 0;
             self.begun = false;
-            self.start = [0; START_BYTES];
             return Ok(FrameStep::Whole);
         };
         if octets > u64::from(u32::MAX) {
@@ -266,7 +265,7 @@ impl Framer {
             return true;
         }
         let Some(word) = self.start.strip_prefix(b"* ") else { return false };
-        let end = word.iter().position(|octet| matches!(octet, b' ' | b'\r' | 0));
+        let end = word.iter().position(|octet| matches!(octet, b' ' | b'\r'));
         let word = end.and_then(|end| word.get(..end)).unwrap_or(word);
         !STATUS_WORDS.iter().any(|status| word.eq_ignore_ascii_case(status))
     }

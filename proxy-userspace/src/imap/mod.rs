@@ -1,7 +1,7 @@
 //! The language of IMAP: RFC 3501, RFC 9051 and the extensions that are let through. There is no policy here.
 //!
-//! [`frame`] finds where a command or a response ends and where its literals stand. A complete unit is then parsed as
-//! a [`command`] or as a [`response`]. Whatever a peer sends, parsing takes linear time, does not recurse without
+//! `frame` finds where a command or a response ends and where its literals stand. A complete unit is then parsed as
+//! a `command` or as a `response`. Whatever a peer sends, parsing takes linear time, does not recurse without
 //! bound, and does not panic.
 
 /// Commands and responses as units of octets, and the literals in them.

@@ -261,6 +261,18 @@ pub enum ItemValue {
     Other(Range<usize>),
 }
 
+impl FetchResponse {
+    /// The message's UID: none where no item says it, or where two say different ones.
+    pub fn uid(&self) -> Option<u32> {
+        let mut uids = self.items.iter().filter_map(|item| match item.kind {
+            AnsweredKind::Uid(uid) => Some(uid),
+            _ => None,
+        });
+        let first = uids.next()?;
+        uids.all(|uid| uid == first).then_some(first)
+    }
+}
+
 /// Parse one complete unit.
 ///
 /// # Errors
@@ -406,13 +418,17 @@ impl<'a> StatusText<'a> {
         digits > 0 && brace == Some(&b'{')
     }
 
-    /// Append the text with another code, or none, as it stands behind the condition and its space.
+    /// Append the text with another code, or none, as it stands behind the condition and its space. Without a code, the
+    /// brackets and spaces at its beginning are left out: a second code in it would become the first.
     pub fn write_with(&self, code: Option<&[u8]>, out: &mut Vec<u8>) {
-        if let Some(code) = code {
-            out.push(b'[');
-            out.extend_from_slice(code);
-            out.extend_from_slice(b"] ");
-        }
+        let Some(code) = code else {
+            let start = self.text.iter().position(|octet| !matches!(octet, b'[' | b' '));
+            out.extend_from_slice(start.and_then(|start| self.text.get(start..)).unwrap_or_default());
+            return;
+        };
+        out.push(b'[');
+        out.extend_from_slice(code);
+        out.extend_from_slice(b"] ");
         out.extend_from_slice(self.text);
     }
 }

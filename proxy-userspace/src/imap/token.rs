@@ -61,6 +61,19 @@ const fn is_value_char(octet: u8) -> bool {
     (octet.is_ascii_graphic() || octet >= 0x80) && !matches!(octet, b'(' | b')' | b'{' | b'"')
 }
 
+/// What stands between quotes, without its escapes.
+pub fn unquoted(raw: &[u8]) -> Cow<'_, [u8]> {
+    if !raw.contains(&b'\\') {
+        return Cow::Borrowed(raw);
+    }
+    let mut content = Vec::with_capacity(raw.len());
+    let mut octets = raw.iter().copied();
+    while let Some(octet) = octets.next() {
+        content.push(if octet == b'\\' { octets.next().unwrap_or(octet) } else { octet });
+    }
+    Cow::Owned(content)
+}
+
 impl<'a> Cursor<'a> {
     /// At the beginning of a unit.
     pub const fn new(unit: &'a [u8]) -> Self {
@@ -227,15 +240,7 @@ impl<'a> Cursor<'a> {
     /// The content of a string of this unit, without its escapes.
     pub fn content(&self, token: StringToken) -> Cow<'a, [u8]> {
         let raw = self.unit.get(token.start..token.end).unwrap_or_default();
-        if token.form != StringForm::Quoted || !raw.contains(&b'\\') {
-            return Cow::Borrowed(raw);
-        }
-        let mut content = Vec::with_capacity(raw.len());
-        let mut octets = raw.iter().copied();
-        while let Some(octet) = octets.next() {
-            content.push(if octet == b'\\' { octets.next().unwrap_or(octet) } else { octet });
-        }
-        Cow::Owned(content)
+        if token.form == StringForm::Quoted { unquoted(raw) } else { Cow::Borrowed(raw) }
     }
 
     /// A string and where it stands: `"..."`, `{n}` or `~{n}`. In quotes, a backslash stands before a quote or a

@@ -115,7 +115,7 @@ fn named(cursor: &mut Cursor<'_>, name: &[u8]) -> Result<(AnsweredKind, ItemValu
 
 /// An item that is known by its name alone, and the grammar of its value: what is not in here is parsed by hand.
 fn plain(item: &FetchItem) -> Option<(AnsweredKind, Grammar)> {
-    const LABEL: Grammar = &[Piece::Value];
+    const LABEL: Grammar = &[Piece::Astring];
     const OBJECT: Grammar =
         &[Piece::Either(&[&[Piece::Word(b"NIL")], &[Piece::Octet(b'('), Piece::Atom, Piece::Octet(b')')]])];
     Some(match item {
@@ -173,7 +173,7 @@ fn described(cursor: &mut Cursor<'_>) -> Result<ItemValue, Malformed> {
         return Err(cursor.malformed());
     }
     let mut ahead = cursor.clone();
-    if ahead.skip_value().is_ok() && ends_value(ahead.rest()) {
+    if ahead.skip_value().is_ok() {
         *cursor = ahead;
     } else {
         let len = balanced(cursor.rest()).ok_or(cursor.malformed())?;
@@ -218,3 +218,6 @@ fn balanced(octets: &[u8]) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

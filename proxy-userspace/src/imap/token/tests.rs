@@ -31,6 +31,7 @@ fn strings() {
         assert_eq!(cursor(text).string().ok().as_deref(), content.map(str::as_bytes), "{text:?}");
     }
     assert_eq!(cursor("~{3}\r\na\0b").string_token().unwrap().form, StringForm::Binary);
+    assert_eq!(unquoted(b"a\\\"b\\"), Cow::Borrowed(b"a\"b\\"));
     assert_eq!(cursor("nil ").nstring(), Ok(None));
     assert!(cursor("NILS").nstring().is_err());
 }
