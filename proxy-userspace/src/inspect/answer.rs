@@ -231,6 +231,7 @@ impl Answer {
             own.show(held, 0..self.end);
             return Some(own);
         }
+        let served = held.octets();
         let mut own = Own::words(format!("* {} FETCH ", self.response.number));
         let mut separator = "(";
         for (item, content) in self.response.items.iter().zip(&self.contents) {
@@ -253,19 +254,19 @@ impl Answer {
                 separator = " ";
                 match (view, content) {
                     (None, Some(content)) if content.start >= self.end => {
-                        show_range(&mut own, held, label(*form, section, None), content.clone());
+                        show_range(&mut own, held, label(served, item, None), content.clone());
                     }
                     (None, _) => own.show(held, item.range.clone()),
                     (Some(partial), Some(content)) => {
                         show_range(
                             &mut own,
                             held,
-                            label(*form, section, Some(partial.start)),
+                            label(served, item, Some(partial.start)),
                             cut(content, *partial),
                         );
                     }
                     (Some(partial), None) => {
-                        own.say(label(*form, section, Some(partial.start)));
+                        own.say(label(served, item, Some(partial.start)));
                         own.say(" NIL");
                     }
                 }
@@ -286,15 +287,19 @@ fn show_range(own: &mut Own, held: &Rc<Held>, label: Vec<u8>, range: Range<usize
     own.show(held, range);
 }
 
-/// The label of an answer (RFC 9051 section 7.5.2): `BODY[1.MIME]<0>`.
-fn label(form: AnsweredForm, section: &Section, origin: Option<u32>) -> Vec<u8> {
-    let mut label = match form {
-        AnsweredForm::Body => b"BODY".to_vec(),
-        AnsweredForm::Rfc822 => return b"RFC822".to_vec(),
-        AnsweredForm::Rfc822Header => return b"RFC822.HEADER".to_vec(),
-        AnsweredForm::Rfc822Text => return b"RFC822.TEXT".to_vec(),
+/// The label of an answer (RFC 9051 section 7.5.2), such as `BODY[1.MIME]<0>`, as the server spells it but for the origin:
+/// servers differ in how they repeat the names of header fields.
+fn label(octets: &[u8], item: &AnsweredItem, origin: Option<u32>) -> Vec<u8> {
+    let value = match &item.value {
+        ItemValue::Octets { content, .. } => content.start,
+        ItemValue::Nil | ItemValue::Other(_) => item.range.end,
     };
-    section.write(&mut label);
+    let named = octets.get(item.range.start..value).unwrap_or_default();
+    let end = match named.iter().rposition(|octet| *octet == b']') {
+        Some(bracket) => bracket + 1,
+        None => named.iter().position(|octet| *octet == b' ').unwrap_or(named.len()),
+    };
+    let mut label = named.get(..end).unwrap_or_default().to_vec();
     if let Some(origin) = origin {
         label.extend_from_slice(format!("<{origin}>").as_bytes());
     }

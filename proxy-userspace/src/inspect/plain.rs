@@ -113,7 +113,7 @@ const FIRST_BYTES_MAX: usize = 10;
 
 /// Refuses a client whose first octets are an HTTP request.
 #[derive(Debug, Default)]
-struct FirstOctets {
+pub(super) struct FirstOctets {
     seen: [u8; FIRST_BYTES_MAX],
     count: usize,
 }

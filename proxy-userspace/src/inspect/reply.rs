@@ -47,12 +47,12 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
         Response::Continuation { .. } if unit.len() > LINE_BYTES_MAX => Reply::LeaveOut,
         Response::Continuation { .. } => Reply::Continuation,
         Response::Tagged { tag, condition, text } => {
-            let begin = [tag, b" ", word(condition)].concat();
+            let begin = [tag, b" ", condition.word()].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             Reply::Completion { tag: tag.into(), condition, words }
         }
         Response::Status { condition, text } => {
-            let begin = [b"* ", word(condition)].concat();
+            let begin = [b"* ", condition.word()].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             match (condition, words) {
                 (Condition::Bye, words) => Reply::Bye(words),
@@ -85,16 +85,6 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
     })
 }
 
-const fn word(condition: Condition) -> &'static [u8] {
-    match condition {
-        Condition::Ok => b"OK",
-        Condition::No => b"NO",
-        Condition::Bad => b"BAD",
-        Condition::Bye => b"BYE",
-        Condition::Preauth => b"PREAUTH",
-    }
-}
-
 fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
     if unit == words { Reply::Pass } else { Reply::Replace(words) }
 }
@@ -116,29 +106,27 @@ fn status_words(
     message_max: u64,
     offered: &mut Offered,
 ) -> Option<Vec<u8>> {
+    let code = text.code.as_ref().filter(|code| allow::code(code.name));
+    let shown = code.map(|code| code_words(code, message_max, offered));
     let mut words = begin.to_vec();
     words.push(b' ');
-    if let Some(code) = text.code.as_ref().filter(|code| allow::code(code.name)) {
-        words.extend_from_slice(&code_words(code, message_max, offered));
-        words.push(b' ');
-    }
-    let room = LINE_BYTES_MAX.saturating_sub(words.len());
-    let shown = text.text.get(..text.text.len().min(room)).unwrap_or_default();
-    words.extend_from_slice(shown);
+    text.write_with(shown.as_deref(), &mut words);
+    words.truncate(LINE_BYTES_MAX);
     // A client that reads `{3}` at the end of any line as a literal would take the next lines for its octets.
-    if words.ends_with(b"}") {
+    if text.ends_like_literal() {
         words.push(b'.');
     }
     words.extend_from_slice(b"\r\n");
     (words != unit).then_some(words)
 }
 
+/// A code as clients see it, without its brackets.
 fn code_words(code: &Code<'_>, message_max: u64, offered: &mut Offered) -> Vec<u8> {
-    if !code.name.eq_ignore_ascii_case(b"CAPABILITY") {
-        return code.whole.to_vec();
+    if code.is("CAPABILITY") {
+        return [b"CAPABILITY".to_vec(), offer(code.words(), message_max, offered)].concat();
     }
-    let list = offer(capabilities(code.arguments.unwrap_or_default()), message_max, offered);
-    [b"[CAPABILITY".to_vec(), list, b"]".to_vec()].concat()
+    let inside = code.whole.strip_prefix(b"[").unwrap_or(code.whole);
+    inside.strip_suffix(b"]").unwrap_or(inside).to_vec()
 }
 
 /// A capability list as clients see it, each name behind a space.

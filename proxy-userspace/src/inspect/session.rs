@@ -164,6 +164,12 @@ impl Session {
                 Some(sent) => match sent.dialogue {
                     Dialogue::None => Some(unit),
                     _ if sent.continuations == 0 => Some(unit),
+                    // A second line would be a command to the server. `*` cancels (RFC 9051 section 6.2.2).
+                    Dialogue::Sasl { .. } if !unit.heads().is_empty() => {
+                        sent.continuations -= 1;
+                        self.to_server.say(Own::words("*\r\n"));
+                        None
+                    }
                     Dialogue::Sasl { is_plain } => {
                         sent.continuations -= 1;
                         if is_plain {
