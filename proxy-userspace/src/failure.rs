@@ -120,7 +120,7 @@ pub enum Cause {
     /// No octet moved for `limits.idle_seconds`.
     #[error("no octet in either direction for the idle limit")]
     Idle,
-    /// An inspector ended it.
+    /// The engine of the session ended it.
     #[error("{0}")]
     Refused(InspectRefusal),
 }

@@ -9,10 +9,10 @@ mod plain;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-pub use plain::{FirstOctets, LastLines, Plain};
+pub use plain::Plain;
 
 use crate::layer::{Batch, StreamEnd};
-use crate::words::{Direction, Side};
+use crate::words::Side;
 
 /// What goes to a side next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,23 +96,6 @@ pub trait Engine {
     fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal>;
 }
 
-/// Inspects every plaintext octet of one direction before it goes on. The relay still uses it; [`Engine`] takes its place.
-pub trait Inspect {
-    /// Inspect a batch. An error ends the session, and nothing of `batch` goes on.
-    ///
-    /// # Errors
-    /// Why the session must end.
-    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal>;
-
-    /// Whether this direction needs no more inspection. Its octets may then be spliced.
-    fn is_done(&self, direction: Direction) -> bool;
-
-    /// Whether the sender has announced its end. A stream that then ends without `close_notify` is complete.
-    fn is_announced(&self) -> bool {
-        false
-    }
-}
-
 /// Why an engine ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InspectRefusal {
@@ -135,6 +118,16 @@ impl InspectRefusal {
     pub const fn side(self) -> Side {
         match self {
             Self::Http => Side::Downstream,
+        }
+    }
+
+    /// How our half towards the client ends where the client cannot be told why. Without `close_notify`, a mail client
+    /// sees that a literal was cut.
+    #[must_use]
+    pub const fn end(self) -> StreamEnd {
+        match self {
+            // No mail client.
+            Self::Http => StreamEnd::Closed,
         }
     }
 

@@ -7,9 +7,9 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Engine, Inspect, InspectRefusal, Next, Want};
+use super::{Engine, InspectRefusal, Next, Want};
 use crate::layer::{Batch, StreamEnd};
-use crate::words::{Direction, Side};
+use crate::words::Side;
 
 /// Passes everything on, but for HTTP.
 #[derive(Debug, Default)]
@@ -113,37 +113,9 @@ const FIRST_BYTES_MAX: usize = 10;
 
 /// Refuses a client whose first octets are an HTTP request.
 #[derive(Debug, Default)]
-pub struct FirstOctets {
+struct FirstOctets {
     seen: [u8; FIRST_BYTES_MAX],
     count: usize,
-}
-
-impl Inspect for FirstOctets {
-    fn inspect(&mut self, direction: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
-        if direction == Direction::ServerToClient || self.is_done() {
-            return Ok(());
-        }
-        batch.plaintext().try_for_each(|octets| self.push(octets))
-    }
-
-    fn is_done(&self, direction: Direction) -> bool {
-        direction == Direction::ServerToClient || self.count == FIRST_BYTES_MAX
-    }
-}
-
-impl Inspect for LastLines {
-    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
-        batch.plaintext().for_each(|octets| self.push(octets));
-        Ok(())
-    }
-
-    fn is_done(&self, _: Direction) -> bool {
-        true
-    }
-
-    fn is_announced(&self) -> bool {
-        self.bye
-    }
 }
 
 impl FirstOctets {
@@ -173,7 +145,7 @@ const LAST_BYTES_MAX: usize = 512;
 /// server that then leaves without `close_notify` has said goodbye in IMAP. Lines are not told from literals: mail that
 /// contains such a line, and is cut just behind it, passes for a goodbye.
 #[derive(Debug, Default)]
-pub struct LastLines {
+struct LastLines {
     bye: bool,
 }
 

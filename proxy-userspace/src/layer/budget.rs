@@ -136,6 +136,12 @@ impl Budget {
         Poll::Pending
     }
 
+    /// Room for one buffer, if it is there and nobody waits for it.
+    pub(super) fn lease_now(&self) -> Option<Lease> {
+        let mut state = self.0.state.borrow_mut();
+        (state.waiting.len() < state.free()).then(|| Lease { budget: self.clone(), slot: state.occupy() })
+    }
+
     /// Call back stuck buffers while others wait; never returns. One task of the mail thread runs it.
     pub(super) async fn relieve(&self) {
         loop {

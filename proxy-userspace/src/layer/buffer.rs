@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use zeroize::Zeroize as _;
 
+use super::PLAINTEXT_BYTES_MAX;
 use super::aead::{RECORD_BYTES_MAX, Seal};
 use super::budget::{Budget, Lease, Turn};
 
@@ -22,6 +23,8 @@ pub(crate) const BUFFER_BYTES: usize = READ_BYTES_MAX + RECORD_BYTES_MAX;
 /// Records that are opened in one go. Further records stay sealed in the buffer until these are sent. This bounds the
 /// work that a flood of one-octet records causes before other sessions have their turn.
 pub(super) const BATCH_RECORDS_MAX: usize = 64;
+/// Octets of our own that a lent batch has room for: four full records, which one write sends.
+const LENT_BYTES_MAX: usize = 4 * PLAINTEXT_BYTES_MAX;
 /// Free buffers that a mail thread keeps (1.3 MiB); more are given back to the allocator. Few are free at once, because a
 /// buffer is taken when octets are there, and mostly given back within the same turn.
 const POOL_BUFFERS_MAX: usize = 16;
@@ -42,7 +45,8 @@ struct FreeBuffers {
 
 struct BufferParts {
     bytes: Box<[u8]>,
-    spans: Vec<Span>,
+    plain: Vec<Range<usize>>,
+    released: Vec<Span>,
     content: Content,
 }
 
@@ -61,12 +65,39 @@ impl Pool {
     /// An empty buffer, or a place in line for one: see [`Budget::poll_lease`].
     pub(super) fn poll_take(&self, turn: &mut Option<Turn>, cx: &mut Context<'_>) -> Poll<Buffer> {
         let lease = ready!(self.1.poll_lease(turn, cx));
+        Poll::Ready(self.take(lease))
+    }
+
+    fn take(&self, lease: Lease) -> Buffer {
         let parts = self.0.buffers.borrow_mut().pop().unwrap_or_else(|| BufferParts {
             bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            spans: Vec::with_capacity(BATCH_RECORDS_MAX),
+            plain: Vec::with_capacity(BATCH_RECORDS_MAX),
+            released: Vec::with_capacity(BATCH_RECORDS_MAX),
             content: Content::Wiped,
         });
-        Poll::Ready(Buffer { bytes: parts.bytes, spans: parts.spans, pool: self.clone(), lease })
+        let BufferParts { bytes, plain, released, .. } = parts;
+        Buffer { bytes, plain, released, pool: self.clone(), lease }
+    }
+
+    /// Lend an empty batch for octets of our own, or take a place in line for its buffer, which `batch` keeps: the
+    /// budget is the one that receiving halves wait for. A batch that has a buffer keeps it.
+    ///
+    /// A direction that holds a buffer must not wait for another one, or directions could wait for each other: see
+    /// [`Pool::lend_now`].
+    pub fn poll_lend(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
+        if batch.buffer.is_none() {
+            batch.buffer = Some(ready!(self.poll_take(&mut batch.turn, cx)));
+        }
+        Poll::Ready(())
+    }
+
+    /// Lend an empty batch if a buffer is free and nobody waits for it. Returns whether the batch has one.
+    #[must_use]
+    pub fn lend_now(&self, batch: &mut Batch) -> bool {
+        if batch.buffer.is_none() {
+            batch.buffer = self.1.lease_now().map(|lease| self.take(lease));
+        }
+        batch.buffer.is_some()
     }
 
     /// Let so many buffers be in use at once, at least one. Without a call there is no limit.
@@ -118,16 +149,21 @@ impl Pool {
 /// A buffer and the records in it. It returns to its pool when dropped.
 pub(super) struct Buffer {
     pub(super) bytes: Box<[u8]>,
-    pub(super) spans: Vec<Span>,
+    /// Plaintext, record by record.
+    pub(super) plain: Vec<Range<usize>>,
+    /// Plaintext that may go on, in the pieces that become records. At most [`BATCH_RECORDS_MAX`].
+    pub(super) released: Vec<Span>,
     pool: Pool,
     lease: Lease,
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let (bytes, spans) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.spans));
-        let mut parts = BufferParts { bytes, spans, content: Content::Fresh };
-        parts.spans.clear();
+        let (bytes, mut plain) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.plain));
+        let mut released = std::mem::take(&mut self.released);
+        plain.clear();
+        released.clear();
+        let mut parts = BufferParts { bytes, plain, released, content: Content::Fresh };
         let FreeBuffers { buffers, came_back } = &*self.pool.0;
         let mut free = buffers.borrow_mut();
         if free.len() < POOL_BUFFERS_MAX {
@@ -140,14 +176,15 @@ impl Drop for Buffer {
     }
 }
 
-/// One record's plaintext inside a buffer, and what sealing puts around it.
+/// Plaintext inside a buffer that becomes one record, and what sealing puts around it.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     pub(super) body: Range<usize>,
     pub(super) seal: Seal,
 }
 
-/// Plaintext as it was received, in order. The transmitting half seals it in place.
+/// Plaintext as it was received, or of our own, in order. From its front, octets are released, which the transmitting
+/// half then seals in place and sends, or left out. What was not released yet stays plaintext.
 #[derive(Default)]
 pub struct Batch {
     pub(super) buffer: Option<Buffer>,
@@ -157,7 +194,9 @@ pub struct Batch {
     pub(super) filled: usize,
     /// The offset of the first record that is not opened yet.
     pub(super) parsed: usize,
-    /// Whether the spans hold ciphertext now.
+    /// The first piece of plaintext that is not wholly released or left out.
+    at: usize,
+    /// Whether what was released is sealed, or as good as sealed. Until it is sent, nothing more is released.
     pub(super) sealed: bool,
     /// See [`Batch::sent`].
     pub(super) sent: usize,
@@ -180,50 +219,153 @@ impl Batch {
                 room.copy_from_slice(record);
             }
             at = body.end;
-            buffer.spans.push(Span { body, seal: Seal::default() });
+            buffer.plain.push(body);
         }
         Self { buffer: Some(buffer), ..Self::default() }
     }
 
-    /// The plaintext, record by record. Empty once it is sealed, so that no ciphertext is inspected as mail.
+    /// The plaintext that was neither released nor left out, record by record.
     pub fn plaintext(&self) -> impl Iterator<Item = &[u8]> {
-        let buffer = self.buffer.as_ref().filter(|_| !self.sealed);
-        buffer.into_iter().flat_map(|buffer| {
-            buffer.spans.iter().map(|span| buffer.bytes.get(span.body.clone()).unwrap_or_default())
+        self.buffer.iter().flat_map(|buffer| {
+            let plain = buffer.plain.get(self.at..).unwrap_or_default();
+            plain.iter().map(|body| buffer.bytes.get(body.clone()).unwrap_or_default())
         })
     }
 
-    /// Octets of plaintext.
+    /// Octets of this plaintext.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        self.spans().iter().map(|span| span.body.len() as u64).sum()
+        self.plaintext().map(|octets| octets.len() as u64).sum()
     }
 
-    /// Octets that the kernel has taken: of the sealed records, or of the plaintext where the kernel seals.
+    pub(super) fn has_plaintext(&self) -> bool {
+        self.plaintext().next().is_some()
+    }
+
+    /// Let the next so many octets go on: [`poll_send`](super::Transmit::poll_send) sends them, in as many records as
+    /// they stand in. A record that the mark cuts goes on as two. Further calls add to what goes on together.
+    ///
+    /// Returns how many were released. These are fewer where the batch holds fewer, where 64 records wait already, or
+    /// while others are being sent: send them, and call again.
+    pub fn release(&mut self, octets: usize) -> usize {
+        let is_sealed = self.sealed;
+        self.pass(octets, |released, body| {
+            let takes = !is_sealed && released.len() < BATCH_RECORDS_MAX;
+            if takes {
+                released.push(Span { body, seal: Seal::default() });
+            }
+            takes
+        })
+    }
+
+    /// Leave the next so many octets out. Returns how many the batch held.
+    pub fn skip(&mut self, octets: usize) -> usize {
+        self.pass(octets, |_, _| true)
+    }
+
+    /// Give `each` the next pieces of plaintext, until these are so many octets or it takes one not.
+    fn pass(&mut self, octets: usize, mut each: impl FnMut(&mut Vec<Span>, Range<usize>) -> bool) -> usize {
+        let Some(buffer) = &mut self.buffer else { return 0 };
+        let mut passed = 0;
+        while passed < octets
+            && let Some(body) = buffer.plain.get_mut(self.at)
+        {
+            let mark = body.end.min(body.start.saturating_add(octets - passed));
+            if !each(&mut buffer.released, body.start..mark) {
+                break;
+            }
+            passed += mark - body.start;
+            body.start = mark;
+            self.at += usize::from(body.start == body.end);
+        }
+        passed
+    }
+
+    /// Add octets of our own to a lent batch: `fill` writes to the front of the room that is left, and returns how many
+    /// it wrote. Returns the same; without room, `fill` is not called.
+    pub fn append(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let Some(buffer) = &mut self.buffer else { return 0 };
+        let mut from = buffer.plain.last().map_or(0, |body| body.end);
+        let room = match buffer.bytes.get_mut(from..LENT_BYTES_MAX) {
+            // Behind what was received, records may stand that are not opened yet.
+            Some(room) if self.filled == 0 && !room.is_empty() => room,
+            _ => return 0,
+        };
+        let count = fill(room).min(room.len());
+        let end = from + count;
+        while from < end {
+            let until = end.min((from / PLAINTEXT_BYTES_MAX + 1) * PLAINTEXT_BYTES_MAX);
+            let begins = from.is_multiple_of(PLAINTEXT_BYTES_MAX) || self.at == buffer.plain.len();
+            match buffer.plain.last_mut() {
+                Some(last) if !begins => last.end = until,
+                _ => buffer.plain.push(from..until),
+            }
+            from = until;
+        }
+        count
+    }
+
+    /// Octets that the kernel has taken of what was released: of sealed records, or of plaintext where the kernel
+    /// seals.
     #[must_use]
     pub const fn sent(&self) -> usize {
         self.sent
     }
 
-    pub(super) fn spans(&self) -> &[Span] {
-        self.buffer.as_ref().map(|buffer| buffer.spans.as_slice()).unwrap_or_default()
+    /// Whether octets were released that are not wholly sent.
+    #[must_use]
+    pub fn is_on_its_way(&self) -> bool {
+        !self.released().is_empty()
+    }
+
+    /// Whether the batch has a buffer, perhaps with records in it that are not opened yet.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.buffer.is_some()
+    }
+
+    pub(super) fn released(&self) -> &[Span] {
+        self.buffer.as_ref().map(|buffer| buffer.released.as_slice()).unwrap_or_default()
+    }
+
+    /// All that was released is sent.
+    pub(super) fn sent_all(&mut self) {
+        (self.sealed, self.sent) = (false, 0);
+        if let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.released.is_empty()) {
+            buffer.released.clear();
+            buffer.lease.moved();
+        }
     }
 
     /// Whether a direction that cannot go on now must give this buffer back: others wait for one, and nothing in this
-    /// one has moved for long.
-    pub(super) fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
+    /// one has moved for long. The task is woken when that changes.
+    pub fn is_called_back(&self, cx: &mut Context<'_>) -> bool {
         self.buffer.as_ref().is_some_and(|buffer| buffer.lease.is_called_back(cx))
     }
 
-    /// Forget what was sent. A buffer that holds nothing more goes back to the pool.
+    /// Leave the line for a buffer, because this direction does not receive now. Those behind it would wait for it.
+    pub fn leave_line(&mut self) {
+        self.turn = None;
+    }
+
+    /// Leave out what is left, as a receiving half does before it receives more, because this direction does not receive
+    /// now. A buffer that holds nothing more goes back to the pool.
+    pub fn rest(&mut self) {
+        self.leave_line();
+        self.clear();
+    }
+
+    /// Forget what was received. A buffer that holds nothing more goes back to the pool.
     pub(super) fn clear(&mut self) {
+        self.at = 0;
         self.sealed = false;
         self.sent = 0;
         if let Some(buffer) = &mut self.buffer {
-            if !buffer.spans.is_empty() {
+            if !buffer.plain.is_empty() {
                 buffer.lease.moved();
             }
-            buffer.spans.clear();
+            buffer.plain.clear();
+            buffer.released.clear();
         }
         if self.parsed == self.filled {
             self.parsed = 0;

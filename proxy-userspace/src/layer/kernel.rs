@@ -19,9 +19,10 @@ use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::coop::poll_proceed;
+use zeroize::Zeroizing;
 
 use super::aead::{AES_GCM_RECORDS_MAX, ContentType};
-use super::buffer::{Batch, Pool, READ_BYTES_MAX, Span};
+use super::buffer::{Batch, Pool, READ_BYTES_MAX};
 use super::offload::crypto_info;
 use super::post::{Alert, Control, KEY_UPDATE, KEY_UPDATE_MESSAGE, PostHandshake};
 use super::shared::{RECORDS_RESERVE, SideState};
@@ -126,10 +127,7 @@ impl KernelReceive {
         self.post.data()?;
         if let Some(buffer) = &mut self.batch.buffer {
             let starts = (0..count).step_by(PLAINTEXT_BYTES_MAX);
-            buffer.spans.extend(starts.map(|start| {
-                let body = start..count.min(start + PLAINTEXT_BYTES_MAX);
-                Span { body, seal: Default::default() }
-            }));
+            buffer.plain.extend(starts.map(|start| start..count.min(start + PLAINTEXT_BYTES_MAX)));
         }
         Ok(())
     }
@@ -257,7 +255,8 @@ impl Receive for KernelReceive {
 enum Queued {
     Record {
         content: ContentType,
-        octets: Vec<u8>,
+        /// Wiped when dropped: mail may stand in it.
+        octets: Zeroizing<Vec<u8>>,
         sent: usize,
     },
     /// The next key, behind the KeyUpdate that announces it.
@@ -368,13 +367,13 @@ impl KernelTransmit {
     }
 
     fn enqueue(&mut self, content: ContentType, octets: &[u8]) {
-        self.queue.push_back(Queued::Record { content, octets: octets.to_vec(), sent: 0 });
+        self.queue.push_back(Queued::Record { content, octets: octets.to_vec().into(), sent: 0 });
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>> {
-        let total = usize::try_from(batch.octets()).unwrap_or(usize::MAX);
-        if !batch.sealed {
-            // From here on the kernel takes the batch record by record, as if it were sealed.
+        let total = batch.released().iter().map(|span| span.body.len()).sum();
+        if !batch.sealed && total > 0 {
+            // From here on the kernel takes what was released record by record, as if it were sealed.
             (batch.sealed, batch.sent) = (true, 0);
         }
         // Our own words stand before a batch or behind it, never inside.
@@ -389,6 +388,7 @@ impl KernelTransmit {
             batch.sent += count;
         }
         self.mid_batch = false;
+        batch.sent_all();
         self.poll_queue(cx)
     }
 
@@ -511,7 +511,7 @@ fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, batch: &Batch) -> Poll<R
     let mut slices = [IoSlice::new(&[]); super::buffer::BATCH_RECORDS_MAX];
     let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
     let mut skip = batch.sent;
-    let unsent = batch.spans().iter().filter_map(|span| {
+    let unsent = batch.released().iter().filter_map(|span| {
         let body = bytes.get(span.body.clone()).unwrap_or_default();
         let skipped = skip.min(body.len());
         skip -= skipped;

@@ -16,9 +16,10 @@ use rustls::{SupportedCipherSuite, crypto, version};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use super::buffer::{Batch, Span};
 use super::offload::{Abilities, Cipher, OffloadTerms};
-use super::{Incoming, LayerFault, Outgoing, PLAINTEXT_BYTES_MAX, Pool, Receive, Received, Transmit, split};
+use super::{
+    Batch, Incoming, LayerFault, Outgoing, PLAINTEXT_BYTES_MAX, Pool, Receive, Received, Transmit, split,
+};
 use crate::config::Offload;
 use crate::failure::Cause;
 use crate::handshake::loopback;
@@ -239,20 +240,18 @@ async fn pass_on((receive, transmit): &mut (Incoming, Outgoing), until: Instant)
             Received::End(_) => return Err(LayerFault::UnexpectedRecord),
         }
         let batch = receive.batch();
-        octets = octets.saturating_add(batch.octets());
+        octets = octets.saturating_add(batch.release(usize::MAX) as u64);
         poll_fn(|cx| transmit.poll_send(cx, batch)).await?;
     }
     Ok(octets)
 }
 
 async fn full_batch(pool: &Pool) -> Batch {
-    let mut turn = None;
-    let mut buffer = poll_fn(|cx| pool.poll_take(&mut turn, cx)).await;
-    let starts = (0..BATCH_RECORDS).map(|number| number * PLAINTEXT_BYTES_MAX);
-    let spans =
-        starts.map(|start| Span { body: start..start + PLAINTEXT_BYTES_MAX, seal: Default::default() });
-    buffer.spans.extend(spans);
-    Batch { buffer: Some(buffer), ..Batch::default() }
+    let mut batch = Batch::default();
+    poll_fn(|cx| pool.poll_lend(&mut batch, cx)).await;
+    batch.append(|_| BATCH_RECORDS * PLAINTEXT_BYTES_MAX);
+    batch.release(usize::MAX);
+    batch
 }
 
 fn since(before: rustix::time::Timespec, after: rustix::time::Timespec) -> Duration {

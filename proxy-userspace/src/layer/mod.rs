@@ -93,8 +93,8 @@ pub trait Receive {
 
 /// The transmitting half of one side.
 pub trait Transmit {
-    /// Send a batch from the buffer in which it was received. Ready when the kernel has taken all of it; until then,
-    /// call again with the same batch.
+    /// Send what was released of a batch, from the buffer in which it stands. Ready when the kernel has taken all of it;
+    /// until then, call again with the same batch.
     fn poll_send(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), LayerFault>>;
 
     /// Queue words of our own: they are sent behind a batch that was begun, and before the next one. At most
@@ -121,7 +121,7 @@ pub trait Transmit {
         None
     }
 
-    /// Whether a batch was begun that the kernel has not wholly taken. Until [`Transmit::poll_send`] has finished it,
+    /// Whether octets of a batch were begun that the kernel has not wholly taken. Until [`Transmit::poll_send`] has finished it,
     /// nothing else can be sent.
     fn is_mid_batch(&self) -> bool;
 }

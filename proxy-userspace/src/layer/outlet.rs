@@ -149,18 +149,18 @@ impl Boundary<'_> {
         Ok(())
     }
 
-    /// Seal every span of a batch in place. Where the key's limit is near, seal a KeyUpdate instead, which goes before
+    /// Seal what was released of a batch, in place. Where the key's limit is near, seal a KeyUpdate instead, which goes before
     /// the batch. TLS 1.2 has no KeyUpdate: its connection ends while an alert can still be sealed.
     pub(super) fn seal_batch(self, batch: &mut Batch) -> Result<(), LayerFault> {
         let outlet = self.0;
-        if is_due(outlet, batch.spans().len() as u64) {
+        if is_due(outlet, batch.released().len() as u64) {
             let mut sealed = Vec::new();
             change_key(outlet, &mut sealed)?;
             outlet.unwritten = Unwritten::Own { sealed, written: 0 };
             return Ok(());
         }
         if let Some(buffer) = &mut batch.buffer {
-            for Span { body, seal } in &mut buffer.spans {
+            for Span { body, seal } in &mut buffer.released {
                 let body = buffer.bytes.get_mut(body.clone()).ok_or(LayerFault::SealFailed)?;
                 *seal = outlet.sealer.seal(ContentType::ApplicationData, body)?;
             }
@@ -278,6 +278,7 @@ mod tests {
 
         async fn send(&mut self, batch: &mut Batch) {
             let plaintext: Vec<u8> = batch.plaintext().flatten().copied().collect();
+            batch.release(usize::MAX);
             while once(|cx| self.sink.transmit.poll_send(cx, batch)).await.map(Result::unwrap).is_none() {
                 if !self.is_begun && self.sink.transmit.is_mid_batch() {
                     self.is_begun = true;
@@ -349,6 +350,7 @@ mod tests {
         while !sink.transmit.is_mid_batch() {
             poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap();
             let batch = source.receive.batch();
+            batch.release(usize::MAX);
             let _ = once(|cx| sink.transmit.poll_send(cx, batch)).await;
         }
         drop(source);

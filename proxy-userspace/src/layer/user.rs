@@ -50,7 +50,7 @@ impl Receive for UserReceive {
                 self.end = Some(Err(fault));
             }
             // The records before an end or a fault are good, and go first.
-            if !self.batch.spans().is_empty() {
+            if self.batch.has_plaintext() {
                 return Poll::Ready(Ok(Received::Data));
             }
             if let Some(end) = self.end.take() {
@@ -118,8 +118,11 @@ impl UserReceive {
 
     /// Open complete records, until the batch is full or the peer has ended.
     fn open_records(&mut self) -> Result<(), LayerFault> {
-        while self.end.is_none() && self.batch.spans().len() < BATCH_RECORDS_MAX {
+        while self.end.is_none() {
             let Some(buffer) = &mut self.batch.buffer else { return Ok(()) };
+            if buffer.plain.len() == BATCH_RECORDS_MAX {
+                return Ok(());
+            }
             let unread = buffer.bytes.get_mut(self.batch.parsed..self.batch.filled).unwrap_or_default();
             let Some(header) = Header::parse(unread) else { return Ok(()) };
             self.opener.admit(header)?;
@@ -132,7 +135,7 @@ impl UserReceive {
             match opened {
                 Opened { content: ContentType::ApplicationData, length: 1.., .. } => {
                     self.post.data()?;
-                    buffer.spans.push(Span { body, seal: Default::default() });
+                    buffer.plain.push(body);
                 }
                 Opened { content, .. } => {
                     let content_octets = buffer.bytes.get(body).unwrap_or_default();
@@ -254,12 +257,13 @@ impl UserTransmit {
                 }
                 Next::Batch => {
                     ready!(poll_write_batch(&mut self.socket, cx, batch))?;
+                    batch.sent_all();
                     self.outlet.batch_written();
                 }
                 Next::Boundary(boundary) if boundary.owes(&self.queue) => {
                     boundary.seal_own(&mut self.queue)?
                 }
-                Next::Boundary(boundary) if !batch.sealed && !batch.spans().is_empty() => {
+                Next::Boundary(boundary) if !batch.sealed && batch.is_on_its_way() => {
                     boundary.seal_batch(batch)?;
                 }
                 Next::Boundary(_) => return Poll::Ready(Ok(())),
@@ -282,11 +286,11 @@ fn poll_write_batch(
     if !batch.sealed {
         return Poll::Ready(Err(LayerFault::Unfinished));
     }
-    let total: usize = batch.spans().iter().map(sealed_bytes).sum();
+    let total: usize = batch.released().iter().map(sealed_bytes).sum();
     while batch.sent < total {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
-        let sealed = batch.spans().iter().flat_map(|span| {
+        let sealed = batch.released().iter().flat_map(|span| {
             [span.seal.head(), bytes.get(span.body.clone()).unwrap_or_default(), span.seal.tail()]
         });
         let mut skip = batch.sent;

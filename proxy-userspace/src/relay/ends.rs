@@ -30,8 +30,15 @@ pub(super) enum DirectionEnd {
     Truncated(Side),
     /// A side's socket or records failed.
     Failed(Side, LayerFault),
-    /// An inspector ended it.
+    /// The engine ended it.
     Refused(InspectRefusal),
+}
+
+impl DirectionEnd {
+    /// Whether the receiver was told that nothing more comes.
+    const fn is_passed_on(&self) -> bool {
+        matches!(self, Self::Closed | Self::Finished | Self::Truncated(_))
+    }
 }
 
 /// How a session ended.
@@ -40,47 +47,91 @@ pub(super) struct SessionEnd {
     /// The side whose stream has not ended and which has not failed. Our end of its connection must not become a reset,
     /// which would destroy what this side was told last.
     pub(super) open: Option<Side>,
+    /// Whether our half towards the client was ended: nothing more can be said to it.
+    pub(super) is_said: bool,
 }
 
-/// Run both directions in one task. The direction that ends first decides how the session ended.
+/// What moves a session besides its peers.
+pub(super) trait SessionEvents {
+    /// Ready when the session must end.
+    fn poll_refusal(&self, cx: &mut Context<'_>) -> Poll<InspectRefusal>;
+
+    /// When [`SessionEvents::poll_refusal`] must be called at the latest.
+    fn wake_at(&self) -> Option<Instant>;
+
+    /// Whether something changed since the last call that either direction must know.
+    fn has_changed(&self) -> bool;
+}
+
+/// A session without an engine.
+impl SessionEvents for () {
+    fn poll_refusal(&self, _: &mut Context<'_>) -> Poll<InspectRefusal> {
+        Poll::Pending
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn has_changed(&self) -> bool {
+        false
+    }
+}
+
+/// Run both directions in one task, and ask both again after each change, until nothing moves. The direction that ends
+/// first decides how the session ended. Both are lent, because an argument of a future takes its room twice.
 pub(super) async fn both(
-    requests: impl Future<Output = DirectionEnd>,
-    responses: impl Future<Output = DirectionEnd>,
+    mut requests: Pin<&mut impl Future<Output = DirectionEnd>>,
+    mut responses: Pin<&mut impl Future<Output = DirectionEnd>>,
+    events: &impl SessionEvents,
     meter: &Meter,
     idle: Duration,
 ) -> SessionEnd {
-    let mut requests = pin!(requests);
-    let mut responses = pin!(responses);
     let mut silence = pin!(sleep(idle));
     let mut limit = idle;
     let mut first = None;
     let (mut requests_done, mut responses_done) = (false, false);
+    let mut is_said = false;
     std::future::poll_fn(|cx| {
-        for (pump, done, direction) in [
-            (
-                requests.as_mut() as Pin<&mut dyn Future<Output = DirectionEnd>>,
-                &mut requests_done,
-                Direction::ClientToServer,
-            ),
-            (responses.as_mut(), &mut responses_done, Direction::ServerToClient),
-        ] {
-            if *done {
+        loop {
+            if let Poll::Ready(refusal) = events.poll_refusal(cx) {
+                let open = still_open(first.as_ref(), &DirectionEnd::Refused(refusal));
+                return Poll::Ready(SessionEnd { result: Err(refused(refusal)), open, is_said });
+            }
+            for (pump, done, direction) in [
+                (
+                    requests.as_mut() as Pin<&mut dyn Future<Output = DirectionEnd>>,
+                    &mut requests_done,
+                    Direction::ClientToServer,
+                ),
+                (responses.as_mut(), &mut responses_done, Direction::ServerToClient),
+            ] {
+                if *done {
+                    continue;
+                }
+                let Poll::Ready(end) = pump.poll(cx) else { continue };
+                *done = true;
+                limit = HALF_CLOSED;
+                silence.as_mut().reset(Instant::now() + HALF_CLOSED);
+                is_said |= direction == Direction::ServerToClient && end.is_passed_on();
+                let before = first.take();
+                let open = still_open(before.as_ref(), &end);
+                match settle(before, direction, end, meter) {
+                    ControlFlow::Break(result) => return Poll::Ready(SessionEnd { result, open, is_said }),
+                    ControlFlow::Continue(kept) => first = Some(kept),
+                }
+            }
+            if events.has_changed() {
                 continue;
             }
-            let Poll::Ready(end) = pump.poll(cx) else { continue };
-            *done = true;
-            limit = HALF_CLOSED;
-            silence.as_mut().reset(Instant::now() + HALF_CLOSED);
-            let before = first.take();
-            let open = still_open(before.as_ref(), direction, &end);
-            match settle(before, direction, end, meter) {
-                ControlFlow::Break(result) => return Poll::Ready(SessionEnd { result, open }),
-                ControlFlow::Continue(kept) => first = Some(kept),
+            match poll_silence(silence.as_mut(), meter, limit, events.wake_at(), cx) {
+                Alarm::None => return Poll::Pending,
+                Alarm::Engine => {}
+                Alarm::Silence => {
+                    let result = silent(first.take(), meter);
+                    return Poll::Ready(SessionEnd { result, open: None, is_said });
+                }
             }
-        }
-        match poll_silence(silence.as_mut(), meter, limit, cx) {
-            Poll::Ready(()) => Poll::Ready(SessionEnd { result: silent(first.take(), meter), open: None }),
-            Poll::Pending => Poll::Pending,
         }
     })
     .await
@@ -124,7 +175,7 @@ const fn failed(side: Side, fault: LayerFault) -> Failure {
 }
 
 const fn refused(refusal: InspectRefusal) -> Failure {
-    Failure::downstream(Cause::Refused(refusal))
+    Failure { side: refusal.side(), cause: Cause::Refused(refusal) }
 }
 
 const fn truncated(side: Side) -> Failure {
@@ -156,29 +207,49 @@ const fn is_departure(fault: &LayerFault) -> bool {
     matches!(fault, LayerFault::System { .. } | LayerFault::PeerAlert(_))
 }
 
-/// See [`SessionEnd::open`]; `first` is how the other direction ended, if it has.
-fn still_open(first: Option<&DirectionEnd>, direction: Direction, end: &DirectionEnd) -> Option<Side> {
+/// See [`SessionEnd::open`]; `first` is how the other direction ended, if it has. A refusal is told to the client, whatever
+/// caused it.
+const fn still_open(first: Option<&DirectionEnd>, end: &DirectionEnd) -> Option<Side> {
     match (first, end) {
-        (Some(DirectionEnd::Failed(side, _)), _) => Some(side.other()),
-        (_, DirectionEnd::Refused(_)) => Some(direction.from()),
-        (None, DirectionEnd::Failed(side, _)) => Some(side.other()),
+        (Some(DirectionEnd::Failed(side, _)), _) | (None, DirectionEnd::Failed(side, _)) => {
+            Some(side.other())
+        }
+        (_, DirectionEnd::Refused(_)) => Some(Side::Downstream),
         _ => None,
     }
 }
 
-/// Ready when nothing moved for `limit`. The timer is moved only when it fires, not at every octet.
+/// What the session's timer says.
+enum Alarm {
+    None,
+    /// The moment that the engine waits for has come.
+    Engine,
+    /// Nothing moved for the limit.
+    Silence,
+}
+
+/// Whether nothing moved for `limit`, or `wake_at` has come. The timer is moved when it fires, not at every octet, and
+/// when the engine wants to be woken earlier.
 fn poll_silence(
     mut silence: Pin<&mut Sleep>,
     meter: &Meter,
     limit: Duration,
+    wake_at: Option<Instant>,
     cx: &mut Context<'_>,
-) -> Poll<()> {
-    while silence.as_mut().poll(cx).is_ready() {
-        let due = meter.active() + limit;
-        if due <= Instant::now() {
-            return Poll::Ready(());
-        }
-        silence.as_mut().reset(due);
+) -> Alarm {
+    if let Some(at) = wake_at.filter(|at| *at < silence.deadline()) {
+        silence.as_mut().reset(at);
     }
-    Poll::Pending
+    while silence.as_mut().poll(cx).is_ready() {
+        let (due, now) = (meter.active() + limit, Instant::now());
+        let next = wake_at.map_or(due, |at| at.min(due));
+        silence.as_mut().reset(next);
+        if due <= now {
+            return Alarm::Silence;
+        }
+        if next <= now {
+            return Alarm::Engine;
+        }
+    }
+    Alarm::None
 }

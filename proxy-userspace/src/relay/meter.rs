@@ -1,4 +1,4 @@
-//! Octets that were relayed.
+//! Octets that the peers of a session sent.
 
 use std::cell::Cell;
 
@@ -6,8 +6,11 @@ use tokio::time::Instant;
 
 use crate::words::Direction;
 
-/// Octets that were relayed, and when the last ones came. The record shares it, so that the record is right at any
+/// Octets that the peers sent, and when the last ones moved. The record shares it, so that the record is right at any
 /// moment.
+///
+/// What a peer sent is counted when it was received, or when it was spliced, whatever then becomes of it: the engine may
+/// leave octets out, hold them or add its own. Octets of the engine's own are not counted.
 #[derive(Debug)]
 pub struct Meter {
     client_to_server: DirectionOctets,
@@ -36,7 +39,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Octets of plaintext (of TCP payload under bypass) that went this way.
+    /// Octets of plaintext (of TCP payload under bypass) that the sender of this direction sent.
     #[must_use]
     pub fn octets(&self, direction: Direction) -> u64 {
         self.flow(direction).octets.get()
@@ -54,7 +57,7 @@ impl Meter {
         self.octets(direction).saturating_sub(self.spliced(direction))
     }
 
-    /// Octets that were moved within this process's memory.
+    /// Octets that the record layer moved within this process's memory.
     #[must_use]
     pub fn copied(&self, direction: Direction) -> u64 {
         self.flow(direction).copied.get()
@@ -70,10 +73,28 @@ impl Meter {
         self.flow(direction).copied.set(octets);
     }
 
+    /// Octets were received, and have gone on.
     pub(super) fn add(&self, direction: Direction, octets: u64) {
-        let relayed = &self.flow(direction).octets;
-        relayed.set(relayed.get().saturating_add(octets));
-        self.spoke_last.set(Some(direction));
+        self.received(direction, octets);
+        self.delivered(direction);
+    }
+
+    /// Octets were received. They need not go on.
+    pub(super) fn received(&self, direction: Direction, octets: u64) {
+        let received = &self.flow(direction).octets;
+        received.set(received.get().saturating_add(octets));
+        if direction == Direction::ClientToServer {
+            self.spoke_last.set(Some(direction));
+        }
+        self.moved();
+    }
+
+    /// Octets went to the receiver of this direction, a peer's or of our own. A client that was answered so has no
+    /// command that is unanswered.
+    pub(super) fn delivered(&self, direction: Direction) {
+        if direction == Direction::ServerToClient {
+            self.spoke_last.set(Some(direction));
+        }
         self.moved();
     }
 
@@ -87,7 +108,7 @@ impl Meter {
         self.active.get()
     }
 
-    /// Which way the last octets went.
+    /// Whose octets came last: the client's when they were received, the server's when they reached the client.
     pub(super) const fn spoke_last(&self) -> Option<Direction> {
         self.spoke_last.get()
     }

@@ -1,25 +1,33 @@
-//! Relay: two directions, each one batch at a time. A slow reader slows its writer; an idle session owns no buffer.
+//! Relay: the loop around a session's engine. Two directions, each one batch at a time. A slow reader slows its writer; an
+//! idle session owns no buffer.
 
-/// Octets that were relayed.
+/// Octets that the peers sent.
 mod meter;
 /// How a session ends.
 mod ends;
+/// The session's engine as both directions share it.
+mod engine;
+/// One direction.
+mod pump;
 /// Octets that nobody inspects are spliced.
 pub mod splice;
 #[cfg(test)]
 mod tests;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::ends::{DirectionEnd, SessionEnd, both};
+use self::ends::{SessionEnd, both};
+use self::engine::SharedEngine;
 pub use self::meter::Meter;
+use self::pump::{Means, Pump};
 use self::splice::Pipes;
 use crate::failure::{Cause, Failure};
-use crate::inspect::Inspect;
-use crate::layer::{Batch, LayerFault, Receive, Received, StreamEnd, Transmit};
+use crate::inspect::Engine;
+use crate::layer::{Batch, LayerFault, Pool, Receive, Received, StreamEnd, Transmit};
 use crate::words::{Direction, Side};
 
 /// A last alert may take this long to be written.
@@ -29,63 +37,105 @@ const ALERT: Duration = Duration::from_secs(2);
 /// told.
 const PARTING: Duration = Duration::from_secs(3);
 
-/// Whether the server's side failed before an octet of it reached the client. The client can then be told why.
-#[must_use]
-pub fn is_unserved(result: &Result<(), Failure>, meter: &Meter) -> bool {
-    matches!(result, Err(Failure { side: Side::Upstream, cause: Cause::Layer(_) }))
-        && meter.octets(Direction::ServerToClient) == 0
+/// How a relayed session ended.
+#[derive(Debug)]
+pub struct Relayed {
+    /// Why it ended, where that was not the peers' goodbye.
+    pub result: Result<(), Failure>,
+    /// The client's connection is open, its last octet stands between two responses, and it was not told why the session
+    /// ends: the caller may say `* BYE`.
+    pub may_tell: bool,
 }
 
-/// Relay until both directions have ended, one fails, or nothing moves for `idle`. A side that takes nothing more ends
-/// only the direction towards it; the other direction goes on. With `pipes`, octets that nobody inspects are spliced
-/// where both halves are the kernel's. Where [`is_unserved`] holds, the client's connection is left open for the
-/// caller.
+/// Relay until both directions have ended, one fails, the engine refuses to go on, or nothing moves for `idle`. A side
+/// that takes nothing more ends only the direction towards it; the other direction goes on. With `pipes`, octets that the
+/// engine does not want to see are spliced where both halves are the kernel's.
 ///
-/// # Errors
-/// Why the session ended otherwise than by the peers' goodbye.
-pub async fn relay<R, T, I, J>(
+/// A session that the engine or the server's records end, and whose client may be told why, leaves the client's connection
+/// to the caller: see [`Relayed::may_tell`]. Inside a literal a client would read words as mail. There its connection is
+/// cut, without `close_notify`.
+pub async fn relay<R, T>(
     (mut down_in, mut down_out): (R, T),
     (mut up_in, mut up_out): (R, T),
-    inspect: (I, J),
+    engine: &mut dyn Engine,
+    pool: &Pool,
     pipes: Option<&Pipes>,
     meter: &Meter,
     idle: Duration,
-) -> Result<(), Failure>
+) -> Relayed
 where
     R: Receive,
     T: Transmit,
-    I: Inspect,
-    J: Inspect,
 {
-    let SessionEnd { result, open } = {
-        let way = |direction| Way { direction, pipes, meter };
-        let requests = pump(&mut down_in, &mut up_out, inspect.0, way(Direction::ClientToServer));
-        let responses = pump(&mut up_in, &mut down_out, inspect.1, way(Direction::ServerToClient));
-        both(requests, responses, meter, idle).await
-    };
-    if let Err(Failure { side, cause: Cause::Layer(fault) }) = &result {
-        let (out, half_sent) = match side {
-            Side::Downstream => (&mut down_out, up_in.batch()),
-            Side::Upstream => (&mut up_out, down_in.batch()),
+    let engine = SharedEngine::new(engine);
+    let (mut own_up, mut own_down) = (None, None);
+    let (SessionEnd { result, open, is_said }, is_at_boundary) = {
+        let means = Means { engine: &engine, pool, pipes, meter };
+        let requests = Pump {
+            direction: Direction::ClientToServer,
+            from: &mut down_in,
+            to: &mut up_out,
+            own: &mut own_up,
+            means,
         };
-        tell(out, half_sent, fault).await;
+        let responses = Pump {
+            direction: Direction::ServerToClient,
+            from: &mut up_in,
+            to: &mut down_out,
+            own: &mut own_down,
+            means,
+        };
+        let end = both(pin!(requests.run()), pin!(responses.run()), &engine, meter, idle).await;
+        // What was spliced, the engine did not see.
+        let spliced = meter.spliced(Direction::ServerToClient) > 0;
+        (end, !spliced && engine.is_at_boundary(Side::Downstream))
+    };
+    let to_server = on_its_way(&mut own_up, down_in.batch());
+    let to_client = on_its_way(&mut own_down, up_in.batch());
+    let is_for_caller = matches!(
+        &result,
+        Err(Failure { cause: Cause::Refused(_), .. }
+            | Failure { side: Side::Upstream, cause: Cause::Layer(_) })
+    );
+    let is_between_words = is_at_boundary && to_client.is_none() && !down_out.is_mid_batch();
+    let may_tell = open == Some(Side::Downstream) && !is_said && is_for_caller && is_between_words;
+    if let Err(Failure { side, cause: Cause::Layer(fault) }) = &result {
+        match side {
+            Side::Downstream => tell(&mut down_out, to_client, fault).await,
+            Side::Upstream => tell(&mut up_out, to_server, fault).await,
+        }
     }
     let our_end = match &result {
-        Ok(()) | Err(Failure { cause: Cause::Refused(_), .. }) => StreamEnd::Closed,
+        Ok(()) => StreamEnd::Closed,
+        Err(Failure { cause: Cause::Refused(refusal), .. }) => refusal.end(),
         Err(_) => StreamEnd::Truncated,
     };
     match open {
-        // The caller still has to tell this client why.
-        Some(Side::Downstream) if is_unserved(&result, meter) && !down_out.is_mid_batch() => {}
-        Some(Side::Downstream) => part(&mut down_in, &mut down_out, up_in.batch(), our_end).await,
-        Some(Side::Upstream) => part(&mut up_in, &mut up_out, down_in.batch(), our_end).await,
+        _ if may_tell => {}
+        Some(Side::Downstream) => {
+            let to_client = on_its_way(&mut own_down, up_in.batch());
+            part(&mut down_in, &mut down_out, to_client, our_end).await;
+        }
+        Some(Side::Upstream) => {
+            let to_server = on_its_way(&mut own_up, down_in.batch());
+            part(&mut up_in, &mut up_out, to_server, our_end).await;
+        }
         None => {}
     }
-    result
+    Relayed { result, may_tell }
+}
+
+/// The batch of a direction that is on its way, if one is.
+fn on_its_way<'a>(own: &'a mut Option<Box<Batch>>, received: &'a mut Batch) -> Option<&'a mut Batch> {
+    let batch = match own {
+        Some(own) => own,
+        None => received,
+    };
+    batch.is_on_its_way().then_some(batch)
 }
 
 /// Send the peer at fault an alert, behind the batch that is on its way to that peer.
-async fn tell<T: Transmit>(out: &mut T, half_sent: &mut Batch, fault: &LayerFault) {
+async fn tell<T: Transmit>(out: &mut T, half_sent: Option<&mut Batch>, fault: &LayerFault) {
     let Some(alert) = fault.alert() else { return };
     let telling = async {
         finish(out, half_sent).await?;
@@ -96,7 +146,12 @@ async fn tell<T: Transmit>(out: &mut T, half_sent: &mut Batch, fault: &LayerFaul
 }
 
 /// End a side whose peer has not ended, so that the peer receives all that it was sent.
-async fn part<R: Receive, T: Transmit>(from: &mut R, to: &mut T, half_sent: &mut Batch, end: StreamEnd) {
+async fn part<R: Receive, T: Transmit>(
+    from: &mut R,
+    to: &mut T,
+    half_sent: Option<&mut Batch>,
+    end: StreamEnd,
+) {
     let parting = async {
         finish(to, half_sent).await?;
         poll_fn(|cx| to.poll_end(cx, end)).await?;
@@ -107,68 +162,9 @@ async fn part<R: Receive, T: Transmit>(from: &mut R, to: &mut T, half_sent: &mut
 }
 
 /// Send the rest of a batch that was begun: no other record may stand inside it.
-async fn finish<T: Transmit>(out: &mut T, half_sent: &mut Batch) -> Result<(), LayerFault> {
-    if out.is_mid_batch() { poll_fn(|cx| out.poll_send(cx, half_sent)).await } else { Ok(()) }
-}
-
-/// One direction, with its pipes and its meter.
-#[derive(Clone, Copy)]
-struct Way<'a> {
-    direction: Direction,
-    pipes: Option<&'a Pipes>,
-    meter: &'a Meter,
-}
-
-async fn pump<R: Receive, T: Transmit, I: Inspect>(
-    from: &mut R,
-    to: &mut T,
-    mut inspect: I,
-    way: Way<'_>,
-) -> DirectionEnd {
-    let Way { direction, pipes, meter } = way;
-    loop {
-        if let Some(pipes) = pipes.filter(|_| inspect.is_done(direction))
-            && let (Some(from), Some(to)) = (from.kernel(), to.kernel())
-            && let Err((side, fault)) = splice::data(from, to, pipes, direction, meter).await
-        {
-            return DirectionEnd::Failed(side, fault);
-        }
-        let received = match poll_fn(|cx| from.poll_receive(cx)).await {
-            Ok(received) => received,
-            Err(fault) => return DirectionEnd::Failed(direction.from(), fault),
-        };
-        let (stream_end, end) = match received {
-            Received::Data => {
-                let batch = from.batch();
-                if let Err(refusal) = inspect.inspect(direction, batch) {
-                    return DirectionEnd::Refused(refusal);
-                }
-                let octets = batch.octets();
-                let mut sent = 0;
-                let sending = poll_fn(|cx| {
-                    let polled = to.poll_send(cx, batch);
-                    // A reader that took a part of the batch is slow, not idle.
-                    if std::mem::replace(&mut sent, batch.sent()) != batch.sent() {
-                        meter.moved();
-                    }
-                    polled
-                });
-                if let Err(fault) = sending.await {
-                    return DirectionEnd::Failed(direction.to(), fault);
-                }
-                meter.add(direction, octets);
-                meter.set_copied(direction, from.copied());
-                continue;
-            }
-            Received::End(end @ StreamEnd::Closed) => (end, DirectionEnd::Closed),
-            Received::End(end) if inspect.is_announced() => (end, DirectionEnd::Finished),
-            Received::End(end) => (end, DirectionEnd::Truncated(direction.from())),
-        };
-        return match poll_fn(|cx| to.poll_end(cx, stream_end)).await {
-            Ok(()) => end,
-            // The receiver has gone already, and our goodbye cannot reach it.
-            Err(LayerFault::System { .. }) => end,
-            Err(fault) => DirectionEnd::Failed(direction.to(), fault),
-        };
+async fn finish<T: Transmit>(out: &mut T, half_sent: Option<&mut Batch>) -> Result<(), LayerFault> {
+    match half_sent {
+        Some(batch) if out.is_mid_batch() => poll_fn(|cx| out.poll_send(cx, batch)).await,
+        _ => Ok(()),
     }
 }

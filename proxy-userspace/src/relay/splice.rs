@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -123,7 +124,7 @@ pub async fn relay(
 ) -> Result<(), Failure> {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
-    let SessionEnd { result, open } = both(requests, responses, meter, idle).await;
+    let SessionEnd { result, open, .. } = both(pin!(requests), pin!(responses), &(), meter, idle).await;
     let open = open.map(|side| if side == Side::Downstream { client } else { server });
     if let Some(socket) = open {
         let _ = timeout(PARTING, part(socket)).await;

@@ -11,11 +11,11 @@ use crate::accept::Handshaking;
 use crate::config::InterfaceName;
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye};
-use crate::inspect::{FirstOctets, LastLines};
+use crate::inspect::{Engine, Plain};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
-use crate::relay::{self, splice};
-use crate::words::{ClientAddr, OriginalDst, Side};
+use crate::relay::{Relayed, relay, splice};
+use crate::words::{ClientAddr, Direction, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
@@ -85,18 +85,23 @@ async fn carry(
     let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
     let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let inspect = (FirstOctets::default(), LastLines::default());
+    let mut engine = engine();
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
-    let result = relay::relay(downstream, upstream, inspect, pipes, &meter, limits.idle).await;
-    let unserved = relay::is_unserved(&result, &meter);
+    let Relayed { result, may_tell } =
+        relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, limits.idle).await;
+    let unserved = meter.octets(Direction::ServerToClient) == 0;
     let result = result.map_err(|failure| refused_without_certificate(failure, asked && unserved));
-    if unserved && let Err(failure) = &result {
-        // Not an octet of the server's came through: the client may be told why.
+    if may_tell && let Err(failure) = &result {
         let words = goodbye(failure, record.id());
         Box::pin(say_goodbye(&mut down_in, &mut down_out, &words)).await;
     }
     result
+}
+
+/// What decides about the octets of a session. Boxed: what waits shall be small.
+fn engine() -> Box<dyn Engine> {
+    Box::new(Plain::default())
 }
 
 /// Under TLS 1.3 a server that wants a certificate says so when the handshake is over for its client (RFC 8446 section

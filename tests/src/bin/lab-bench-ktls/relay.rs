@@ -5,12 +5,13 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use postern::config::Offload;
-use postern::inspect::{FirstOctets, Inspect, InspectRefusal};
+use postern::inspect::{Engine, InspectRefusal, Next, Plain, Want};
 use postern::layer::offload::{Abilities, OffloadTerms};
 use postern::layer::{
     Batch, Incoming, KernelSide, LayerFault, Outgoing, Pool, Receive as _, Received, StreamEnd,
@@ -18,7 +19,7 @@ use postern::layer::{
 };
 use postern::relay::splice::Pipes;
 use postern::relay::{Meter, relay};
-use postern::words::Direction;
+use postern::words::{Direction, Side};
 use postern_tests::pki::Identity;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let way = options.way;
     let tasks: Vec<_> = sessions
         .into_iter()
-        .map(|(down, up)| local.spawn_local(session(way, down, up, pipes.clone())))
+        .map(|(down, up)| local.spawn_local(session(way, down, up, (pool.clone(), pipes.clone()))))
         .collect();
     let spliced = local.block_on(&runtime, async {
         let mut spliced = 0;
@@ -127,49 +128,75 @@ impl Way {
 type Halves = (Incoming, Outgoing);
 
 /// Relay one session; octets that were spliced.
-async fn session(way: Way, down: Halves, up: Halves, pipes: Pipes) -> Result<u64> {
+async fn session(way: Way, down: Halves, up: Halves, (pool, pipes): (Pool, Pipes)) -> Result<u64> {
     let meter = Meter::default();
-    let end = match way {
-        Way::User | Way::Kernel => {
-            relay(down, up, (FirstOctets::default(), FirstOctets::default()), None, &meter, IDLE).await
-        }
-        Way::Splice => {
-            relay(down, up, (FirstOctets::default(), FirstOctets::default()), Some(&pipes), &meter, IDLE)
-                .await
-        }
+    let (mut engine, pipes): (Box<dyn Engine>, _) = match way {
+        Way::User | Way::Kernel => (Box::new(Plain::default()), None),
+        Way::Splice => (Box::new(Plain::default()), Some(&pipes)),
         Way::UserDigest | Way::KernelDigest => {
-            relay(
-                down,
-                up,
-                (DigestInspector(Digest::new()?), DigestInspector(Digest::new()?)),
-                None,
-                &meter,
-                IDLE,
-            )
-            .await
+            (Box::new(DigestEngine { digest: Digest::new()?, plain: Plain::default() }), None)
         }
         Way::Tee => return teed(down, up).await,
     };
-    match end {
+    match relay(down, up, &mut *engine, &pool, pipes, &meter, IDLE).await.result {
         Ok(()) => Ok(meter.spliced(Direction::ClientToServer) + meter.spliced(Direction::ServerToClient)),
         Err(failure) => bail!("a session ended with {failure}"),
     }
 }
 
-/// An inspector that digests every octet.
-struct DigestInspector(Digest);
+/// An engine that digests every octet and passes it on.
+struct DigestEngine {
+    digest: Digest,
+    plain: Plain,
+}
 
-impl Inspect for DigestInspector {
-    fn inspect(&mut self, _: Direction, batch: &Batch) -> Result<(), InspectRefusal> {
+impl Engine for DigestEngine {
+    fn take(&mut self, from: Side, batch: &Batch) -> Result<(), InspectRefusal> {
         for octets in batch.plaintext() {
             // The digest's value does not matter here; its computation does.
-            std::hint::black_box(self.0.of(octets));
+            std::hint::black_box(self.digest.of(octets));
         }
-        Ok(())
+        self.plain.take(from, batch)
     }
 
-    fn is_done(&self, _: Direction) -> bool {
-        false
+    fn next(&mut self, to: Side) -> Next {
+        self.plain.next(to)
+    }
+
+    fn fill(&mut self, to: Side, room: &mut [u8]) -> usize {
+        self.plain.fill(to, room)
+    }
+
+    fn wants(&self, _: Side) -> Want {
+        Want::Octets
+    }
+
+    fn ended(&mut self, from: Side, end: StreamEnd) -> Result<(), InspectRefusal> {
+        self.plain.ended(from, end)
+    }
+
+    fn is_drained(&self, to: Side) -> bool {
+        self.plain.is_drained(to)
+    }
+
+    fn is_announced(&self, from: Side) -> bool {
+        self.plain.is_announced(from)
+    }
+
+    fn is_at_boundary(&self, to: Side) -> bool {
+        self.plain.is_at_boundary(to)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), InspectRefusal>> {
+        self.plain.poll_event(cx)
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.plain.wake_at()
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal> {
+        self.plain.tick(now)
     }
 }
 
@@ -189,7 +216,11 @@ async fn pump(from: &mut Incoming, to: &mut Outgoing, tee: &mut Tee) -> Result<(
             tee.data(from, to).await?;
         }
         match poll_fn(|cx| from.poll_receive(cx)).await? {
-            Received::Data => poll_fn(|cx| to.poll_send(cx, from.batch())).await?,
+            Received::Data => {
+                let batch = from.batch();
+                batch.release(usize::MAX);
+                poll_fn(|cx| to.poll_send(cx, batch)).await?;
+            }
             Received::End(_) => {
                 return poll_fn(|cx| to.poll_end(cx, StreamEnd::Closed)).await;
             }

@@ -1,0 +1,290 @@
+//! One direction: what comes from one side, and all that goes to the other.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop::poll_proceed;
+use zeroize::Zeroizing;
+
+use super::Meter;
+use super::ends::DirectionEnd;
+use super::engine::SharedEngine;
+use super::splice::{self, Pipes};
+use crate::inspect::{Next, Want};
+use crate::layer::{Batch, LayerFault, OWN_WORDS_BYTES_MAX, Pool, Receive, Received, StreamEnd, Transmit};
+use crate::words::{Direction, Side};
+
+/// What both directions of a session use.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'a> {
+    pub(super) engine: &'a SharedEngine<'a>,
+    pub(super) pool: &'a Pool,
+    pub(super) pipes: Option<&'a Pipes>,
+    pub(super) meter: &'a Meter,
+}
+
+/// One direction and its halves.
+pub(super) struct Pump<'a, R, T> {
+    pub(super) direction: Direction,
+    pub(super) from: &'a mut R,
+    pub(super) to: &'a mut T,
+    /// Octets of the engine's own that are on their way. It is lent before what goes on of a received batch, or behind
+    /// it: only one of the two batches is ever on its way.
+    pub(super) own: &'a mut Option<Box<Batch>>,
+    pub(super) means: Means<'a>,
+}
+
+/// What a direction does next.
+enum Step {
+    /// Carry out what the engine says.
+    Deliver(Next),
+    /// Take what was received.
+    Take(Received),
+    /// Splice, until something comes that must be received.
+    Splice,
+    /// The peer's stream has ended, and all of it has gone on.
+    End(StreamEnd, DirectionEnd),
+}
+
+/// What a direction sends now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    /// What was released of the received batch.
+    Received,
+    /// A lent batch.
+    Own,
+    /// What is queued of the engine's own words.
+    Words,
+}
+
+impl<R: Receive, T: Transmit> Pump<'_, R, T> {
+    /// Run until the direction has ended.
+    pub(super) async fn run(mut self) -> DirectionEnd {
+        match self.carry().await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn carry(&mut self) -> Result<DirectionEnd, DirectionEnd> {
+        let mut ended = None;
+        loop {
+            match poll_fn(|cx| self.poll_step(&mut ended, cx)).await? {
+                Step::Deliver(mut next) => {
+                    let mut sending = Sending::Nothing;
+                    poll_fn(|cx| self.poll_deliver(&mut next, &mut sending, cx)).await?;
+                }
+                Step::Take(received) => ended = self.take(received)?,
+                Step::Splice => {
+                    self.splice().await?;
+                    let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
+                    ended = self.take(received.map_err(|fault| self.from_failed(fault))?)?;
+                }
+                Step::End(stream_end, end) => return self.end(stream_end, end).await,
+            }
+        }
+    }
+
+    /// Everything that goes to `to` goes before more is received.
+    fn poll_step(
+        &mut self,
+        ended: &mut Option<(StreamEnd, DirectionEnd)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Step, DirectionEnd>> {
+        let (from, to) = (self.direction.from(), self.direction.to());
+        match self.means.engine.next(to) {
+            Next::Nothing => {}
+            next => return Poll::Ready(Ok(Step::Deliver(next))),
+        }
+        if ended.is_some() {
+            return match ended.take_if(|_| self.means.engine.is_drained(to)) {
+                Some((stream_end, end)) => Poll::Ready(Ok(Step::End(stream_end, end))),
+                None => Poll::Pending,
+            };
+        }
+        match self.means.engine.wants(from) {
+            Want::Nothing => {
+                let batch = self.from.batch();
+                batch.rest();
+                // Records that are not opened yet keep the buffer.
+                if batch.is_called_back(cx) {
+                    return Poll::Ready(Err(DirectionEnd::Failed(from, LayerFault::MemoryShortage)));
+                }
+                Poll::Pending
+            }
+            Want::Unseen
+                if self.means.pipes.is_some()
+                    && self.from.kernel().is_some()
+                    && self.to.kernel().is_some() =>
+            {
+                Poll::Ready(Ok(Step::Splice))
+            }
+            Want::Octets | Want::Unseen => self
+                .from
+                .poll_receive(cx)
+                .map(|received| received.map(Step::Take).map_err(|fault| self.from_failed(fault))),
+        }
+    }
+
+    fn take(&mut self, received: Received) -> Result<Option<(StreamEnd, DirectionEnd)>, DirectionEnd> {
+        let Means { engine, meter, .. } = self.means;
+        let from = self.direction.from();
+        match received {
+            Received::Data => {
+                let batch = self.from.batch();
+                meter.received(self.direction, batch.octets());
+                engine.take(from, batch).map_err(DirectionEnd::Refused)?;
+                meter.set_copied(self.direction, self.from.copied());
+                Ok(None)
+            }
+            Received::End(end) => {
+                engine.ended(from, end).map_err(DirectionEnd::Refused)?;
+                Ok(Some(match end {
+                    StreamEnd::Closed => (end, DirectionEnd::Closed),
+                    StreamEnd::Truncated if engine.is_announced(from) => (end, DirectionEnd::Finished),
+                    StreamEnd::Truncated => (end, DirectionEnd::Truncated(from)),
+                }))
+            }
+        }
+    }
+
+    /// Carry out what the engine says, until it has nothing more. Pieces of a batch that stand together are sent
+    /// together. `next` and `sending` keep the state between two calls.
+    fn poll_deliver(
+        &mut self,
+        next: &mut Next,
+        sending: &mut Sending,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), DirectionEnd>> {
+        let to = self.direction.to();
+        loop {
+            let sent = ready!(self.poll_sending(*sending, cx));
+            sent.map_err(|fault| DirectionEnd::Failed(to, fault))?;
+            if std::mem::replace(sending, Sending::Nothing) != Sending::Nothing {
+                self.means.meter.delivered(self.direction);
+            }
+            let batch = self.from.batch();
+            match *next {
+                Next::Pass(octets) => {
+                    let left = octets - batch.release(octets);
+                    if left > 0 && batch.is_on_its_way() {
+                        (*next, *sending) = (Next::Pass(left), Sending::Received);
+                    } else {
+                        *next = self.means.engine.next(to);
+                    }
+                }
+                Next::Skip(octets) => {
+                    batch.skip(octets);
+                    *next = self.means.engine.next(to);
+                }
+                Next::Nothing | Next::Own if batch.is_on_its_way() => *sending = Sending::Received,
+                Next::Nothing => return Poll::Ready(Ok(())),
+                Next::Own => {
+                    let begun = ready!(self.poll_own(cx));
+                    (*next, *sending) = begun.map_err(|fault| DirectionEnd::Failed(to, fault))?;
+                }
+            }
+        }
+    }
+
+    fn poll_sending(&mut self, sending: Sending, cx: &mut Context<'_>) -> Poll<Result<(), LayerFault>> {
+        let Self { from, to, own, means, .. } = self;
+        let polled = match (sending, own.as_deref_mut()) {
+            (Sending::Received, _) => poll_send(*to, from.batch(), means.meter, cx),
+            (Sending::Own, Some(batch)) => poll_send(*to, batch, means.meter, cx),
+            (Sending::Words, _) => to.poll_flush(cx),
+            (Sending::Nothing | Sending::Own, _) => Poll::Ready(Ok(())),
+        };
+        match polled {
+            // Records that are not opened yet may hold a buffer beside the octets that are on their way.
+            Poll::Pending if from.batch().is_called_back(cx) => Poll::Ready(Err(LayerFault::MemoryShortage)),
+            Poll::Pending => Poll::Pending,
+            sent => {
+                if sending == Sending::Own {
+                    **own = None;
+                }
+                sent
+            }
+        }
+    }
+
+    /// Take octets of the engine's own, as many as one batch holds. Returns what goes next behind them, and how they are
+    /// sent.
+    ///
+    /// A direction that holds a buffer never waits for another one: what it cannot put into a batch, it sends in small
+    /// pieces.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Next, Sending), LayerFault>> {
+        ready!(poll_proceed(cx)).made_progress();
+        let (Means { engine, pool, .. }, side) = (self.means, self.direction.to());
+        let received = self.from.batch();
+        received.leave_line();
+        let batch = self.own.get_or_insert_default();
+        let is_lent = if received.is_held() {
+            pool.lend_now(batch)
+        } else {
+            ready!(pool.poll_lend(batch, cx));
+            true
+        };
+        if is_lent {
+            return Poll::Ready(Ok((gather(batch, engine, side), Sending::Own)));
+        }
+        queue_own(self.to, engine, side)?;
+        Poll::Ready(Ok((engine.next(side), Sending::Words)))
+    }
+
+    async fn splice(&mut self) -> Result<(), DirectionEnd> {
+        let Means { pipes, meter, .. } = self.means;
+        let (Some(pipes), Some(from), Some(to)) = (pipes, self.from.kernel(), self.to.kernel()) else {
+            return Ok(());
+        };
+        splice::data(from, to, pipes, self.direction, meter)
+            .await
+            .map_err(|(side, fault)| DirectionEnd::Failed(side, fault))
+    }
+
+    /// Close our half towards `to`.
+    async fn end(&mut self, stream_end: StreamEnd, end: DirectionEnd) -> Result<DirectionEnd, DirectionEnd> {
+        match poll_fn(|cx| self.to.poll_end(cx, stream_end)).await {
+            // The receiver may have gone already, so that our goodbye cannot reach it.
+            Ok(()) | Err(LayerFault::System { .. }) => Ok(end),
+            Err(fault) => Err(DirectionEnd::Failed(self.direction.to(), fault)),
+        }
+    }
+
+    const fn from_failed(&self, fault: LayerFault) -> DirectionEnd {
+        DirectionEnd::Failed(self.direction.from(), fault)
+    }
+}
+
+/// Send what was released of a batch.
+fn poll_send(
+    to: &mut impl Transmit,
+    batch: &mut Batch,
+    meter: &Meter,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), LayerFault>> {
+    let before = batch.sent();
+    let polled = to.poll_send(cx, batch);
+    // A reader that took a part of the batch is slow, not idle.
+    if batch.sent() != before {
+        meter.moved();
+    }
+    polled
+}
+
+/// Fill a batch with all that the engine says itself, as far as it has room, and say what goes next.
+fn gather(batch: &mut Batch, engine: &SharedEngine<'_>, to: Side) -> Next {
+    let mut next = Next::Own;
+    while next == Next::Own && batch.append(|room| engine.fill(to, room)) > 0 {
+        next = engine.next(to);
+    }
+    batch.release(usize::MAX);
+    next
+}
+
+/// Queue a little of what the engine says itself.
+fn queue_own(to: &mut impl Transmit, engine: &SharedEngine<'_>, side: Side) -> Result<(), LayerFault> {
+    let mut words = Zeroizing::new(vec![0; OWN_WORDS_BYTES_MAX]);
+    let count = engine.fill(side, &mut words);
+    to.queue(words.get(..count).unwrap_or_default())
+}
