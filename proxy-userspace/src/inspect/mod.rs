@@ -171,6 +171,16 @@ impl InspectRefusal {
         }
     }
 
+    /// How our half towards the client ends where the client cannot be told why. Without `close_notify`, a mail client
+    /// sees that a literal was cut.
+    #[must_use]
+    pub const fn end(self) -> StreamEnd {
+        match self {
+            // No mail client.
+            Self::Http => StreamEnd::Closed,
+        }
+    }
+
     /// What the client is told.
     #[must_use]
     pub const fn told(self) -> &'static str {

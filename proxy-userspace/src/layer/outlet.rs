@@ -276,9 +276,24 @@ mod tests {
             }
         }
 
+        /// Send a batch in pieces, and leave pieces out.
         async fn send(&mut self, batch: &mut Batch) {
-            let plaintext: Vec<u8> = batch.plaintext().flatten().copied().collect();
-            batch.release(usize::MAX);
+            let mut plaintext: Vec<u8> = batch.plaintext().flatten().copied().collect();
+            while !plaintext.is_empty() {
+                let mark = 1 + below(&mut self.random, 20_000);
+                if below(&mut self.random, 4) == 0 {
+                    let skipped = batch.skip(mark);
+                    plaintext.drain(..skipped);
+                    continue;
+                }
+                let released = batch.release(mark);
+                let piece: Vec<u8> = plaintext.drain(..released).collect();
+                assert!(batch.plaintext().flatten().eq(&plaintext), "the rest stays plaintext");
+                self.send_piece(batch, piece).await;
+            }
+        }
+
+        async fn send_piece(&mut self, batch: &mut Batch, plaintext: Vec<u8>) {
             while once(|cx| self.sink.transmit.poll_send(cx, batch)).await.map(Result::unwrap).is_none() {
                 if !self.is_begun && self.sink.transmit.is_mid_batch() {
                     self.is_begun = true;

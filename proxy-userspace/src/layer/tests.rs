@@ -19,6 +19,9 @@ use crate::relay::Meter;
 use crate::relay::splice::{self, Pipes};
 use crate::words::Direction;
 
+/// Batches that go on in pieces, and octets of our own.
+mod pieces;
+
 /// The bound, on a loaded machine, on what takes no time elsewhere.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 

@@ -105,7 +105,11 @@ where
             Side::Upstream => tell(&mut up_out, to_server, fault).await,
         }
     }
-    let our_end = if result.is_ok() { StreamEnd::Closed } else { StreamEnd::Truncated };
+    let our_end = match &result {
+        Ok(()) => StreamEnd::Closed,
+        Err(Failure { cause: Cause::Refused(refusal), .. }) => refusal.end(),
+        Err(_) => StreamEnd::Truncated,
+    };
     match open {
         _ if may_tell => {}
         Some(Side::Downstream) => {

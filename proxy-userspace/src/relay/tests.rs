@@ -13,6 +13,9 @@ use crate::inspect::Plain;
 use crate::layer::far::{HandshakeRole, narrow, once, sockets, spend_turn};
 use crate::layer::{Alert, Incoming, Outgoing};
 
+/// The loop around an engine.
+mod scripted;
+
 const REQUESTS: Direction = Direction::ClientToServer;
 const RESPONSES: Direction = Direction::ServerToClient;
 
