@@ -16,7 +16,10 @@ const FOUND: u128 = 1 << (EICAR_BYTES - 1);
 /// For each octet, the places of the string at which it stands.
 static PLACES: [u128; 256] = places();
 
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which stops at an index out of range")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which stops at an index out of range"
+)]
 const fn places() -> [u128; 256] {
     let mut places = [0; 256];
     let mut at = 0;

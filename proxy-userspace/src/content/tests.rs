@@ -28,7 +28,10 @@ fn assert_gone(message: &str, payload: &str, name: &str) {
 
 #[test]
 fn a_clean_mail_is_not_touched() {
-    let message = mail(BASE64, &base64_lines(b"a harmless document, quite long, of more than one line. ".repeat(9).as_slice()));
+    let message = mail(
+        BASE64,
+        &base64_lines(b"a harmless document, quite long, of more than one line. ".repeat(9).as_slice()),
+    );
     let (octets, leaves) = judged(message.as_bytes(), Shape::Message);
     assert_eq!(octets, message.as_bytes());
     assert_eq!(leaves.iter().map(|leaf| leaf.path.as_str()).collect::<Vec<_>>(), ["1", "2"]);
@@ -52,7 +55,11 @@ fn only_the_forbidden_leaf_is_overwritten() {
     assert_eq!(leaf.sha256, digest.as_ref());
     let mut out = Vec::new();
     reading::Base64Decoder::default().push(&octets[begin..end], &mut out);
-    assert!(out.starts_with(b"[This attachment was removed by the mail gateway. Reason: it is a program (Windows)"));
+    assert!(
+        out.starts_with(
+            b"[This attachment was removed by the mail gateway. Reason: it is a program (Windows)"
+        )
+    );
 }
 
 /// The same program, hidden in the structure.
@@ -66,10 +73,15 @@ fn structures_that_clients_read_differently() {
     let table = [
         ("declared as text", mail("Content-Type: text/plain", &p)),
         ("no header at all", mail("", &p)),
-        ("two types, multipart first", multipart("boundary=b\r\nContent-Type: text/plain", &format!("--b\r\n{part}\r\n--b--"))),
+        (
+            "two types, multipart first",
+            multipart("boundary=b\r\nContent-Type: text/plain", &format!("--b\r\n{part}\r\n--b--")),
+        ),
         (
             "two types, multipart last",
-            format!("Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}\r\n--b--"),
+            format!(
+                "Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}\r\n--b--"
+            ),
         ),
         (
             "two boundaries",
@@ -77,28 +89,69 @@ fn structures_that_clients_read_differently() {
         ),
         (
             "inner boundary begins with the outer one",
-            multipart("boundary=b", &format!("--b\r\nContent-Type: multipart/mixed; boundary=bb\r\n\r\n--bb\r\n{part}\r\n--bb--\r\n--b--")),
+            multipart(
+                "boundary=b",
+                &format!(
+                    "--b\r\nContent-Type: multipart/mixed; boundary=bb\r\n\r\n--bb\r\n{part}\r\n--bb--\r\n--b--"
+                ),
+            ),
         ),
         ("no end boundary", multipart("boundary=b", &format!("--b\r\n{part}"))),
-        ("no MIME-Version", format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}\r\n--b--")),
-        ("boundary continued", multipart("boundary*0=fron; boundary*1=\"tier\"", &format!("--frontier\r\n{part}\r\n--frontier--"))),
-        ("boundary extended", multipart("boundary*=us-ascii''fr%6fntier", &format!("--frontier\r\n{part}\r\n--frontier--"))),
+        (
+            "no MIME-Version",
+            format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}\r\n--b--"),
+        ),
+        (
+            "boundary continued",
+            multipart(
+                "boundary*0=fron; boundary*1=\"tier\"",
+                &format!("--frontier\r\n{part}\r\n--frontier--"),
+            ),
+        ),
+        (
+            "boundary extended",
+            multipart("boundary*=us-ascii''fr%6fntier", &format!("--frontier\r\n{part}\r\n--frontier--")),
+        ),
         ("boundary in single quotes", multipart("boundary='b'", &format!("--b\r\n{part}\r\n--b--"))),
         ("boundary with a comment", multipart("boundary=(c)b (d)", &format!("--b\r\n{part}\r\n--b--"))),
         ("boundary with escapes", multipart("boundary=\"b\\b\"", &format!("--bb\r\n{part}\r\n--bb--"))),
-        ("boundary without a semicolon", format!("Content-Type: multipart/mixed boundary=b\r\n\r\n--b\r\n{part}\r\n--b--")),
-        ("boundary behind a folded equals sign", multipart("boundary=\r\n\tb", &format!("--b\r\n{part}\r\n--b--"))),
+        (
+            "boundary without a semicolon",
+            format!("Content-Type: multipart/mixed boundary=b\r\n\r\n--b\r\n{part}\r\n--b--"),
+        ),
+        (
+            "boundary behind a folded equals sign",
+            multipart("boundary=\r\n\tb", &format!("--b\r\n{part}\r\n--b--")),
+        ),
         ("boundary not declared", multipart("charset=x", &format!("--b\r\n{part}\r\n--b--"))),
-        ("delimiter with more behind it", multipart("boundary=b", &format!("--b and more\r\n{part}\r\n--b--"))),
+        (
+            "delimiter with more behind it",
+            multipart("boundary=b", &format!("--b and more\r\n{part}\r\n--b--")),
+        ),
         ("delimiter with blanks behind it", multipart("boundary=b", &format!("--b \t \r\n{part}\r\n--b--"))),
         ("empty boundary", multipart("boundary=\"\"", &format!("--\r\n{part}\r\n----"))),
         ("part without an empty line", multipart("boundary=b", &format!("--b\r\n{BASE64}\r\n{p}\r\n--b--"))),
-        ("colon behind white space", multipart("boundary=b", &format!("--b\r\nContent-Transfer-Encoding : base64\r\n\r\n{p}\r\n--b--"))),
-        ("a header line that is no field", multipart("boundary=b", &format!("--b\r\nno field\r\n{part}\r\n--b--"))),
-        ("white space ends the header", multipart("boundary=b", &format!("--b\r\n{BASE64}\r\n \r\n{p}\r\n--b--"))),
+        (
+            "colon behind white space",
+            multipart(
+                "boundary=b",
+                &format!("--b\r\nContent-Transfer-Encoding : base64\r\n\r\n{p}\r\n--b--"),
+            ),
+        ),
+        (
+            "a header line that is no field",
+            multipart("boundary=b", &format!("--b\r\nno field\r\n{part}\r\n--b--")),
+        ),
+        (
+            "white space ends the header",
+            multipart("boundary=b", &format!("--b\r\n{BASE64}\r\n \r\n{p}\r\n--b--")),
+        ),
         ("in the preamble", multipart("boundary=b", &format!("{p}\r\n--b\r\n\r\nx\r\n--b--"))),
         ("in the epilogue", multipart("boundary=b", &format!("--b\r\n\r\nx\r\n--b--\r\n{p}"))),
-        ("a part in the epilogue", multipart("boundary=b", &format!("--b\r\n\r\nx\r\n--b--\r\n--b\r\n{part}"))),
+        (
+            "a part in the epilogue",
+            multipart("boundary=b", &format!("--b\r\n\r\nx\r\n--b--\r\n--b\r\n{part}")),
+        ),
         ("behind a text", mail("Content-Type: text/plain", &format!("Please decode:\r\n\r\n{p}"))),
         ("behind padding", mail(BASE64, &format!("AAAA\r\nAA==\r\n{p}"))),
         ("line feeds only", mail(BASE64, &p).replace("\r\n", "\n")),
@@ -128,7 +181,11 @@ fn encodings_that_clients_read_tolerantly() {
         ("no padding", mail(BASE64, &unpadded), &unpadded),
         ("quoted-printable", mail("Content-Transfer-Encoding: quoted-printable", &qp), &qp),
         ("quoted-printable not declared", mail("Content-Type: text/plain", &qp), &qp),
-        ("quoted-printable in lower case", mail("", &qp.to_lowercase().replace("mz", "MZ").replace("pe=00", "PE=00")), &p),
+        (
+            "quoted-printable in lower case",
+            mail("", &qp.to_lowercase().replace("mz", "MZ").replace("pe=00", "PE=00")),
+            &p,
+        ),
     ];
     for (name, message, payload) in &table {
         assert_gone(message, payload, name);
@@ -144,8 +201,14 @@ fn a_message_in_base64_is_judged_inside_and_removed_as_one() {
     let inner = mail(BASE64, &program_lines()).replace("frontier", "inner");
     for (header, body) in [
         ("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64", base64_lines(inner.as_bytes())),
-        ("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable", quoted_printable(inner.as_bytes())),
-        ("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64", base64_lines(inner.as_bytes())),
+        (
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable",
+            quoted_printable(inner.as_bytes()),
+        ),
+        (
+            "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64",
+            base64_lines(inner.as_bytes()),
+        ),
         (
             "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64",
             base64_lines(mail("Content-Type: message/rfc822", &base64_lines(inner.as_bytes())).as_bytes()),
@@ -207,10 +270,18 @@ fn eicar_is_found_wherever_it_stands() {
         ("quoted-printable with soft breaks", clear.chars().map(|c| format!("{c}= \r\n")).collect()),
     ];
     for (name, body) in &table {
-        for header in ["Content-Type: text/plain", "Content-Transfer-Encoding: base64", "Content-Type: message/rfc822", ""] {
+        for header in [
+            "Content-Type: text/plain",
+            "Content-Transfer-Encoding: base64",
+            "Content-Type: message/rfc822",
+            "",
+        ] {
             let message = mail(header, body);
             let found = removed(&message);
-            assert!(!found.is_empty() && found.iter().all(|rule| *rule == "eicar"), "{name}, {header:?}: {found:?}");
+            assert!(
+                !found.is_empty() && found.iter().all(|rule| *rule == "eicar"),
+                "{name}, {header:?}: {found:?}"
+            );
         }
     }
     let none = Rules::default();
@@ -288,7 +359,8 @@ fn a_name_in_the_structure_counts() {
 
 #[test]
 fn part_numbers_are_those_of_imap() {
-    let inner = mail("Content-Type: message/rfc822", "Subject: x\r\n\r\none leaf").replace("frontier", "inner");
+    let inner =
+        mail("Content-Type: message/rfc822", "Subject: x\r\n\r\none leaf").replace("frontier", "inner");
     let message = mail("Content-Type: message/rfc822", &inner);
     let (_, leaves) = judged(message.as_bytes(), Shape::Message);
     assert_eq!(leaves.iter().map(|leaf| leaf.path.as_str()).collect::<Vec<_>>(), ["1", "2.1", "2.2.1"]);
@@ -310,7 +382,10 @@ fn what_cannot_be_judged_in_bounds_is_removed_behind_its_header() {
 #[test]
 fn ten_thousand_parts_pass_and_the_last_one_is_judged() {
     let parts: String = (0..10_000).map(|_| "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n").collect();
-    let message = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b\r\n{BASE64}\r\n\r\n{}\r\n--b--", program_lines());
+    let message = format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b\r\n{BASE64}\r\n\r\n{}\r\n--b--",
+        program_lines()
+    );
     let (octets, leaves) = judged(message.as_bytes(), Shape::Message);
     assert_eq!(leaves.len(), 10_001);
     assert_eq!(leaves.iter().filter(|leaf| leaf.rule.is_some()).count(), 1);
@@ -347,11 +422,15 @@ fn a_cancelled_judgement_gives_nothing() {
 #[test]
 fn only_the_pieces_of_a_case_are_touched() {
     let body = program_lines();
-    let octets = format!("* 1 FETCH (BODY[1] {{{}}}\r\n{body} BODY[2] {{{}}}\r\n{body})\r\n", body.len(), body.len());
+    let octets =
+        format!("* 1 FETCH (BODY[1] {{{}}}\r\n{body} BODY[2] {{{}}}\r\n{body})\r\n", body.len(), body.len());
     let first = octets.find(&body).unwrap();
-    let pieces = vec![ContentPiece { range: first..first + body.len(), shape: Shape::Unknown { hint: None } }];
+    let pieces =
+        vec![ContentPiece { range: first..first + body.len(), shape: Shape::Unknown { hint: None } }];
     let case = Case { octets: octets.clone().into_bytes(), pieces };
-    let Judged::Final { octets: after, .. } = judge(case, &rules(), &AtomicBool::new(false)) else { panic!() };
+    let Judged::Final { octets: after, .. } = judge(case, &rules(), &AtomicBool::new(false)) else {
+        panic!()
+    };
     assert_eq!(after[..first], octets.as_bytes()[..first]);
     assert_eq!(after[first + body.len()..], octets.as_bytes()[first + body.len()..]);
     assert_ne!(after, octets.as_bytes());
@@ -361,7 +440,18 @@ fn only_the_pieces_of_a_case_are_touched() {
 #[test]
 fn long_content_takes_linear_time() {
     let started = std::time::Instant::now();
-    for unit in ["--b\r\n", "--bbbbbbbb", "\r\n", "Content-Type: x; name=\"", "=?", "=", "AAAA\r\n", "MZ\r\n", "TVqQ\n\n", "#!/"] {
+    for unit in [
+        "--b\r\n",
+        "--bbbbbbbb",
+        "\r\n",
+        "Content-Type: x; name=\"",
+        "=?",
+        "=",
+        "AAAA\r\n",
+        "MZ\r\n",
+        "TVqQ\n\n",
+        "#!/",
+    ] {
         let rest = unit.repeat((1 << 19) / unit.len());
         let message = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{rest}");
         judged(message.as_bytes(), Shape::Message);
@@ -376,11 +466,45 @@ fn long_content_takes_linear_time() {
 
 fn pieces_of_mail() -> impl Strategy<Value = String> {
     let words = [
-        "\r\n", "\r\n\r\n", "\n", "\r", "--b", "--bb", "--", "b", "Content-Type: ", "multipart/mixed; ", "boundary=b\r\n",
-        "boundary=bb\r\n", "message/rfc822\r\n", "text/plain; name=a.exe", "Content-Transfer-Encoding: base64\r\n", "=",
-        "=20", "TVqQAAMA", "MZ", "X-A: b", " ", "\t", "a text", "=?utf-8?B?YQ==?=", "name*0=", "\"", ";", "#!/bin/sh",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "\r",
+        "--b",
+        "--bb",
+        "--",
+        "b",
+        "Content-Type: ",
+        "multipart/mixed; ",
+        "boundary=b\r\n",
+        "boundary=bb\r\n",
+        "message/rfc822\r\n",
+        "text/plain; name=a.exe",
+        "Content-Transfer-Encoding: base64\r\n",
+        "=",
+        "=20",
+        "TVqQAAMA",
+        "MZ",
+        "X-A: b",
+        " ",
+        "\t",
+        "a text",
+        "=?utf-8?B?YQ==?=",
+        "name*0=",
+        "\"",
+        ";",
+        "#!/bin/sh",
     ];
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..60).prop_map(|words| words.concat())
+}
+
+#[test]
+fn a_text_that_quotes_a_mail_is_no_encoded_mail() {
+    let quoted = mail("Content-Type: text/plain", "a=b").replace("frontier", "inner");
+    assert!(removed(&mail("Content-Type: text/plain", &quoted)).is_empty());
+    assert!(removed(&mail("Content-Type: message/rfc822", &quoted)).is_empty());
+    let encoded = mail("Content-Transfer-Encoding: quoted-printable", &quoted_printable(quoted.as_bytes()));
+    assert!(removed(&encoded).is_empty());
 }
 
 proptest! {

@@ -5,7 +5,8 @@ use super::super::reading::{Base64Decoder, QuotedPrintableDecoder};
 use super::super::samples::{assert_same_lines, base64_lines, program, quoted_printable};
 use super::*;
 
-const TEXT: &str = "[This attachment was removed by the mail gateway. Reason: it contains a test virus (EICAR).]";
+const TEXT: &str =
+    "[This attachment was removed by the mail gateway. Reason: it contains a test virus (EICAR).]";
 
 fn filled(leaf: &[u8]) -> Vec<u8> {
     let mut leaf = leaf.to_vec();
@@ -79,8 +80,27 @@ fn a_deny_text_is_plain_whatever_the_pattern_is() {
 
 fn leaves() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
-        "\r\n", "\n", "\r", "=\r\n", "= \r\n", "=", "==", "=41", "=zz", "QUJD", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo", "a b",
-        "word", "<p>", "\u{e4}", " ", "\t", ".", "-", "[Th", "attachment",
+        "\r\n",
+        "\n",
+        "\r",
+        "=\r\n",
+        "= \r\n",
+        "=",
+        "==",
+        "=41",
+        "=zz",
+        "QUJD",
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo",
+        "a b",
+        "word",
+        "<p>",
+        "\u{e4}",
+        " ",
+        "\t",
+        ".",
+        "-",
+        "[Th",
+        "attachment",
     ];
     let mixed = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..60);
     prop_oneof![
@@ -109,8 +129,7 @@ proptest! {
         let other: Vec<u8> = octets.iter().map(|octet| octet ^ seed).collect();
         prop_assert_eq!(filled(base64_lines(&octets).as_bytes()), filled(base64_lines(&other).as_bytes()));
         let letters = |octets: &[u8]| -> Vec<u8> { octets.iter().map(|octet| b"abcdefgh,.-!<> \xe4"[usize::from(*octet) % 16]).collect() };
-        let (one, other) = (letters(&octets), letters(&other));
-        let mut plain = (one.clone(), other.clone());
+        let mut plain = (letters(&octets), letters(&other));
         // Base64 is recognised by its lines: these have none.
         for leaf in [&mut plain.0, &mut plain.1] {
             leaf.splice(..0, b"<!-- text, and no base64 -->".repeat(30));

@@ -78,7 +78,10 @@ fn a_name_is_found_however_it_is_written() {
 #[test]
 fn names_that_only_resemble_a_pattern_pass() {
     for name in ["invoice1.exe.txt", "exe", "invoice.js", "invoice12.js", "a.ex", "setup.exe_"] {
-        assert!(removed(&mail(&format!("Content-Disposition: attachment; filename=\"{name}\""), "harmless")).is_empty());
+        assert!(
+            removed(&mail(&format!("Content-Disposition: attachment; filename=\"{name}\""), "harmless"))
+                .is_empty()
+        );
     }
 }
 
@@ -108,7 +111,10 @@ fn a_wrong_value_is_named_with_its_remedy() {
     let none: [&str; 0] = [];
     for value in ["", "  ", "a/*.exe", "*.exe.", " *.exe", "a\u{7}b"] {
         let error = Rules::new(&[value], &none).unwrap_err().to_string();
-        assert!(error.contains(&format!("{value:?}")) && error.contains("write for example \"*.exe\""), "{error}");
+        assert!(
+            error.contains(&format!("{value:?}")) && error.contains("write for example \"*.exe\""),
+            "{error}"
+        );
     }
     let error = Rules::new(&["*".repeat(256)], &none).unwrap_err().to_string();
     assert!(error.contains("255"), "{error}");
