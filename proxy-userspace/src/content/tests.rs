@@ -498,6 +498,15 @@ fn pieces_of_mail() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..60).prop_map(|words| words.concat())
 }
 
+#[test]
+fn a_text_that_quotes_a_mail_is_no_encoded_mail() {
+    let quoted = mail("Content-Type: text/plain", "a=b").replace("frontier", "inner");
+    assert!(removed(&mail("Content-Type: text/plain", &quoted)).is_empty());
+    assert!(removed(&mail("Content-Type: message/rfc822", &quoted)).is_empty());
+    let encoded = mail("Content-Transfer-Encoding: quoted-printable", &quoted_printable(quoted.as_bytes()));
+    assert!(removed(&encoded).is_empty());
+}
+
 proptest! {
     #[test]
     fn any_content_keeps_its_length_and_its_lines_and_is_filled_once(message in pieces_of_mail()) {

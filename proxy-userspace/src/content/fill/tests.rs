@@ -129,8 +129,7 @@ proptest! {
         let other: Vec<u8> = octets.iter().map(|octet| octet ^ seed).collect();
         prop_assert_eq!(filled(base64_lines(&octets).as_bytes()), filled(base64_lines(&other).as_bytes()));
         let letters = |octets: &[u8]| -> Vec<u8> { octets.iter().map(|octet| b"abcdefgh,.-!<> \xe4"[usize::from(*octet) % 16]).collect() };
-        let (one, other) = (letters(&octets), letters(&other));
-        let mut plain = (one.clone(), other.clone());
+        let mut plain = (letters(&octets), letters(&other));
         // Base64 is recognised by its lines: these have none.
         for leaf in [&mut plain.0, &mut plain.1] {
             leaf.splice(..0, b"<!-- text, and no base64 -->".repeat(30));
