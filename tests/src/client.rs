@@ -221,6 +221,11 @@ impl Session {
         }
     }
 
+    /// What was read and not taken yet.
+    pub(crate) fn left(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     fn fill(&mut self) -> Result<usize> {
         let mut chunk = [0; 16 * 1024];
         let count = self.stream.read(&mut chunk)?;
