@@ -14,7 +14,7 @@ use crate::pki;
 use crate::wait::PATIENCE;
 
 /// Longest line that a lab client takes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The TLS versions of a lab client or server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -216,7 +216,9 @@ impl Session {
                     let system = error.root_cause().downcast_ref::<std::io::Error>();
                     let late = system.is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
                     ensure!(!late, "neither an answer nor an end; so far {}", shown(&octets));
-                    octets.extend(self.left());
+                    let left = self.left();
+                    ensure!(left.len() <= crate::client::LINE_BYTES_MAX, "{error}: {}", shown(&left));
+                    octets.extend(left);
                     return Ok(Heard { octets, tagged: None });
                 }
             }

@@ -46,8 +46,9 @@ fn is_fetch(asked: &Asked) -> bool {
 }
 
 /// The EICAR file in clear, as an attachment.
-fn clear() -> Sample {
-    hostile().into_iter().find(|sample| sample.name == "eicar in clear").expect("it is in the corpus")
+fn clear() -> Result<Sample> {
+    let sample = hostile().into_iter().find(|sample| sample.name == "eicar in clear");
+    sample.context("the corpus has no such message")
 }
 
 /// That nothing forbidden came, in this form or in one that decodes to it.
@@ -70,7 +71,8 @@ fn forged(
             if !is_fetch(asked) {
                 return Ok(false);
             }
-            let answer = forge(&desk.shelf[0], asked);
+            let book = desk.shelf.first().context("an empty mailbox")?;
+            let answer = forge(book, asked);
             desk.say(answer)?;
             desk.done(asked)?;
             Ok(true)
@@ -118,7 +120,7 @@ fn an_honest_answer_comes_with_its_program_removed() -> Result<()> {
 
 #[test]
 fn a_body_that_nobody_asked_for_does_not_come() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     let body = |desk: &Desk| {
         let items =
@@ -151,7 +153,7 @@ fn a_body_that_nobody_asked_for_does_not_come() -> Result<()> {
 
 #[test]
 fn a_body_that_nobody_asked_for_does_not_come_while_the_client_idles() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     between(
         &[&sample.octets],
@@ -188,7 +190,7 @@ fn a_body_that_nobody_asked_for_does_not_come_while_the_client_idles() -> Result
 
 #[test]
 fn an_answer_with_more_sections_than_were_asked_for_brings_only_these() -> Result<()> {
-    let heard = forged(&clear(), "FETCH 1 BODY.PEEK[1]", |book, asked| {
+    let heard = forged(&clear()?, "FETCH 1 BODY.PEEK[1]", |book, asked| {
         let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         items.extend(["BODY[2]", "BODY[]", "RFC822.TEXT"].iter().filter_map(|item| book.item(item)));
         respond(1, &items)
@@ -199,7 +201,7 @@ fn an_answer_with_more_sections_than_were_asked_for_brings_only_these() -> Resul
 
 #[test]
 fn another_section_in_place_of_the_one_that_was_asked_for_does_not_come() -> Result<()> {
-    let heard = forged(&clear(), "FETCH 1 BODY.PEEK[1]", |book, _| {
+    let heard = forged(&clear()?, "FETCH 1 BODY.PEEK[1]", |book, _| {
         respond(1, &["UID", "BODY[2]"].map(|item| book.item(item).expect("an item")))
     })?;
     ensure!(!heard.says("BODY[2]"), "{}", shown(&heard.octets));
@@ -210,7 +212,7 @@ fn another_section_in_place_of_the_one_that_was_asked_for_does_not_come() -> Res
 
 #[test]
 fn an_answer_split_over_several_responses_brings_nothing_forbidden() -> Result<()> {
-    forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
+    forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
         let items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         items.iter().rev().flat_map(|item| respond(1, std::slice::from_ref(item))).collect()
     })?;
@@ -220,7 +222,7 @@ fn an_answer_split_over_several_responses_brings_nothing_forbidden() -> Result<(
 #[test]
 fn a_part_split_over_two_responses_brings_nothing_forbidden() -> Result<()> {
     for label in ["BODY[2]", "BODY[]"] {
-        let heard = forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", move |book, _| {
+        let heard = forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", move |book, _| {
             let (one, two) = book.section("2").split_at(30);
             let uid = book.item("UID").expect("a UID");
             let piece = |from: usize, octets: &[u8]| {
@@ -245,7 +247,7 @@ fn halves_do_not_come(heard: &Heard) -> Result<()> {
 #[test]
 fn a_range_in_place_of_the_whole_is_not_believed() -> Result<()> {
     // One half for each of two commands that asked for the whole.
-    let sample = clear();
+    let sample = clear()?;
     let mut turn = 0;
     between(
         &[&sample.octets],
@@ -285,7 +287,7 @@ fn a_range_in_place_of_the_whole_is_not_believed() -> Result<()> {
 #[test]
 fn the_whole_in_place_of_a_range_brings_nothing_forbidden() -> Result<()> {
     for label in ["BODY[2]<0>", "BODY[2]", "BODY[]<0>"] {
-        forged(&clear(), "FETCH 1 (UID BODY.PEEK[2]<0.10>)", move |book, asked| {
+        forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2]<0.10>)", move |book, asked| {
             let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
             items.retain(|(name, _)| !name.starts_with("BODY[2]"));
             items.push((label.to_owned(), literal(book.section("2"))));
@@ -297,7 +299,7 @@ fn the_whole_in_place_of_a_range_brings_nothing_forbidden() -> Result<()> {
 
 #[test]
 fn a_body_as_a_quoted_string_brings_nothing_forbidden() -> Result<()> {
-    forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
+    forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
         let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         let text = String::from_utf8_lossy(book.section("2")).replace('\\', "\\\\").replace('"', "\\\"");
         for (name, value) in &mut items {
@@ -313,7 +315,7 @@ fn a_body_as_a_quoted_string_brings_nothing_forbidden() -> Result<()> {
 #[test]
 fn a_body_as_a_binary_literal_brings_nothing_forbidden() -> Result<()> {
     for label in ["BODY[2]", "BINARY[2]"] {
-        forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", move |book, asked| {
+        forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", move |book, asked| {
             let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
             items.retain(|(name, _)| name != "BODY[2]");
             let value = [b"~".to_vec(), literal(book.section("2"))].concat();
@@ -326,7 +328,7 @@ fn a_body_as_a_binary_literal_brings_nothing_forbidden() -> Result<()> {
 
 #[test]
 fn a_body_twice_in_one_response_brings_nothing_forbidden() -> Result<()> {
-    forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
+    forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", |book, asked| {
         let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         items.insert(0, ("BODY[2]".to_owned(), literal(b"harmless")));
         items.push(("BODY[2]".to_owned(), literal(book.section("2"))));
@@ -338,7 +340,7 @@ fn a_body_twice_in_one_response_brings_nothing_forbidden() -> Result<()> {
 #[test]
 fn a_label_in_another_spelling_brings_nothing_forbidden() -> Result<()> {
     for label in ["body[2]", "BODY[02]", "BODY[2]<00>", "Body[2.]", "BODY[2 ]", "BODY [2]", "BODY[\"2\"]"] {
-        forged(&clear(), "FETCH 1 (UID BODY.PEEK[2])", move |book, asked| {
+        forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", move |book, asked| {
             let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
             items.retain(|(name, _)| name != "BODY[2]");
             items.push((label.to_owned(), literal(book.section("2"))));
@@ -433,7 +435,7 @@ fn completions_out_of_order_bring_each_its_own() -> Result<()> {
 
 #[test]
 fn content_that_changes_under_a_uid_is_judged_anew() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     let good = String::from_utf8_lossy(&sample.octets).replace("X5O!P", "Y5O!P").into_bytes();
     let same = good.len() == sample.octets.len();
@@ -469,7 +471,7 @@ fn content_that_changes_under_a_uid_is_judged_anew() -> Result<()> {
 
 #[test]
 fn an_expunge_between_command_and_answer_brings_nothing_forbidden() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     between(
         &[MESSAGE, &sample.octets],
@@ -499,7 +501,7 @@ fn an_expunge_between_command_and_answer_brings_nothing_forbidden() -> Result<()
 
 #[test]
 fn an_answer_about_another_message_brings_nothing_forbidden() -> Result<()> {
-    let heard = forged(&clear(), "UID FETCH 7 (BODY.PEEK[2])", |book, asked| {
+    let heard = forged(&clear()?, "UID FETCH 7 (BODY.PEEK[2])", |book, asked| {
         let mut other = book.clone();
         other.uid = 8;
         other.answer(1, asked)
@@ -512,7 +514,7 @@ fn an_answer_about_another_message_brings_nothing_forbidden() -> Result<()> {
 
 #[test]
 fn an_item_that_nobody_knows_does_not_come() -> Result<()> {
-    let heard = forged(&clear(), "FETCH 1 (UID FLAGS)", |book, asked| {
+    let heard = forged(&clear()?, "FETCH 1 (UID FLAGS)", |book, asked| {
         let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         items.push(("X-SECRET".to_owned(), literal(&eicar())));
         items.push(("PREVIEW".to_owned(), literal(&eicar())));
@@ -528,7 +530,7 @@ fn an_item_that_nobody_knows_does_not_come() -> Result<()> {
 
 #[test]
 fn a_response_that_nobody_knows_does_not_come() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     between(
         &[&sample.octets],
@@ -594,7 +596,7 @@ fn what_the_server_can_do_is_shown_as_far_as_it_is_mediated() -> Result<()> {
 
 /// The script says this in answer to NOOP; the session ends, and nothing forbidden comes, nor what stands behind.
 fn misframed(said: Vec<u8>) -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     let text = shown(&said);
     between(
@@ -665,7 +667,7 @@ fn a_tag_that_was_never_sent_does_not_come() -> Result<()> {
 
 #[test]
 fn a_literal_that_is_cut_short_cuts_the_session() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     between(
         &[&sample.octets],
@@ -762,7 +764,7 @@ fn a_response_of_a_hundred_thousand_items_ends_or_passes_but_does_not_stall() ->
 
 #[test]
 fn a_message_over_the_limit_is_refused_by_words_or_by_an_end() -> Result<()> {
-    let sample = clear();
+    let sample = clear()?;
     let checked = sample.clone();
     between(
         &[&sample.octets],
@@ -880,8 +882,8 @@ fn an_upload_over_the_limit_is_refused_before_it_is_sent() -> Result<()> {
 }
 
 #[test]
-fn a_message_hidden_in_base64_of_base64_is_still_what_it_is() -> Result<()> {
-    // Not a way that mail programs decode: it may come or not, but the gateway neither ends nor hangs.
+fn base64_in_base64_ends_no_session() -> Result<()> {
+    // No mail program decodes twice: it may come or not.
     let inner = base64(&base64(&eicar()));
     let message = [b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n".to_vec(), inner].concat();
     between(
