@@ -14,7 +14,7 @@ use crate::pki;
 use crate::wait::PATIENCE;
 
 /// Longest line that a lab client takes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The TLS versions of a lab client or server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,6 +219,11 @@ impl Session {
                 String::from_utf8_lossy(&self.buffer)
             );
         }
+    }
+
+    /// What was read and not taken yet.
+    pub(crate) fn left(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
     }
 
     fn fill(&mut self) -> Result<usize> {

@@ -151,7 +151,80 @@ impl Fetched {
     }
 }
 
+/// What came, up to the tagged line or the end of the stream.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Every octet, the tagged line included.
+    pub octets: Vec<u8>,
+    /// The tagged line without its tag; none if the stream ended before it.
+    pub tagged: Option<String>,
+}
+
+impl Heard {
+    /// Whether something stands in it.
+    #[must_use]
+    pub fn says(&self, what: impl AsRef<[u8]>) -> bool {
+        let what = what.as_ref();
+        self.octets.windows(what.len().max(1)).any(|window| window == what)
+    }
+
+    /// Whether the command was done.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.tagged.as_ref().is_some_and(|tagged| tagged.starts_with("OK"))
+    }
+
+    /// Whether the command was refused by words.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.tagged.as_ref().is_some_and(|tagged| tagged.starts_with("NO") || tagged.starts_with("BAD"))
+    }
+
+    /// Whether the session ended instead.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.tagged.is_none()
+    }
+}
+
 impl Session {
+    /// Send a command, and take whatever comes: a stream that ends is an answer, too.
+    ///
+    /// # Errors
+    /// When nothing comes for too long.
+    pub fn hear(&mut self, command: &str) -> Result<Heard> {
+        let tag = self.send_command(command)?;
+        self.hear_until(&tag)
+    }
+
+    /// The same for a command that was sent.
+    ///
+    /// # Errors
+    /// When nothing comes for too long.
+    pub fn hear_until(&mut self, tag: &str) -> Result<Heard> {
+        let mut octets = Vec::new();
+        loop {
+            match self.raw_line() {
+                Ok(line) => {
+                    octets.extend_from_slice(&line);
+                    if let Some(rest) = line.strip_prefix(format!("{tag} ").as_bytes()) {
+                        let tagged = Some(String::from_utf8_lossy(rest).trim_end().to_owned());
+                        return Ok(Heard { octets, tagged });
+                    }
+                }
+                Err(error) => {
+                    let system = error.root_cause().downcast_ref::<std::io::Error>();
+                    let late = system.is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+                    ensure!(!late, "neither an answer nor an end; so far {}", shown(&octets));
+                    let left = self.left();
+                    ensure!(left.len() <= crate::client::LINE_BYTES_MAX, "{error}: {}", shown(&left));
+                    octets.extend(left);
+                    return Ok(Heard { octets, tagged: None });
+                }
+            }
+        }
+    }
+
     /// LOGIN.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub mod client;
 pub mod crowd;
 /// A peer that does exactly what a test says.
 pub mod scripted;
+/// An IMAP server that does what real ones do not.
+pub mod imap_script;
 /// A stream whose reader is stuck.
 pub mod stuck;
 /// A small IMAP4rev1 server that needs nothing installed.

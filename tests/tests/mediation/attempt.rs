@@ -2,6 +2,7 @@
 //! through Postern, where it must not, and where all that comes must be what every other way brings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -43,6 +44,13 @@ impl<'b> Attempt<'b> {
     /// How many messages there are.
     pub(crate) fn count(&self) -> usize {
         self.exhibit.samples.len()
+    }
+
+    /// Octets of a message, by its number, and where its first forbidden leaf stands in them.
+    pub(crate) fn place(&self, number: usize) -> Result<(usize, Range<usize>)> {
+        let message = self.exhibit.kept.get(number - 1).context("no such message")?;
+        let sample = self.exhibit.samples.get(number - 1).context("no such message")?;
+        Ok((message.len(), sample.leaves.first().context("no leaf")?.clone()))
     }
 
     /// The folder that is selected.
@@ -214,8 +222,9 @@ fn differences(direct: &Attempt<'_>, through: &Attempt<'_>) -> Vec<String> {
             wrong.push(format!("{what}: nothing directly, but {}", shown(got)));
             continue;
         };
-        let (kept, arrived) = (&direct.exhibit.kept[*message], &direct.exhibit.arrived[*message]);
-        let places = places(kept, served);
+        let of = |all: &'_ [Vec<u8>]| all.get(*message).cloned().unwrap_or_default();
+        let (kept, arrived) = (of(&direct.exhibit.kept), of(&direct.exhibit.arrived));
+        let places = places(&kept, served);
         let fits = places.iter().any(|&at| arrived.get(at..at + served.len()) == Some(got.as_slice()));
         // Octets that are no piece of the message, such as a decoded part, are only searched for what is forbidden.
         if !places.is_empty() && !fits {
@@ -233,7 +242,7 @@ fn places(kept: &[u8], served: &[u8]) -> Vec<usize> {
     let mut from = 0;
     while let Some(rest) = kept.get(from..) {
         let Some(at) = rest.iter().position(|octet| Some(octet) == served.first()) else { break };
-        if rest[at..].starts_with(served) {
+        if rest.get(at..).is_some_and(|rest| rest.starts_with(served)) {
             found.push(from + at);
         }
         from += at + 1;

@@ -93,13 +93,13 @@ ways! {
     };
     one_octet_at_a_time: Leads, |a| {
         let number = a.number(CLEAR)?;
-        let leaf = a.exhibit.samples[number - 1].leaves[0].clone();
+        let (_, leaf) = a.place(number)?;
         let ranges: Vec<_> = (leaf.start - 4..leaf.end + 4).map(|from| (from, 1)).collect();
         a.ranges(number, "", &ranges)
     };
     all_but_the_last_octet: Leads, |a| {
         for number in 1..=a.count() {
-            let size = a.exhibit.kept[number - 1].len();
+            let (size, _) = a.place(number)?;
             a.ranges(number, "", &[(0, size - 1)])?;
         }
         Ok(())
@@ -112,7 +112,7 @@ ways! {
     };
     base64_from_its_middle: Leads, |a| {
         let number = a.number(PROGRAM)?;
-        let leaf = a.exhibit.samples[number - 1].leaves[0].clone();
+        let (_, leaf) = a.place(number)?;
         for from in [100, 101, 102, 103, 777] {
             a.ranges(number, "", &[(leaf.start + from, 1200)])?;
             a.ranges(number, "2", &[(from, 1200)])?;
@@ -129,7 +129,7 @@ ways! {
     };
     half_on_each_of_two_connections: Leads, |a| {
         let number = a.number(PROGRAM)?;
-        let half = a.exhibit.kept[number - 1].len() / 2;
+        let half = a.place(number)?.0 / 2;
         let mut other = a.another()?;
         let mut whole = Vec::new();
         for (at, session) in [&mut a.session, &mut other].into_iter().enumerate() {
@@ -160,10 +160,9 @@ ways! {
 /// The ranges of the whole message, and of its forbidden part.
 fn series(a: &mut Attempt<'_>, ranges: impl Fn(usize) -> Vec<(usize, usize)>) -> Result<()> {
     let number = a.number(PROGRAM)?;
-    let size = a.exhibit.kept[number - 1].len();
-    let part = a.exhibit.samples[number - 1].leaves[0].len();
+    let (size, leaf) = a.place(number)?;
     a.ranges(number, "", &ranges(size))?;
-    a.ranges(number, "2", &ranges(part))
+    a.ranges(number, "2", &ranges(leaf.len()))
 }
 
 // Sets, commands and places.
