@@ -178,6 +178,9 @@ impl InspectRefusal {
         match self {
             // No mail client.
             Self::Http => StreamEnd::Closed,
+            Self::ClientFraming(_) | Self::CommandCut | Self::ServerFraming(_) | Self::ResponseCut => {
+                StreamEnd::Truncated
+            }
         }
     }
 
