@@ -176,13 +176,14 @@ impl Examiner<'_> {
             return Ok(found);
         };
         let path = layout.path(index, shape);
+        let is_container = is_container(layout, index, shape);
         let head = LeafHead {
             path: &path,
             names: &block.facts.names,
             declared_types: &block.facts.types,
             reading: Reading::Identity,
+            is_beginning: is_container,
         };
-        let is_container = is_container(layout, index, shape);
         for range in ranges(block) {
             let octets = content.get(range.clone()).unwrap_or_default();
             let octets = match octets.get(..CONTAINER_BYTES) {
@@ -309,7 +310,8 @@ impl Examiner<'_> {
         let octets = content.get(candidate.at..).unwrap_or_default();
         let octets = octets.get(..CANDIDATE_BYTES).unwrap_or(octets);
         self.work(octets.len())?;
-        let head = LeafHead { path: "", names: &[], declared_types: &[], reading: candidate.reading };
+        let reading = candidate.reading;
+        let head = LeafHead { path: "", names: &[], declared_types: &[], reading, is_beginning: true };
         let mut found = BlockFindings::default();
         found.add(self.examine(&head, octets)?)?;
         Ok(found.rule)

@@ -189,6 +189,9 @@ pub struct LeafHead<'a> {
     pub declared_types: &'a [String],
     /// How the octets that follow were decoded.
     pub reading: Reading,
+    /// Only the beginning follows, of what is a container or a line for nearly every client. Its names and what it is by
+    /// its first octets count; what it holds is judged elsewhere, and must not forbid the whole.
+    pub is_beginning: bool,
 }
 
 /// Decides about leaves.

@@ -127,6 +127,7 @@ impl Judge for Rules {
         Box::new(HardRules {
             name: self.forbidden(leaf.names),
             executable: self.executable,
+            is_beginning: leaf.is_beginning,
             probe: TypeProbe::default(),
             eicar: Eicar::default(),
         })
@@ -137,6 +138,7 @@ impl Judge for Rules {
 struct HardRules {
     name: Option<RuleName>,
     executable: bool,
+    is_beginning: bool,
     probe: TypeProbe,
     eicar: Eicar,
 }
@@ -150,7 +152,7 @@ impl Examination for HardRules {
     fn finish(self: Box<Self>) -> LeafDecision {
         let real_type = self.probe.finish();
         let by_type = real_type.filter(|_| self.executable).map(RuleName::Type);
-        let eicar = self.eicar.is_found().then_some(RuleName::Eicar);
+        let eicar = (self.eicar.is_found() && !self.is_beginning).then_some(RuleName::Eicar);
         let outcome = eicar.or(self.name).or(by_type).map_or(LeafOutcome::Allow, LeafOutcome::Remove);
         LeafDecision { real_type, outcome }
     }

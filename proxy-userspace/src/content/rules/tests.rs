@@ -44,6 +44,7 @@ fn a_name_is_found_however_it_is_written() {
         "attachment; filename=\"=?iso-8859-1*en?q?invoice1.exe?=\"",
         "attachment; filename=\"=?utf-8?B?aW52b2ljZTE=?= =?utf-8?Q?.exe?=\"",
         "attachment; filename=\"=?utf-8?B?aW52b2ljZTE=?=\r\n =?utf-8?Q?.exe?=\"",
+        "attachment; filename=\"=?utf-8?Q?invoice?= =?utf-8?Q?1.js?=\"",
         "attachment; filename=\"=?utf-16le?B?YQAuAGUAeABlAA==?=\"",
         "attachment; filename=\"=?utf-7?Q?invoice1+AC4-exe?=\"",
         "attachment; filename=\"invoice1%2Eexe\"",
@@ -64,6 +65,7 @@ fn a_name_is_found_however_it_is_written() {
         "no field\r\nContent-Type: text/plain; name=invoice1.exe",
         "Content-Type: text/plain;\r\nno field\r\n name=invoice1.exe",
         "X: y\rContent-Type: text/plain; name=invoice1.exe",
+        "X: y\r\r\nContent-Type: text/plain; name=invoice1.exe",
         "Content-Type: multipart/mixed; boundary=q; name=invoice1.exe",
         "Content-Type: message/rfc822; name=invoice1.exe",
     ] {
