@@ -259,22 +259,32 @@ enum Place {
     Blank,
 }
 
+/// Where a line of quoted-printable may go on behind a line end.
+#[derive(Clone, Copy)]
+enum LineState {
+    Text,
+    /// Behind a `=` and white space.
+    Equals,
+    /// Behind the return of a soft line break: a line feed belongs to it.
+    SoftReturn,
+}
+
 /// Each line. In quoted-printable a soft line break ends none.
 fn each_line(leaf: &mut [u8], quoted: bool, visit: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
     let mut rest = leaf;
     while !rest.is_empty() {
         let mut length = 0;
-        let mut is_soft = false;
+        let mut state = LineState::Text;
         for octet in rest.iter() {
             length += 1;
-            match octet {
-                b'\n' | b'\r' if !is_soft => break,
-                b'=' => is_soft = quoted,
-                // A soft break ends with the first line feed, or with a return that none follows.
-                b'\n' => is_soft = false,
-                b'\r' | b' ' | b'\t' => {}
-                _ => is_soft = false,
-            }
+            state = match (state, octet) {
+                (LineState::Equals, b'\r') => LineState::SoftReturn,
+                (LineState::Equals, b' ' | b'\t') => LineState::Equals,
+                (LineState::Equals | LineState::SoftReturn, b'\n') => LineState::Text,
+                (_, b'\r' | b'\n') => break,
+                (_, b'=') if quoted => LineState::Equals,
+                _ => LineState::Text,
+            };
         }
         let (line, behind) = std::mem::take(&mut rest).split_at_mut(length);
         if !visit(line) {

@@ -101,6 +101,9 @@ fn leaves() -> impl Strategy<Value = Vec<u8>> {
         "-",
         "[Th",
         "attachment",
+        "=20",
+        "=\r",
+        "a line that is wide enough for all the words of a text that is long",
     ];
     let mixed = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..60);
     prop_oneof![
@@ -114,7 +117,7 @@ fn leaves() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
-    fn lengths_and_lines_stay_and_a_second_fill_changes_nothing(leaf in leaves(), text in "[ -~]{0,40}") {
+    fn lengths_and_lines_stay_and_a_second_fill_changes_nothing(leaf in leaves(), text in "[ -~]{0,80}") {
         let mut once = leaf.clone();
         fill(&mut once, &text);
         assert_same_lines(&leaf, &once);
