@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::fill::{deny_text, fill};
 use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
-use super::reading::{Decoder, Reading};
+use super::reading::{Decoder, Reading, sextet};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
     Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
@@ -289,7 +289,7 @@ impl Examiner<'_> {
             at += chunk.len();
         }
         sweep.finish(at, &mut found);
-        places.extend(found.into_iter().map(|at| (at, RuleName::Eicar)));
+        places.extend(found.into_iter().map(|end| (place_within(content, end), RuleName::Eicar)));
         let mut candidates = Candidates::new(content, begin);
         let mut looked_at = begin;
         while let Some(here) = candidates.next() {
@@ -332,6 +332,16 @@ impl Examiner<'_> {
 
 /// Octets that are decoded to see whether they begin a message.
 const GLANCE_BYTES: usize = 4 << 10;
+
+/// A place inside a string that was found to end at `end`. A search that skips what is no base64 may see the end late,
+/// behind the delimiter that ends the leaf: so the place is some characters of base64 before it. The string has more of
+/// them in every reading.
+fn place_within(content: &[u8], end: usize) -> usize {
+    const BACK: usize = 24;
+    let before = content.get(..=end).unwrap_or(content);
+    let characters = before.iter().enumerate().rev().filter(|(_, octet)| sextet(**octet).is_some());
+    characters.map(|(place, _)| place).nth(BACK).unwrap_or(end)
+}
 
 /// A block that is the content around others rather than a leaf.
 fn is_container(layout: &Layout, index: usize, shape: &Shape) -> bool {

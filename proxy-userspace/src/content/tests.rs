@@ -532,3 +532,33 @@ fn an_mbox_line_before_the_header_does_not_make_it_content() {
     let message = format!("{header}{}", program_lines());
     assert!(judged(message.as_bytes(), Shape::Message).0.starts_with(header.as_bytes()));
 }
+
+#[test]
+fn a_forbidden_leaf_costs_a_small_multipart_that_leaf_only_whatever_delimits_it() {
+    let text = test_string();
+    let rules = Rules::new::<&str, &str>(&[], &[]).unwrap();
+    let encodings: [(&str, Vec<u8>); 3] = [
+        ("base64", base64(&text).into()),
+        ("7bit", text.clone()),
+        ("quoted-printable", text.iter().flat_map(|octet| format!("={octet:02X}").into_bytes()).collect()),
+    ];
+    for boundary in
+        ["cut", "b", "----------------------------------------------------------cut", "=_ABCdef123"]
+    {
+        for (encoding, leaf) in &encodings {
+            let header = format!("Content-Type: text/plain\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+            let before = format!(
+                "Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\n\r\nThis is MIME.\r\n--{boundary}\r\n\r\n\
+                 See the attachment.\r\n--{boundary}\r\n{header}"
+            );
+            let behind = format!("\r\n--{boundary}--\r\nBehind the last part.\r\n");
+            let message = [before.as_bytes(), leaf, behind.as_bytes()].concat();
+            let (octets, _) = judged_by(&rules, &message, Shape::Message);
+            assert!(
+                octets.starts_with(before.as_bytes()) && octets.ends_with(behind.as_bytes()),
+                "{boundary} {encoding}"
+            );
+            assert_ne!(octets, message);
+        }
+    }
+}

@@ -26,7 +26,7 @@ fn long_content_takes_linear_time() {
         let rest = unit.repeat((1 << 19) / unit.len());
         let message = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{rest}");
         judged(message.as_bytes(), Shape::Message);
-        judged(message.as_bytes(), Shape::Unknown { hint: None });
+        judged(message.as_bytes(), Shape::Unknown { hints: Vec::new() });
         judged(rest.as_bytes(), Shape::Message);
     }
     let message = mail(BASE64, &base64_lines(&vec![7; 3 << 20]));
@@ -84,8 +84,8 @@ proptest! {
         for shape in [
             Shape::Message,
             Shape::Header,
-            Shape::Unknown { hint: None },
-            Shape::Body { header: b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec(), hint: None },
+            Shape::Unknown { hints: Vec::new() },
+            Shape::Body { header: b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec(), hints: Vec::new() },
         ] {
             let (octets, _) = judged(message.as_bytes(), shape.clone());
             assert_same_lines(message.as_bytes(), &octets);
@@ -94,7 +94,7 @@ proptest! {
 
     #[test]
     fn any_octets_are_judged(octets in prop::collection::vec(any::<u8>(), 0..400)) {
-        for shape in [Shape::Message, Shape::Header, Shape::Unknown { hint: None }] {
+        for shape in [Shape::Message, Shape::Header, Shape::Unknown { hints: Vec::new() }] {
             let (after, _) = judged(&octets, shape);
             assert_same_lines(&octets, &after);
         }
