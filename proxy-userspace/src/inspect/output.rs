@@ -56,6 +56,15 @@ impl Own {
         self.chunks.push_back(Chunk::Held(Rc::clone(held), range));
     }
 
+    #[cfg(test)]
+    fn heap(&self) -> usize {
+        let words = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Words(words) => words.capacity(),
+            Chunk::Held(..) => 0,
+        });
+        self.chunks.capacity() * size_of::<Chunk>() + words.sum::<usize>()
+    }
+
     fn is_begun(&self) -> bool {
         self.filled > 0
     }
@@ -182,6 +191,16 @@ impl<D> Output<D> {
     /// Whether the peer is between two responses.
     pub(super) const fn is_at_boundary(&self) -> bool {
         !self.begun
+    }
+
+    /// Octets on the heap: the queue, and words of our own.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let words = self.queue.iter().map(|entry| match entry {
+            Entry::Own(own) => own.heap(),
+            _ => 0,
+        });
+        self.queue.capacity() * size_of::<Entry<D>>() + words.sum::<usize>()
     }
 
     /// Whether the first thing that waits is not decided yet.

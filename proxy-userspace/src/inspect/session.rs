@@ -541,6 +541,22 @@ impl Session {
         judging || self.upload.is_some()
     }
 
+    /// Octets on the heap that no lease counts: queues, and what stands in them.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let units = self.units.iter().map(Unit::heap).sum::<usize>();
+        let names =
+            [&self.subject.account, &self.subject.mailbox].into_iter().flatten().map(|name| name.len());
+        self.units.capacity() * size_of::<Unit>()
+            + units
+            + self.sent.capacity() * size_of::<Sent>()
+            + self.to_client.heap()
+            + self.to_server.heap()
+            + self.input.heap()
+            + self.responses.heap()
+            + names.sum::<usize>()
+    }
+
     fn units_octets(&self) -> usize {
         self.units.iter().map(|unit| unit.octets().len()).sum()
     }
