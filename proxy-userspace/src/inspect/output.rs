@@ -203,11 +203,6 @@ impl<D> Output<D> {
         self.queue.capacity() * size_of::<Entry<D>>() + words.sum::<usize>()
     }
 
-    /// Whether the first thing that waits is not decided yet.
-    pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.queue.front(), Some(Entry::Deferred(_)))
-    }
-
     /// What goes out next.
     pub(super) fn next(&mut self) -> Next {
         match self.queue.front() {
@@ -301,7 +296,7 @@ mod tests {
         assert_eq!(output.next(), Next::Nothing);
         output.interject(Own::words(*b"* OK "));
         assert_eq!(drained(&mut output, 64), b"* OK ");
-        assert!(output.is_blocked());
+        assert_eq!(output.deferred(), 1);
         assert!(!output.settle_first(Err), "still not decided");
         assert!(output.settle_first(|_| Ok(Some(Own::words(*b"first ")))));
         assert_eq!(drained(&mut output, 64), b"first later");
