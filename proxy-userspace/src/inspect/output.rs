@@ -164,23 +164,21 @@ impl<D> Output<D> {
         })
     }
 
-    /// Decide what stands first, if it can be decided: `settle` gives it back where it cannot. Whether something was.
+    /// Decide the first place that is kept, if it can be decided: `settle` gives it back where it cannot. Whether
+    /// something was. What is decided already may stand before it: nobody asks again when that has gone.
     pub(super) fn settle_first(&mut self, settle: impl FnOnce(D) -> Result<Option<Own>, D>) -> bool {
-        let Some(Entry::Deferred(_)) = self.queue.front() else { return false };
-        let Some(Entry::Deferred(deferred)) = self.queue.pop_front() else { return false };
-        match settle(deferred) {
-            Ok(own) => {
-                self.deferred -= 1;
-                if let Some(own) = own {
-                    self.queue.push_front(Entry::Own(own));
-                }
-                true
-            }
-            Err(deferred) => {
-                self.queue.push_front(Entry::Deferred(deferred));
-                false
-            }
+        let at = self.queue.iter().position(|entry| matches!(entry, Entry::Deferred(_)));
+        let Some(at) = at.filter(|_| self.deferred > 0) else { return false };
+        let Some(Entry::Deferred(deferred)) = self.queue.remove(at) else { return false };
+        let settled = settle(deferred);
+        let is_settled = settled.is_ok();
+        self.deferred -= usize::from(is_settled);
+        match settled {
+            Ok(None) => {}
+            Ok(Some(own)) => self.queue.insert(at, Entry::Own(own)),
+            Err(deferred) => self.queue.insert(at, Entry::Deferred(deferred)),
         }
+        is_settled
     }
 
     /// Whether everything went out.

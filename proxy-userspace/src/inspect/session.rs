@@ -528,6 +528,12 @@ impl Session {
             };
             *deferred = Deferred::Decided(own);
         }
+        changed | self.settle()
+    }
+
+    /// Settle what needs no verdict any more.
+    fn settle(&mut self) -> bool {
+        let mut changed = false;
         while self.to_client.settle_first(settle) {
             changed = true;
         }
@@ -646,6 +652,7 @@ impl Engine for Session {
                 Side::Upstream => self.take_server(octets)?,
             }
         }
+        self.settle();
         self.advance();
         self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
         Ok(())
