@@ -8,6 +8,9 @@ use std::rc::Rc;
 use super::Next;
 use super::held::Held;
 
+/// What one response of our own takes beside its octets.
+const OWN_BYTES: usize = 256;
+
 /// A part of our own octets.
 #[derive(Debug)]
 enum Chunk {
@@ -33,6 +36,8 @@ pub(super) struct Own {
     chunks: VecDeque<Chunk>,
     /// Octets of the first chunk that went out.
     filled: usize,
+    /// What it was counted for when it was queued.
+    weight: usize,
 }
 
 impl Own {
@@ -63,6 +68,15 @@ impl Own {
             Chunk::Held(..) => 0,
         });
         self.chunks.capacity() * size_of::<Chunk>() + words.sum::<usize>()
+    }
+
+    /// Octets that no lease counts.
+    fn weigh(&self) -> usize {
+        let words = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Words(words) => words.len(),
+            Chunk::Held(..) => 0,
+        });
+        OWN_BYTES + words.sum::<usize>()
     }
 
     fn is_begun(&self) -> bool {
@@ -104,12 +118,13 @@ enum Entry<D> {
 pub(super) struct Output<D> {
     queue: VecDeque<Entry<D>>,
     deferred: usize,
+    weight: usize,
     begun: bool,
 }
 
 impl<D> Default for Output<D> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), deferred: 0, begun: false }
+        Self { queue: VecDeque::new(), deferred: 0, weight: 0, begun: false }
     }
 }
 
@@ -135,7 +150,19 @@ impl<D> Output<D> {
 
     /// Say something of our own.
     pub(super) fn say(&mut self, own: Own) {
-        self.queue.push_back(Entry::Own(own));
+        let entry = self.weighed(own);
+        self.queue.push_back(entry);
+    }
+
+    fn weighed(&mut self, mut own: Own) -> Entry<D> {
+        own.weight = own.weigh();
+        self.weight += own.weight;
+        Entry::Own(own)
+    }
+
+    /// Octets that wait here and that no lease counts, about.
+    pub(super) const fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Keep a place for what is not decided yet.
@@ -147,7 +174,8 @@ impl<D> Output<D> {
     /// Say something before everything that waits; only where the peer is between two responses.
     pub(super) fn interject(&mut self, own: Own) {
         if !self.begun {
-            self.queue.push_front(Entry::Own(own));
+            let entry = self.weighed(own);
+            self.queue.push_front(entry);
         }
     }
 
@@ -175,7 +203,10 @@ impl<D> Output<D> {
         self.deferred -= usize::from(is_settled);
         match settled {
             Ok(None) => {}
-            Ok(Some(own)) => self.queue.insert(at, Entry::Own(own)),
+            Ok(Some(own)) => {
+                let entry = self.weighed(own);
+                self.queue.insert(at, entry);
+            }
             Err(deferred) => self.queue.insert(at, Entry::Deferred(deferred)),
         }
         is_settled
@@ -239,6 +270,7 @@ impl<D> Output<D> {
             if !done {
                 break;
             }
+            self.weight = self.weight.saturating_sub(own.weight);
             self.queue.pop_front();
         }
         count

@@ -39,6 +39,10 @@ const SENT_MAX: usize = 64;
 /// Responses whose verdict has not come. More are not read.
 const DEFERRED_MAX: usize = 32;
 
+/// Octets that wait for the client, beside mail, which is counted. While there are more, neither side is read: a client
+/// that does not read its answers is asked no more, and what a server says behind mail waits with it.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
 /// A command that the server has.
 struct Sent {
     tag: Box<[u8]>,
@@ -344,7 +348,12 @@ impl Session {
         match response {
             Response::InBatch(octets) if self.to_client.deferred() == 0 => self.to_client.pass(octets.len()),
             Response::InBatch(octets) => self.to_client.say(Own::words(octets)),
-            Response::Copied(octets, _) => self.to_client.say(Own::words(octets)),
+            Response::Copied(octets, lease) => {
+                let mut own = Own::default();
+                let octets_end = octets.len();
+                own.show(&Rc::new(Held::new(octets, lease)), 0..octets_end);
+                self.to_client.say(own);
+            }
         }
     }
 
@@ -680,7 +689,7 @@ impl Engine for Session {
                     || self.units_octets() >= UNITS_BYTES_MAX
             }
             Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
-        };
+        } || self.to_client.weight() >= WAITING_BYTES_MAX;
         if enough { Want::Nothing } else { Want::Octets }
     }
 
