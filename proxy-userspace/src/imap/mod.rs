@@ -32,4 +32,4 @@ pub use structure::{Structure, StructurePart};
 pub use token::{Cursor, Malformed};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

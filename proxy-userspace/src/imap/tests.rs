@@ -2,7 +2,7 @@ use super::frame::CLIENT_TEXT_BYTES_MAX;
 use super::*;
 
 /// What clients and servers say.
-mod dialogues;
+pub(crate) mod dialogues;
 
 use dialogues::{CLIENTS, SERVERS};
 

@@ -31,6 +31,12 @@ impl Unit {
         &self.octets
     }
 
+    /// Octets on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.octets.capacity() + self.heads.capacity() * size_of::<(Range<usize>, LiteralHead)>()
+    }
+
     /// Literal heads, in order.
     pub(super) fn heads(&self) -> &[(Range<usize>, LiteralHead)] {
         &self.heads
@@ -76,6 +82,12 @@ impl ClientInput {
     /// Whether a command has begun.
     pub(super) const fn is_inside(&self) -> bool {
         !self.framer.is_at_boundary()
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let unit = self.unit.as_ref().map_or(0, |unit| size_of::<Unit>() + unit.heap());
+        unit + self.discards.as_ref().map_or(0, Vec::capacity)
     }
 
     /// Take octets in. `lease` makes a new lease of `limits.held`.

@@ -8,6 +8,9 @@ use std::rc::Rc;
 use super::Next;
 use super::held::Held;
 
+/// What one response of our own takes beside its octets.
+const OWN_BYTES: usize = 256;
+
 /// A part of our own octets.
 #[derive(Debug)]
 enum Chunk {
@@ -33,6 +36,8 @@ pub(super) struct Own {
     chunks: VecDeque<Chunk>,
     /// Octets of the first chunk that went out.
     filled: usize,
+    /// What it was counted for when it was queued.
+    weight: usize,
 }
 
 impl Own {
@@ -54,6 +59,24 @@ impl Own {
     /// Add a range of what is held.
     pub(super) fn show(&mut self, held: &Rc<Held>, range: Range<usize>) {
         self.chunks.push_back(Chunk::Held(Rc::clone(held), range));
+    }
+
+    #[cfg(test)]
+    fn heap(&self) -> usize {
+        let words = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Words(words) => words.capacity(),
+            Chunk::Held(..) => 0,
+        });
+        self.chunks.capacity() * size_of::<Chunk>() + words.sum::<usize>()
+    }
+
+    /// Octets that no lease counts.
+    fn weigh(&self) -> usize {
+        let words = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Words(words) => words.len(),
+            Chunk::Held(..) => 0,
+        });
+        OWN_BYTES + words.sum::<usize>()
     }
 
     fn is_begun(&self) -> bool {
@@ -95,12 +118,13 @@ enum Entry<D> {
 pub(super) struct Output<D> {
     queue: VecDeque<Entry<D>>,
     deferred: usize,
+    weight: usize,
     begun: bool,
 }
 
 impl<D> Default for Output<D> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), deferred: 0, begun: false }
+        Self { queue: VecDeque::new(), deferred: 0, weight: 0, begun: false }
     }
 }
 
@@ -126,7 +150,19 @@ impl<D> Output<D> {
 
     /// Say something of our own.
     pub(super) fn say(&mut self, own: Own) {
-        self.queue.push_back(Entry::Own(own));
+        let entry = self.weighed(own);
+        self.queue.push_back(entry);
+    }
+
+    fn weighed(&mut self, mut own: Own) -> Entry<D> {
+        own.weight = own.weigh();
+        self.weight += own.weight;
+        Entry::Own(own)
+    }
+
+    /// Octets that wait here and that no lease counts, about.
+    pub(super) const fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Keep a place for what is not decided yet.
@@ -138,7 +174,8 @@ impl<D> Output<D> {
     /// Say something before everything that waits; only where the peer is between two responses.
     pub(super) fn interject(&mut self, own: Own) {
         if !self.begun {
-            self.queue.push_front(Entry::Own(own));
+            let entry = self.weighed(own);
+            self.queue.push_front(entry);
         }
     }
 
@@ -155,23 +192,24 @@ impl<D> Output<D> {
         })
     }
 
-    /// Decide what stands first, if it can be decided: `settle` gives it back where it cannot. Whether something was.
+    /// Decide the first place that is kept, if it can be decided: `settle` gives it back where it cannot. Whether
+    /// something was. What is decided already may stand before it: nobody asks again when that has gone.
     pub(super) fn settle_first(&mut self, settle: impl FnOnce(D) -> Result<Option<Own>, D>) -> bool {
-        let Some(Entry::Deferred(_)) = self.queue.front() else { return false };
-        let Some(Entry::Deferred(deferred)) = self.queue.pop_front() else { return false };
-        match settle(deferred) {
-            Ok(own) => {
-                self.deferred -= 1;
-                if let Some(own) = own {
-                    self.queue.push_front(Entry::Own(own));
-                }
-                true
+        let at = self.queue.iter().position(|entry| matches!(entry, Entry::Deferred(_)));
+        let Some(at) = at.filter(|_| self.deferred > 0) else { return false };
+        let Some(Entry::Deferred(deferred)) = self.queue.remove(at) else { return false };
+        let settled = settle(deferred);
+        let is_settled = settled.is_ok();
+        self.deferred -= usize::from(is_settled);
+        match settled {
+            Ok(None) => {}
+            Ok(Some(own)) => {
+                let entry = self.weighed(own);
+                self.queue.insert(at, entry);
             }
-            Err(deferred) => {
-                self.queue.push_front(Entry::Deferred(deferred));
-                false
-            }
+            Err(deferred) => self.queue.insert(at, Entry::Deferred(deferred)),
         }
+        is_settled
     }
 
     /// Whether everything went out.
@@ -184,9 +222,14 @@ impl<D> Output<D> {
         !self.begun
     }
 
-    /// Whether the first thing that waits is not decided yet.
-    pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.queue.front(), Some(Entry::Deferred(_)))
+    /// Octets on the heap: the queue, and words of our own.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let words = self.queue.iter().map(|entry| match entry {
+            Entry::Own(own) => own.heap(),
+            _ => 0,
+        });
+        self.queue.capacity() * size_of::<Entry<D>>() + words.sum::<usize>()
     }
 
     /// What goes out next.
@@ -227,6 +270,7 @@ impl<D> Output<D> {
             if !done {
                 break;
             }
+            self.weight = self.weight.saturating_sub(own.weight);
             self.queue.pop_front();
         }
         count
@@ -282,7 +326,7 @@ mod tests {
         assert_eq!(output.next(), Next::Nothing);
         output.interject(Own::words(*b"* OK "));
         assert_eq!(drained(&mut output, 64), b"* OK ");
-        assert!(output.is_blocked());
+        assert_eq!(output.deferred(), 1);
         assert!(!output.settle_first(Err), "still not decided");
         assert!(output.settle_first(|_| Ok(Some(Own::words(*b"first ")))));
         assert_eq!(drained(&mut output, 64), b"first later");

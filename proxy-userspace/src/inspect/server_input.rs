@@ -47,6 +47,11 @@ impl ServerInput {
         self.is_inside()
     }
 
+    #[cfg(test)]
+    pub(super) const fn heap(&self) -> usize {
+        self.unit.capacity()
+    }
+
     /// Take octets in, at most to the end of a response; how many.
     pub(super) fn take(
         &mut self,

@@ -39,6 +39,10 @@ const SENT_MAX: usize = 64;
 /// Responses whose verdict has not come. More are not read.
 const DEFERRED_MAX: usize = 32;
 
+/// Octets that wait for the client, beside mail, which is counted. While there are more, neither side is read: a client
+/// that does not read its answers is asked no more, and what a server says behind mail waits with it.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
 /// A command that the server has.
 struct Sent {
     tag: Box<[u8]>,
@@ -350,7 +354,12 @@ impl Session {
         match response {
             Response::InBatch(octets) if self.to_client.deferred() == 0 => self.to_client.pass(octets.len()),
             Response::InBatch(octets) => self.to_client.say(Own::words(octets)),
-            Response::Copied(octets, _) => self.to_client.say(Own::words(octets)),
+            Response::Copied(octets, lease) => {
+                let mut own = Own::default();
+                let octets_end = octets.len();
+                own.show(&Rc::new(Held::new(octets, lease)), 0..octets_end);
+                self.to_client.say(own);
+            }
         }
     }
 
@@ -534,6 +543,12 @@ impl Session {
             };
             *deferred = Deferred::Decided(own);
         }
+        changed | self.settle()
+    }
+
+    /// Settle what needs no verdict any more.
+    fn settle(&mut self) -> bool {
+        let mut changed = false;
         while self.to_client.settle_first(settle) {
             changed = true;
         }
@@ -547,13 +562,29 @@ impl Session {
         judging || self.upload.is_some()
     }
 
+    /// Octets on the heap that no lease counts: queues, and what stands in them.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let units = self.units.iter().map(Unit::heap).sum::<usize>();
+        let names =
+            [&self.subject.account, &self.subject.mailbox].into_iter().flatten().map(|name| name.len());
+        self.units.capacity() * size_of::<Unit>()
+            + units
+            + self.sent.capacity() * size_of::<Sent>()
+            + self.to_client.heap()
+            + self.to_server.heap()
+            + self.input.heap()
+            + self.responses.heap()
+            + names.sum::<usize>()
+    }
+
     fn units_octets(&self) -> usize {
         self.units.iter().map(|unit| unit.octets().len()).sum()
     }
 
     /// Whether somebody waits for mail that is held here, or for what the server says to mail that was uploaded.
     fn holds(&self) -> bool {
-        self.to_client.is_blocked()
+        self.to_client.deferred() > 0
             || self.responses.is_holding()
             || self.upload.is_some()
             || self.sent.iter().any(|sent| sent.uploads)
@@ -636,6 +667,7 @@ impl Engine for Session {
                 Side::Upstream => self.take_server(octets)?,
             }
         }
+        self.settle();
         self.advance();
         self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
         Ok(())
@@ -663,7 +695,7 @@ impl Engine for Session {
                     || self.units_octets() >= UNITS_BYTES_MAX
             }
             Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
-        };
+        } || self.to_client.weight() >= WAITING_BYTES_MAX;
         if enough { Want::Nothing } else { Want::Octets }
     }
 

@@ -2,7 +2,7 @@
 //! here and in CRLF on the wire; the octets of literals are counted so.
 
 /// Clients.
-pub(super) const CLIENTS: &[(&str, &str)] = &[
+pub(crate) const CLIENTS: &[(&str, &str)] = &[
     (
         "Thunderbird",
         r##"1 capability
@@ -115,7 +115,7 @@ a0013 EXPUNGE
 ];
 
 /// Servers.
-pub(super) const SERVERS: &[(&str, &str)] = &[
+pub(crate) const SERVERS: &[(&str, &str)] = &[
     (
         "Dovecot",
         r##"* OK [CAPABILITY IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ AUTH=PLAIN] Dovecot (Debian) ready.

@@ -1,0 +1,66 @@
+//! Sections that a client reads in pieces.
+
+use super::*;
+
+/// An answer with a whole section.
+fn whole(tag: &str, uid: u32, mail: &str) -> String {
+    format!("* 1 FETCH (UID {uid} BODY[] {{{}}}\r\n{mail})\r\n{tag} OK done\r\n", mail.len())
+}
+
+#[test]
+fn a_message_that_is_read_in_pieces_is_fetched_once() {
+    let mut dialogue = Dialogue::new();
+    let mail = "Subject: x\r\n\r\nhello, world\r\n";
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n");
+    assert_eq!(dialogue.server_got(), "a UID FETCH 7 (BODY.PEEK[])\r\n");
+    dialogue.server(&whole("a", 7, mail));
+    assert_eq!(dialogue.client_got(), "* 1 FETCH (UID 7 BODY[]<0> {10}\r\nSubject: x)\r\na OK done\r\n");
+
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[]<10.9>)\r\n");
+    assert_eq!(dialogue.server_got(), "b UID FETCH 7 (BODY.PEEK[]<0.1>)\r\n");
+    dialogue.server("* 1 FETCH (UID 7 BODY[]<0> {1}\r\nS)\r\nb OK done\r\n");
+    assert_eq!(dialogue.client_got(), "* 1 FETCH (UID 7 BODY[]<10> {9}\r\n\r\n\r\nhello)\r\nb OK done\r\n");
+
+    // Behind the end there is nothing, under the label that was asked for.
+    dialogue.client("c UID FETCH 7 (BODY.PEEK[]<1000.9>)\r\n");
+    dialogue.server("* 1 FETCH (UID 7 BODY[]<0> {1}\r\nS)\r\nc OK done\r\n");
+    assert_eq!(dialogue.client_got(), "* 1 FETCH (UID 7 BODY[]<1000> {0}\r\n)\r\nc OK done\r\n");
+}
+
+#[test]
+fn where_the_copy_does_not_fit_the_command_goes_again_and_the_client_hears_one_completion() {
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n").server(&whole(
+        "a",
+        7,
+        "Subject: x\r\n\r\nhello\r\n",
+    ));
+    for misfit in ["* 1 FETCH (UID 7 BODY[]<0> {1}\r\nT)\r\n", "* 1 FETCH (UID 8 BODY[]<0> {1}\r\nS)\r\n"] {
+        dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.2>)\r\n");
+        dialogue.client_got();
+        assert!(dialogue.server_got().ends_with("b UID FETCH 7 (BODY.PEEK[]<0.1>)\r\n"));
+        dialogue.server(&format!("{misfit}b OK done\r\n"));
+        assert_eq!(dialogue.server_got(), "b UID FETCH 7 (BODY.PEEK[])\r\n");
+        assert_eq!(dialogue.client_got(), "");
+        dialogue.server(&whole("b", 7, "Subject: y\r\n\r\nother\r\n"));
+        assert_eq!(dialogue.client_got(), "* 1 FETCH (UID 7 BODY[]<0> {2}\r\nSu)\r\nb OK done\r\n");
+    }
+}
+
+#[test]
+fn a_copy_is_of_one_mailbox_and_is_gone_after_a_minute_without_a_reader() {
+    let mut dialogue = Dialogue::new();
+    let mail = "Subject: x\r\n\r\nhello\r\n";
+    let whole_again = "b UID FETCH 7 (BODY.PEEK[])\r\n";
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n").server(&whole("a", 7, mail));
+    dialogue.client("s SELECT Other\r\n").server("s OK done\r\n").server_got();
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.2>)\r\n");
+    assert_eq!(dialogue.server_got(), whole_again);
+    dialogue.server(&whole("b", 7, mail));
+    assert!(dialogue.held.octets() > 0);
+    let due = dialogue.session.wake_at().unwrap();
+    dialogue.session.tick(due).unwrap();
+    assert_eq!(dialogue.held.octets(), 0);
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.2>)\r\n");
+    assert_eq!(dialogue.server_got(), whole_again);
+}
