@@ -21,7 +21,6 @@ const SECTIONS: &[&str] = &[
     "1.2",
     "2.1",
     "3",
-    "02",
     "1.MIME",
     "2.MIME",
     "1.1.MIME",
@@ -86,9 +85,14 @@ fn command(random: &mut Random, messages: u64) -> String {
     format!("{uid}FETCH {set} ({})", items.join(" "))
 }
 
-/// What a client sees of a reply: its FETCH responses in order, items sorted, and whether it was done.
+/// What a client sees of a reply: its FETCH responses in order, items sorted, and whether it was done. Names of header
+/// fields count by what they mean: a label has them in quotes or not, in any case.
 fn seen(reply: &Reply) -> Result<(Vec<Fetched>, String)> {
-    let fetched = reply.fetched()?.into_iter().map(Fetched::sorted).collect();
+    let mut fetched = reply.fetched()?;
+    for (name, _) in fetched.iter_mut().flat_map(|one| &mut one.items) {
+        *name = name.to_uppercase().replace('"', "");
+    }
+    let fetched = fetched.into_iter().map(Fetched::sorted).collect();
     let word = reply.tagged.split_whitespace().next().unwrap_or_default().to_owned();
     Ok((fetched, word))
 }
