@@ -78,7 +78,10 @@ fn command(random: &mut Random, messages: u64) -> String {
     if random.below(15) == 0 {
         return format!("{uid}FETCH {set} {}", random.pick(&["ALL", "FAST", "FULL"]));
     }
-    let items: Vec<String> = (0..=random.below(3)).map(|_| item(random)).collect();
+    let mut items: Vec<String> = (0..=random.below(3)).map(|_| item(random)).collect();
+    // The same twice comes twice or once, as the server likes.
+    items.sort_by_key(|item| item.to_uppercase());
+    items.dedup_by_key(|item| item.to_uppercase().replace(".PEEK", ""));
     if items.len() == 1 && random.below(2) == 0 {
         return format!("{uid}FETCH {set} {}", items.concat());
     }
