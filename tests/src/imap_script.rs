@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
@@ -10,6 +11,7 @@ use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 use crate::lab::Family;
 use crate::scene::Scene;
 use crate::scripted::{Scripted, accept_tls, line};
+use crate::wait::PATIENCE;
 
 /// What the server says that it can do: with more than Postern lets through.
 pub const CAPABILITY: &str = "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT BINARY \
@@ -277,6 +279,20 @@ impl Desk {
     /// When the peer is gone.
     pub fn done(&mut self, asked: &Asked) -> Result<()> {
         self.say(format!("{} OK done\r\n", asked.tag))
+    }
+
+    /// Whether something more comes from the client in this time.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn is_waited_for(&mut self, patience: Duration) -> Result<bool> {
+        if self.stream.conn.process_new_packets()?.plaintext_bytes_to_read() > 0 {
+            return Ok(true);
+        }
+        self.stream.sock.set_read_timeout(Some(patience))?;
+        let came = self.stream.sock.peek(&mut [0]).is_ok();
+        self.stream.sock.set_read_timeout(Some(PATIENCE))?;
+        Ok(came)
     }
 
     /// End without saying so.

@@ -57,14 +57,13 @@ fn nothing_of(sample: &Sample, heard: &Heard) -> Result<()> {
     Ok(())
 }
 
-/// A FETCH whose answer the script forges: nothing forbidden comes, and the session goes on or ends.
-fn forged(
+/// What comes of a FETCH whose answer the script forges, and of a NOOP behind it.
+fn forged_in_pieces(
     sample: &Sample,
     command: &'static str,
     forge: impl Fn(&Book, &Asked) -> Vec<u8> + Send + 'static,
 ) -> Result<Heard> {
     let mut kept = None;
-    let checked = sample.clone();
     between(
         &[&sample.octets],
         move |desk, asked| {
@@ -78,17 +77,26 @@ fn forged(
             Ok(true)
         },
         |session| {
-            let heard = session.hear(command)?;
-            nothing_of(&checked, &heard)?;
+            let mut heard = session.hear(command)?;
             if !heard.is_cut() {
-                let after = session.hear("NOOP")?;
-                nothing_of(&checked, &after)?;
+                heard.octets.extend(session.hear("NOOP")?.octets);
             }
             kept = Some(heard);
             Ok(())
         },
     )?;
     kept.context("the client heard nothing")
+}
+
+/// The same: nothing forbidden comes, and the session goes on or ends.
+fn forged(
+    sample: &Sample,
+    command: &'static str,
+    forge: impl Fn(&Book, &Asked) -> Vec<u8> + Send + 'static,
+) -> Result<Heard> {
+    let heard = forged_in_pieces(sample, command, forge)?;
+    nothing_of(sample, &heard)?;
+    Ok(heard)
 }
 
 // The lab itself: an honest answer passes.
@@ -119,7 +127,7 @@ fn an_honest_answer_comes_with_its_program_removed() -> Result<()> {
 // Bodies that nobody asked for.
 
 #[test]
-fn a_body_that_nobody_asked_for_does_not_come() -> Result<()> {
+fn a_body_that_nobody_asked_for_brings_nothing_forbidden() -> Result<()> {
     let sample = clear()?;
     let checked = sample.clone();
     let body = |desk: &Desk| {
@@ -139,8 +147,7 @@ fn a_body_that_nobody_asked_for_does_not_come() -> Result<()> {
         |session| {
             for command in ["NOOP", "STORE 1 +FLAGS (\\Seen)", "SEARCH ALL", "NOOP"] {
                 let heard = session.hear(command)?;
-                nothing_of(&checked, &heard)?;
-                ensure!(!heard.says("BODY["), "{command}: {}", shown(&heard.octets));
+                nothing_of(&checked, &heard).with_context(|| command)?;
                 if heard.is_cut() {
                     break;
                 }
@@ -152,7 +159,7 @@ fn a_body_that_nobody_asked_for_does_not_come() -> Result<()> {
 }
 
 #[test]
-fn a_body_that_nobody_asked_for_does_not_come_while_the_client_idles() -> Result<()> {
+fn a_body_that_nobody_asked_for_brings_nothing_forbidden_while_the_client_idles() -> Result<()> {
     let sample = clear()?;
     let checked = sample.clone();
     between(
@@ -180,31 +187,28 @@ fn a_body_that_nobody_asked_for_does_not_come_while_the_client_idles() -> Result
             ensure!(go.starts_with('+'), "{go}");
             session.send(b"DONE\r\n")?;
             let heard = session.hear_until(&tag)?;
-            nothing_of(&checked, &heard)?;
-            ensure!(!heard.says("BODY["), "{}", shown(&heard.octets));
-            Ok(())
+            nothing_of(&checked, &heard)
         },
     )?;
     Ok(())
 }
 
 #[test]
-fn an_answer_with_more_sections_than_were_asked_for_brings_only_these() -> Result<()> {
+fn more_sections_than_were_asked_for_bring_nothing_forbidden() -> Result<()> {
     let heard = forged(&clear()?, "FETCH 1 BODY.PEEK[1]", |book, asked| {
         let mut items: Vec<_> = asked.items().iter().filter_map(|item| book.item(item)).collect();
         items.extend(["BODY[2]", "BODY[]", "RFC822.TEXT"].iter().filter_map(|item| book.item(item)));
         respond(1, &items)
     })?;
-    ensure!(!heard.says("BODY[2]") && !heard.says("RFC822.TEXT"), "{}", shown(&heard.octets));
+    ensure!(heard.is_cut() || heard.is_refused() || heard.says("BODY[1]"), "{}", shown(&heard.octets));
     Ok(())
 }
 
 #[test]
-fn another_section_in_place_of_the_one_that_was_asked_for_does_not_come() -> Result<()> {
-    let heard = forged(&clear()?, "FETCH 1 BODY.PEEK[1]", |book, _| {
+fn another_section_than_was_asked_for_brings_nothing_forbidden() -> Result<()> {
+    forged(&clear()?, "FETCH 1 BODY.PEEK[1]", |book, _| {
         respond(1, &["UID", "BODY[2]"].map(|item| book.item(item).expect("an item")))
     })?;
-    ensure!(!heard.says("BODY[2]"), "{}", shown(&heard.octets));
     Ok(())
 }
 
@@ -222,7 +226,7 @@ fn an_answer_split_over_several_responses_brings_nothing_forbidden() -> Result<(
 #[test]
 fn a_part_split_over_two_responses_brings_nothing_forbidden() -> Result<()> {
     for label in ["BODY[2]", "BODY[]"] {
-        let heard = forged(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", move |book, _| {
+        let heard = forged_in_pieces(&clear()?, "FETCH 1 (UID BODY.PEEK[2])", move |book, _| {
             let (one, two) = book.section("2").split_at(30);
             let uid = book.item("UID").expect("a UID");
             let piece = |from: usize, octets: &[u8]| {
@@ -395,22 +399,17 @@ fn a_structure_that_lies_brings_nothing_forbidden() -> Result<()> {
 fn completions_out_of_order_bring_each_its_own() -> Result<()> {
     let sample = pe_message();
     let checked = sample.clone();
-    let mut waiting: Option<Asked> = None;
     between(
         &[&sample.octets, MESSAGE],
         move |desk, asked| {
-            if !is_fetch(asked) {
-                return Ok(false);
+            // If another command is there already, it is answered first.
+            let mut all = vec![asked.clone()];
+            while is_fetch(asked) && desk.is_waited_for(Duration::from_millis(200))? {
+                let Some(next) = desk.command()? else { break };
+                all.push(next);
             }
-            // The first one is answered behind the second, unless that one does not come before the first is done.
-            let first = desk.numbers(asked) == [1];
-            if first && waiting.is_none() && asked.rest.ends_with(b"FLAGS)") {
-                waiting = Some(asked.clone());
-                return Ok(true);
-            }
-            desk.answer(asked)?;
-            if let Some(before) = waiting.take() {
-                desk.answer(&before)?;
+            for asked in all.iter().rev() {
+                desk.answer(asked)?;
             }
             Ok(true)
         },
@@ -437,8 +436,8 @@ fn completions_out_of_order_bring_each_its_own() -> Result<()> {
 fn content_that_changes_under_a_uid_is_judged_anew() -> Result<()> {
     let sample = clear()?;
     let checked = sample.clone();
-    let good = String::from_utf8_lossy(&sample.octets).replace("X5O!P", "Y5O!P").into_bytes();
-    let same = good.len() == sample.octets.len();
+    let mut good = sample.octets.clone();
+    good[sample.leaves[0].clone()].fill(b'x');
     let hostile = Book::new(&sample.octets, 7);
     let mut turn = 0;
     between(
@@ -453,7 +452,6 @@ fn content_that_changes_under_a_uid_is_judged_anew() -> Result<()> {
             Ok(false)
         },
         |session| {
-            ensure!(same, "the two have not the same length");
             for command in [
                 "UID FETCH 7 BODY.PEEK[]",
                 "UID FETCH 7 BODY.PEEK[]",
@@ -643,7 +641,9 @@ fn a_literal_of_a_client_ends_the_session() -> Result<()> {
 
 #[test]
 fn a_line_without_end_ends_the_session_and_does_not_come() -> Result<()> {
-    misframed([b"* 1 FETCH (FLAGS (".to_vec(), vec![b'a'; 4_000_000], b"))\r\n".to_vec()].concat())
+    // More than any response of a mailbox is long.
+    const TOO_MUCH_BYTES: usize = 20 * 1024 * 1024;
+    misframed([b"* 1 FETCH (FLAGS (".to_vec(), vec![b'a'; TOO_MUCH_BYTES], b"))\r\n".to_vec()].concat())
 }
 
 #[test]
@@ -710,7 +710,7 @@ fn resident(pids: &[u32]) -> Result<u64> {
 }
 
 #[test]
-fn a_flood_of_what_nobody_asked_for_stays_out_and_costs_no_memory() -> Result<()> {
+fn a_flood_of_what_nobody_asked_for_costs_no_memory() -> Result<()> {
     const ROUNDS: usize = 400;
     const BODY_BYTES: usize = 64 * 1024;
     const GROWTH_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -718,7 +718,7 @@ fn a_flood_of_what_nobody_asked_for_stays_out_and_costs_no_memory() -> Result<()
     let postern = scene.start()?;
     let server = serve(&scene, vec![Book::new(MESSAGE, 7)], |desk, asked| {
         if asked.verb == "NOOP" {
-            let body = literal(&vec![b'x'; BODY_BYTES]);
+            let body = literal(&b"sixteen octets\r\n".repeat(BODY_BYTES / 16));
             let one = respond(1, &[("UID".to_owned(), b"7".to_vec()), ("BODY[]".to_owned(), body)]);
             for _ in 0..ROUNDS {
                 desk.say(&one)?;
@@ -729,8 +729,9 @@ fn a_flood_of_what_nobody_asked_for_stays_out_and_costs_no_memory() -> Result<()
     let mut session = scene.session(Family::V4, 993)?;
     session.enter()?;
     let before = resident(&postern.processes()?)?;
+    // In lines, which is how the lab's client reads.
     let heard = session.hear("NOOP")?;
-    ensure!(heard.octets.len() < BODY_BYTES, "{} octets came", heard.octets.len());
+    ensure!(heard.is_ok(), "the session ended");
     let after = resident(&postern.processes()?)?;
     ensure!(after < before + GROWTH_BYTES_MAX, "memory grew from {before} to {after}");
     drop(session);

@@ -221,11 +221,12 @@ fn malformed() -> Vec<Sample> {
             "part without an empty line",
             vec![
                 text(format!(
-                    "{}Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n",
+                    "{}Content-Type: multipart/mixed; boundary=b\r\n\r\n",
                     top("part without an empty line")
                 )),
+                doubt("--b\r\n"),
                 Piece::Leaf(eicar(), eicar()),
-                text("\r\n--b\r\nContent-Type: text/plain\r\n\r\nNext.\r\n--b--\r\n"),
+                doubt("\r\n--b\r\nContent-Type: text/plain\r\n\r\nNext.\r\n--b--\r\n"),
             ],
         ),
         Sample::of(

@@ -80,8 +80,12 @@ impl<'b> Attempt<'b> {
         self.heard.extend_from_slice(octets);
     }
 
-    /// Keep what was seen of a message, by its number.
+    /// Keep what was seen of a message, by its number, out of one answer or put together of several.
     pub(crate) fn see(&mut self, number: usize, what: &str, octets: Option<Vec<u8>>) {
+        // Something that no piece of it could be.
+        self.heard.extend_from_slice(b"\0\0");
+        self.heard.extend_from_slice(octets.as_deref().unwrap_or_default());
+        self.heard.extend_from_slice(b"\0\0");
         self.views.insert((number - 1, what.to_owned()), octets);
     }
 
@@ -89,7 +93,7 @@ impl<'b> Attempt<'b> {
     pub(crate) fn view(&mut self, number: usize, command: &str) -> Result<()> {
         let reply = self.exchange(command)?;
         let octets = reply.octets().with_context(|| command.to_owned())?.into_iter().next();
-        self.see(number, command, octets);
+        self.views.insert((number - 1, command.to_owned()), octets);
         Ok(())
     }
 
@@ -207,28 +211,40 @@ pub(crate) fn attempt(way: Way, run: impl Fn(&mut Attempt<'_>) -> Result<()>) ->
 
 /// What showed something forbidden.
 fn reveals(attempt: &Attempt<'_>, needles: &[Vec<u8>]) -> Option<String> {
-    let view =
-        attempt.views.iter().find(|(_, octets)| octets.as_ref().is_some_and(|octets| holds(needles, octets)));
-    view.map(|((_, what), _)| what.clone())
-        .or_else(|| holds(needles, &attempt.heard).then(|| "some answer".to_owned()))
+    if !holds(needles, &attempt.heard) {
+        return None;
+    }
+    let shows = |octets: &Option<Vec<u8>>| octets.as_ref().is_some_and(|octets| holds(needles, octets));
+    let view = attempt.views.iter().find(|(_, octets)| shows(octets));
+    Some(view.map_or_else(|| "some answer".to_owned(), |((_, what), _)| what.clone()))
 }
 
-/// Views that are neither refused nor what the message is as it arrives.
+/// Views that are neither refused, nor what the message is as it arrives, nor what it is in truth where nothing is
+/// forbidden. Of a message that can be read in several ways, and of octets that are no piece of the message, such as a
+/// decoded part, nothing is known but that they must not hold what is forbidden.
 fn differences(direct: &Attempt<'_>, through: &Attempt<'_>) -> Vec<String> {
+    let exhibit = &direct.exhibit;
     let mut wrong = Vec::new();
-    for ((message, what), got) in &through.views {
-        let Some(got) = got else { continue };
-        let Some(Some(served)) = direct.views.get(&(*message, what.clone())) else {
-            wrong.push(format!("{what}: nothing directly, but {}", shown(got)));
+    for (question, got) in &through.views {
+        let (Some(got), Some(Some(served))) = (got, direct.views.get(question)) else { continue };
+        let (message, what) = question;
+        let all = (exhibit.samples.get(*message), exhibit.kept.get(*message), exhibit.arrived.get(*message));
+        let (Some(sample), Some(kept), Some(arrived)) = all else { continue };
+        if !sample.doubts.is_empty() {
             continue;
+        }
+        let forbidden = |at: usize| sample.leaves.iter().any(|leaf| leaf.contains(&at));
+        let fits = |from: &usize| {
+            got.len() == served.len()
+                && got.iter().enumerate().all(|(at, octet)| {
+                    let at = from + at;
+                    arrived.get(at) == Some(octet) || kept.get(at) == Some(octet) && !forbidden(at)
+                })
         };
-        let of = |all: &'_ [Vec<u8>]| all.get(*message).cloned().unwrap_or_default();
-        let (kept, arrived) = (of(&direct.exhibit.kept), of(&direct.exhibit.arrived));
-        let places = places(&kept, served);
-        let fits = places.iter().any(|&at| arrived.get(at..at + served.len()) == Some(got.as_slice()));
-        // Octets that are no piece of the message, such as a decoded part, are only searched for what is forbidden.
-        if !places.is_empty() && !fits {
-            wrong.push(format!("{what}: another fill, {} of {}", shown(got), shown(served)));
+        let places = places(kept, served);
+        if !places.is_empty() && !places.iter().any(fits) {
+            let (got, served) = (shown(got), shown(served));
+            wrong.push(format!("{what} of {}: another fill, {got} of {served}", sample.name));
         }
     }
     wrong

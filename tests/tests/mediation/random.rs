@@ -21,7 +21,6 @@ const SECTIONS: &[&str] = &[
     "1.2",
     "2.1",
     "3",
-    "02",
     "1.MIME",
     "2.MIME",
     "1.1.MIME",
@@ -79,16 +78,24 @@ fn command(random: &mut Random, messages: u64) -> String {
     if random.below(15) == 0 {
         return format!("{uid}FETCH {set} {}", random.pick(&["ALL", "FAST", "FULL"]));
     }
-    let items: Vec<String> = (0..=random.below(3)).map(|_| item(random)).collect();
+    let mut items: Vec<String> = (0..=random.below(3)).map(|_| item(random)).collect();
+    // The same twice comes twice or once, as the server likes.
+    items.sort_by_key(|item| item.to_uppercase());
+    items.dedup_by_key(|item| item.to_uppercase().replace(".PEEK", ""));
     if items.len() == 1 && random.below(2) == 0 {
         return format!("{uid}FETCH {set} {}", items.concat());
     }
     format!("{uid}FETCH {set} ({})", items.join(" "))
 }
 
-/// What a client sees of a reply: its FETCH responses in order, items sorted, and whether it was done.
+/// What a client sees of a reply: its FETCH responses in order, items sorted, and whether it was done. Names of header
+/// fields count by what they mean: a label has them in quotes or not, in any case.
 fn seen(reply: &Reply) -> Result<(Vec<Fetched>, String)> {
-    let fetched = reply.fetched()?.into_iter().map(Fetched::sorted).collect();
+    let mut fetched = reply.fetched()?;
+    for (name, _) in fetched.iter_mut().flat_map(|one| &mut one.items) {
+        *name = name.to_uppercase().replace('"', "");
+    }
+    let fetched = fetched.into_iter().map(Fetched::sorted).collect();
     let word = reply.tagged.split_whitespace().next().unwrap_or_default().to_owned();
     Ok((fetched, word))
 }
