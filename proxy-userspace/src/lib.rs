@@ -18,9 +18,9 @@ pub mod accept;
 pub mod handshake;
 /// TLS records after the handshake: opened and sealed in the buffers in which they arrived.
 pub mod layer;
-/// Inspection of plaintext before it goes on.
+/// What may pass: one engine for each session.
 pub mod inspect;
-/// Two directions with backpressure, half-close and no buffer while idle.
+/// The loop around the engine: two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
 /// Lines on stdout and stderr, without waiting for their readers.
 pub mod lines;

@@ -78,7 +78,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 Step::Splice => {
                     self.splice().await?;
                     let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
-                    ended = self.take(received.map_err(|fault| self.from_failed(fault))?)?;
+                    ended = self.take(received.map_err(|fault| self.failed_to_receive(fault))?)?;
                 }
                 Step::End(stream_end, end) => return self.end(stream_end, end).await,
             }
@@ -122,7 +122,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
             Want::Octets | Want::Unseen => self
                 .from
                 .poll_receive(cx)
-                .map(|received| received.map(Step::Take).map_err(|fault| self.from_failed(fault))),
+                .map(|received| received.map(Step::Take).map_err(|fault| self.failed_to_receive(fault))),
         }
     }
 
@@ -251,7 +251,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
         }
     }
 
-    const fn from_failed(&self, fault: LayerFault) -> DirectionEnd {
+    const fn failed_to_receive(&self, fault: LayerFault) -> DirectionEnd {
         DirectionEnd::Failed(self.direction.from(), fault)
     }
 }

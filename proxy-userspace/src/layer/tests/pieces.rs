@@ -173,6 +173,11 @@ async fn octets_of_our_own_wait_for_a_buffer_as_received_ones_do_or_go_without_o
         assert_eq!(source.take(6).await.0, b"octets");
         // The source holds the only buffer.
         let (mut own, mut other) = (Batch::default(), Batch::default());
+        assert_eq!(
+            source.receive.batch().append(|room| room.len()),
+            0,
+            "what was received is not written over"
+        );
         assert!(once(|cx| pool.poll_lend(&mut own, cx)).await.is_none());
         assert!(!pool.lend_now(&mut other));
         assert_eq!(own.append(|room| room.len()), 0, "there is no room yet");
