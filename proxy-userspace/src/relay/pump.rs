@@ -28,8 +28,8 @@ pub(super) struct Pump<'a, R, T> {
     pub(super) direction: Direction,
     pub(super) from: &'a mut R,
     pub(super) to: &'a mut T,
-    /// Octets of the engine's own that are on their way. It is lent before what goes on of a received batch, or behind
-    /// it: only one of the two batches is ever on its way.
+    /// Octets of the engine's own, or a place in line for their buffer. Only one of this batch and the received one is on
+    /// its way at a time.
     pub(super) own: &'a mut Option<Box<Batch>>,
     pub(super) means: Means<'a>,
 }

@@ -14,6 +14,8 @@ async fn received(
     source.far.peer.writer().write_all(octets).unwrap();
     let wire = source.said();
     source.far.wire.write_all(&wire).await.unwrap();
+    // All of it is there before the first read.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     assert_eq!(poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap(), Received::Data);
     assert_eq!(source.receive.batch().octets(), octets.len() as u64);
     (source, sink)
