@@ -327,22 +327,33 @@ fn unquote(octets: &mut Vec<u8>, range: Range<usize>) -> Range<usize> {
     start..octets.len()
 }
 
-/// What the structure says of a section: the part itself; or, because servers answer `0`, `1.1` and `1.TEXT` with a
-/// leaf's octets, every part where there is no such part.
+/// What the structure says of a section. Servers answer `1.1` and `1.TEXT` with the octets of leaf 1, and `0` with those of
+/// the first leaf: so a path that the structure does not know means the leaf above it, and where there is none, any leaf.
 fn hints(section: &Section, structure: Option<&Structure>) -> Vec<LeafHint> {
     let Some(structure) = structure else { return Vec::new() };
-    let exact = structure.parts.iter().find(|part| part.path == section.path);
-    let parts = match (&section.text, exact) {
-        (SectionText::Whole, Some(part)) => std::slice::from_ref(part),
-        _ => structure.parts.as_slice(),
+    let mut path = section.path.clone();
+    let known = loop {
+        if let Some(last @ 0) = path.last_mut() {
+            *last = 1;
+        }
+        let known = structure.parts.iter().find(|part| part.path == path && !part.is_multipart);
+        if known.is_some() || path.pop().is_none() {
+            break known;
+        }
     };
-    let leaf = parts.iter().filter(|part| !part.is_multipart);
-    leaf.map(|part| LeafHint {
-        media: part.media.clone(),
-        name: part.name.clone(),
-        encoding: part.encoding.clone(),
-    })
-    .collect()
+    // The text of a message has the message's own header.
+    if section.text == SectionText::Text && known.is_some_and(|part| part.is_message) {
+        return Vec::new();
+    }
+    let parts = known.map_or(structure.parts.as_slice(), std::slice::from_ref);
+    let leaves = parts.iter().filter(|part| !part.is_multipart);
+    leaves
+        .map(|part| LeafHint {
+            media: part.media.clone(),
+            name: part.name.clone(),
+            encoding: part.encoding.clone(),
+        })
+        .collect()
 }
 
 fn path(section: &Section) -> String {

@@ -75,7 +75,8 @@ pub enum Want {
 /// Decides about every octet of a session. One task owns it.
 ///
 /// What an engine says may change with every call that changes it (`take`, `next`, `fill`, `ended`, `poll_event`,
-/// `tick`). The relay asks both sides again after each. After an error, only [`Engine::is_at_boundary`] is called.
+/// `tick`). The relay asks both sides again after each. After an error, only [`Engine::is_at_boundary`] is called:
+/// what it still had for either side is not sent.
 pub trait Engine {
     /// Take what came from a side. Each octet is passed on or left out by what [`Engine::next`] then says about the
     /// other side, until that says [`Next::Nothing`]. What the engine keeps for longer, it copies.
@@ -92,7 +93,7 @@ pub trait Engine {
     /// Copy octets of the engine's own to the front of `room`, after [`Next::Own`]. Returns how many: one at least.
     fn fill(&mut self, to: Side, room: &mut [u8]) -> usize;
 
-    /// Whether octets of this side are wanted.
+    /// Whether octets of this side are wanted. A side that is not read is not seen to leave, either.
     fn wants(&self, from: Side) -> Want;
 
     /// This side's stream has ended. Octets that are held may still go on afterwards, until [`Engine::is_drained`].

@@ -194,6 +194,29 @@ mod tests {
         assert_eq!(guard.push(b"GET / HTTP/1.1\r\n"), Ok(()));
     }
 
+    #[test]
+    fn everything_passes_and_only_a_clients_first_octets_are_looked_at() {
+        let mut engine = Plain::default();
+        assert!(engine.is_at_boundary(Side::Downstream));
+        assert_eq!(engine.wants(Side::Downstream), Want::Octets);
+        assert_eq!(engine.take(Side::Downstream, &Batch::of(&[b"a", b"1 NOO"])), Ok(()));
+        assert_eq!(
+            (engine.next(Side::Upstream), engine.next(Side::Upstream)),
+            (Next::Pass(6), Next::Nothing)
+        );
+        assert_eq!(engine.wants(Side::Downstream), Want::Octets);
+        assert_eq!(engine.take(Side::Downstream, &Batch::of(&[b"P\r\n!"])), Ok(()));
+        assert_eq!(engine.wants(Side::Downstream), Want::Unseen);
+        assert_eq!(engine.wants(Side::Upstream), Want::Unseen);
+        assert!(engine.is_at_boundary(Side::Downstream), "the server has said nothing");
+        assert_eq!(engine.take(Side::Upstream, &Batch::of(&[b"* BYE bye\r\n"])), Ok(()));
+        assert_eq!(engine.next(Side::Downstream), Next::Pass(11));
+        assert!(engine.is_announced(Side::Upstream) && !engine.is_announced(Side::Downstream));
+        assert!(!engine.is_at_boundary(Side::Downstream));
+        let mut engine = Plain::default();
+        assert_eq!(engine.take(Side::Downstream, &Batch::of(&[b"GET /"])), Err(InspectRefusal::Http));
+    }
+
     fn announced(records: &[&[u8]]) -> bool {
         let mut last = LastLines::default();
         records.iter().for_each(|record| last.push(record));

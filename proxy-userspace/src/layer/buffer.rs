@@ -87,6 +87,7 @@ impl Pool {
     pub fn poll_lend(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
         if batch.buffer.is_none() {
             batch.buffer = Some(ready!(self.poll_take(&mut batch.turn, cx)));
+            batch.is_lent = true;
         }
         Poll::Ready(())
     }
@@ -96,6 +97,7 @@ impl Pool {
     pub fn lend_now(&self, batch: &mut Batch) -> bool {
         if batch.buffer.is_none() {
             batch.buffer = self.1.lease_now().map(|lease| self.take(lease));
+            batch.is_lent = batch.buffer.is_some();
         }
         batch.buffer.is_some()
     }
@@ -190,6 +192,8 @@ pub struct Batch {
     pub(super) buffer: Option<Buffer>,
     /// Its place in line, while it waits for a buffer.
     pub(super) turn: Option<Turn>,
+    /// Whether the buffer was lent for octets of our own.
+    is_lent: bool,
     /// Octets received into the buffer.
     pub(super) filled: usize,
     /// The offset of the first record that is not opened yet.
@@ -288,7 +292,7 @@ impl Batch {
         let mut from = buffer.plain.last().map_or(0, |body| body.end);
         let room = match buffer.bytes.get_mut(from..LENT_BYTES_MAX) {
             // Behind what was received, records may stand that are not opened yet.
-            Some(room) if self.filled == 0 && !room.is_empty() => room,
+            Some(room) if self.is_lent && !room.is_empty() => room,
             _ => return 0,
         };
         let count = fill(room).min(room.len());
@@ -370,6 +374,7 @@ impl Batch {
         if self.parsed == self.filled {
             self.parsed = 0;
             self.filled = 0;
+            self.is_lent = false;
             self.buffer = None;
         }
     }

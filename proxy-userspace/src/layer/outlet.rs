@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rustls::ProtocolVersion;
+use zeroize::Zeroizing;
 
 use super::aead::{ContentType, Sealer};
 use super::buffer::{Batch, Span};
@@ -16,7 +17,8 @@ use super::{LayerFault, OWN_WORDS_BYTES_MAX};
 /// A record of our own that waits to be sealed, in plaintext.
 struct QueuedRecord {
     content: ContentType,
-    octets: Vec<u8>,
+    /// Wiped when dropped: mail may stand in it.
+    octets: Zeroizing<Vec<u8>>,
 }
 
 /// Records of our own, in their order. Octets are bounded by twice [`OWN_WORDS_BYTES_MAX`], so words fit one record.
@@ -40,7 +42,7 @@ impl RecordQueue {
     }
 
     pub(super) fn push(&mut self, content: ContentType, octets: &[u8]) {
-        self.0.push_back(QueuedRecord { content, octets: octets.to_vec() });
+        self.0.push_back(QueuedRecord { content, octets: octets.to_vec().into() });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -182,7 +184,7 @@ fn change_key(outlet: &mut Outlet, sealed: &mut Vec<u8>) -> Result<(), LayerFaul
     if !outlet.is_tls13() {
         return Err(LayerFault::ConfidentialityLimit);
     }
-    let own = QueuedRecord { content: ContentType::Handshake, octets: KEY_UPDATE_MESSAGE.to_vec() };
+    let own = QueuedRecord { content: ContentType::Handshake, octets: KEY_UPDATE_MESSAGE.to_vec().into() };
     seal(outlet, own, sealed)?;
     let next = outlet.shared.kernel.borrow_mut().next_transmit()?;
     outlet.sealer = Sealer::new(outlet.shared.version, &next, outlet.records_max)?;

@@ -127,10 +127,9 @@ where
 
 /// The batch of a direction that is on its way, if one is.
 fn on_its_way<'a>(own: &'a mut Option<Box<Batch>>, received: &'a mut Batch) -> Option<&'a mut Batch> {
-    let batch = match own {
-        Some(own) => own,
-        None => received,
-    };
+    // Without octets in it, it only waits for a buffer.
+    own.take_if(|own| !own.is_on_its_way());
+    let batch = own.as_deref_mut().unwrap_or(received);
     batch.is_on_its_way().then_some(batch)
 }
 

@@ -28,8 +28,8 @@ pub(super) struct Pump<'a, R, T> {
     pub(super) direction: Direction,
     pub(super) from: &'a mut R,
     pub(super) to: &'a mut T,
-    /// Octets of the engine's own that are on their way. It is lent before what goes on of a received batch, or behind
-    /// it: only one of the two batches is ever on its way.
+    /// Octets of the engine's own, or a place in line for their buffer. Only one of this batch and the received one is on
+    /// its way at a time.
     pub(super) own: &'a mut Option<Box<Batch>>,
     pub(super) means: Means<'a>,
 }
@@ -78,7 +78,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 Step::Splice => {
                     self.splice().await?;
                     let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
-                    ended = self.take(received.map_err(|fault| self.from_failed(fault))?)?;
+                    ended = self.take(received.map_err(|fault| self.failed_to_receive(fault))?)?;
                 }
                 Step::End(stream_end, end) => return self.end(stream_end, end).await,
             }
@@ -122,7 +122,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
             Want::Octets | Want::Unseen => self
                 .from
                 .poll_receive(cx)
-                .map(|received| received.map(Step::Take).map_err(|fault| self.from_failed(fault))),
+                .map(|received| received.map(Step::Take).map_err(|fault| self.failed_to_receive(fault))),
         }
     }
 
@@ -251,7 +251,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
         }
     }
 
-    const fn from_failed(&self, fault: LayerFault) -> DirectionEnd {
+    const fn failed_to_receive(&self, fault: LayerFault) -> DirectionEnd {
         DirectionEnd::Failed(self.direction.from(), fault)
     }
 }

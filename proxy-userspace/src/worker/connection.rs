@@ -148,7 +148,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// The task of a session that waits (4,392 octets when this was written); its handshake was boxed and is gone by
+    /// The task of a session that waits (3,984 octets when this was written); its handshake was boxed and is gone by
     /// then. A change here is a decision.
     #[test]
     fn the_size_of_a_sessions_task_is_pinned() {

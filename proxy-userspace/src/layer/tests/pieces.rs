@@ -14,6 +14,8 @@ async fn received(
     source.far.peer.writer().write_all(octets).unwrap();
     let wire = source.said();
     source.far.wire.write_all(&wire).await.unwrap();
+    // All of it is there before the first read.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     assert_eq!(poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap(), Received::Data);
     assert_eq!(source.receive.batch().octets(), octets.len() as u64);
     (source, sink)
@@ -173,6 +175,11 @@ async fn octets_of_our_own_wait_for_a_buffer_as_received_ones_do_or_go_without_o
         assert_eq!(source.take(6).await.0, b"octets");
         // The source holds the only buffer.
         let (mut own, mut other) = (Batch::default(), Batch::default());
+        assert_eq!(
+            source.receive.batch().append(|room| room.len()),
+            0,
+            "what was received is not written over"
+        );
         assert!(once(|cx| pool.poll_lend(&mut own, cx)).await.is_none());
         assert!(!pool.lend_now(&mut other));
         assert_eq!(own.append(|room| room.len()), 0, "there is no room yet");

@@ -225,7 +225,7 @@ impl Ours {
     }
 
     /// Relay to the session's end while the peers do this.
-    async fn to_end<T>(&mut self, engine: &mut Script, act: impl Future<Output = T>) -> (Relayed, T) {
+    async fn until_its_end<T>(&mut self, engine: &mut Script, act: impl Future<Output = T>) -> (Relayed, T) {
         let both = async { tokio::join!(self.relay(engine), act) };
         timeout(PATIENCE, both).await.expect("the session ends")
     }
@@ -395,6 +395,31 @@ async fn what_one_side_says_frees_octets_of_the_other_at_once() {
 }
 
 #[tokio::test]
+async fn what_was_freed_goes_on_in_the_same_turn() {
+    let (mut ours, mut peers) = session().await;
+    let (mut engine, state) = Script::new(|state, from, octets| {
+        state.to(from.other()).push_back(Pass(octets.len()));
+        state.wants_client = if from == Side::Upstream { Want::Octets } else { Want::Nothing };
+        Ok(())
+    });
+    state.borrow_mut().wants_client = Want::Nothing;
+    say(&mut peers.client, b"waits").await;
+    let mut relay = pin!(ours.relay(&mut engine));
+    for _ in 0..3 {
+        assert!(once(|cx| relay.as_mut().poll(cx)).await.is_none());
+        sleep(PAUSE).await;
+    }
+    say(&mut peers.server, b"completed").await;
+    while state.borrow().taken == 0 {
+        assert!(once(|cx| relay.as_mut().poll(cx)).await.is_none());
+        let taken = state.borrow().taken;
+        assert!([0, 14].contains(&taken), "{taken}: another octet or event would be needed");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(peers.server.read(5).await, b"waits");
+}
+
+#[tokio::test]
 async fn words_for_the_side_that_spoke_last_need_no_octet_of_the_other() {
     let (mut ours, mut peers) = session().await;
     let (mut engine, _) = Script::new(|state, from, _| {
@@ -402,7 +427,7 @@ async fn words_for_the_side_that_spoke_last_need_no_octet_of_the_other() {
         Ok(())
     });
     let (end, ()) = ours
-        .to_end(&mut engine, async {
+        .until_its_end(&mut engine, async {
             say(&mut peers.client, b"what").await;
             assert_eq!(peers.client.read(2).await, b"no");
             // The client was answered, so that its leaving is none in the middle of a command.
@@ -455,7 +480,7 @@ async fn a_refusal_between_two_responses_leaves_the_client_to_be_told_why() {
             _ => passes(state, from, octets),
         });
         let (end, ()) = ours
-            .to_end(&mut engine, async {
+            .until_its_end(&mut engine, async {
                 say(&mut peers.server, b"hello").await;
                 assert_eq!(peers.client.read(5).await, b"hello");
                 if by_event {
@@ -489,7 +514,7 @@ async fn forged(is_at_boundary: bool) -> (Relayed, Ours, Peers) {
     let (mut engine, state) = Script::new(passes);
     state.borrow_mut().is_at_boundary = is_at_boundary;
     let (end, ()) = ours
-        .to_end(&mut engine, async {
+        .until_its_end(&mut engine, async {
             say(&mut peers.server, b"{9}\r\nhalf").await;
             assert_eq!(peers.client.read(9).await, b"{9}\r\nhalf");
             let forged = [&[23, 3, 3, 0, 40][..], &[0; 40]].concat();
@@ -525,7 +550,7 @@ async fn a_client_that_has_half_of_what_goes_to_it_is_told_nothing() {
             Script::new(passes)
         };
         let (end, ()) = ours
-            .to_end(&mut engine, async {
+            .until_its_end(&mut engine, async {
                 say(&mut peers.server, &body(60_000)).await;
                 sleep(PAUSE).await;
                 assert!(state.borrow().taken > 0);
@@ -551,7 +576,7 @@ async fn what_is_held_goes_on_before_the_end_does() {
             Ok(())
         });
         let (end, ()) = ours
-            .to_end(&mut engine, async {
+            .until_its_end(&mut engine, async {
                 peers.server.peer.writer().write_all(b"held").unwrap();
                 if closed {
                     peers.server.peer.send_close_notify();
