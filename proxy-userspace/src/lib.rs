@@ -20,19 +20,13 @@ pub mod jobs;
 pub mod handshake;
 /// TLS records after the handshake: opened and sealed in the buffers in which they arrived.
 pub mod layer;
-<<<<<<< HEAD
 /// The language of IMAP, without policy: units, commands, responses.
 pub mod imap;
-/// Inspection of plaintext before it goes on.
+/// What may pass: one engine for each session.
 pub mod inspect;
 /// Content: what a leaf of mail is, what is forbidden, and what becomes of it.
 pub mod content;
-/// Two directions with backpressure, half-close and no buffer while idle.
-=======
-/// What may pass: one engine for each session.
-pub mod inspect;
 /// The loop around the engine: two directions with backpressure, half-close and no buffer while idle.
->>>>>>> relay
 pub mod relay;
 /// Lines on stdout and stderr, without waiting for their readers.
 pub mod lines;
