@@ -36,10 +36,10 @@ pub(super) enum Reply {
 /// Look at a response. `offered` learns from capability lists.
 ///
 /// # Errors
-/// A response that may hold mail, and cannot be read.
+/// A response that somebody may wait for, and that cannot be read or is too large.
 pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> Result<Reply, Refused> {
     let Ok(response) = response::parse(unit) else {
-        return if is_fetch(unit) { Err(Refused::Malformed) } else { Ok(Reply::LeaveOut) };
+        return if unit.starts_with(b"* ") { Err(Refused::Malformed) } else { Ok(Reply::LeaveOut) };
     };
     Ok(match response {
         Response::Fetch(fetch) => Reply::Fetch(fetch),
@@ -80,7 +80,7 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
             ..
         } => Reply::Pass,
         Response::Data { name: DataName::Other, .. } => Reply::LeaveOut,
-        Response::Data { .. } if unit.len() > DATA_BYTES_MAX => Reply::LeaveOut,
+        Response::Data { .. } if unit.len() > DATA_BYTES_MAX => return Err(Refused::TooLarge),
         Response::Data { .. } => Reply::Pass,
     })
 }
@@ -97,15 +97,6 @@ const fn word(condition: Condition) -> &'static [u8] {
 
 fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
     if unit == words { Reply::Pass } else { Reply::Replace(words) }
-}
-
-/// Whether this is a FETCH response, however malformed: `* 12 FETCH`.
-pub(super) fn is_fetch(unit: &[u8]) -> bool {
-    let mut words = unit.split(|octet| *octet == b' ');
-    let (star, number, name) = (words.next(), words.next(), words.next());
-    star == Some(b"*")
-        && number.is_some_and(|number| number.iter().all(u8::is_ascii_digit))
-        && name.is_some_and(|name| name.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"FETCH")))
 }
 
 /// A status line without what is on no list; `None` where it can pass as it came.

@@ -52,7 +52,7 @@ struct Sent {
     continuations: u32,
     /// Nothing is sent beside it.
     is_alone: bool,
-    fetches: bool,
+    asks: bool,
     uploads: bool,
     plan: Option<Rc<Plan>>,
     /// What goes to the server next under this tag, and the plan for it, where a copy does not fit.
@@ -228,14 +228,14 @@ impl Session {
         first: Option<Own>,
         rest: VecDeque<Own>,
     ) {
-        let Prepared { tag, effect, dialogue, fetches, plan, again, .. } = prepared;
+        let Prepared { tag, effect, dialogue, asks, plan, again, .. } = prepared;
         self.sent.push_back(Sent {
             tag,
             effect,
             dialogue,
             continuations: 0,
             is_alone,
-            fetches,
+            asks,
             uploads,
             plan,
             again,
@@ -491,9 +491,9 @@ impl Session {
         self.sent.back().and_then(|sent| sent.plan.clone())
     }
 
-    /// The commands that a response may belong to: those that ask for mail.
+    /// The commands that a response may belong to: those that ask for data.
     fn blamed(&self) -> Vec<Rc<Cell<Option<Refused>>>> {
-        self.sent.iter().filter(|sent| sent.fetches).map(|sent| Rc::clone(&sent.refused)).collect()
+        self.sent.iter().filter(|sent| sent.asks).map(|sent| Rc::clone(&sent.refused)).collect()
     }
 
     /// A response is left out: whoever asked for it hears NO with the reason.
@@ -503,7 +503,7 @@ impl Session {
     }
 
     fn leave_out(&mut self, began: &[u8], refused: Refused) {
-        if super::reply::is_fetch(began) {
+        if began.starts_with(b"* ") {
             self.blame(refused);
         } else {
             self.terms.counts.count_left_out(1);
