@@ -107,15 +107,25 @@ fn status_words(
     message_max: u64,
     offered: &mut Offered,
 ) -> Option<Vec<u8>> {
+    let code = text.code.as_ref().filter(|code| allow::code(code.name));
     let mut words = begin.to_vec();
-    words.push(b' ');
-    if let Some(code) = text.code.as_ref().filter(|code| allow::code(code.name)) {
+    if let Some(code) = code {
+        words.push(b' ');
         words.extend_from_slice(&code_words(code, message_max, offered));
+    }
+    let is_bare = text.text.trim_ascii_start().is_empty();
+    if code.is_none() && text.text.trim_ascii_start().starts_with(b"[") {
+        // Where a code stayed out, or behind spaces, the client must find no other one.
+        words.extend_from_slice(b" Server:");
+    } else if is_bare && text.code.is_some() && code.is_none() {
+        // Clients fail on a status without words.
+        words.extend_from_slice(b" Done");
+    }
+    if !text.text.is_empty() {
         words.push(b' ');
     }
     let room = LINE_BYTES_MAX.saturating_sub(words.len());
-    let shown = text.text.get(..text.text.len().min(room)).unwrap_or_default();
-    words.extend_from_slice(shown);
+    words.extend_from_slice(text.text.get(..text.text.len().min(room)).unwrap_or_default());
     // A client that reads `{3}` at the end of any line as a literal would take the next lines for its octets.
     if words.ends_with(b"}") {
         words.push(b'.');
