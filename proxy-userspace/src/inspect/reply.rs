@@ -25,8 +25,8 @@ pub(super) enum Reply {
     Replace(Vec<u8>),
     /// It may hold mail.
     Fetch(FetchResponse),
-    /// `+`.
-    Continuation,
+    /// `+`, and other words for it where they change.
+    Continuation(Option<Vec<u8>>),
     /// The server leaves.
     Bye(Option<Vec<u8>>),
     /// A command's completion, and other words for it where they change.
@@ -45,7 +45,9 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
         Response::Fetch(fetch) => Reply::Fetch(fetch),
         Response::Exists(_) | Response::Recent(_) | Response::Expunge(_) => Reply::Pass,
         Response::Continuation { .. } if unit.len() > LINE_BYTES_MAX => Reply::LeaveOut,
-        Response::Continuation { .. } => Reply::Continuation,
+        Response::Continuation { text } => {
+            Reply::Continuation(text.ends_with(b"}").then(|| [b"+ ", text, b".\r\n"].concat()))
+        }
         Response::Tagged { tag, condition, text } => {
             let begin = [tag, b" ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);

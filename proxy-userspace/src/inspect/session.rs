@@ -336,7 +336,7 @@ impl Session {
                     None => self.pass(response),
                 }
             }
-            Ok(Reply::Continuation) => self.continuation(response),
+            Ok(Reply::Continuation(words)) => self.continuation(response, words),
             Ok(Reply::Fetch(fetch)) => self.fetched(response, fetch),
             Ok(Reply::Completion { tag, condition, words }) => {
                 self.completed(response, &tag, condition, words)
@@ -369,7 +369,7 @@ impl Session {
     }
 
     /// `+`: the server asks for the next literal, or for the client's next line.
-    fn continuation(&mut self, response: Response<'_>) {
+    fn continuation(&mut self, response: Response<'_>, words: Option<Vec<u8>>) {
         if let Some(Sending(parts)) = &mut self.sending {
             // The client was told to go on long ago.
             if let Some(part) = parts.pop_front() {
@@ -383,7 +383,10 @@ impl Session {
         match self.sent.back_mut().filter(|sent| sent.dialogue != Dialogue::None) {
             Some(sent) => {
                 sent.continuations = sent.continuations.saturating_add(1);
-                self.pass(response);
+                match words {
+                    Some(words) => self.replace(&response, words),
+                    None => self.pass(response),
+                }
             }
             None => {
                 self.terms.counts.count_left_out(1);
