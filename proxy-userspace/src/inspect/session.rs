@@ -173,7 +173,10 @@ impl Session {
                         if is_plain {
                             sent.effect = Effect::Login(sasl_plain_account(unit.octets()));
                         }
-                        self.to_server.say(Own::words(unit.octets()));
+                        // To the server, a line of SASL has no literal: what stands in one would be commands that nobody
+                        // has looked at. The dialogue is cancelled (RFC 9051 section 6.2.2).
+                        let is_line = unit.heads().is_empty();
+                        self.to_server.say(Own::words(if is_line { unit.octets() } else { b"*\r\n" }));
                         None
                     }
                     Dialogue::Idle => {
