@@ -715,6 +715,7 @@ impl Engine for Session {
                     && self.units.is_empty()
                     && self.sending.is_none()
                     && self.upload.is_none()
+                    && self.sent.iter().all(|sent| sent.again.is_none())
             }
         }
     }
