@@ -218,7 +218,7 @@ impl Answer {
         match &item.kind {
             AnsweredKind::Unknown => false,
             AnsweredKind::Content { form, section, .. } => {
-                self.views(*form, section).is_none_or(|views| views == [None])
+                !is_binary(item) && self.views(*form, section).is_none_or(|views| views == [None])
             }
             _ => !self.is_added(item),
         }
@@ -252,7 +252,7 @@ impl Answer {
                 own.say(separator);
                 separator = " ";
                 match (view, content) {
-                    (None, Some(content)) if content.start >= self.end => {
+                    (None, Some(content)) if content.start >= self.end || is_binary(item) => {
                         show_range(&mut own, held, label(*form, section, None), content.clone());
                     }
                     (None, _) => own.show(held, item.range.clone()),
@@ -277,6 +277,11 @@ impl Answer {
         own.say(")\r\n");
         Some(own)
     }
+}
+
+/// `~{3}` is for BINARY, which is hidden (RFC 3516). A client that does not know it takes the octets for responses.
+const fn is_binary(item: &AnsweredItem) -> bool {
+    matches!(item.value, ItemValue::Octets { binary: true, .. })
 }
 
 /// `BODY[1]<0> {3}` and the octets.
