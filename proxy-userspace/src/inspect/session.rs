@@ -546,6 +546,16 @@ impl Session {
         changed | self.settle()
     }
 
+    /// A session at rest, or in IDLE, keeps no queue.
+    fn shrink(&mut self) {
+        if self.units.is_empty() {
+            self.units.shrink_to(0);
+        }
+        if self.sent.len() <= 1 {
+            self.sent.shrink_to(1);
+        }
+    }
+
     /// Settle what needs no verdict any more.
     fn settle(&mut self) -> bool {
         let mut changed = false;
@@ -669,6 +679,7 @@ impl Engine for Session {
         }
         self.settle();
         self.advance();
+        self.shrink();
         self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
         Ok(())
     }
