@@ -100,6 +100,9 @@ pub struct Session {
     responses: ServerInput,
     /// Complete commands that were not sent yet.
     units: VecDeque<Unit>,
+    /// The first of them must be alone, and waits for the commands before it. It is not read again for each of the server's
+    /// words.
+    is_first_alone: bool,
     sending: Option<Sending>,
     upload: Option<Box<Upload>>,
     sent: VecDeque<Sent>,
@@ -124,6 +127,7 @@ impl Session {
             input: ClientInput::new(message_max),
             responses: ServerInput::new(message_max),
             units: VecDeque::new(),
+            is_first_alone: false,
             sending: None,
             upload: None,
             sent: VecDeque::new(),
@@ -163,7 +167,11 @@ impl Session {
     /// Send what can be sent now, in the client's order.
     fn advance(&mut self) {
         while self.sending.is_none() && self.upload.is_none() && self.sent.len() < SENT_MAX {
+            if self.is_first_alone && !self.sent.is_empty() {
+                return;
+            }
             let Some(unit) = self.units.pop_front() else { return };
+            self.is_first_alone = false;
             let waits = match self.sent.back_mut().filter(|sent| sent.is_alone) {
                 Some(sent) => match sent.dialogue {
                     Dialogue::None => Some(unit),
@@ -203,6 +211,7 @@ impl Session {
             Decision::Answer(words) => self.refuse(words),
             Decision::Send(prepared) => {
                 if is_alone(&prepared, &unit) && !self.sent.is_empty() {
+                    self.is_first_alone = true;
                     return Some(unit);
                 }
                 let mut parts = match &prepared.words {
@@ -215,6 +224,7 @@ impl Session {
             }
             Decision::Upload(prepared, messages) => {
                 if !self.sent.is_empty() {
+                    self.is_first_alone = true;
                     return Some(unit);
                 }
                 self.judge_upload(prepared, messages, unit);
