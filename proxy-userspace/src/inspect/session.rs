@@ -482,7 +482,10 @@ impl Session {
             return;
         }
         self.terms.counts.count_left_out(answer.left_out);
-        let (pieces, sections): (Vec<_>, Vec<_>) = answer.pieces(&octets).into_iter().unzip();
+        let (pieces, sections): (Vec<_>, Vec<_>) = match answer.pieces(&octets) {
+            Ok(pieces) => pieces.into_iter().unzip(),
+            Err(refused) => return self.blame(refused),
+        };
         if pieces.is_empty() {
             let held = Rc::new(Held::new(octets, lease));
             self.copies.used(Instant::now());
