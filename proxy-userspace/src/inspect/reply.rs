@@ -75,12 +75,11 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
             words.extend_from_slice(b"\r\n");
             replaced(unit, words)
         }
-        // These hold numbers and flags only; the framing bounds them.
-        Response::Data {
-            name:
-                DataName::Search | DataName::ESearch | DataName::Sort | DataName::Thread | DataName::Vanished,
-            ..
-        } => Reply::Pass,
+        // These hold numbers only; the framing bounds them.
+        Response::Data { name: DataName::Search | DataName::Sort | DataName::Vanished, .. } => Reply::Pass,
+        Response::Data { name: DataName::ESearch | DataName::Thread, .. } if is_of_numbers(unit) => {
+            Reply::Pass
+        }
         Response::Data { name: DataName::Other, .. } => Reply::LeaveOut,
         Response::Data { .. } if unit.len() > DATA_BYTES_MAX => return Err(Refused::TooLarge),
         Response::Data { .. } => Reply::Pass,
@@ -99,6 +98,15 @@ const fn word(condition: Condition) -> &'static [u8] {
 
 fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
     if unit == words { Reply::Pass } else { Reply::Replace(words) }
+}
+
+/// Whether a response is short or goes on with numbers. Its grammar has room for strings and words.
+fn is_of_numbers(unit: &[u8]) -> bool {
+    let mut behind = unit.get(DATA_BYTES_MAX..).unwrap_or_default().iter();
+    unit.len() <= DATA_BYTES_MAX
+        || (!unit.contains(&b'{')
+            && behind
+                .all(|octet| matches!(octet, b'0'..=b'9' | b',' | b':' | b'(' | b')' | b' ' | b'\r' | b'\n')))
 }
 
 /// A status line without what is on no list; `None` where it can pass as it came.
