@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::InspectRefusal;
-use super::held::Held;
+use super::held::{Held, try_hold};
 use super::refusal::Refused;
 use super::request::{no, tagged};
 use crate::accept::HeldLease;
@@ -121,7 +121,7 @@ impl ClientInput {
         let unit = self
             .unit
             .get_or_insert_with(|| Box::new(Unit { octets: Vec::new(), lease: lease(), heads: Vec::new() }));
-        if !unit.lease.try_grow(octets.len() as u64) {
+        if !try_hold(&mut unit.lease, unit.octets.len(), octets.len()) {
             return self.discard(Refused::NoRoom);
         }
         match octets.split_last().filter(|_| bare_line_feed) {

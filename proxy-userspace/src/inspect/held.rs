@@ -2,6 +2,16 @@
 
 use crate::accept::HeldLease;
 
+/// Octets of one command or response that need no room of `limits.held`: a session has as much anyway. Otherwise no LOGOUT
+/// and no EXPUNGE would pass while others hold mail, and a client that misses an EXPUNGE takes one message for another.
+const SMALL_BYTES: usize = 8 * 1024;
+
+/// Count a unit that grows from so many octets by others; whether there is room.
+pub(super) fn try_hold(lease: &mut HeldLease, from: usize, by: usize) -> bool {
+    let more = from.saturating_add(by).saturating_sub(SMALL_BYTES.max(from));
+    lease.try_grow(more as u64)
+}
+
 /// Held octets, and the room that they take of `limits.held`. Both are given back when the last who shows them is done.
 #[derive(Debug)]
 pub(super) struct Held {

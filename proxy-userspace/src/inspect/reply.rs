@@ -25,8 +25,8 @@ pub(super) enum Reply {
     Replace(Vec<u8>),
     /// It may hold mail.
     Fetch(FetchResponse),
-    /// `+`.
-    Continuation,
+    /// `+`, and other words for it where they change.
+    Continuation(Option<Vec<u8>>),
     /// The server leaves.
     Bye(Option<Vec<u8>>),
     /// A command's completion, and other words for it where they change.
@@ -36,23 +36,25 @@ pub(super) enum Reply {
 /// Look at a response. `offered` learns from capability lists.
 ///
 /// # Errors
-/// A response that may hold mail, and cannot be read.
+/// A response that somebody may wait for, and that cannot be read or is too large.
 pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> Result<Reply, Refused> {
     let Ok(response) = response::parse(unit) else {
-        return if is_fetch(unit) { Err(Refused::Malformed) } else { Ok(Reply::LeaveOut) };
+        return if unit.starts_with(b"* ") { Err(Refused::Malformed) } else { Ok(Reply::LeaveOut) };
     };
     Ok(match response {
         Response::Fetch(fetch) => Reply::Fetch(fetch),
         Response::Exists(_) | Response::Recent(_) | Response::Expunge(_) => Reply::Pass,
         Response::Continuation { .. } if unit.len() > LINE_BYTES_MAX => Reply::LeaveOut,
-        Response::Continuation { .. } => Reply::Continuation,
+        Response::Continuation { text } => {
+            Reply::Continuation(text.ends_with(b"}").then(|| [b"+ ", text, b".\r\n"].concat()))
+        }
         Response::Tagged { tag, condition, text } => {
-            let begin = [tag, b" ", condition.word()].concat();
+            let begin = [tag, b" ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             Reply::Completion { tag: tag.into(), condition, words }
         }
         Response::Status { condition, text } => {
-            let begin = [b"* ", condition.word()].concat();
+            let begin = [b"* ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             match (condition, words) {
                 (Condition::Bye, words) => Reply::Bye(words),
@@ -73,29 +75,38 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
             words.extend_from_slice(b"\r\n");
             replaced(unit, words)
         }
-        // These hold numbers and flags only; the framing bounds them.
-        Response::Data {
-            name:
-                DataName::Search | DataName::ESearch | DataName::Sort | DataName::Thread | DataName::Vanished,
-            ..
-        } => Reply::Pass,
+        // These hold numbers only; the framing bounds them.
+        Response::Data { name: DataName::Search | DataName::Sort | DataName::Vanished, .. } => Reply::Pass,
+        Response::Data { name: DataName::ESearch | DataName::Thread, .. } if is_of_numbers(unit) => {
+            Reply::Pass
+        }
         Response::Data { name: DataName::Other, .. } => Reply::LeaveOut,
-        Response::Data { .. } if unit.len() > DATA_BYTES_MAX => Reply::LeaveOut,
+        Response::Data { .. } if unit.len() > DATA_BYTES_MAX => return Err(Refused::TooLarge),
         Response::Data { .. } => Reply::Pass,
     })
+}
+
+const fn word(condition: Condition) -> &'static [u8] {
+    match condition {
+        Condition::Ok => b"OK",
+        Condition::No => b"NO",
+        Condition::Bad => b"BAD",
+        Condition::Bye => b"BYE",
+        Condition::Preauth => b"PREAUTH",
+    }
 }
 
 fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
     if unit == words { Reply::Pass } else { Reply::Replace(words) }
 }
 
-/// Whether this is a FETCH response, however malformed: `* 12 FETCH`.
-pub(super) fn is_fetch(unit: &[u8]) -> bool {
-    let mut words = unit.split(|octet| *octet == b' ');
-    let (star, number, name) = (words.next(), words.next(), words.next());
-    star == Some(b"*")
-        && number.is_some_and(|number| number.iter().all(u8::is_ascii_digit))
-        && name.is_some_and(|name| name.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"FETCH")))
+/// Whether a response is short or goes on with numbers. Its grammar has room for strings and words.
+fn is_of_numbers(unit: &[u8]) -> bool {
+    let mut behind = unit.get(DATA_BYTES_MAX..).unwrap_or_default().iter();
+    unit.len() <= DATA_BYTES_MAX
+        || (!unit.contains(&b'{')
+            && behind
+                .all(|octet| matches!(octet, b'0'..=b'9' | b',' | b':' | b'(' | b')' | b' ' | b'\r' | b'\n')))
 }
 
 /// A status line without what is on no list; `None` where it can pass as it came.
@@ -107,26 +118,38 @@ fn status_words(
     offered: &mut Offered,
 ) -> Option<Vec<u8>> {
     let code = text.code.as_ref().filter(|code| allow::code(code.name));
-    let shown = code.map(|code| code_words(code, message_max, offered));
     let mut words = begin.to_vec();
-    words.push(b' ');
-    text.write_with(shown.as_deref(), &mut words);
-    words.truncate(LINE_BYTES_MAX);
+    if let Some(code) = code {
+        words.push(b' ');
+        words.extend_from_slice(&code_words(code, message_max, offered));
+    }
+    let is_bare = text.text.trim_ascii_start().is_empty();
+    if code.is_none() && text.text.trim_ascii_start().starts_with(b"[") {
+        // Where a code stayed out, or behind spaces, the client must find no other one.
+        words.extend_from_slice(b" Server:");
+    } else if is_bare && text.code.is_some() && code.is_none() {
+        // Clients fail on a status without words.
+        words.extend_from_slice(b" Done");
+    }
+    if !text.text.is_empty() {
+        words.push(b' ');
+    }
+    let room = LINE_BYTES_MAX.saturating_sub(words.len());
+    words.extend_from_slice(text.text.get(..text.text.len().min(room)).unwrap_or_default());
     // A client that reads `{3}` at the end of any line as a literal would take the next lines for its octets.
-    if text.ends_like_literal() {
+    if words.ends_with(b"}") {
         words.push(b'.');
     }
     words.extend_from_slice(b"\r\n");
     (words != unit).then_some(words)
 }
 
-/// A code as clients see it, without its brackets.
 fn code_words(code: &Code<'_>, message_max: u64, offered: &mut Offered) -> Vec<u8> {
-    if code.is("CAPABILITY") {
-        return [b"CAPABILITY".to_vec(), offer(code.words(), message_max, offered)].concat();
+    if !code.name.eq_ignore_ascii_case(b"CAPABILITY") {
+        return code.whole.to_vec();
     }
-    let inside = code.whole.strip_prefix(b"[").unwrap_or(code.whole);
-    inside.strip_suffix(b"]").unwrap_or(inside).to_vec()
+    let list = offer(capabilities(code.arguments.unwrap_or_default()), message_max, offered);
+    [b"[CAPABILITY".to_vec(), list, b"]".to_vec()].concat()
 }
 
 /// A capability list as clients see it, each name behind a space.

@@ -50,8 +50,8 @@ pub(super) struct Prepared {
     pub(super) tag: Box<[u8]>,
     pub(super) effect: Effect,
     pub(super) dialogue: Dialogue,
-    /// It asks for content.
-    pub(super) fetches: bool,
+    /// It asks for data, and a client may act on what is missing in them: delete its copy of a message, for one.
+    pub(super) asks: bool,
     /// How answers become what the client asked for, where it was asked for something else.
     pub(super) plan: Option<Rc<Plan>>,
     /// What the server is sent instead of the client's octets.
@@ -99,7 +99,18 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
         tag: command.tag.into(),
         effect,
         dialogue,
-        fetches: false,
+        asks: matches!(
+            command.verb,
+            Verb::Fetch
+                | Verb::Search
+                | Verb::Sort
+                | Verb::Thread
+                | Verb::List
+                | Verb::Lsub
+                | Verb::Xlist
+                | Verb::Status
+                | Verb::GetMetadata
+        ),
         plan: None,
         words: None,
         again: None,
@@ -151,17 +162,16 @@ fn fetch(
     if let Some(unknown) = unknown {
         return bad(command.tag, &format!("the FETCH item {} is not let through", echo(unknown)));
     }
-    let fetches = request.items.iter().any(|item| matches!(item, FetchItem::Content(_)));
     // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
     let only = request.single().filter(|_| command.uid && request.modifiers.is_none());
     let copy = |form, section: &_| only.and_then(|uid| copies.find(uid, form, section));
     let Some((items, plan)) = rewrite(request, command.uid, copy) else {
-        return Decision::Send(Prepared { fetches, ..prepared });
+        return Decision::Send(prepared);
     };
     let again = plan.asks_for_first_octets().then(|| rewrite(request, command.uid, |_, _| None)).flatten();
     let again = again.map(|(items, plan)| Box::new((fetch_words(command, request, &items), Rc::new(plan))));
     let words = Some(fetch_words(command, request, &items));
-    Decision::Send(Prepared { fetches, plan: Some(Rc::new(plan)), words, again, ..prepared })
+    Decision::Send(Prepared { plan: Some(Rc::new(plan)), words, again, ..prepared })
 }
 
 /// The command with other items.

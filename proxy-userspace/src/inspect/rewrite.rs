@@ -3,6 +3,7 @@
 //! Forms are kept because servers differ: Courier's `RFC822.TEXT` sets no `\Seen`, its `BODY[TEXT]` does. Whatever is
 //! added is asked for with peek, and left out of the answer.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::views::JudgedCopy;
@@ -18,6 +19,26 @@ pub(super) struct Plan {
     pub(super) adds_structure: bool,
     /// Every section that the server is asked for.
     sections: Vec<PlannedSection>,
+    /// Where each stands: two of a thousand sections are not compared with each other.
+    places: HashMap<SectionKey, usize>,
+}
+
+/// A section by its meaning: the form, the path, what of it, and of field names the set.
+type SectionKey = (AnsweredForm, Vec<u32>, u8, Vec<Vec<u8>>);
+
+fn key(form: AnsweredForm, section: &Section) -> SectionKey {
+    let (text, names): (u8, &[Vec<u8>]) = match &section.text {
+        SectionText::Whole => (0, &[]),
+        SectionText::Header => (1, &[]),
+        SectionText::HeaderFields { not: false, names } => (2, names),
+        SectionText::HeaderFields { not: true, names } => (3, names),
+        SectionText::Text => (4, &[]),
+        SectionText::Mime => (5, &[]),
+    };
+    let mut names: Vec<Vec<u8>> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    names.dedup();
+    (form, section.path.clone(), text, names)
 }
 
 /// A section that the server is asked for, whole.
@@ -29,6 +50,8 @@ struct PlannedSection {
     views: Vec<Option<Partial>>,
     /// The server is asked for the first octet only, and the client gets its ranges from here.
     copy: Option<Rc<JudgedCopy>>,
+    /// Which of the items asks for it.
+    item: usize,
 }
 
 impl Plan {
@@ -49,19 +72,32 @@ impl Plan {
     }
 
     fn planned(&self, form: AnsweredForm, section: &Section) -> Option<&PlannedSection> {
-        self.sections.iter().find(|planned| planned.form == form && planned.section == *section)
+        self.places.get(&key(form, section)).and_then(|place| self.sections.get(*place))
     }
 
-    fn want(&mut self, form: AnsweredForm, section: &Section, view: Option<Partial>) -> bool {
-        let planned = self.sections.iter_mut().find(|known| known.form == form && known.section == *section);
-        if let Some(planned) = planned {
+    /// Note a view of a section that an item would ask for. Where another item asks for the section already: which.
+    fn want(
+        &mut self,
+        form: AnsweredForm,
+        section: &Section,
+        view: Option<Partial>,
+        item: usize,
+    ) -> Option<usize> {
+        let place = *self.places.entry(key(form, section)).or_insert(self.sections.len());
+        if let Some(planned) = self.sections.get_mut(place) {
             if !planned.views.contains(&view) {
                 planned.views.push(view);
             }
-            return false;
+            return Some(planned.item);
         }
-        self.sections.push(PlannedSection { form, section: section.clone(), views: vec![view], copy: None });
-        true
+        self.sections.push(PlannedSection {
+            form,
+            section: section.clone(),
+            views: vec![view],
+            copy: None,
+            item,
+        });
+        None
     }
 
     /// Of sections that are wanted in ranges only, and of which there is a copy, the server is asked for the first octet.
@@ -84,13 +120,15 @@ impl Plan {
     }
 
     fn add(&mut self, section: Section, items: &mut Vec<FetchItem>) {
-        if self.views(AnsweredForm::Body, &section).is_none() {
-            let form = AnsweredForm::Body;
+        let form = AnsweredForm::Body;
+        if self.planned(form, &section).is_none() {
+            self.places.insert(key(form, &section), self.sections.len());
             self.sections.push(PlannedSection {
                 form,
                 section: section.clone(),
                 views: Vec::new(),
                 copy: None,
+                item: items.len(),
             });
             items.push(FetchItem::Content(ContentItem {
                 form: ContentForm::BodyPeek,
@@ -118,11 +156,12 @@ pub(super) fn rewrite(
             continue;
         };
         changed |= content.partial.is_some();
-        if plan.want(answered(content.form), &content.section, content.partial) {
-            items.push(FetchItem::Content(ContentItem { partial: None, ..content.clone() }));
-        } else {
-            changed = true;
-            mark_as_seen(&mut items, content);
+        match plan.want(answered(content.form), &content.section, content.partial, items.len()) {
+            None => items.push(FetchItem::Content(ContentItem { partial: None, ..content.clone() })),
+            Some(item) => {
+                changed = true;
+                mark_as_seen(items.get_mut(item), content);
+            }
         }
     }
     plan.ask_for_first_octets(&mut items, copy);
@@ -155,16 +194,8 @@ pub(super) fn rewrite(
 }
 
 /// One section, asked for with peek and without: the server must be asked without, because that sets `\Seen`.
-fn mark_as_seen(items: &mut [FetchItem], again: &ContentItem) {
-    let same = items.iter_mut().find_map(|item| match item {
-        FetchItem::Content(content)
-            if answered(content.form) == answered(again.form) && content.section == again.section =>
-        {
-            Some(content)
-        }
-        _ => None,
-    });
-    if let Some(content) = same.filter(|_| again.form == ContentForm::Body) {
+fn mark_as_seen(item: Option<&mut FetchItem>, again: &ContentItem) {
+    if let (Some(FetchItem::Content(content)), ContentForm::Body) = (item, again.form) {
         content.form = ContentForm::Body;
     }
 }

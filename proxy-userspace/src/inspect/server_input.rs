@@ -2,6 +2,7 @@
 //! thrown away.
 
 use super::InspectRefusal;
+use super::held::try_hold;
 use super::refusal::Refused;
 use crate::accept::HeldLease;
 use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
@@ -91,7 +92,7 @@ impl ServerInput {
             return;
         }
         let held = self.lease.get_or_insert_with(lease);
-        if held.try_grow(octets.len() as u64) {
+        if try_hold(held, self.unit.len(), octets.len()) {
             self.unit.extend_from_slice(octets);
         } else {
             self.discard(Refused::NoRoom);

@@ -52,7 +52,7 @@ struct Sent {
     continuations: u32,
     /// Nothing is sent beside it.
     is_alone: bool,
-    fetches: bool,
+    asks: bool,
     uploads: bool,
     plan: Option<Rc<Plan>>,
     /// What goes to the server next under this tag, and the plan for it, where a copy does not fit.
@@ -100,6 +100,9 @@ pub struct Session {
     responses: ServerInput,
     /// Complete commands that were not sent yet.
     units: VecDeque<Unit>,
+    /// The first of them must be alone, and waits for the commands before it. It is not read again for each of the server's
+    /// words.
+    is_first_alone: bool,
     sending: Option<Sending>,
     upload: Option<Box<Upload>>,
     sent: VecDeque<Sent>,
@@ -124,6 +127,7 @@ impl Session {
             input: ClientInput::new(message_max),
             responses: ServerInput::new(message_max),
             units: VecDeque::new(),
+            is_first_alone: false,
             sending: None,
             upload: None,
             sent: VecDeque::new(),
@@ -163,7 +167,11 @@ impl Session {
     /// Send what can be sent now, in the client's order.
     fn advance(&mut self) {
         while self.sending.is_none() && self.upload.is_none() && self.sent.len() < SENT_MAX {
+            if self.is_first_alone && !self.sent.is_empty() {
+                return;
+            }
             let Some(unit) = self.units.pop_front() else { return };
+            self.is_first_alone = false;
             let waits = match self.sent.back_mut().filter(|sent| sent.is_alone) {
                 Some(sent) => match sent.dialogue {
                     Dialogue::None => Some(unit),
@@ -179,7 +187,10 @@ impl Session {
                         if is_plain {
                             sent.effect = Effect::Login(sasl_plain_account(unit.octets()));
                         }
-                        self.to_server.say(Own::words(unit.octets()));
+                        // To the server, a line of SASL has no literal: what stands in one would be commands that nobody
+                        // has looked at. The dialogue is cancelled (RFC 9051 section 6.2.2).
+                        let is_line = unit.heads().is_empty();
+                        self.to_server.say(Own::words(if is_line { unit.octets() } else { b"*\r\n" }));
                         None
                     }
                     Dialogue::Idle => {
@@ -206,6 +217,7 @@ impl Session {
             Decision::Answer(words) => self.refuse(words),
             Decision::Send(prepared) => {
                 if is_alone(&prepared, &unit) && !self.sent.is_empty() {
+                    self.is_first_alone = true;
                     return Some(unit);
                 }
                 let mut parts = match &prepared.words {
@@ -218,6 +230,7 @@ impl Session {
             }
             Decision::Upload(prepared, messages) => {
                 if !self.sent.is_empty() {
+                    self.is_first_alone = true;
                     return Some(unit);
                 }
                 self.judge_upload(prepared, messages, unit);
@@ -234,14 +247,14 @@ impl Session {
         first: Option<Own>,
         rest: VecDeque<Own>,
     ) {
-        let Prepared { tag, effect, dialogue, fetches, plan, again, .. } = prepared;
+        let Prepared { tag, effect, dialogue, asks, plan, again, .. } = prepared;
         self.sent.push_back(Sent {
             tag,
             effect,
             dialogue,
             continuations: 0,
             is_alone,
-            fetches,
+            asks,
             uploads,
             plan,
             again,
@@ -342,7 +355,7 @@ impl Session {
                     None => self.pass(response),
                 }
             }
-            Ok(Reply::Continuation) => self.continuation(response),
+            Ok(Reply::Continuation(words)) => self.continuation(response, words),
             Ok(Reply::Fetch(fetch)) => self.fetched(response, fetch),
             Ok(Reply::Completion { tag, condition, words }) => {
                 self.completed(response, &tag, condition, words)
@@ -375,7 +388,7 @@ impl Session {
     }
 
     /// `+`: the server asks for the next literal, or for the client's next line.
-    fn continuation(&mut self, response: Response<'_>) {
+    fn continuation(&mut self, response: Response<'_>, words: Option<Vec<u8>>) {
         if let Some(Sending(parts)) = &mut self.sending {
             // The client was told to go on long ago.
             if let Some(part) = parts.pop_front() {
@@ -389,7 +402,10 @@ impl Session {
         match self.sent.back_mut().filter(|sent| sent.dialogue != Dialogue::None) {
             Some(sent) => {
                 sent.continuations = sent.continuations.saturating_add(1);
-                self.pass(response);
+                match words {
+                    Some(words) => self.replace(&response, words),
+                    None => self.pass(response),
+                }
             }
             None => {
                 self.terms.counts.count_left_out(1);
@@ -472,7 +488,10 @@ impl Session {
             return;
         }
         self.terms.counts.count_left_out(answer.left_out);
-        let (pieces, sections): (Vec<_>, Vec<_>) = answer.pieces(&octets).into_iter().unzip();
+        let (pieces, sections): (Vec<_>, Vec<_>) = match answer.pieces(&octets) {
+            Ok(pieces) => pieces.into_iter().unzip(),
+            Err(refused) => return self.blame(refused),
+        };
         if pieces.is_empty() {
             let held = Rc::new(Held::new(octets, lease));
             self.copies.used(Instant::now());
@@ -497,9 +516,9 @@ impl Session {
         self.sent.back().and_then(|sent| sent.plan.clone())
     }
 
-    /// The commands that a response may belong to: those that ask for mail.
+    /// The commands that a response may belong to: those that ask for data.
     fn blamed(&self) -> Vec<Rc<Cell<Option<Refused>>>> {
-        self.sent.iter().filter(|sent| sent.fetches).map(|sent| Rc::clone(&sent.refused)).collect()
+        self.sent.iter().filter(|sent| sent.asks).map(|sent| Rc::clone(&sent.refused)).collect()
     }
 
     /// A response is left out: whoever asked for it hears NO with the reason.
@@ -509,7 +528,7 @@ impl Session {
     }
 
     fn leave_out(&mut self, began: &[u8], refused: Refused) {
-        if super::reply::is_fetch(began) {
+        if began.starts_with(b"* ") {
             self.blame(refused);
         } else {
             self.terms.counts.count_left_out(1);
@@ -544,6 +563,16 @@ impl Session {
             *deferred = Deferred::Decided(own);
         }
         changed | self.settle()
+    }
+
+    /// A session at rest, or in IDLE, keeps no queue.
+    fn shrink(&mut self) {
+        if self.units.is_empty() {
+            self.units.shrink_to(0);
+        }
+        if self.sent.len() <= 1 {
+            self.sent.shrink_to(1);
+        }
     }
 
     /// Settle what needs no verdict any more.
@@ -669,6 +698,7 @@ impl Engine for Session {
         }
         self.settle();
         self.advance();
+        self.shrink();
         self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
         Ok(())
     }
@@ -715,6 +745,7 @@ impl Engine for Session {
                     && self.units.is_empty()
                     && self.sending.is_none()
                     && self.upload.is_none()
+                    && self.sent.iter().all(|sent| sent.again.is_none())
             }
         }
     }
