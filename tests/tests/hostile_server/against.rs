@@ -7,12 +7,15 @@ use postern_tests::fetched::{Heard, shown};
 use postern_tests::imap_script::{Asked, Book, Desk, serve};
 use postern_tests::lab::Family;
 use postern_tests::mediated::policy;
+use postern_tests::record::Record;
 use postern_tests::scene::Scene;
 
 /// What one test leaves behind.
 pub(crate) struct Left {
     /// Every octet that reached the server.
     pub(crate) came: Vec<u8>,
+    /// What was written when the session ended.
+    pub(crate) record: Record,
 }
 
 /// A client and a scripted server with Postern between; the mailbox holds these messages with UIDs from 7 on.
@@ -31,10 +34,11 @@ pub(crate) fn between(
     drop(session);
     done.with_context(|| postern.log())?;
     let came = server.result()?;
-    postern.wait_records(1)?;
+    let record =
+        postern.wait_record("the session's end", |record| record.text("event.action") == "session_end")?;
     postern.stop()?;
     scene.finish()?;
-    Ok(Left { came })
+    Ok(Left { came, record })
 }
 
 pub(crate) fn is_fetch(asked: &Asked) -> bool {

@@ -1,6 +1,6 @@
 //! Too much, too slow.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::corpus::make::eicar;
@@ -58,7 +58,6 @@ fn a_flood_of_what_nobody_asked_for_costs_no_memory() -> Result<()> {
 #[test]
 fn a_response_of_a_hundred_thousand_items_ends_or_passes_but_does_not_stall() -> Result<()> {
     const ITEMS: usize = 100_000;
-    const LONGEST: Duration = Duration::from_secs(10);
     between(
         &[MESSAGE],
         |desk, asked| {
@@ -69,10 +68,8 @@ fn a_response_of_a_hundred_thousand_items_ends_or_passes_but_does_not_stall() ->
             Ok(false)
         },
         |session| {
-            let begun = Instant::now();
-            let _ = session.hear("NOOP")?;
-            ensure!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
-            Ok(())
+            // An answer or an end: that nothing comes for too long is an error of its own.
+            session.hear("NOOP").map(drop)
         },
     )?;
     Ok(())

@@ -93,7 +93,7 @@ fn misframed(said: Vec<u8>) -> Result<()> {
     let sample = clear()?;
     let checked = sample.clone();
     let text = shown(&said);
-    between(
+    let left = between(
         &[&sample.octets],
         move |desk, asked| {
             if asked.verb != "NOOP" {
@@ -112,6 +112,8 @@ fn misframed(said: Vec<u8>) -> Result<()> {
             Ok(())
         },
     )?;
+    let reason = left.record.text("event.reason");
+    ensure!(reason == "response_framing", "the reason is {reason:?}: {:#?}", left.record);
     Ok(())
 }
 
