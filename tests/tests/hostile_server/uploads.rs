@@ -83,3 +83,64 @@ fn base64_in_base64_ends_no_session() -> Result<()> {
     )?;
     Ok(())
 }
+
+#[test]
+fn no_form_of_upload_takes_a_hostile_message_to_the_server() -> Result<()> {
+    let sample = pe_message();
+    let checked = sample.clone();
+    let left = between(
+        &[MESSAGE],
+        |_, _| Ok(false),
+        |session| {
+            let size = checked.octets.len();
+            let good = MESSAGE.len();
+            // What stands before the first literal, between the two if there are two, and at the end.
+            for (number, (before, between, after)) in [
+                (format!("APPEND INBOX (\\Seen) \"24-Nov-2026 08:00:00 +0000\" {{{size}}}"), "", ""),
+                (format!("APPEND INBOX {{{good}}}"), " (\\Seen) ", ""),
+                ("APPEND INBOX UTF8 (~{".to_owned() + &format!("{size}}}"), "", ")"),
+                (format!("REPLACE 1 INBOX {{{size}}}"), "", ""),
+                (format!("UID REPLACE 7 INBOX (\\Seen) {{{size}}}"), "", ""),
+                (format!("APPEND INBOX CATENATE (TEXT {{{size}}}"), "", ")"),
+                (format!("XAPPEND INBOX {{{size}}}"), "", ""),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let tag = format!("u{number}");
+                let mut next = format!("{tag} {before}\r\n").into_bytes();
+                let mut literals = vec![checked.octets.as_slice()];
+                if !between.is_empty() {
+                    literals.insert(0, MESSAGE);
+                }
+                let mut refused = None;
+                for (at, literal) in literals.iter().enumerate() {
+                    session.send(&next)?;
+                    let line = session.line()?;
+                    if !line.starts_with('+') {
+                        refused = Some(line);
+                        break;
+                    }
+                    next = literal.to_vec();
+                    if at + 1 < literals.len() {
+                        next.extend_from_slice(format!("{between}{{{size}}}\r\n").as_bytes());
+                    }
+                }
+                let said = match refused {
+                    Some(line) => line,
+                    None => {
+                        next.extend_from_slice(format!("{after}\r\n").as_bytes());
+                        session.send(&next)?;
+                        format!("{tag} {}", session.hear_until(&tag)?.tagged.unwrap_or_default())
+                    }
+                };
+                let words = [format!("{tag} NO"), format!("{tag} BAD")];
+                ensure!(words.iter().any(|word| said.starts_with(word)), "{before}: {said}");
+                session.noop()?;
+            }
+            Ok(())
+        },
+    )?;
+    ensure!(!sample.is_in(&left.came), "the server saw {}", shown(&left.came));
+    Ok(())
+}
