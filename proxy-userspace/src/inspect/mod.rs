@@ -33,6 +33,9 @@ mod held;
 mod comfort;
 /// Why commands and responses are refused.
 mod refusal;
+/// Whole dialogues, for a fuzz target.
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -585,7 +585,7 @@ impl Session {
     }
 
     /// Whether a verdict is to come.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_judging(&mut self) -> bool {
         let judging = self.to_client.each_deferred().any(|each| matches!(each, Deferred::Judging(_)));
         judging || self.upload.is_some()

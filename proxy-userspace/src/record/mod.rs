@@ -46,7 +46,7 @@ impl Records {
     }
 
     /// To a queue with room for so many lines, as JSON.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn to_queue(room: usize) -> (Self, std::sync::mpsc::Receiver<Vec<u8>>) {
         let (lines, written) = Lines::queue(room);
         (Self { lines, json: true }, written)

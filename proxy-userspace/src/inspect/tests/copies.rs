@@ -50,7 +50,7 @@ fn where_the_copy_does_not_fit_the_command_goes_again_and_the_client_hears_one_c
 #[test]
 fn a_copy_is_of_one_mailbox_and_is_gone_after_a_minute_without_a_reader() {
     let mut dialogue = Dialogue::new();
-    let mail = "Subject: x\r\n\r\nhello\r\n";
+    let mail = &format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(20_000));
     let whole_again = "b UID FETCH 7 (BODY.PEEK[])\r\n";
     dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n").server(&whole("a", 7, mail));
     dialogue.client("s SELECT Other\r\n").server("s OK done\r\n").server_got();

@@ -86,12 +86,13 @@ fn content_item() -> impl Strategy<Value = String> {
     let origin = select(vec!["", "", "", "", "<0>", "<5>", "< 0>"]);
     (label(), origin, form, hostile_content()).prop_map(|(label, origin, form, content)| {
         let value = match form {
-            Form::Literal => literal(&content),
-            Form::Binary => format!("~{}", literal(&content)),
-            // There is no line end in quotes.
-            Form::Quoted => {
-                format!("\"{}\"", content.replace("\r\n", " ").replace('\\', "\\\\").replace('"', "\\\""))
+            // There is no line end in quotes, and without it the content would be another.
+            Form::Quoted if !content.contains("\r\n") => {
+                let escaped = content.replace('\\', "\\\\").replace('"', "\\\"");
+                format!("\"{escaped}\"")
             }
+            Form::Literal | Form::Quoted => literal(&content),
+            Form::Binary => format!("~{}", literal(&content)),
             Form::List => format!("({})", literal(&content)),
         };
         format!("{label}{origin} {value}")

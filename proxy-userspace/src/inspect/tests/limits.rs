@@ -156,13 +156,14 @@ fn a_client_that_only_talks_is_not_read() {
                 break;
             }
             dialogue.takes(Side::Downstream, &junk.repeat(4_000 / junk.len()));
-            dialogue.takes(Side::Upstream, "a OK done\r\n");
         }
         assert_eq!(dialogue.session.wants(Side::Downstream), Want::Nothing, "{junk}");
         assert!(dialogue.session.heap() < 2 * HEAP_BYTES_MAX, "{junk}: {}", dialogue.session.heap());
         dialogue.client_reads = true;
         dialogue.drain(Side::Downstream, &[]);
-        assert_eq!(dialogue.session.wants(Side::Downstream), Want::Octets, "{junk}");
+        // LOGIN waits for the server.
+        let expected = if junk.contains("LOGIN") { Want::Nothing } else { Want::Octets };
+        assert_eq!(dialogue.session.wants(Side::Downstream), expected, "{junk}");
     }
 }
 

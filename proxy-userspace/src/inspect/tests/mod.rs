@@ -61,6 +61,8 @@ pub(super) struct Dialogue {
     pub(super) room_bytes: usize,
     /// The client takes what it is sent.
     pub(super) client_reads: bool,
+    /// The batch that it has not taken.
+    on_its_way: Vec<u8>,
     pub(super) client_got: Vec<u8>,
     pub(super) server_got: Vec<u8>,
 }
@@ -108,6 +110,7 @@ impl Dialogue {
             batch_bytes: 4096,
             room_bytes: 4096,
             client_reads: true,
+            on_its_way: Vec::new(),
             client_got: Vec::new(),
             server_got: Vec::new(),
         }
@@ -169,10 +172,16 @@ impl Dialogue {
         self.written.try_iter().map(|line| serde_json::from_slice(&line).unwrap()).collect()
     }
 
-    pub(super) fn drain(&mut self, to: Side, mut batch: &[u8]) {
-        if to == Side::Downstream && !self.client_reads {
-            return;
+    pub(super) fn drain(&mut self, to: Side, batch: &[u8]) {
+        let mut batch = batch.to_vec();
+        if to == Side::Downstream {
+            self.on_its_way.append(&mut batch);
+            if !self.client_reads {
+                return;
+            }
+            batch = std::mem::take(&mut self.on_its_way);
         }
+        let mut batch = batch.as_slice();
         let got = if to == Side::Downstream { &mut self.client_got } else { &mut self.server_got };
         loop {
             match self.session.next(to) {

@@ -18,7 +18,7 @@ const SCRIPTS: &[(&str, Script)] = &[
             (C, "3 UID FETCH 5 (BODY.PEEK[])\r\n"),
             (
                 S,
-                "* 1 FETCH (UID 5 BODY[] {21}\r\nSubject: x\r\n\r\n)\r\n{3}\r\n)\r\n3 OK Fetch completed.\r\n",
+                "* 1 FETCH (UID 5 BODY[] {22}\r\nSubject: x\r\n\r\n)\r\n{3}\r\n)\r\n3 OK Fetch completed.\r\n",
             ),
             (C, "4 APPEND \"Sent\" (\\Seen) {6}\r\n"),
             (C, "a\r\n\r\nb\r\n"),
@@ -31,8 +31,9 @@ const SCRIPTS: &[(&str, Script)] = &[
             (C, "9 UID FETCH 2,1 (UID BODY.PEEK[]<0.4>)\r\nz NOOP\r\n"),
             (
                 S,
-                "* 1 FETCH (FLAGS (\\Seen) UID 1 BODY[] \"a\\\\\\\"bcd\")\r\n* 2 FETCH (FLAGS ())\r\n* 2 FETCH (UID 2 BODY[] {0}\r\n)\r\n9 OK x\r\nz OK x\r\n",
+                "* 1 FETCH (FLAGS (\\Seen) UID 1 BODY[] \"a\\\\\\\"bcd\")\r\n* 2 FETCH (FLAGS ())\r\n* 2 FETCH (UID 2 BODY[] {0}\r\n)\r\n9 OK x\r\n",
             ),
+            (S, "z OK x\r\n"),
             (C, "12 UID FETCH 2 (UID BODY.PEEK[2.MIME] BODY.PEEK[2]<1.2>)\r\n"),
             (
                 S,
@@ -51,8 +52,9 @@ const SCRIPTS: &[(&str, Script)] = &[
             (S, "+\r\n"),
             (C, "AGZyZWQAc2VjcmV0\r\n"),
             (S, "2 OK in\r\n"),
-            (C, "12 UID fetch 6 (UID BODY.PEEK[]<0.3>)\r\n13 UID fetch 6 (UID BODY.PEEK[]<3.3>)\r\n"),
+            (C, "12 UID fetch 6 (UID BODY.PEEK[]<0.3>)\r\n"),
             (S, "* 1 FETCH (UID 6 BODY[] {5}\r\nhello)\r\n12 OK x\r\n"),
+            (C, "13 UID fetch 6 (UID BODY.PEEK[]<3.3>)\r\n"),
             (S, "* 1 FETCH (UID 6 BODY[]<0> {1}\r\nh)\r\n13 OK x\r\n"),
             (C, "14 UID fetch 6 (UID BODY.PEEK[]<3.3>)\r\n"),
             (S, "* 1 FETCH (UID 6 BODY[]<0> {1}\r\nx)\r\n14 OK x\r\n"),
