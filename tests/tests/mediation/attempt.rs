@@ -242,6 +242,13 @@ fn differences(direct: &Attempt<'_>, through: &Attempt<'_>) -> Vec<String> {
                 })
         };
         let places = places(kept, served);
+        // Dovecot's header of a part that has none gives the leaf, and runs on into what stands behind it.
+        let runs_on = |from: &usize| {
+            sample.leaves.iter().any(|leaf| leaf.start == *from && leaf.end < from + got.len())
+        };
+        if what.contains("HEADER") && places.iter().any(runs_on) {
+            continue;
+        }
         if !places.is_empty() && !places.iter().any(fits) {
             let (got, served) = (shown(got), shown(served));
             wrong.push(format!("{what} of {}: another fill, {got} of {served}", sample.name));

@@ -171,17 +171,17 @@ fn answers_are_cut_to_what_was_asked_for() {
         ("BODY[1]<0.4>", &["UID 7 BODY[1] NIL"], "(BODY[1]<0> NIL)\r\n"),
         ("BODY[1]", &["UID 7 BODY[1] NIL"], "(BODY[1] NIL)\r\n"),
         ("BODY[1]", &["UID 7 BODY[1] \"\""], "(BODY[1] {0}\r\n)\r\n"),
-        // Labels in odd spelling.
-        ("BODY[2]<0.1>", &["UID 7 body[02] {2}\r\nab"], "(BODY[2]<0> {1}\r\na)\r\n"),
+        // Labels stay as the server spells them.
+        ("BODY[2]<0.1>", &["UID 7 body[02] {2}\r\nab"], "(body[02]<0> {1}\r\na)\r\n"),
         (
             "BODY[HEADER.FIELDS (a b)]<0.3>",
             &["UID 7 BODY[HEADER.FIELDS (\"B\" \"A\")] {8}\r\na: b\r\n\r\n"],
-            "(BODY[HEADER.FIELDS (B A)]<0> {3}\r\na: )\r\n",
+            "(BODY[HEADER.FIELDS (\"B\" \"A\")]<0> {3}\r\na: )\r\n",
         ),
         (
             "BODY[TEXT]<0.3>",
             &["UID 7 BODY[Text] {5}\r\nhello BODY[header] {2}\r\n\r\n"],
-            "(BODY[TEXT]<0> {3}\r\nhel)\r\n",
+            "(BODY[Text]<0> {3}\r\nhel)\r\n",
         ),
         // What nobody asked for passes, when it is whole.
         ("BODY[]<0.2>", &["FLAGS (\\Seen)"], "(FLAGS (\\Seen))\r\n"),
