@@ -300,7 +300,7 @@ fn split_completions_out_of_order_and_other_commands_beside_mail() {
     assert!(!got.contains("EICAR"));
     let order: Vec<_> = ["* 2 EXISTS", "* 1 FETCH", "* 3 EXISTS", "b OK b", "* 2 FETCH", "c OK c", "a OK a"]
         .iter()
-        .map(|begin| got.find(&format!("{begin}")).unwrap())
+        .map(|begin| got.find(begin).unwrap())
         .collect();
     assert!(order.is_sorted(), "{got}");
 }
