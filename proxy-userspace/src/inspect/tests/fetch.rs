@@ -328,3 +328,13 @@ fn a_refused_completion_needs_no_event() {
     }
     assert!(dialogue.client_got().starts_with("a NO [UNAVAILABLE] "));
 }
+
+/// A header is metadata up to a bound. It has fields only, and they may be as long as a file.
+#[test]
+fn a_header_over_its_bound_is_content() {
+    let header = format!("X: {} {}", "x".repeat(300_000), EICAR.replace('\\', "\\\\"));
+    for label in ["BODY[HEADER]", "BODY[1.MIME]", "BODY[HEADER.FIELDS (X)]", "RFC822.HEADER"] {
+        let got = Dialogue::new().server(&format!("* 1 FETCH ({label} \"{header}\")\r\n")).client_got();
+        assert!(got.len() > 300_000 && !got.contains("EICAR"), "{label}");
+    }
+}
