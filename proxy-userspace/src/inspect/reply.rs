@@ -132,8 +132,7 @@ fn status_words(
     if !text.text.is_empty() {
         words.push(b' ');
     }
-    let room = LINE_BYTES_MAX.saturating_sub(words.len());
-    words.extend_from_slice(text.text.get(..text.text.len().min(room)).unwrap_or_default());
+    words.extend_from_slice(text.text.get(..LINE_BYTES_MAX).unwrap_or(text.text));
     // A client that reads `{3}` at the end of any line as a literal would take the next lines for its octets.
     if words.ends_with(b"}") {
         words.push(b'.');
