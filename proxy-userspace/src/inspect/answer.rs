@@ -141,14 +141,13 @@ impl Answer {
             {
                 continue;
             }
-            let shape = self.shape(section, octets, structure.as_ref());
+            let shape = self.shape(section, range.len(), octets, structure.as_ref());
             noted += noted_bytes(&shape);
             if noted > NOTED_BYTES_MAX {
                 return Err(Refused::TooLarge);
             }
             let header = octets.get(range.clone()).unwrap_or_default();
-            let is_metadata =
-                matches!(shape, Shape::Header) && header.len() <= HEADER_BYTES_MAX && is_fields_only(header);
+            let is_metadata = matches!(shape, Shape::Header) && is_fields_only(header);
             if !is_metadata {
                 pieces.push((ContentPiece { range: range.clone(), shape }, path(section)));
             }
@@ -156,9 +155,17 @@ impl Answer {
         Ok(pieces)
     }
 
-    fn shape(&self, section: &Section, octets: &[u8], structure: Option<&Structure>) -> Shape {
+    /// How a section of so many octets is read. A header that is longer than headers are is content.
+    fn shape(
+        &self,
+        section: &Section,
+        header_bytes: usize,
+        octets: &[u8],
+        structure: Option<&Structure>,
+    ) -> Shape {
         if !is_content(section) {
-            return Shape::Header;
+            let is_short = header_bytes <= HEADER_BYTES_MAX;
+            return if is_short { Shape::Header } else { Shape::Unknown { hints: Vec::new() } };
         }
         if section.path.is_empty() && section.text == SectionText::Whole {
             return Shape::Message;

@@ -102,11 +102,9 @@ fn replaced(unit: &[u8], words: Vec<u8>) -> Reply {
 
 /// Whether a response is short or goes on with numbers. Its grammar has room for strings and words.
 fn is_of_numbers(unit: &[u8]) -> bool {
+    const NUMBERS: &[u8] = b"0123456789,:()] \r\n";
     let mut behind = unit.get(DATA_BYTES_MAX..).unwrap_or_default().iter();
-    unit.len() <= DATA_BYTES_MAX
-        || (!unit.contains(&b'{')
-            && behind
-                .all(|octet| matches!(octet, b'0'..=b'9' | b',' | b':' | b'(' | b')' | b' ' | b'\r' | b'\n')))
+    unit.len() <= DATA_BYTES_MAX || (!unit.contains(&b'{') && behind.all(|octet| NUMBERS.contains(octet)))
 }
 
 /// A status line without what is on no list; `None` where it can pass as it came.
@@ -117,7 +115,7 @@ fn status_words(
     message_max: u64,
     offered: &mut Offered,
 ) -> Option<Vec<u8>> {
-    let code = text.code.as_ref().filter(|code| allow::code(code.name));
+    let code = text.code.as_ref().filter(|code| allow::code(code.name) && is_of_numbers(code.whole));
     let mut words = begin.to_vec();
     if let Some(code) = code {
         words.push(b' ');
@@ -134,8 +132,7 @@ fn status_words(
     if !text.text.is_empty() {
         words.push(b' ');
     }
-    let room = LINE_BYTES_MAX.saturating_sub(words.len());
-    words.extend_from_slice(text.text.get(..text.text.len().min(room)).unwrap_or_default());
+    words.extend_from_slice(text.text.get(..LINE_BYTES_MAX).unwrap_or(text.text));
     // A client that reads `{3}` at the end of any line as a literal would take the next lines for its octets.
     if words.ends_with(b"}") {
         words.push(b'.');

@@ -614,7 +614,7 @@ impl Session {
     /// Whether somebody waits for mail that is held here, or for what the server says to mail that was uploaded.
     fn holds(&self) -> bool {
         self.to_client.deferred() > 0
-            || self.responses.is_holding()
+            || (self.responses.is_holding() && !self.sent.is_empty())
             || self.upload.is_some()
             || self.sent.iter().any(|sent| sent.uploads)
     }

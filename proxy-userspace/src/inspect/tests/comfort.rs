@@ -45,12 +45,21 @@ fn what_stands_before_the_mail_in_its_batch_changes_nothing() {
 #[test]
 fn a_response_that_comes_slowly_is_waited_for_with_words() {
     let mut dialogue = Dialogue::new();
+    dialogue.takes(Side::Downstream, "a FETCH 1 (UID BODY[])\r\n");
     dialogue.takes(Side::Upstream, "* 1 FETCH (UID 7 BODY[] {5}\r\nhel");
     assert_eq!(seconds(&dialogue), Some(3));
     let due = dialogue.session.wake_at().unwrap();
     assert_eq!(dialogue.tick(due).client_got(), LINE);
     dialogue.server("lo)\r\n");
     assert_eq!(dialogue.client_got(), MAIL);
+    assert_eq!(dialogue.session.wake_at(), None);
+}
+
+/// Before the greeting, a line of ours would be taken for it.
+#[test]
+fn nobody_waits_for_a_response_without_a_command() {
+    let mut dialogue = Dialogue::new();
+    dialogue.takes(Side::Upstream, "* PREAUTH [CAPABILITY");
     assert_eq!(dialogue.session.wake_at(), None);
 }
 

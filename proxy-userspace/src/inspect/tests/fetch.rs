@@ -18,7 +18,9 @@ fn mail_is_judged_before_the_client_sees_an_octet() {
     let got = dialogue.client_got();
     assert_eq!(got.len(), answer(&hostile).len());
     assert!(
-        !got.contains("EICAR") && got.contains("Subject: x\r\n\r\n") && got.ends_with("c OK done\r\n"),
+        !got.contains("EICAR-STANDARD")
+            && got.contains("Subject: x\r\n\r\n")
+            && got.ends_with("c OK done\r\n"),
         "{got}"
     );
     let verdict = &dialogue.verdicts()[0];
@@ -262,7 +264,7 @@ fn every_view_of_a_forbidden_message_shows_the_same_fill() {
         .or(whole.strip_prefix(&format!("(BODY[] {{{}}}\r\n", mail.len())));
     let filled =
         filled.and_then(|rest| rest.strip_suffix(")\r\n")).unwrap_or_else(|| panic!("{whole}")).to_owned();
-    assert!(filled.starts_with("Subject: x\r\n\r\n") && !filled.contains("EICAR"), "{filled}");
+    assert!(filled.starts_with("Subject: x\r\n\r\n") && !filled.contains("EICAR-STANDARD"), "{filled}");
     assert_eq!(filled.len(), mail.len());
     let mut glued = String::new();
     for start in 0..mail.len() {
@@ -272,7 +274,7 @@ fn every_view_of_a_forbidden_message_shows_the_same_fill() {
     assert_eq!(glued, filled);
     let quoted = EICAR.replace('\\', "\\\\");
     let got = answered("BODY[]", &[&format!("UID 7 BODY[] \"{quoted}\"")]);
-    assert!(!got.contains("EICAR"), "{got}");
+    assert!(!got.contains("EICAR-STANDARD"), "{got}");
     let got = answered("BODY[]", &[&format!("UID 7 BODY[] ~{}", literal(&mail))]);
     assert!(got.contains(&filled), "{got}");
 }
@@ -297,10 +299,10 @@ fn split_completions_out_of_order_and_other_commands_beside_mail() {
     ));
     dialogue.server("a OK a\r\n");
     let got = dialogue.client_got();
-    assert!(!got.contains("EICAR"));
+    assert!(!got.contains("EICAR-STANDARD"));
     let order: Vec<_> = ["* 2 EXISTS", "* 1 FETCH", "* 3 EXISTS", "b OK b", "* 2 FETCH", "c OK c", "a OK a"]
         .iter()
-        .map(|begin| got.find(&format!("{begin}")).unwrap())
+        .map(|begin| got.find(begin).unwrap())
         .collect();
     assert!(order.is_sorted(), "{got}");
 }
@@ -327,4 +329,15 @@ fn a_refused_completion_needs_no_event() {
         dialogue.drain(Side::Downstream, line);
     }
     assert!(dialogue.client_got().starts_with("a NO [UNAVAILABLE] "));
+}
+
+/// A header is metadata up to a bound. It has fields only, and they may be as long as a file.
+#[test]
+fn a_header_over_its_bound_is_content() {
+    let header = format!("X: {} {}", "x".repeat(300_000), EICAR.replace('\\', "\\\\"));
+    for label in ["BODY[HEADER]", "BODY[1.MIME]", "BODY[HEADER.FIELDS (X)]", "RFC822.HEADER"] {
+        let got = Dialogue::new().server(&format!("* 1 FETCH ({label} \"{header}\")\r\n")).client_got();
+        assert!(got.len() > 300_000, "{label}: {}", got.len());
+        assert!(!got.contains("EICAR-STANDARD"), "{label}");
+    }
 }

@@ -263,6 +263,16 @@ fn data_without_a_bound_hold_no_strings() {
         let got = Dialogue::new().server(&server).client_got();
         assert!(got.len() < 256 * 1024, "{}", &server[..40]);
     }
+    let letters = "xyz ".repeat(100_000);
+    for server in [
+        format!("* ESEARCH (TAG \"a\") ALL {letters}x\r\n"),
+        format!("* THREAD ({letters}x)\r\n"),
+        format!("* OK [ALERT {letters}] x\r\n"),
+    ] {
+        assert!(Dialogue::new().server(&server).client_got().len() < 100, "{}", &server[..20]);
+    }
+    let copied = format!("* OK [COPYUID 5 {0} {0}] x\r\n", vec!["1234567"; 50_000].join(","));
+    assert_eq!(Dialogue::new().server(&copied).client_got(), copied);
     let numbers = "* SEARCH".to_owned() + &" 1234567".repeat(100_000) + "\r\n";
     assert_eq!(Dialogue::new().server(&numbers).client_got(), numbers);
 }
