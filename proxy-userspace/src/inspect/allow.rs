@@ -141,12 +141,49 @@ const MECHANISMS: &[(&str, Mechanism)] = {
 /// Response codes that pass (RFC 9051 section 7.1, RFC 5530 and the extensions let through); others are left out, and
 /// the text behind them passes.
 const CODES: &[&str] = &[
-    "ALERT", "BADCHARSET", "CAPABILITY", "PARSE", "PERMANENTFLAGS", "READ-ONLY", "READ-WRITE", "TRYCREATE", "UIDNEXT",
-    "UIDVALIDITY", "UNSEEN", "APPENDUID", "COPYUID", "UIDNOTSTICKY", "HIGHESTMODSEQ", "NOMODSEQ", "MODIFIED", "CLOSED",
-    "UNAVAILABLE", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN",
-    "NOPERM", "INUSE", "EXPUNGEISSUED", "CORRUPTION", "SERVERBUG", "CLIENTBUG", "CANNOT", "LIMIT", "OVERQUOTA",
-    "ALREADYEXISTS", "NONEXISTENT", "NOTSAVED", "HASCHILDREN", "USEATTR", "METADATA", "TOOBIG", "MAILBOXID",
-    "BADCOMPARATOR", "THROTTLED",
+    "ALERT",
+    "BADCHARSET",
+    "CAPABILITY",
+    "PARSE",
+    "PERMANENTFLAGS",
+    "READ-ONLY",
+    "READ-WRITE",
+    "TRYCREATE",
+    "UIDNEXT",
+    "UIDVALIDITY",
+    "UNSEEN",
+    "APPENDUID",
+    "COPYUID",
+    "UIDNOTSTICKY",
+    "HIGHESTMODSEQ",
+    "NOMODSEQ",
+    "MODIFIED",
+    "CLOSED",
+    "UNAVAILABLE",
+    "AUTHENTICATIONFAILED",
+    "AUTHORIZATIONFAILED",
+    "EXPIRED",
+    "PRIVACYREQUIRED",
+    "CONTACTADMIN",
+    "NOPERM",
+    "INUSE",
+    "EXPUNGEISSUED",
+    "CORRUPTION",
+    "SERVERBUG",
+    "CLIENTBUG",
+    "CANNOT",
+    "LIMIT",
+    "OVERQUOTA",
+    "ALREADYEXISTS",
+    "NONEXISTENT",
+    "NOTSAVED",
+    "HASCHILDREN",
+    "USEATTR",
+    "METADATA",
+    "TOOBIG",
+    "MAILBOXID",
+    "BADCOMPARATOR",
+    "THROTTLED",
 ];
 
 /// What ENABLE may switch on (RFC 5161).
@@ -157,7 +194,9 @@ const ENABLES: &[&str] = &["CONDSTORE", "QRESYNC", "UTF8=ACCEPT"];
 pub fn capability(name: &[u8]) -> Treatment {
     let fits = |(entry, fit, _): &&(&str, Fit, Treatment)| match fit {
         Fit::Whole => name.eq_ignore_ascii_case(entry.as_bytes()),
-        Fit::Begin => name.get(..entry.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(entry.as_bytes())),
+        Fit::Begin => {
+            name.get(..entry.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(entry.as_bytes()))
+        }
     };
     CAPABILITIES.iter().find(fits).map_or(Treatment::Hide("unknown"), |(_, _, treatment)| *treatment)
 }
@@ -166,7 +205,10 @@ pub fn capability(name: &[u8]) -> Treatment {
 #[must_use]
 pub fn mechanism(name: &[u8]) -> Mechanism {
     let fits = |(entry, _): &&(&str, Mechanism)| name.eq_ignore_ascii_case(entry.as_bytes());
-    MECHANISMS.iter().find(fits).map_or(Mechanism::Refuse("unknown to the gateway"), |(_, mechanism)| *mechanism)
+    MECHANISMS
+        .iter()
+        .find(fits)
+        .map_or(Mechanism::Refuse("unknown to the gateway"), |(_, mechanism)| *mechanism)
 }
 
 /// Whether a response code passes.

@@ -130,7 +130,9 @@ impl Answer {
                 let (AnsweredKind::Content { form, section, .. }, Some(range)) = (&item.kind, content) else {
                     return None;
                 };
-                if self.views(*form, section).is_some_and(<[_]>::is_empty) || self.copy(*form, section).is_some() {
+                if self.views(*form, section).is_some_and(<[_]>::is_empty)
+                    || self.copy(*form, section).is_some()
+                {
                     return None;
                 }
                 let shape = self.shape(section, octets, structure.as_ref());
@@ -204,7 +206,8 @@ impl Answer {
 
     /// Whether the client gets the response as it came.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.end == self.contents_end() && self.response.items.iter().all(|item| self.is_shown_as_served(item))
+        self.end == self.contents_end()
+            && self.response.items.iter().all(|item| self.is_shown_as_served(item))
     }
 
     fn contents_end(&self) -> usize {
@@ -254,7 +257,12 @@ impl Answer {
                     }
                     (None, _) => own.show(held, item.range.clone()),
                     (Some(partial), Some(content)) => {
-                        show_range(&mut own, held, label(*form, section, Some(partial.start)), cut(content, *partial));
+                        show_range(
+                            &mut own,
+                            held,
+                            label(*form, section, Some(partial.start)),
+                            cut(content, *partial),
+                        );
                     }
                     (Some(partial), None) => {
                         own.say(label(*form, section, Some(partial.start)));

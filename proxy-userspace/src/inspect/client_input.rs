@@ -106,9 +106,9 @@ impl ClientInput {
         if self.discards.is_some() {
             return;
         }
-        let unit = self.unit.get_or_insert_with(|| {
-            Box::new(Unit { octets: Vec::new(), lease: lease(), heads: Vec::new() })
-        });
+        let unit = self
+            .unit
+            .get_or_insert_with(|| Box::new(Unit { octets: Vec::new(), lease: lease(), heads: Vec::new() }));
         if !unit.lease.try_grow(octets.len() as u64) {
             return self.discard(Refused::NoRoom);
         }

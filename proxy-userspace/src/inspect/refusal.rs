@@ -39,10 +39,16 @@ impl Refused {
         match self {
             Self::Content => "[CANNOT] The mail gateway refuses this message: it holds forbidden content",
             Self::TooLarge => "[LIMIT] The message is larger than the mail gateway can inspect",
-            Self::Incomplete => "[UNAVAILABLE] The mail server gave a part of a message only, which cannot be inspected",
+            Self::Incomplete => {
+                "[UNAVAILABLE] The mail server gave a part of a message only, which cannot be inspected"
+            }
             Self::Malformed => "[UNAVAILABLE] The mail server's answer could not be read by the mail gateway",
-            Self::NotJudged => "[UNAVAILABLE] The mail gateway could not inspect a message now; try again later",
-            Self::NoRoom => "[UNAVAILABLE] The mail gateway has no room to inspect a message now; try again later",
+            Self::NotJudged => {
+                "[UNAVAILABLE] The mail gateway could not inspect a message now; try again later"
+            }
+            Self::NoRoom => {
+                "[UNAVAILABLE] The mail gateway has no room to inspect a message now; try again later"
+            }
             Self::NotDone => "DONE was expected",
         }
     }

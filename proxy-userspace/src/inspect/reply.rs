@@ -3,7 +3,9 @@
 use super::allow::{self, Treatment};
 use super::refusal::Refused;
 use super::request::Offered;
-use crate::imap::response::{self, Code, Condition, DataName, FetchResponse, Response, StatusText, capabilities};
+use crate::imap::response::{
+    self, Code, Condition, DataName, FetchResponse, Response, StatusText, capabilities,
+};
 
 /// Octets of a data response that holds names or values: LIST, STATUS, METADATA, ID. Names are short, and a value of
 /// METADATA that is longer is no setting.
@@ -73,7 +75,8 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
         }
         // These hold numbers and flags only; the framing bounds them.
         Response::Data {
-            name: DataName::Search | DataName::ESearch | DataName::Sort | DataName::Thread | DataName::Vanished,
+            name:
+                DataName::Search | DataName::ESearch | DataName::Sort | DataName::Thread | DataName::Vanished,
             ..
         } => Reply::Pass,
         Response::Data { name: DataName::Other, .. } => Reply::LeaveOut,

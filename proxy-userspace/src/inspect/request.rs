@@ -110,9 +110,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
         _ => Effect::None,
     };
     match &command.arguments {
-        Arguments::Fetch(request) => {
-            fetch(&command, request, copies, prepared(Effect::None, Dialogue::None))
-        }
+        Arguments::Fetch(request) => fetch(&command, request, copies, prepared(Effect::None, Dialogue::None)),
         Arguments::Append(request) => {
             Decision::Upload(prepared(Effect::None, Dialogue::None), request.messages.clone())
         }
@@ -127,7 +125,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
             let dialogue = Dialogue::Sasl { is_plain: is_plain && initial.is_none() };
             Decision::Send(prepared(Effect::Login(account), dialogue))
         }
-        Arguments::Login { user } => Decision::Send(prepared(Effect::Login(Some(name(user))), Dialogue::None)),
+        Arguments::Login { user } => {
+            Decision::Send(prepared(Effect::Login(Some(name(user))), Dialogue::None))
+        }
         Arguments::Select { mailbox } => {
             Decision::Send(prepared(Effect::Select(name(mailbox)), Dialogue::None))
         }

@@ -86,8 +86,17 @@ impl Plan {
     fn add(&mut self, section: Section, items: &mut Vec<FetchItem>) {
         if self.views(AnsweredForm::Body, &section).is_none() {
             let form = AnsweredForm::Body;
-            self.sections.push(PlannedSection { form, section: section.clone(), views: Vec::new(), copy: None });
-            items.push(FetchItem::Content(ContentItem { form: ContentForm::BodyPeek, section, partial: None }));
+            self.sections.push(PlannedSection {
+                form,
+                section: section.clone(),
+                views: Vec::new(),
+                copy: None,
+            });
+            items.push(FetchItem::Content(ContentItem {
+                form: ContentForm::BodyPeek,
+                section,
+                partial: None,
+            }));
         }
     }
 }
@@ -117,10 +126,14 @@ pub(super) fn rewrite(
         }
     }
     plan.ask_for_first_octets(&mut items, copy);
-    let mails = || request.items.iter().filter_map(|item| match item {
-        FetchItem::Content(content) if is_content(&content.section) || content.partial.is_some() => Some(content),
-        _ => None,
-    });
+    let mails = || {
+        request.items.iter().filter_map(|item| match item {
+            FetchItem::Content(content) if is_content(&content.section) || content.partial.is_some() => {
+                Some(content)
+            }
+            _ => None,
+        })
+    };
     let judged_anew: Vec<&Section> = mails()
         .filter(|content| plan.copy(answered(content.form), &content.section).is_none())
         .map(|content| &content.section)

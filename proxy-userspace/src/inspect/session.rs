@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::answer::Answer;
+use super::client_input::{ClientInput, Input, Unit};
 use super::comfort::Comfort;
 use super::held::Held;
-use super::client_input::{ClientInput, Input, Unit};
 use super::output::{Output, Own};
 use super::plain::FirstOctets;
 use super::refusal::Refused;
@@ -21,8 +21,8 @@ use super::reply::{Reply, classify};
 use super::request::{Decision, Dialogue, Effect, Offered, Prepared, decide, no, sasl_plain_account, tagged};
 use super::rewrite::Plan;
 use super::server_input::{ServerInput, Whole};
-use super::views::{Copies, CopyKey, JudgedCopy};
 use super::terms::{InFlight, MediationTerms, Subject};
+use super::views::{Copies, CopyKey, JudgedCopy};
 use super::{Engine, InspectRefusal, Next, Want};
 use crate::accept::HeldLease;
 use crate::content::{ContentPiece, Judged, Shape};
@@ -247,7 +247,8 @@ impl Session {
     fn judge_upload(&mut self, prepared: Prepared, messages: Vec<std::ops::Range<usize>>, unit: Unit) {
         let heads = unit.heads().iter().map(|(range, _)| range.clone()).collect();
         let announced = unit.heads().iter().map(|(_, head)| head.octets).collect();
-        let pieces = messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
+        let pieces =
+            messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();
         match self.terms.begin(octets, lease, pieces) {
             Ok(in_flight) => {
@@ -333,7 +334,9 @@ impl Session {
             }
             Ok(Reply::Continuation) => self.continuation(response),
             Ok(Reply::Fetch(fetch)) => self.fetched(response, fetch),
-            Ok(Reply::Completion { tag, condition, words }) => self.completed(response, &tag, condition, words),
+            Ok(Reply::Completion { tag, condition, words }) => {
+                self.completed(response, &tag, condition, words)
+            }
         }
     }
 
@@ -517,7 +520,8 @@ impl Session {
                     terms.report(subject, Direction::ServerToClient, &leaves, sections);
                     let held = Rc::new(Held::new(octets, lease));
                     for (key, first, range) in to_keep.drain(..) {
-                        self.copies.keep(JudgedCopy::new(key, first, Rc::clone(&held), range), Instant::now());
+                        self.copies
+                            .keep(JudgedCopy::new(key, first, Rc::clone(&held), range), Instant::now());
                     }
                     answer.compose(&held)
                 }
@@ -609,10 +613,7 @@ impl Response<'_> {
         }
     }
 
-    fn into_copied(
-        self,
-        lease: impl FnOnce() -> HeldLease,
-    ) -> (Vec<u8>, HeldLease) {
+    fn into_copied(self, lease: impl FnOnce() -> HeldLease) -> (Vec<u8>, HeldLease) {
         match self {
             // At most a batch, which the session's buffer is counted for.
             Self::InBatch(octets) => (octets.to_vec(), lease()),
@@ -650,7 +651,11 @@ impl Engine for Session {
 
     fn wants(&self, from: Side) -> Want {
         let enough = match from {
-            Side::Downstream => self.units.len() >= UNITS_MAX || self.upload.is_some() || self.units_octets() >= UNITS_BYTES_MAX,
+            Side::Downstream => {
+                self.units.len() >= UNITS_MAX
+                    || self.upload.is_some()
+                    || self.units_octets() >= UNITS_BYTES_MAX
+            }
             Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
         };
         if enough { Want::Nothing } else { Want::Octets }

@@ -49,7 +49,9 @@ impl InFlight {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Judged, HeldLease)> {
         let done = ready!(Pin::new(&mut self.0).poll(cx));
         // A panic took the octets with it.
-        Poll::Ready(done.unwrap_or_else(|_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease())))
+        Poll::Ready(
+            done.unwrap_or_else(|_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease())),
+        )
     }
 }
 

@@ -173,13 +173,17 @@ fn mail_is_judged_before_the_client_sees_an_octet() {
     assert!(dialogue.server_got().ends_with("c UID FETCH 7 (UID BODY.PEEK[])\r\n"));
     dialogue.client_got();
     let clean = "Subject: x\r\n\r\nhello\r\n";
-    let answer = |mail: &str| format!("* 1 FETCH (UID 7 BODY[] {{{}}}\r\n{mail})\r\nc OK done\r\n", mail.len());
+    let answer =
+        |mail: &str| format!("* 1 FETCH (UID 7 BODY[] {{{}}}\r\n{mail})\r\nc OK done\r\n", mail.len());
     assert_eq!(dialogue.server(&answer(clean)).client_got(), answer(clean));
     let hostile = format!("Subject: x\r\n\r\n{EICAR}\r\n");
     dialogue.client("c UID FETCH 7 (UID BODY.PEEK[])\r\n").server(&answer(&hostile));
     let got = dialogue.client_got();
     assert_eq!(got.len(), answer(&hostile).len());
-    assert!(!got.contains("EICAR") && got.contains("Subject: x\r\n\r\n") && got.ends_with("c OK done\r\n"), "{got}");
+    assert!(
+        !got.contains("EICAR") && got.contains("Subject: x\r\n\r\n") && got.ends_with("c OK done\r\n"),
+        "{got}"
+    );
     let verdict = &dialogue.verdicts()[0];
     assert_eq!(
         ["user.name", "postern.mailbox", "postern.direction"].map(|field| verdict[field].as_str()),
@@ -260,7 +264,11 @@ fn a_message_that_is_read_in_pieces_is_fetched_once() {
 #[test]
 fn where_the_copy_does_not_fit_the_command_goes_again_and_the_client_hears_one_completion() {
     let mut dialogue = Dialogue::new();
-    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n").server(&whole("a", 7, "Subject: x\r\n\r\nhello\r\n"));
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\n").server(&whole(
+        "a",
+        7,
+        "Subject: x\r\n\r\nhello\r\n",
+    ));
     for misfit in ["* 1 FETCH (UID 7 BODY[]<0> {1}\r\nT)\r\n", "* 1 FETCH (UID 8 BODY[]<0> {1}\r\nS)\r\n"] {
         dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.2>)\r\n");
         dialogue.client_got();
