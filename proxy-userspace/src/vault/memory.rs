@@ -17,7 +17,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll, ready};
@@ -172,7 +172,7 @@ enum Ask {
 pub struct Memory {
     shared: Arc<Shared>,
     asks: Option<SyncSender<Ask>>,
-    ended: Option<Receiver<()>>,
+    ended: Mutex<Option<Receiver<()>>>,
 }
 
 impl Memory {
@@ -196,7 +196,7 @@ impl Memory {
             news: AtomicU64::new(0),
             is_open: AtomicBool::new(false),
         });
-        let Some(file) = file else { return Ok(Self { shared, asks: None, ended: None }) };
+        let Some(file) = file else { return Ok(Self { shared, asks: None, ended: Mutex::default() }) };
         let (asks, asked) = sync_channel(ASKS_WAITING_MAX);
         let (end, ended) = sync_channel(1);
         let owner = Owner::new(file, key.derive("values"), asked, Arc::clone(&shared));
@@ -204,7 +204,7 @@ impl Memory {
             owner.run();
             drop(end);
         })?;
-        Ok(Self { shared, asks: Some(asks), ended: Some(ended) })
+        Ok(Self { shared, asks: Some(asks), ended: Mutex::new(Some(ended)) })
     }
 
     /// What groups of content are hashed with, to be remembered or compared.
@@ -285,7 +285,8 @@ impl Remembered {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.asks = None;
-        if let Some(ended) = self.ended.take() {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ended) = ended.take() {
             let _ = ended.recv_timeout(LAST_WRITE_TIME_MAX);
         }
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use digest::{Digest, DigestKey, DigestMismatch, GROUP_BYTES, GroupDigests, GroupHasher, GroupVerifier};
 pub use memory::{Lookup, Memory, MemoryNumbers, MessageKey, RuleGeneration};
+pub(crate) use memory::{MEMORY_FILE_BYTES_MAX, is_foreign};
 pub use spool::{Loading, Spool, SpoolCopy, SpoolError, SpoolNumbers, Storing};
 
 use crate::accept::HeldOctets;

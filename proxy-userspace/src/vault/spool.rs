@@ -74,8 +74,10 @@ pub struct SpoolNumbers {
 /// What copies, mail threads and the thread with the file share.
 struct SpoolShared {
     limit: AtomicU64,
-    held: Arc<HeldOctets>,
+    /// Of memory, and of the file's blocks.
+    octets: AtomicU64,
     in_memory: AtomicU64,
+    held: Arc<HeldOctets>,
     refused: AtomicU64,
     failed: AtomicU64,
     blocks: Blocks,
@@ -83,18 +85,25 @@ struct SpoolShared {
 }
 
 impl SpoolShared {
-    /// Octets of memory and file.
-    fn octets(&self) -> u64 {
-        self.in_memory.load(Ordering::Relaxed).saturating_add(self.blocks.octets())
+    // The counters guard nothing but themselves.
+    fn take(counter: &AtomicU64, octets: u64, limit: u64) -> bool {
+        let more = |taken: u64| taken.checked_add(octets).filter(|sum| *sum <= limit);
+        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    // The counter guards nothing but itself.
+    /// Take so many octets of the limit.
+    fn take_room(&self, octets: u64) -> bool {
+        Self::take(&self.octets, octets, self.limit.load(Ordering::Relaxed))
+    }
+
+    /// The same in memory.
     fn take_memory(&self, octets: u64) -> bool {
-        let of_file = self.blocks.octets();
-        let limit = self.limit.load(Ordering::Relaxed).saturating_sub(of_file);
-        let limit = limit.min(self.held.limit().0 / HELD_SHARE);
-        let more = |taken: u64| taken.checked_add(octets).filter(|sum| *sum <= limit);
-        self.in_memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let taken = Self::take(&self.in_memory, octets, self.held.limit().0 / HELD_SHARE);
+        let both = taken && self.take_room(octets);
+        if taken && !both {
+            self.in_memory.fetch_sub(octets, Ordering::Relaxed);
+        }
+        both
     }
 
     fn refuse(&self, why: SpoolError) -> SpoolError {
@@ -117,8 +126,9 @@ impl Spool {
         let disk = file.map(Disk::start).transpose()?;
         let shared = SpoolShared {
             limit: AtomicU64::new(limit.0),
-            held,
+            octets: AtomicU64::new(0),
             in_memory: AtomicU64::new(0),
+            held,
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             blocks: Blocks::default(),
@@ -133,26 +143,28 @@ impl Spool {
     }
 
     /// Make a copy of judged content. `lease` stands for these octets among those that are held; it is given back as soon
-    /// as they are in the file, and is kept for a copy in memory. Whoever drops what this returns, or the copy, frees its
+    /// as they are in the file, and kept for a copy in memory. Whoever drops what this returns, or the copy, frees its
     /// room.
-    pub fn store(&self, octets: Vec<u8>, lease: HeldLease) -> Storing {
+    pub fn store(&self, octets: Vec<u8>, mut lease: HeldLease) -> Storing {
         let (octets, shared) = (Zeroizing::new(octets), &self.shared);
         let length = u64::try_from(octets.len()).unwrap_or(u64::MAX);
-        // A lease that stands for less would let memory grow beyond what is held.
-        if lease.octets() >= length && shared.take_memory(length) {
+        // What waits for the disk is held, too.
+        if !lease.try_grow(length.saturating_sub(lease.octets())) {
+            return Storing::now(Err(shared.refuse(SpoolError::Full)));
+        }
+        lease.shrink(lease.octets().saturating_sub(length));
+        if shared.take_memory(length) {
             let memory = InMemory { octets, _lease: lease, shared: Arc::clone(shared) };
             return Storing::now(Ok(SpoolCopy::new(length, Place::Memory(memory))));
         }
         let Some(disk) = &shared.disk else { return Storing::now(Err(shared.refuse(SpoolError::Full))) };
-        let limit =
-            shared.limit.load(Ordering::Relaxed).saturating_sub(shared.in_memory.load(Ordering::Relaxed));
-        let Some(blocks) = BlockLease::take(shared, length, limit) else {
+        let Some(blocks) = BlockLease::take(shared, length) else {
             return Storing::now(Err(shared.refuse(SpoolError::Full)));
         };
         let (answer, stored) = oneshot::channel();
         match disk.ask(DiskJob::Write { octets, lease, blocks, answer }) {
             Ok(()) => Storing(Step::Later(stored)),
-            Err(_) => Storing::now(Err(shared.refuse(SpoolError::Busy))),
+            Err(why) => Storing::now(Err(shared.refuse(why))),
         }
     }
 
@@ -160,9 +172,9 @@ impl Spool {
     #[must_use]
     pub fn numbers(&self) -> SpoolNumbers {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let SpoolShared { limit, in_memory, refused, failed, disk, .. } = &*self.shared;
+        let SpoolShared { limit, octets, in_memory, refused, failed, disk, .. } = &*self.shared;
         SpoolNumbers {
-            octets: self.shared.octets(),
+            octets: count(octets),
             in_memory: count(in_memory),
             limit: count(limit),
             has_file: disk.is_some(),
@@ -189,6 +201,7 @@ impl Drop for InMemory {
     fn drop(&mut self) {
         let octets = u64::try_from(self.octets.len()).unwrap_or(u64::MAX);
         self.shared.in_memory.fetch_sub(octets, Ordering::Relaxed);
+        self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
     }
 }
 

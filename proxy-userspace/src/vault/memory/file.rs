@@ -110,6 +110,12 @@ impl StateFile {
         length(&self.file).unwrap_or(0)
     }
 
+    /// What a disk may do to it.
+    #[cfg(test)]
+    pub(super) fn clone_of_file(&self) -> File {
+        self.file.try_clone().unwrap()
+    }
+
     /// What stands behind the head.
     pub(super) fn backend(&self) -> FileBehindHead {
         FileBehindHead(Arc::clone(&self.file))

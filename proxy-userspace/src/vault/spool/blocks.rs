@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SpoolShared;
@@ -14,17 +15,12 @@ struct Places {
     free: Vec<u32>,
     /// The first one that was never taken since the file was empty.
     next: u32,
-    taken: u64,
+    taken: usize,
 }
 
 impl Blocks {
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Octets of the blocks that are taken.
-    pub(super) fn octets(&self) -> u64 {
-        self.lock().taken.saturating_mul(BLOCK_BYTES)
     }
 
     /// Forget where free blocks are, where all are free: whether the file may become empty. Who takes one from now on
@@ -38,26 +34,16 @@ impl Blocks {
         is_empty
     }
 
-    fn take(&self, count: u64, limit: u64) -> Option<Vec<u32>> {
+    /// `None` beyond 256 TiB.
+    fn take(&self, count: usize) -> Option<Vec<u32>> {
         let mut places = self.lock();
-        let taken = places.taken.checked_add(count)?;
-        if taken.checked_mul(BLOCK_BYTES)? > limit {
-            return None;
-        }
-        let mut blocks = Vec::with_capacity(usize::try_from(count).ok()?);
-        while u64::try_from(blocks.len()).ok()? < count {
-            let block = match places.free.pop() {
-                Some(block) => block,
-                None => {
-                    let block = places.next;
-                    // More would be 256 TiB.
-                    places.next = block.checked_add(1)?;
-                    block
-                }
-            };
-            blocks.push(block);
-        }
-        places.taken = taken;
+        let fresh = count.saturating_sub(places.free.len());
+        let next = places.next.checked_add(u32::try_from(fresh).ok()?)?;
+        let reused = places.free.len() - (count - fresh);
+        let mut blocks = places.free.split_off(reused);
+        blocks.extend(places.next..next);
+        places.next = next;
+        places.taken += count;
         Some(blocks)
     }
 
@@ -65,7 +51,7 @@ impl Blocks {
     fn give_back(&self, blocks: &[u32]) -> bool {
         let mut places = self.lock();
         places.free.extend_from_slice(blocks);
-        places.taken = places.taken.saturating_sub(u64::try_from(blocks.len()).unwrap_or(u64::MAX));
+        places.taken = places.taken.saturating_sub(blocks.len());
         places.taken == 0
     }
 }
@@ -73,14 +59,21 @@ impl Blocks {
 /// Blocks of one copy, free again when it is dropped.
 pub(super) struct BlockLease {
     shared: Arc<SpoolShared>,
+    octets: u64,
     blocks: Vec<u32>,
 }
 
 impl BlockLease {
-    /// Blocks for so many octets; `None` where all blocks together would have more than `limit`.
-    pub(super) fn take(shared: &Arc<SpoolShared>, octets: u64, limit: u64) -> Option<Self> {
-        let blocks = shared.blocks.take(octets.div_ceil(PAYLOAD_BYTES), limit)?;
-        Some(Self { shared: Arc::clone(shared), blocks })
+    /// Blocks for so many octets; `None` where the spool has no room for them.
+    pub(super) fn take(shared: &Arc<SpoolShared>, octets: u64) -> Option<Self> {
+        let count = octets.div_ceil(PAYLOAD_BYTES);
+        if !shared.take_room(count.checked_mul(BLOCK_BYTES)?) {
+            return None;
+        }
+        // Gives the room back where no blocks are found.
+        let mut lease = Self { shared: Arc::clone(shared), octets: count * BLOCK_BYTES, blocks: Vec::new() };
+        lease.blocks = shared.blocks.take(usize::try_from(count).ok()?)?;
+        Some(lease)
     }
 
     /// Which, in order.
@@ -95,6 +88,7 @@ impl BlockLease {
 
 impl Drop for BlockLease {
     fn drop(&mut self) {
+        self.shared.octets.fetch_sub(self.octets, Ordering::Relaxed);
         if self.shared.blocks.give_back(&self.blocks)
             && !self.blocks.is_empty()
             && let Some(disk) = &self.shared.disk

@@ -19,7 +19,7 @@ use crate::line_limit::LineLimit;
 
 /// Jobs that wait for the disk. Each that writes holds what it has among `limits.held`, and each that reads belongs to a
 /// view that is being served.
-const JOBS_WAITING_MAX: usize = 1024;
+pub(super) const JOBS_WAITING_MAX: usize = 1024;
 
 static LINES: LineLimit = LineLimit::new();
 
@@ -51,6 +51,13 @@ impl Disk {
         let thread = DiskThread { file, sealer, room: Zeroizing::default() };
         std::thread::Builder::new().name("vault-spool".to_owned()).spawn(move || thread.run(&asked))?;
         Ok(Self(jobs))
+    }
+
+    /// One that does nothing.
+    #[cfg(test)]
+    pub(super) fn stuck() -> (Self, Receiver<DiskJob>) {
+        let (jobs, asked) = sync_channel(JOBS_WAITING_MAX);
+        (Self(jobs), asked)
     }
 
     /// Have it done; the job again where too many wait.
