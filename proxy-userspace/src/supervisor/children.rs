@@ -185,7 +185,7 @@ impl Children {
     pub(super) fn heard(&mut self, said: FromWorker) -> Option<bool> {
         match said {
             FromWorker::Full(full) => return Some(full),
-            FromWorker::Report(report) => self.board.reported(report),
+            FromWorker::Report(report) => self.board.reported(*report),
             FromWorker::Policy { generation, taken } => self.answered(generation, taken),
             FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
             FromWorker::Serving => {}

@@ -243,7 +243,7 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
             event = children.event() => match event {
                 Event::Said(FromWorker::Report(report)) => {
                     let active = report.sessions.active;
-                    board.reported(report);
+                    board.reported(*report);
                     if active == 0 {
                         return;
                     }

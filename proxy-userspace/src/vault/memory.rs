@@ -17,9 +17,9 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -215,7 +215,6 @@ impl Memory {
 
     /// The digests that this content had when it was judged by these rules and nothing was removed. They are a hint: octets
     /// that do not have them are judged.
-    #[must_use]
     pub fn lookup(&self, key: &MessageKey<'_>, generation: RuleGeneration) -> Lookup {
         let name = key.name(&self.shared.names);
         if let Some(remembered) = self.shared.cache.get(&name) {

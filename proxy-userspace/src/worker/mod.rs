@@ -101,7 +101,7 @@ async fn converse(
                 match message {
                     ToWorker::Stop => return Ok(()),
                     ToWorker::Report => {
-                        control.send(&FromWorker::Report(report(crew, shared, log)), &[]).await?;
+                        control.send(&FromWorker::Report(Box::new(report(crew, shared, log))), &[]).await?;
                     }
                     ToWorker::Policy => {
                         let answer = renew(descriptors, shared, signer)?;

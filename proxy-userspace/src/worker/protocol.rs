@@ -101,7 +101,7 @@ pub(crate) enum FromWorker {
     /// Whether nobody can be served, whenever that changes.
     Full(bool),
     /// Numbers, as they are now.
-    Report(WorkerReport),
+    Report(Box<WorkerReport>),
     /// It cannot go on, in an operator's words; it ends.
     Failed(String),
 }

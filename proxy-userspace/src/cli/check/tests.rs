@@ -152,7 +152,10 @@ fn the_state_directory_is_looked_at_where_mail_is_judged_and_changed_by_nobody()
     std::fs::create_dir_all(&directory).expect("directory");
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("mode");
     let open = said(judged).expect("an item");
-    assert!(open.starts_with("warn") && open.contains("others may write there") && open.contains("chmod 700"), "{open}");
+    assert!(
+        open.starts_with("warn") && open.contains("others may write there") && open.contains("chmod 700"),
+        "{open}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ const HEAD_BYTES: usize = 16 + 8 + CHECK_BYTES;
 const CHECK_BYTES: usize = 16;
 /// Two tables share the file. A tree's pages are half full at worst, and what is replaced stands beside what replaces it
 /// until it is written.
-const TABLE_SHARE: u64 = 6;
+const TABLE_SHARE: u64 = 5;
 
 type Entries = TableDefinition<'static, &'static [u8; NAME_BYTES], &'static [u8]>;
 
@@ -50,6 +51,12 @@ pub(super) enum StoreFault {
 impl<E: Into<redb::Error>> From<E> for StoreFault {
     fn from(error: E) -> Self {
         match error.into() {
+            // Shorter than it says, or no database.
+            redb::Error::Io(error)
+                if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
+            {
+                Self::Damaged(error.to_string())
+            }
             redb::Error::Io(error) => Self::Disk(error.to_string()),
             error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed) => Self::Disk(error.to_string()),
             error => Self::Damaged(error.to_string()),

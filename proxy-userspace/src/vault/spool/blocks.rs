@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +12,8 @@ pub(super) struct Blocks(Mutex<Places>);
 
 #[derive(Default)]
 struct Places {
-    /// Free ones before `next`.
-    free: Vec<u32>,
+    /// Free ones before `next`. The first of them are taken first, so that the file grows only where it must.
+    free: BTreeSet<u32>,
     /// The first one that was never taken since the file was empty.
     next: u32,
     taken: usize,
@@ -39,8 +40,12 @@ impl Blocks {
         let mut places = self.lock();
         let fresh = count.saturating_sub(places.free.len());
         let next = places.next.checked_add(u32::try_from(fresh).ok()?)?;
-        let reused = places.free.len() - (count - fresh);
-        let mut blocks = places.free.split_off(reused);
+        let mut blocks = Vec::with_capacity(count);
+        while blocks.len() < count - fresh
+            && let Some(block) = places.free.pop_first()
+        {
+            blocks.push(block);
+        }
         blocks.extend(places.next..next);
         places.next = next;
         places.taken += count;
@@ -50,7 +55,7 @@ impl Blocks {
     /// Whether all are free now.
     fn give_back(&self, blocks: &[u32]) -> bool {
         let mut places = self.lock();
-        places.free.extend_from_slice(blocks);
+        places.free.extend(blocks);
         places.taken = places.taken.saturating_sub(blocks.len());
         places.taken == 0
     }
