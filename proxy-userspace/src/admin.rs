@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::vault::{MemoryNumbers, SpoolNumbers};
+
 /// The one request that exists.
 const REQUEST: &[u8] = b"status\n";
 /// A request is one short word; more is a mistake.
@@ -62,6 +64,12 @@ pub struct Status {
     /// What sessions hold of mail that is judged.
     #[serde(default)]
     pub held: HeldStatus,
+    /// What is remembered of mail that was judged.
+    #[serde(default)]
+    pub verdicts: VerdictsStatus,
+    /// Copies of mail that was judged.
+    #[serde(default)]
+    pub spool: SpoolStatus,
     /// Whether the kernel's TLS is used and what it can do, in words.
     pub kernel_tls: String,
     /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.
@@ -238,6 +246,55 @@ pub struct HeldStatus {
     pub refused_total: u64,
     /// Messages and parts that wait for a thread that judges.
     pub waiting: u64,
+}
+
+/// The memory of verdicts; totals count since the worker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictsStatus {
+    /// Verdicts in the worker's memory now.
+    pub entries: u64,
+    /// Whether the file in `state.directory` can be used.
+    pub has_file: bool,
+    /// Octets of the file, when it was written last.
+    pub file_octets: u64,
+    /// Messages and parts that were known.
+    pub hits_total: u64,
+    /// Messages and parts that were not known.
+    pub misses_total: u64,
+    /// Verdicts that were not written, because the disk is slow, full or broken.
+    pub dropped_total: u64,
+}
+
+impl From<MemoryNumbers> for VerdictsStatus {
+    fn from(numbers: MemoryNumbers) -> Self {
+        let MemoryNumbers { entries, has_file, file_octets, hits, misses, dropped } = numbers;
+        let (hits_total, misses_total, dropped_total) = (hits, misses, dropped);
+        Self { entries, has_file, file_octets, hits_total, misses_total, dropped_total }
+    }
+}
+
+/// The spool; totals count since the worker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolStatus {
+    /// Octets of copies now, in memory and in the file.
+    pub octets: u64,
+    /// Octets of them in memory, which count as held, too.
+    pub in_memory: u64,
+    /// Octets at most; none where no mail was judged since the worker was started.
+    pub limit: u64,
+    /// Whether there is a file in `state.directory`.
+    pub has_file: bool,
+    /// How often there was no room for a copy, or the disk was too slow.
+    pub refused_total: u64,
+    /// How often the disk failed.
+    pub failed_total: u64,
+}
+
+impl From<SpoolNumbers> for SpoolStatus {
+    fn from(numbers: SpoolNumbers) -> Self {
+        let SpoolNumbers { octets, in_memory, limit, has_file, refused, failed } = numbers;
+        Self { octets, in_memory, limit, has_file, refused_total: refused, failed_total: failed }
+    }
 }
 
 /// Why a status could not be given or had.

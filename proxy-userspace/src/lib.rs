@@ -26,6 +26,8 @@ pub mod imap;
 pub mod inspect;
 /// Content: what a leaf of mail is, what is forbidden, and what becomes of it.
 pub mod content;
+/// What was judged: digests, the memory of verdicts, copies.
+pub mod vault;
 /// The loop around the engine: two directions with backpressure, half-close and no buffer while idle.
 pub mod relay;
 /// Lines on stdout and stderr, without waiting for their readers.

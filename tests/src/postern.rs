@@ -161,7 +161,7 @@ impl Policy {
             "[steering]\ningress = {:?}\negress = {:?}\nsource = {:?}\non_exit = {:?}\n{}\n\
              [tls]\nroots = [\"roots.pem\"]\n{}\n[tls.fault]\n{}\n\
              [certificates]\nauthority = {{ cert = \"ca/authority.pem\", key = \"ca/authority.key\" }}\n{}\n\
-             [action]\n{}\n[limits]\n{}\n{}\n[admin]\nsocket = \"{}\"\n{}\n",
+             [action]\n{}\n[limits]\n{}\n{}\n[state]\ndirectory = \"{}\"\n[admin]\nsocket = \"{}\"\n{}\n",
             self.ingress,
             self.egress,
             self.source,
@@ -173,6 +173,7 @@ impl Policy {
             lines(&self.action),
             self.handshakes,
             lines(&self.limits),
+            dir.join("state").display(),
             dir.join("admin.sock").display(),
             lines(&self.tables),
         )

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -328,4 +329,59 @@ fn nobody_but_run_starts_a_worker_or_a_signer() -> Result<()> {
         ensure!(said.code == Some(2) && said.stderr.contains("started by `postern run`"), "{said:?}");
     }
     scene.finish()
+}
+
+/// Wait until the worker has both files.
+fn has_files(postern: &Postern<'_>) -> Result<()> {
+    wait::until("files of the state directory", PATIENCE, || {
+        let status = postern.status()?;
+        let has = |part: &str| status[part]["has_file"] == true;
+        Ok((has("verdicts") && has("spool")).then_some(()))
+    })
+    .with_context(|| postern.log())
+}
+
+#[test]
+fn the_files_of_what_was_judged_outlive_a_worker_and_the_daemon_and_belong_to_root_alone() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let directory = scene.installation.dir().join("state");
+    let verdicts = directory.join("verdicts");
+    let postern = scene.start()?;
+    ensure!(!directory.exists(), "mail is not judged");
+    let full = Policy::new().action("inspect = \"full\"");
+    scene.installation.configure(&full)?;
+    postern.signal(Signal::HUP)?;
+    postern.wait_log("configuration reloaded")?;
+    has_files(&postern)?;
+    for (path, mode) in [(&directory, 0o40700), (&verdicts, 0o100_600)] {
+        let metadata = fs::metadata(path)?;
+        ensure!((metadata.mode(), metadata.uid()) == (mode, 0), "{path:?}: {metadata:?}");
+    }
+    let key = |path: &Path| -> Result<Vec<u8>> { Ok(fs::read(path)?.into_iter().take(64).collect()) };
+    let first = key(&verdicts)?;
+    let worker = postern.process("worker")?;
+    kill(worker, Signal::KILL)?;
+    replaced(&postern, "worker", worker)?;
+    has_files(&postern)?;
+    postern.stop()?;
+    let postern = scene.start()?;
+    has_files(&postern)?;
+    ensure!(key(&verdicts)? == first && fs::read_dir(&directory)?.count() == 1);
+    postern.kill()?;
+    // Something else with the name, in a directory in which it may stand.
+    fs::write(&verdicts, "a letter")?;
+    let postern = scene.start()?;
+    has_files(&postern)?;
+    postern.wait_log("it was moved to verdicts.aside")?;
+    ensure!(fs::read(directory.join("verdicts.aside"))? == b"a letter");
+    ensure!(key(&verdicts)? != first);
+    postern.stop()?;
+    // Mail is judged without a directory, too.
+    fs::remove_dir_all(&directory)?;
+    fs::write(&directory, "")?;
+    let postern = scene.start()?;
+    postern.wait_log("make the directory writable")?;
+    let status = postern.status()?;
+    ensure!(status["spool"]["has_file"] == false && status["spool"]["limit"] == 1 << 30, "{status:#}");
+    postern.stop()
 }

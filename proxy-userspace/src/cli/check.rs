@@ -16,7 +16,8 @@ use crate::config::{self, Action, Config, ContentSettings, Inspection, Interface
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
-use crate::supervisor::CAPABILITIES_NEEDED;
+use crate::supervisor::{CAPABILITIES_NEEDED, look_at_state};
+use crate::vault::MEMORY_FILE_BYTES_MAX;
 use crate::words::Size;
 use crate::worker::thread_count;
 
@@ -254,6 +255,9 @@ impl Machine {
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
         items.extend(self.room(config));
+        if config.action.inspect == Inspection::Full {
+            items.push(self.state(config));
+        }
         items.push(self.socket_buffers(config));
         items.push(self.kernel_tls());
         if self.layers.mode == Offload::Auto {
@@ -370,6 +374,35 @@ impl Machine {
         let narrowed = narrowed.iter().map(|narrowed| Item::warn("limits", narrowed.to_string(), ""));
         items.extend(narrowed);
         items
+    }
+
+    /// Where the memory of verdicts and the spool are.
+    fn state(&self, config: &Config) -> Item {
+        const THING: &str = "state directory";
+        let directory = &config.state.directory;
+        let below = self.root.join(directory.strip_prefix("/").unwrap_or(directory));
+        let free = match look_at_state(&below) {
+            Ok(free) => Size(free),
+            Err(error) => {
+                let remedy = "until then verdicts and copies are kept in memory only";
+                return Item::warn(THING, error.to_string(), remedy);
+            }
+        };
+        let wanted = Size(config.limits.spool.0.saturating_add(MEMORY_FILE_BYTES_MAX));
+        let value = format!(
+            "{}, {free} free; {} at most for copies (limits.spool), {} for verdicts",
+            directory.display(),
+            config.limits.spool,
+            Size(MEMORY_FILE_BYTES_MAX)
+        );
+        if free >= wanted {
+            return Item::ok(THING, value);
+        }
+        Item::warn(
+            THING,
+            value,
+            format!("make {wanted} free there, lower limits.spool, or set another state.directory"),
+        )
     }
 
     /// The worker may not go beyond the machine's limits for its sockets to servers; those to clients are made by the

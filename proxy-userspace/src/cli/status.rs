@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
-use crate::admin::{self, AdminError, HeldStatus, Status, SteeringStatus};
+use crate::admin::{self, AdminError, HeldStatus, SpoolStatus, Status, SteeringStatus, VerdictsStatus};
 use crate::steering::forward;
 use crate::steering::routing::{self, Held};
 use crate::words::Size;
@@ -118,6 +118,8 @@ fn readable(status: &Status) -> String {
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
          memory    {} for sessions ({}), {} for one at most, {} buffers a thread\n\
          held      {}\n\
+         verdicts  {}\n\
+         spool     {}\n\
          records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
@@ -151,6 +153,8 @@ fn readable(status: &Status) -> String {
         Size(memory.session),
         memory.buffers_per_thread,
         held(status.held),
+        verdicts(status.verdicts, status.spool.limit),
+        spool(status.spool),
         status.records_lost,
         status.log_lost,
     );
@@ -198,6 +202,37 @@ fn held(held: HeldStatus) -> String {
         "{} of {} now to be judged, out of that memory; {waiting} wait for a thread; refused: {refused_total} without room",
         Size(octets),
         Size(limit)
+    )
+}
+
+/// What is remembered of mail that was judged; there is no spool either where none was.
+fn verdicts(verdicts: VerdictsStatus, spool_limit: u64) -> String {
+    let VerdictsStatus { entries, has_file, file_octets, hits_total, misses_total, dropped_total } = verdicts;
+    if spool_limit == 0 {
+        return "none: mail is not judged".to_owned();
+    }
+    let file = if has_file {
+        format!("{} in the file", Size(file_octets))
+    } else {
+        "NO FILE, see the log".to_owned()
+    };
+    format!(
+        "{entries} in memory, {file}; {hits_total} known, {misses_total} not known; {dropped_total} not written"
+    )
+}
+
+/// Copies of mail that was judged.
+fn spool(spool: SpoolStatus) -> String {
+    let SpoolStatus { octets, in_memory, limit, has_file, refused_total, failed_total } = spool;
+    if limit == 0 {
+        return "none: mail is not judged".to_owned();
+    }
+    let file = if has_file { "" } else { "; NO FILE, see the log" };
+    format!(
+        "{} of {} now, {} of it held in memory{file}; refused: {refused_total} without room, {failed_total} by the disk",
+        Size(octets),
+        Size(limit),
+        Size(in_memory)
     )
 }
 

@@ -41,6 +41,12 @@ const MESSAGE_DEFAULT: Size = Size(64 << 20);
 const MESSAGE_MIN: Size = Size(64 << 10);
 /// A message is judged whole, and its offsets are 32 bits wide in IMAP (RFC 9051 section 9, number).
 const MESSAGE_MAX: Size = Size(1 << 30);
+/// Sixteen of the largest messages by default.
+const SPOOL_DEFAULT: Size = Size(1 << 30);
+/// A copy takes blocks of 64 KiB; below this there would be room for hardly any.
+const SPOOL_MIN: Size = Size(1 << 20);
+/// Larger than any gateway's disk, and within the numbers of the blocks.
+const SPOOL_MAX: Size = Size(1 << 46);
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
@@ -105,6 +111,12 @@ pub(super) fn limits(
         .as_ref()
         .map_or(Some(MESSAGE_DEFAULT), |text| size_within(report, "limits.message", text, of_message, why));
     let held = held(report, file, message, memory.filter(|_| inspect == Inspection::Full));
+    let (of_spool, why) = ((SPOOL_MIN, SPOOL_MAX), "a copy of a part takes some blocks of 64 KiB");
+    let spool = file
+        .spool
+        .as_ref()
+        .and_then(|text| size_within(report, "limits.spool", text, of_spool, why))
+        .unwrap_or(SPOOL_DEFAULT);
     let mut seconds = |key, value: &Option<Number>, default, range, why| {
         Duration::from_secs(number(report, key, value.as_ref(), default, range, why))
     };
@@ -121,6 +133,7 @@ pub(super) fn limits(
         session_memory,
         message: message.unwrap_or(MESSAGE_DEFAULT),
         held,
+        spool,
         connect: seconds("limits.connect_seconds", &file.connect_seconds, 10, (1, 120), patience),
         handshake: seconds("limits.handshake_seconds", &file.handshake_seconds, 60, (1, 300), patience),
         idle: seconds("limits.idle_seconds", &file.idle_seconds, 2100, (1860, 604_800), idle),

@@ -15,9 +15,10 @@ use super::shape::{self, List, Number, Text};
 use super::{
     Action, Admin, Certificates, Config, ContentSettings, FaultPolicy, ForbiddenType, Inspection,
     InterfaceName, KeyFiles, Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT,
-    ServerCertificate, Source, SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
+    ServerCertificate, Source, State, SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
 };
 
+const STATE_DIRECTORY_DEFAULT: &str = "/var/lib/postern";
 const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
 /// `sun_path` without its NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -48,11 +49,12 @@ pub(super) fn judge(
     let action = action(report, &file.action);
     let on_exit = file.steering.on_exit.as_ref().and_then(|text| names::on_exit(text.get_ref()).ok());
     let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed), action.inspect);
+    let state = state(report, &file.state, base);
     let admin = admin(report, &file.admin, base);
     let records = RecordLines { start: file.records.start.unwrap_or(true) };
     let processes = processes(report, &file.process);
     let (steering, certificates) = (steering?, certificates?);
-    Some(Config { steering, tls, certificates, action, limits, records, admin, processes })
+    Some(Config { steering, tls, certificates, action, limits, records, state, admin, processes })
 }
 
 fn steering(
@@ -343,6 +345,17 @@ fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {
         let net = report.kept(key, text, names::network)?;
         unique(report, key, text, net.to_string(), &mut seen).then_some(net)
     })
+}
+
+fn state(report: &mut Report<'_>, file: &shape::StateTable, base: &Path) -> State {
+    const KEY: &str = "state.directory";
+    let Some(text) = &file.directory else {
+        return State { directory: PathBuf::from(STATE_DIRECTORY_DEFAULT) };
+    };
+    if text.get_ref().is_empty() {
+        report.add(KEY, text.span(), Reason::Empty { remedy: "name a directory" });
+    }
+    State { directory: base.join(text.get_ref()) }
 }
 
 fn admin(report: &mut Report<'_>, file: &shape::AdminTable, base: &Path) -> Admin {

@@ -43,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is written on stdout.
     pub records: RecordLines,
+    /// What outlives the daemon.
+    pub state: State,
     /// The admin socket.
     pub admin: Admin,
     /// Who the processes run as.
@@ -346,6 +348,8 @@ pub struct Limits {
     /// Octets of mail that all sessions together may hold while it is judged, within `memory`; `None` derives it from
     /// `memory`. Never less than `message`.
     pub held: Option<Size>,
+    /// Octets of copies of judged content, in memory, as a part of `held`, and in a file.
+    pub spool: Size,
     /// Bound on a TCP connect to a server.
     pub connect: Duration,
     /// Bound on everything from accept to relay.
@@ -361,6 +365,13 @@ pub struct Limits {
 pub struct RecordLines {
     /// A line when a session begins, too.
     pub start: bool,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Where the memory of verdicts and the spool are, under [`Inspection::Full`]. The supervisor makes it.
+    pub directory: PathBuf,
 }
 
 /// `[admin]`.

@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) action: ActionTable,
     pub(super) limits: LimitsTable,
     pub(super) records: RecordsTable,
+    pub(super) state: StateTable,
     pub(super) admin: AdminTable,
     pub(super) process: ProcessTable,
 }
@@ -111,6 +112,7 @@ pub(super) struct LimitsTable {
     pub(super) session_memory: Option<Text>,
     pub(super) message: Option<Text>,
     pub(super) held: Option<Text>,
+    pub(super) spool: Option<Text>,
     pub(super) connect_seconds: Option<Number>,
     pub(super) handshake_seconds: Option<Number>,
     pub(super) idle_seconds: Option<Number>,
@@ -121,6 +123,12 @@ pub(super) struct LimitsTable {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RecordsTable {
     pub(super) start: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct StateTable {
+    pub(super) directory: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

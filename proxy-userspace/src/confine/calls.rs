@@ -39,13 +39,13 @@ const COMMON_OLD: [c_long; 2] = [libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_OLD: [c_long; 0] = [];
 
-/// Of the worker: connections, and what a runtime waits with.
+/// Of the worker: connections, what a runtime waits with, and the two files that the supervisor opened for it.
 #[rustfmt::skip]
-const WORKER: [c_long; 17] = [
+const WORKER: [c_long; 20] = [
     libc::SYS_accept4, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_shutdown,
     libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_getsockopt, libc::SYS_sendto, libc::SYS_recvfrom,
     libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_eventfd2,
-    libc::SYS_pipe2, libc::SYS_splice,
+    libc::SYS_pipe2, libc::SYS_splice, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fdatasync,
 ];
 
 #[cfg(target_arch = "x86_64")]

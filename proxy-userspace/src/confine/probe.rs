@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use aws_lc_rs::signature::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, rule::RuleMessage};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{self, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid, getrlimit, setrlimit};
@@ -32,11 +34,14 @@ use serde::Serialize;
 use socket2::{Domain, SockRef, Type};
 
 use super::{Confinement, Identity, Role, confine, identity};
+use crate::accept::HeldOctets;
 use crate::config::Processes;
 use crate::handshake::loopback;
 use crate::ipc::{Channel, read_sealed, seal};
 use crate::steering::netlink::Netlink;
 use crate::sys;
+use crate::vault::{GroupDigests, MessageKey, RuleGeneration, Vault, VaultFiles};
+use crate::words::Size;
 
 /// Which process, and what it tries.
 #[derive(Debug, clap::Args)]
@@ -83,8 +88,13 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     let parent = std::os::unix::process::parent_id();
     // What the signer is given: descriptors that were open before.
     let (key, pair, memory) = (File::open(&options.key)?, Channel::pair()?, seal(b"a policy")?);
+    let state = state_files()?;
     let confinement = confine(role, identity)?;
     let mut forbidden = files(&options.key);
+    if role == Role::Signer {
+        let cut = rustix::fs::ftruncate(&key, 0).map_err(io::Error::from);
+        forbidden.push(("cut a file that was opened before", cut));
+    }
     forbidden.extend(powers());
     forbidden.extend(sockets(role));
     forbidden.extend(sys::attempts(parent).into_iter().map(|(name, done)| (name, done.map(drop))));
@@ -93,6 +103,7 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     needed.push(("sealed memory", read_sealed(memory).map(drop).map_err(io::Error::other)));
     if role == Role::Worker {
         needed.extend(of_worker());
+        needed.push(("the files of the state directory", kept(state)));
     }
     let table = |trials: Vec<Trial>| {
         trials
@@ -225,6 +236,49 @@ fn of_worker() -> Vec<Trial> {
         ("questions about interfaces and rules", asked()),
         ("a core of its own", affinity.map_err(io::Error::from)),
     ]
+}
+
+/// What the worker is given, here in memory.
+fn state_files() -> io::Result<VaultFiles> {
+    let file = || memfd_create("state", MemfdFlags::CLOEXEC).map(File::from);
+    Ok(VaultFiles { memory: Some((file()?, "state".to_owned())), spool: Some(file()?) })
+}
+
+/// Remember a verdict and keep a copy, in the files.
+fn kept(files: VaultFiles) -> io::Result<()> {
+    let memory = files.memory.as_ref().map(|(file, _)| file.try_clone()).transpose()?;
+    // Without a share of what may be held, every copy is in the file.
+    let held = HeldOctets::new(Size(3));
+    let vault = Vault::start(files, Size(1 << 20), Arc::clone(&held))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let copy =
+        runtime.block_on(vault.spool.store(b"abc".to_vec(), held.lease())).map_err(io::Error::other)?;
+    let octets = runtime.block_on(copy.load(0..3)).map_err(io::Error::other)?;
+    let digests = GroupDigests::of(vault.memory.key(), &octets);
+    let generation = RuleGeneration::of(&"rules", 1).map_err(io::Error::other)?;
+    let key = MessageKey {
+        server: b"s",
+        account: b"a",
+        mailbox: b"m",
+        uid_validity: 1,
+        uid: 1,
+        utf8: false,
+        section: b"",
+    };
+    vault.memory.remember(&key, generation, Arc::new(digests));
+    // Written at the end.
+    drop((copy, vault));
+    let again = Vault::start(
+        VaultFiles { memory: memory.map(|file| (file, "state".to_owned())), spool: None },
+        Size(1),
+        held,
+    )?;
+    while !again.memory.numbers().has_file {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let known = runtime.block_on(again.memory.lookup(&key, generation));
+    let is_kept = octets.as_slice() == b"abc" && known.is_some_and(|known| known.length() == 3);
+    is_kept.then_some(()).ok_or_else(|| io::Error::other("not kept"))
 }
 
 fn conversation() -> io::Result<()> {

@@ -12,7 +12,9 @@ use super::board::Board;
 use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
+use super::state::StateFiles;
 use crate::accept::filters_are_strict;
+use crate::config::Inspection;
 use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
 use crate::signer::{KeyFacts, SignerControl};
@@ -88,6 +90,8 @@ pub(super) struct Given {
     pub(super) listeners: Listeners,
     /// The array in which the programs note by which interface a SYN left.
     pub(super) syn_egress: OwnedFd,
+    /// From the first policy on under which mail is judged.
+    pub(super) state: Option<StateFiles>,
 }
 
 /// What one of them said or did.
@@ -181,7 +185,7 @@ impl Children {
     pub(super) fn heard(&mut self, said: FromWorker) -> Option<bool> {
         match said {
             FromWorker::Full(full) => return Some(full),
-            FromWorker::Report(report) => self.board.reported(report),
+            FromWorker::Report(report) => self.board.reported(*report),
             FromWorker::Policy { generation, taken } => self.answered(generation, taken),
             FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
             FromWorker::Serving => {}
@@ -215,6 +219,11 @@ impl Children {
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
         let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
         let message = policy.for_worker(keys.clone())?;
+        if policy.config.action.inspect == Inspection::Full && self.given.state.is_none() {
+            let state = StateFiles::open(&policy.config.state.directory, std::time::Instant::now());
+            state.pass(worker.control()).await?;
+            self.given.state = Some(state);
+        }
         worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
         self.pending = Some((policy, keys));
         Ok(())
@@ -320,6 +329,9 @@ impl Children {
         self.given.listeners.pass(&control).await?;
         if let Some(signing) = &self.signing {
             introduce(signing, &process).await?;
+        }
+        if let Some(state) = &self.given.state {
+            state.pass(&control).await?;
         }
         let message = policy.for_worker(self.keys.clone())?;
         control.send(&ToWorker::Policy, &[message.as_fd()]).await?;

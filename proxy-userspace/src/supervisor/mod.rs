@@ -7,6 +7,8 @@ mod powers;
 mod policy;
 /// One listener per thread of the worker, ingress and family.
 mod listeners;
+/// The state directory, opened for the worker.
+mod state;
 /// A child process and its channel.
 mod process;
 /// Worker and signer, and their successors.
@@ -36,9 +38,11 @@ use self::listeners::Listeners;
 use self::policy::LoadedPolicy;
 pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
 use self::report::Origin;
+use self::state::StateFiles;
+pub(crate) use self::state::look as look_at_state;
 use crate::accept::SocketBuffers;
 use crate::admin::{AdminError, AdminSocket, ask, serve};
-use crate::config::{Config, InterfaceName, OnExit, SteeringConfig as Settings};
+use crate::config::{Config, Inspection, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::layer::offload::{OffloadTerms, peers_pad};
 use crate::lines::Lines;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
@@ -119,7 +123,10 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);
     let listeners = Listeners::open(&mut program, &settings, threads, buffers)?;
     let shown = listeners.status();
-    let mut children = Children::start(signer, Given { listeners, syn_egress }, Rc::clone(&board)).await?;
+    let state = (policy.config.action.inspect == Inspection::Full)
+        .then(|| StateFiles::open(&policy.config.state.directory, deadline));
+    let given = Given { listeners, syn_egress, state };
+    let mut children = Children::start(signer, given, Rc::clone(&board)).await?;
     let (steering, began) = install(&settings, device, program)?;
     say_started(&settings, threads);
     keep::look_at_masquerading(&settings)?;
@@ -236,7 +243,7 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
             event = children.event() => match event {
                 Event::Said(FromWorker::Report(report)) => {
                     let active = report.sessions.active;
-                    board.reported(report);
+                    board.reported(*report);
                     if active == 0 {
                         return;
                     }

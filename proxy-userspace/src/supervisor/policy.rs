@@ -48,6 +48,9 @@ impl LoadedPolicy {
         if config.steering != running.steering || config.admin != running.admin {
             bail!("[steering] and [admin] change with a restart only");
         }
+        if config.state != running.state {
+            bail!("[state] changes with a restart only");
+        }
         if config.processes != running.processes {
             bail!("[process] changes with a restart only");
         }

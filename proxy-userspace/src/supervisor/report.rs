@@ -58,6 +58,8 @@ pub(super) async fn status(
             buffers_per_thread: u64::try_from(policy.room.buffers_per_thread).unwrap_or(u64::MAX),
         },
         held: report.held,
+        verdicts: report.verdicts,
+        spool: report.spool,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
         records_lost: report.records_lost,

@@ -21,11 +21,11 @@ use anyhow::{Result, anyhow};
 
 use self::crew::Crew;
 pub(crate) use self::crew::{core_count, thread_count};
-use self::protocol::{FromWorker, PolicyMessage, ToWorker, WorkerReport};
+use self::protocol::{FromWorker, PolicyMessage, StateTold, ToWorker, WorkerReport};
 use self::setup::Setup;
 use self::thread::WorkerShared;
 use crate::accept::Room;
-use crate::admin::{HeldStatus, SessionsStatus};
+use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
 use crate::config::{Config, ContentSettings, Inspection, NamePattern};
 use crate::content::Rules;
 use crate::handshake::Trust;
@@ -108,12 +108,13 @@ async fn converse(
                 match message {
                     ToWorker::Stop => return Ok(()),
                     ToWorker::Report => {
-                        control.send(&FromWorker::Report(report(crew, shared, log)), &[]).await?;
+                        control.send(&FromWorker::Report(Box::new(report(crew, shared, log))), &[]).await?;
                     }
                     ToWorker::Policy => {
                         let answer = renew(descriptors, shared, signer)?;
                         control.send(&answer, &[]).await?;
                     }
+                    ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     ToWorker::SynEgress | ToWorker::Listeners(_) | ToWorker::Serve(_) => {
@@ -136,6 +137,14 @@ async fn converse(
     }
 }
 
+/// Mail is about to be judged for the first time.
+fn keep(told: StateTold, descriptors: Vec<std::os::fd::OwnedFd>, shared: &WorkerShared) -> Result<()> {
+    let files = setup::files(told, descriptors)?;
+    let _ =
+        shared.vault.set(setup::start_vault(files, shared.policy.load().config.limits.spool, &shared.held)?);
+    Ok(())
+}
+
 /// A new policy for connections from now on; the old one stays where the new one cannot be used.
 fn renew(
     descriptors: Vec<std::os::fd::OwnedFd>,
@@ -146,6 +155,9 @@ fn renew(
     let generation = message.generation;
     let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {
         shared.admission.set(policy.room.bounds);
+        if let Some(vault) = shared.vault.get() {
+            vault.spool.set_limit(policy.config.limits.spool);
+        }
         if policy.config.action.inspect == Inspection::Full {
             // Under none, sessions of the old policy go on judging.
             shared.held.set_limit(policy.room.held);
@@ -156,6 +168,7 @@ fn renew(
 }
 
 fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
+    let vault = shared.vault.get();
     let numbers = shared.admission.numbers();
     WorkerReport {
         threads: crew.threads(),
@@ -180,6 +193,8 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
             refused_total: shared.held.refused(),
             waiting: shared.content_jobs.waiting(),
         },
+        verdicts: vault.map_or_else(VerdictsStatus::default, |vault| vault.memory.numbers().into()),
+        spool: vault.map_or_else(SpoolStatus::default, |vault| vault.spool.numbers().into()),
         records_lost: shared.records.lost(),
         log_lost: log.lost(),
     }

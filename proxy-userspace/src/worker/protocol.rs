@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::accept::Room;
-use crate::admin::{HeldStatus, SessionsStatus, ThreadStatus};
+use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
 use crate::config::{Config, InterfaceName};
 use crate::handshake::TrustMaterial;
 use crate::layer::offload::OffloadMessage;
@@ -20,6 +20,8 @@ pub(crate) enum ToWorker {
     Listeners(Vec<ListenerPlace>),
     /// With an end of a channel to the signer, in place of an earlier one.
     Signer,
+    /// With the descriptors of these files, once, before the first policy under which mail is judged.
+    State(StateTold),
     /// With a [`PolicyMessage`] as sealed memory; answered by [`FromWorker::Policy`].
     Policy,
     /// Begin to accept; answered by [`FromWorker::Serving`].
@@ -39,6 +41,15 @@ pub(crate) struct ListenerPlace {
     pub(crate) ingress: InterfaceName,
     /// The thread that accepts from it.
     pub(crate) thread: u32,
+}
+
+/// Files of the state directory that could be opened, in this order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StateTold {
+    /// The memory of verdicts, by the name that the operator knows.
+    pub(crate) verdicts: Option<String>,
+    /// The spool's.
+    pub(crate) spool: bool,
 }
 
 /// What the machine is like, where a process without files cannot look.
@@ -90,7 +101,7 @@ pub(crate) enum FromWorker {
     /// Whether nobody can be served, whenever that changes.
     Full(bool),
     /// Numbers, as they are now.
-    Report(WorkerReport),
+    Report(Box<WorkerReport>),
     /// It cannot go on, in an operator's words; it ends.
     Failed(String),
 }
@@ -101,6 +112,8 @@ pub(crate) struct WorkerReport {
     pub(crate) threads: Vec<ThreadStatus>,
     pub(crate) sessions: SessionsStatus,
     pub(crate) held: HeldStatus,
+    pub(crate) verdicts: VerdictsStatus,
+    pub(crate) spool: SpoolStatus,
     /// Records that could not be written.
     pub(crate) records_lost: u64,
     /// Lines of its log that could not be written.

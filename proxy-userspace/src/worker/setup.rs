@@ -1,13 +1,14 @@
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 
 use super::Policy;
 use super::crew::{AssignedListener, Crew};
-use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, ToWorker};
+use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, StateTold, ToWorker};
 use super::thread::WorkerShared;
 use crate::accept::{Admission, HeldOctets};
 use crate::ipc::{Channel, read_sealed};
@@ -16,6 +17,8 @@ use crate::layer::offload::OffloadTerms;
 use crate::record::Records;
 use crate::signer::SignerLink;
 use crate::steering::syn_egress::SynEgress;
+use crate::vault::{Vault, VaultFiles};
+use crate::words::Size;
 
 /// Mail threads that share one thread which judges mail: most of the cores' time is for TLS and relaying.
 const MAIL_THREADS_PER_CONTENT_THREAD: u32 = 2;
@@ -26,6 +29,8 @@ pub(super) struct Setup {
     policy: Policy,
     signer: SignerLink,
     syn_egress: SynEgress,
+    /// Where mail is judged.
+    state: Option<VaultFiles>,
     serve: Serve,
 }
 
@@ -34,6 +39,7 @@ impl Setup {
     pub(super) fn receive(control: &Channel) -> Result<Self> {
         let signer = SignerLink::new();
         let (mut places, mut policy, mut syn_egress) = (Vec::new(), None, None);
+        let mut state = None;
         loop {
             let (message, descriptors) = control.receive::<ToWorker>()?;
             match message {
@@ -43,6 +49,7 @@ impl Setup {
                 }
                 ToWorker::Listeners(told) => places.extend(listeners(told, descriptors)?),
                 ToWorker::Signer => signer.connect(channel(descriptors)?),
+                ToWorker::State(told) => state = Some(files(told, descriptors)?),
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
                     let generation = message.generation;
@@ -55,7 +62,7 @@ impl Setup {
                     let (Some(policy), Some(syn_egress)) = (policy, syn_egress) else {
                         bail!("the supervisor lets a worker serve that has no policy");
                     };
-                    return Ok(Self { places, policy, signer, syn_egress, serve });
+                    return Ok(Self { places, policy, signer, syn_egress, state, serve });
                 }
                 ToWorker::PeersPad | ToWorker::Report => {}
                 ToWorker::Stop => bail!("stopped before it served"),
@@ -65,12 +72,18 @@ impl Setup {
 
     /// All threads.
     pub(super) fn start(self) -> Result<(Crew, SignerLink)> {
-        let Self { places, policy, signer, syn_egress, serve } = self;
+        let Self { places, policy, signer, syn_egress, state, serve } = self;
         let steering = policy.config.steering.clone();
         let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
+        let held = HeldOctets::new(policy.room.held);
+        let vault = Arc::new(OnceLock::new());
+        if let Some(files) = state {
+            let _ = vault.set(start_vault(files, policy.config.limits.spool, &held)?);
+        }
         let shared = WorkerShared {
             admission: Admission::new(policy.room.bounds),
-            held: HeldOctets::new(policy.room.held),
+            held,
+            vault,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             jobs: Arc::new(
                 JobPool::start(JobPurpose::Certificates, serve.threads)
@@ -97,6 +110,23 @@ fn only(descriptors: Vec<OwnedFd>) -> Result<OwnedFd> {
         (Some(only), None) => Ok(only),
         _ => Err(anyhow!("the supervisor sent a message with another number of descriptors than one")),
     }
+}
+
+/// The files of the state directory.
+pub(super) fn files(told: StateTold, descriptors: Vec<OwnedFd>) -> Result<VaultFiles> {
+    let told_count = usize::from(told.verdicts.is_some()) + usize::from(told.spool);
+    if told_count != descriptors.len() {
+        bail!("the supervisor named {told_count} files of its state and sent {}", descriptors.len());
+    }
+    let mut files = descriptors.into_iter().map(File::from);
+    let memory = told.verdicts.and_then(|name| Some((files.next()?, name)));
+    Ok(VaultFiles { memory, spool: files.next() })
+}
+
+/// What was judged, from now on.
+pub(super) fn start_vault(files: VaultFiles, spool: Size, held: &Arc<HeldOctets>) -> Result<Arc<Vault>> {
+    let vault = Vault::start(files, spool, Arc::clone(held));
+    vault.map(Arc::new).context("starting the threads that keep what was judged")
 }
 
 /// An end of a channel.

@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ use crate::line_limit::LineLimit;
 use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::steering::syn_egress::SynEgress;
+use crate::vault::Vault;
 use crate::words::{ClientAddr, OriginalDst};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
@@ -58,6 +59,8 @@ pub(super) struct WorkerShared {
     pub(super) content_jobs: Arc<JobPool>,
     /// What all sessions hold of mail that is judged.
     pub(super) held: Arc<HeldOctets>,
+    /// What was judged; there from the first policy on under which mail is.
+    pub(super) vault: Arc<OnceLock<Arc<Vault>>>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use postern::config::{ContentSettings, ForbiddenType, Inspection, NamePattern};
 use postern::words::Size;
 
@@ -129,4 +131,19 @@ fn what_is_held_for_judging_is_at_least_one_message_and_at_most_half_of_the_memo
     }
     // Where nothing is judged, sessions have all of the memory.
     good(&limits("none", "memory = \"16 MiB\"\nheld = \"64 MiB\""));
+}
+
+#[test]
+fn copies_have_a_bound_and_a_directory() {
+    let limits = |spool: &str| format!("{MINIMAL}[limits]\nspool = \"{spool}\"\n");
+    assert_eq!(good(&limits("1 MiB")).limits.spool, Size(1 << 20));
+    assert_eq!(good(&limits("4096 GiB")).limits.spool, Size(4 << 40));
+    for wrong in ["1023 KiB", "65537 GiB", "much"] {
+        let found = faults(&limits(wrong));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, "limits.spool"), "{found:?}");
+    }
+    let directory = |text: &str| good(&format!("{MINIMAL}[state]\ndirectory = \"{text}\"\n")).state.directory;
+    assert_eq!(directory("/srv/mail"), Path::new("/srv/mail"));
+    assert_eq!(directory("state"), Path::new("/etc/postern/state"));
+    assert_message("[state]\ndirectory = \"\"", &["state.directory", "empty; name a directory"]);
 }

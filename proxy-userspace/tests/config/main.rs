@@ -90,6 +90,8 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert_eq!((limits.memory, limits.session_memory), (None, Size(2 << 20)));
     let seconds = [config.limits.connect, config.limits.handshake, config.limits.idle, config.limits.drain];
     assert_eq!(seconds, [10, 60, 2100, 30].map(Duration::from_secs));
+    assert_eq!(config.limits.spool, Size(1 << 30));
+    assert_eq!(config.state.directory, Path::new("/var/lib/postern"));
     assert_eq!(config.admin.socket, Path::new("/run/postern/postern.sock"));
 }
 
@@ -108,6 +110,7 @@ fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
     let (action, default) = (complete.action, minimal.action);
     assert_eq!((action.inspect, action.content), (default.inspect, default.content));
     assert_eq!(complete.records, minimal.records);
+    assert_eq!(complete.state, minimal.state);
     assert_eq!(complete.admin, minimal.admin);
     assert_eq!(complete.processes, minimal.processes);
 }

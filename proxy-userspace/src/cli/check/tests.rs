@@ -131,6 +131,34 @@ fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
 }
 
 #[test]
+fn the_state_directory_is_looked_at_where_mail_is_judged_and_changed_by_nobody() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().expect("directory");
+    let machine = whole(root.path());
+    let said = |lines: &str| {
+        let text = format!("{TEXT}{lines}");
+        let config = config::parse(&text, &root.path().join("postern.toml")).expect("config");
+        let items = machine.examine(&config).into_iter();
+        items.map(|item| item.to_string()).find(|line| line.contains("state directory"))
+    };
+    assert_eq!(said(""), None);
+    let judged = "[action]\ninspect = \"full\"\n";
+    let ready = said(&format!("spool = \"1 MiB\"\n{judged}")).expect("an item");
+    assert!(ready.starts_with("ok    state directory: /var/lib/postern, "), "{ready}");
+    let large = said(&format!("spool = \"65536 GiB\"\n{judged}")).expect("an item");
+    assert!(large.starts_with("warn") && large.contains("lower limits.spool"), "{large}");
+    let directory = root.path().join("var/lib/postern");
+    assert!(!directory.exists());
+    std::fs::create_dir_all(&directory).expect("directory");
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("mode");
+    let open = said(judged).expect("an item");
+    assert!(
+        open.starts_with("warn") && open.contains("others may write there") && open.contains("chmod 700"),
+        "{open}"
+    );
+}
+
+#[test]
 fn kernel_tls_is_told_in_words_and_needed_only_where_it_was_asked_for() {
     let root = tempfile::tempdir().expect("directory");
     let mut machine = whole(root.path());
