@@ -97,6 +97,16 @@ fn without_room_for_a_list_its_command_is_answered_no() {
 }
 
 #[test]
+fn without_room_for_a_completion_its_command_is_complete_all_the_same() {
+    let mut dialogue = Dialogue::holding(0);
+    let numbers = vec!["1234567"; 2_000].join(",");
+    dialogue.client("a UID COPY 1:* x\r\nb UID FETCH 1 BODY[]<0.5>\r\n").server_got();
+    dialogue.server(&format!("a OK [COPYUID 5 {numbers} {numbers}] x\r\n"));
+    assert_eq!(dialogue.client_got(), "a OK Done\r\n");
+    assert_eq!(dialogue.server_got(), "b UID FETCH 1 (BODY[])\r\n");
+}
+
+#[test]
 fn a_message_over_the_limit_is_read_to_its_end_and_refused_and_recorded() {
     let mut dialogue = Dialogue::new();
     dialogue.client("a UID FETCH 7 BODY[]\r\n");
