@@ -237,8 +237,8 @@ fn ten_thousand_lines_of_metadata_take_linear_time() {
 #[test]
 fn a_fetch_of_a_thousand_items_takes_linear_time() {
     let items = |peek: &str, partial: &str| {
-        let items = (0..1_000)
-            .map(|nth| format!("BODY{peek}[HEADER.FIELDS (a b c d e f g h i j k l {nth})]{partial}"));
+        let items =
+            (0..999).map(|nth| format!("BODY{peek}[HEADER.FIELDS (a b c d e f g h i j k l {nth})]{partial}"));
         items.collect::<Vec<_>>()
     };
     let mut command = format!("a UID FETCH 1 (BODY[]<0.1> {})\r\n", items("", "").join(" "));
@@ -252,7 +252,7 @@ fn a_fetch_of_a_thousand_items_takes_linear_time() {
         for _ in 0..3 {
             dialogue.server(&format!("* 1 FETCH (UID 1 {answer})\r\n"));
         }
-        assert_eq!(dialogue.client_got().matches(")] {5}\r\na: b").count(), 3_000);
+        assert_eq!(dialogue.client_got().matches(")] {5}\r\na: b").count(), 3 * 999);
     });
     // Waiting for another command, it is not read again with each of the server's words.
     command = command.replacen("a UID", "b UID", 1);
