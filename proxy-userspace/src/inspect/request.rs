@@ -12,6 +12,9 @@ use crate::imap::fetch::{FetchItem, FetchRequest};
 
 /// Octets of an account's or mailbox's name that are kept for records (RFC 5321 section 4.5.3.1 allows 320 in an address).
 const NAME_BYTES_MAX: usize = 512;
+/// Ranges in one FETCH. Clients ask for one. Each is cut from each answer, so that a thousand would make a thousand
+/// times the octets of a batch of small answers.
+const RANGES_MAX: usize = 64;
 /// Octets of a peer's word that are repeated to it in a refusal.
 const ECHO_BYTES_MAX: usize = 64;
 
@@ -161,6 +164,11 @@ fn fetch(
     });
     if let Some(unknown) = unknown {
         return bad(command.tag, &format!("the FETCH item {} is not let through", echo(unknown)));
+    }
+    let is_range =
+        |item: &&FetchItem| matches!(item, FetchItem::Content(content) if content.partial.is_some());
+    if request.items.iter().filter(is_range).count() > RANGES_MAX {
+        return bad(command.tag, "a FETCH of so many ranges is not let through");
     }
     // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
     let only = request.single().filter(|_| command.uid && request.modifiers.is_none());

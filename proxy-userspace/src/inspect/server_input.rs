@@ -9,8 +9,8 @@ use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 
 /// Octets of one response outside its literals. SEARCH answers with one line, of 8 MB for a million messages.
 const RESPONSE_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The beginning of a response that is thrown away, by which it is told what it was: `* 4294967295 FETCH `.
-const BEGIN_BYTES: usize = 20;
+/// The beginning of a response that is thrown away, by which it is told what it was: the longest tag, and `OK`.
+const BEGIN_BYTES: usize = 264;
 
 /// A complete response.
 #[derive(Debug)]

@@ -529,9 +529,16 @@ impl Session {
 
     fn leave_out(&mut self, began: &[u8], refused: Refused) {
         if began.starts_with(b"* ") {
-            self.blame(refused);
-        } else {
-            self.terms.counts.count_left_out(1);
+            return self.blame(refused);
+        }
+        // A completion is never lost: without it, the command would be awaited for ever.
+        let mut words = began.split(|octet| *octet == b' ');
+        match (words.next(), words.next()) {
+            (Some(tag), Some(condition)) if tag != b"+" => {
+                let line = [tag, b" ", condition, b" Done\r\n"].concat();
+                self.respond(Response::Copied(line, self.terms.held.lease()));
+            }
+            _ => self.terms.counts.count_left_out(1),
         }
     }
 

@@ -285,7 +285,7 @@ fn run(dialogue: &[(Side, String)], batch: usize) -> (String, String) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_forbidden_passes_and_everything_that_passes_can_be_read(dialogue in dialogue(), batch in 1_usize..200) {

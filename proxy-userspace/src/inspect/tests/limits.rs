@@ -97,6 +97,16 @@ fn without_room_for_a_list_its_command_is_answered_no() {
 }
 
 #[test]
+fn without_room_for_a_completion_its_command_is_complete_all_the_same() {
+    let mut dialogue = Dialogue::holding(0);
+    let numbers = vec!["1234567"; 2_000].join(",");
+    dialogue.client("a UID COPY 1:* x\r\nb UID FETCH 1 BODY[]<0.5>\r\n").server_got();
+    dialogue.server(&format!("a OK [COPYUID 5 {numbers} {numbers}] x\r\n"));
+    assert_eq!(dialogue.client_got(), "a OK Done\r\n");
+    assert_eq!(dialogue.server_got(), "b UID FETCH 1 (BODY[])\r\n");
+}
+
+#[test]
 fn a_message_over_the_limit_is_read_to_its_end_and_refused_and_recorded() {
     let mut dialogue = Dialogue::new();
     dialogue.client("a UID FETCH 7 BODY[]\r\n");
@@ -227,11 +237,11 @@ fn ten_thousand_lines_of_metadata_take_linear_time() {
 #[test]
 fn a_fetch_of_a_thousand_items_takes_linear_time() {
     let items = |peek: &str, partial: &str| {
-        let items = (0..1_000)
-            .map(|nth| format!("BODY{peek}[HEADER.FIELDS (a b c d e f g h i j k l {nth})]{partial}"));
+        let items =
+            (0..999).map(|nth| format!("BODY{peek}[HEADER.FIELDS (a b c d e f g h i j k l {nth})]{partial}"));
         items.collect::<Vec<_>>()
     };
-    let mut command = format!("a UID FETCH 1 ({})\r\n", items("", "<0.1>").join(" "));
+    let mut command = format!("a UID FETCH 1 (BODY[]<0.1> {})\r\n", items("", "").join(" "));
     assert!(command.len() < 65_536, "{}", command.len());
     let answer = items("", " {5}\r\na: b\n").join(" ");
     within(10, "1,000 sections", || {
@@ -242,7 +252,7 @@ fn a_fetch_of_a_thousand_items_takes_linear_time() {
         for _ in 0..3 {
             dialogue.server(&format!("* 1 FETCH (UID 1 {answer})\r\n"));
         }
-        assert_eq!(dialogue.client_got().matches("]<0> {1}\r\na").count(), 3_000);
+        assert_eq!(dialogue.client_got().matches(")] {5}\r\na: b").count(), 3 * 999);
     });
     // Waiting for another command, it is not read again with each of the server's words.
     command = command.replacen("a UID", "b UID", 1);
@@ -253,6 +263,24 @@ fn a_fetch_of_a_thousand_items_takes_linear_time() {
             dialogue.takes(Side::Upstream, "* 1 EXISTS\r\n");
         }
     });
+}
+
+/// Each small answer would become a thousand times as long.
+#[test]
+fn a_fetch_of_hundreds_of_ranges_is_refused_and_dozens_are_bounded() {
+    let command = |ranges: usize| {
+        let ranges: Vec<_> = (0..ranges).map(|start| format!("BODY.PEEK[]<{start}.1>")).collect();
+        format!("a UID FETCH 1:* ({})\r\n", ranges.join(" "))
+    };
+    let mut dialogue = Dialogue::new();
+    dialogue.client(&command(65));
+    assert!(dialogue.client_got().starts_with("a BAD ") && dialogue.server_got().is_empty());
+    dialogue.client(&command(64));
+    dialogue.client_reads = false;
+    dialogue.batch_bytes = 16_384;
+    let small = "* 1 FETCH (UID 1 BODY[] {1}\r\nx)\r\n";
+    dialogue.server(&small.repeat(16_384 / small.len()));
+    assert!(dialogue.session.heap() < 8 * HEAP_BYTES_MAX, "{}", dialogue.session.heap());
 }
 
 /// What is noted of a response must not be more than the response: a hint of each of 10,000 parts for each of 2,000
