@@ -1,18 +1,22 @@
 //! From a server's FETCH response to the client's: which of its octets must be judged, and the response that is cut from
 //! what was judged.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Instant;
 
+use super::deferred::ToKeep;
 use super::held::Held;
 use super::output::Own;
 use super::refusal::Refused;
 use super::rewrite::{Plan, header_of, is_content};
-use super::views::{CopyKey, JudgedCopy};
+use super::views::{Copies, JudgedCopy};
 use crate::content::{ContentPiece, LeafHint, Shape, is_fields_only};
 use crate::imap::fetch::{Partial, Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
 use crate::imap::structure::Structure;
+use crate::vault::SpoolCopy;
 
 /// Octets of one item that is no content: ENVELOPE, BODYSTRUCTURE, labels. The largest seen describes 10,000 parts.
 const METADATA_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -104,8 +108,26 @@ impl Answer {
         })
     }
 
+    /// Whether the client gets ranges of copies.
+    pub(super) fn is_copied(&self) -> bool {
+        self.items_with_content().any(|(form, section, _)| self.copy(form, section).is_some())
+    }
+
+    /// The ranges that the client gets from copies, in the order of its response.
+    pub(super) fn copied_ranges(&self, copies: &mut Copies) -> VecDeque<(SpoolCopy, Range<u64>)> {
+        let mut ranges = VecDeque::new();
+        for (form, section, _) in self.items_with_content() {
+            let (Some(copy), Some(views)) = (self.copy(form, section), self.views(form, section)) else {
+                continue;
+            };
+            copies.show(copy, Instant::now());
+            ranges.extend(views.iter().flatten().map(|partial| copy.range(*partial)));
+        }
+        ranges
+    }
+
     /// Sections that the client reads in pieces, each with its first octet as served: they are kept when they are judged.
-    pub(super) fn to_keep(&self, octets: &[u8]) -> Vec<(CopyKey, Option<u8>, Range<usize>)> {
+    pub(super) fn to_keep(&self, octets: &[u8]) -> Vec<ToKeep> {
         let Some(uid) = self.uid() else { return Vec::new() };
         let parts = self.items_with_content().filter_map(|(form, section, content)| {
             let content = content.filter(|_| self.copy(form, section).is_none())?;
@@ -243,8 +265,8 @@ impl Answer {
         }
     }
 
-    /// The client's response, cut from octets that were judged; `None` where nothing of it is left.
-    pub(super) fn compose(&self, held: &Rc<Held>) -> Option<Own> {
+    /// The client's response, cut from octets that were judged, and from copies; `None` where nothing of it is left.
+    pub(super) fn compose(&self, held: &Rc<Held>, copied: &mut VecDeque<Rc<Held>>) -> Option<Own> {
         if self.is_unchanged() {
             let mut own = Own::default();
             own.show(held, 0..self.end);
@@ -263,15 +285,17 @@ impl Answer {
                 separator = " ";
                 continue;
             };
-            // What the server sent is the first octet only, or all of it.
-            let (held, content) = match self.copy(*form, section).map(|copy| copy.parts()) {
-                Some((held, range)) => (held, Some(range)),
-                None => (held, content.as_ref()),
-            };
+            // What the server sent of it is the first octet only.
+            let is_copied = self.copy(*form, section).is_some();
             for view in self.views(*form, section).unwrap_or(&[None]) {
                 own.say(separator);
                 separator = " ";
                 match (view, content) {
+                    (Some(partial), _) if is_copied => {
+                        let Some(octets) = copied.pop_front() else { return None };
+                        let all = 0..octets.octets().len();
+                        show_range(&mut own, &octets, label(served, item, Some(partial.start)), all);
+                    }
                     (None, Some(content)) if content.start >= self.end || is_binary(item) => {
                         show_range(&mut own, held, label(served, item, None), content.clone());
                     }

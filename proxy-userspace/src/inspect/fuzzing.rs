@@ -12,6 +12,7 @@ use crate::imap::{AnsweredKind, FrameBounds, FrameStep, Framer, ItemValue, Respo
 use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::Batch;
 use crate::record::Records;
+use crate::vault::{Vault, VaultFiles};
 use crate::words::{ClientAddr, OriginalDst, Side, Size};
 
 /// What is forbidden, in two halves: these sources must not be taken for the test file.
@@ -21,6 +22,9 @@ const HELD: Size = Size(30_000);
 
 static JOBS: LazyLock<Option<Arc<JobPool>>> =
     LazyLock::new(|| JobPool::start(JobPurpose::Content, 1).ok().map(Arc::new));
+static VAULT: LazyLock<Option<Arc<Vault>>> = LazyLock::new(|| {
+    Vault::start(VaultFiles::default(), Size(1 << 20), HeldOctets::new(Size(1 << 22))).ok().map(Arc::new)
+});
 static RULES: LazyLock<Option<Arc<Rules>>> =
     LazyLock::new(|| Rules::new(&["*.exe"], &["executable"]).ok().map(Arc::new));
 
@@ -40,6 +44,7 @@ pub fn engine(octets: &[u8]) {
         rules,
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
+        vault: VAULT.clone(),
     };
     let mut dialogue =
         Dialogue { session: Session::new(Rc::new(terms)), to_client: Vec::new(), to_server: Vec::new() };

@@ -25,6 +25,8 @@ mod reply;
 mod answer;
 /// Sections that were judged and that the client reads in pieces.
 mod views;
+/// A place in the order of responses, from the verdict to the octets that the client gets.
+mod deferred;
 /// What goes to one side next, in order.
 mod output;
 /// Octets that are held until they are judged.

@@ -2,6 +2,7 @@
 //! mail.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::accept::{HeldLease, HeldOctets};
 use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
 use crate::jobs::{JobKind, JobPool, Pending};
 use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
+use crate::vault::{Storing, Vault};
 use crate::words::Direction;
 
 /// Whose mail it is, for records.
@@ -35,38 +37,58 @@ pub struct MediationTerms {
     pub jobs: Arc<JobPool>,
     /// What is forbidden.
     pub rules: Arc<Rules>,
+    /// Copies of what was judged; without it nothing can be read in pieces.
+    pub vault: Option<Arc<Vault>>,
     /// Counters of the session's record.
     pub counts: Rc<ContentCounts>,
     /// Where verdicts are written.
     pub verdicts: VerdictLines,
 }
 
+/// What a thread gives back: the verdict, the room that its octets take, and copies of what is to be kept.
+type JudgedMail = (Judged, HeldLease, Vec<Vec<u8>>);
+
 /// Mail that a thread judges. Dropping it withdraws the work.
-pub(super) struct InFlight(Pending<(Judged, HeldLease)>, Arc<HeldOctets>);
+pub(super) struct InFlight(Pending<JudgedMail>, Arc<HeldOctets>);
 
 impl InFlight {
-    /// The verdict, and the room that its octets take.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Judged, HeldLease)> {
+    /// The verdict and what belongs to it.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<JudgedMail> {
         let done = ready!(Pin::new(&mut self.0).poll(cx));
         // A panic took the octets with it.
-        Poll::Ready(
-            done.unwrap_or_else(|_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease())),
-        )
+        let lost = |_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease(), Vec::new());
+        Poll::Ready(done.unwrap_or_else(lost))
     }
 }
 
 impl MediationTerms {
-    /// Have pieces of these octets judged.
+    /// Have pieces of these octets judged, and ranges of them copied afterwards.
     pub(super) fn begin(
         &self,
         octets: Vec<u8>,
         lease: HeldLease,
         pieces: Vec<ContentPiece>,
+        copies: Vec<Range<usize>>,
     ) -> Result<InFlight, Refused> {
         let rules = Arc::clone(&self.rules);
-        let work = move |cancelled: &_| (judge(Case { octets, pieces }, &*rules, cancelled), lease);
+        let work = move |cancelled: &_| {
+            let judged = judge(Case { octets, pieces }, &*rules, cancelled);
+            let copied = match &judged {
+                Judged::Final { octets, .. } => {
+                    let copy = |range: Range<usize>| octets.get(range).unwrap_or_default().to_vec();
+                    copies.into_iter().map(copy).collect()
+                }
+                Judged::Unavailable { .. } => Vec::new(),
+            };
+            (judged, lease, copied)
+        };
         let pending = self.jobs.begin(JobKind::Judge, work).map_err(|_| Refused::NotJudged)?;
         Ok(InFlight(pending, Arc::clone(&self.held)))
+    }
+
+    /// Keep a copy of judged octets; `None` where there is no place for copies.
+    pub(super) fn store(&self, octets: Vec<u8>) -> Option<Storing> {
+        self.vault.as_ref().map(|vault| vault.spool.store(octets, self.held.lease()))
     }
 
     /// Write verdicts down; whether something was forbidden.

@@ -1,19 +1,22 @@
 //! Sections that were judged and that the client reads in pieces. Without them a message of 50 MB that Thunderbird reads
 //! in pieces of 64 KiB and more would be fetched and judged a hundred times.
 //!
-//! A copy is shown only where the server still has the message: the same command asks it for the first octet.
+//! A section that was shown in part stays pinned, so that no client gets two versions of it in one piece. A copy is shown
+//! only where the server still has the message: the same command asks it for the first octet.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::held::Held;
-use crate::imap::fetch::Section;
+use crate::imap::fetch::{Partial, Section};
 use crate::imap::response::AnsweredForm;
+use crate::vault::SpoolCopy;
 
-/// A copy that nobody asked for this long is dropped: a client reads on within a round trip, and an idle session holds
-/// no mail.
-const REST: Duration = Duration::from_secs(60);
+/// Sections that a session keeps; the one that was shown least recently goes first.
+const PINS_MAX: usize = 64;
+/// When nothing was shown for this long, a session keeps nothing: no client reads on so late.
+const REST: Duration = Duration::from_secs(600);
 
 /// A section of a message.
 pub(super) type CopyKey = (u32, AnsweredForm, Section);
@@ -21,75 +24,88 @@ pub(super) type CopyKey = (u32, AnsweredForm, Section);
 /// A judged section, whole.
 #[derive(Debug)]
 pub(super) struct JudgedCopy {
-    uid: u32,
-    form: AnsweredForm,
-    section: Section,
+    key: CopyKey,
     /// The first octet as the server served it, by which the server is asked whether it is still the same.
     first: Option<u8>,
-    held: Rc<Held>,
-    range: Range<usize>,
+    octets: SpoolCopy,
 }
 
 impl JudgedCopy {
-    pub(super) fn new(
-        (uid, form, section): CopyKey,
-        first: Option<u8>,
-        held: Rc<Held>,
-        range: Range<usize>,
-    ) -> Self {
-        Self { uid, form, section, first, held, range }
+    pub(super) const fn new(key: CopyKey, first: Option<u8>, octets: SpoolCopy) -> Self {
+        Self { key, first, octets }
     }
 
     /// Whether the server's answer to `<0.1>` fits.
     pub(super) fn fits(&self, uid: Option<u32>, served: &[u8]) -> bool {
-        uid == Some(self.uid) && served.len() <= 1 && served.first().copied() == self.first
+        uid == Some(self.key.0) && served.len() <= 1 && served.first().copied() == self.first
     }
 
-    /// The octets, and where the section stands in them.
-    pub(super) fn parts(&self) -> (&Rc<Held>, &Range<usize>) {
-        (&self.held, &self.range)
+    /// The octets of a range, and where they stand (RFC 9051 section 6.4.5: behind the end nothing).
+    pub(super) fn range(&self, partial: Partial) -> (SpoolCopy, Range<u64>) {
+        let length = self.octets.length();
+        let start = u64::from(partial.start).min(length);
+        let end = start.saturating_add(u64::from(partial.octets)).min(length);
+        (self.octets.clone(), start..end)
     }
 }
 
-/// The copy that was read last.
+/// The sections of one mailbox that a session keeps, the one shown last at the end.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    last: Option<(Rc<JudgedCopy>, Instant)>,
+    pins: VecDeque<Rc<JudgedCopy>>,
+    until: Option<Instant>,
 }
 
 impl Copies {
     /// The copy of this section.
     pub(super) fn find(&self, uid: u32, form: AnsweredForm, section: &Section) -> Option<Rc<JudgedCopy>> {
-        let fits = |copy: &&JudgedCopy| copy.uid == uid && copy.form == form && copy.section == *section;
-        self.last.as_ref().filter(|(copy, _)| fits(&&**copy)).map(|(copy, _)| Rc::clone(copy))
+        let is_it = |copy: &&Rc<JudgedCopy>| {
+            let (of, by, whole) = &copy.key;
+            *of == uid && *by == form && whole == section
+        };
+        self.pins.iter().find(is_it).map(Rc::clone)
     }
 
-    /// Keep a copy, in place of the one before.
-    pub(super) fn keep(&mut self, copy: JudgedCopy, now: Instant) {
-        self.last = now.checked_add(REST).map(|until| (Rc::new(copy), until));
+    /// Keep a copy, in place of an older one of the same section.
+    pub(super) fn pin(&mut self, copy: JudgedCopy, now: Instant) {
+        self.pins.retain(|pinned| pinned.key != copy.key);
+        if self.pins.len() >= PINS_MAX {
+            self.pins.pop_front();
+        }
+        self.pins.push_back(Rc::new(copy));
+        self.until = now.checked_add(REST);
     }
 
-    /// A copy was shown.
-    pub(super) fn used(&mut self, now: Instant) {
-        if let (Some((_, until)), Some(later)) = (&mut self.last, now.checked_add(REST)) {
-            *until = later;
+    /// A copy is shown.
+    pub(super) fn show(&mut self, copy: &Rc<JudgedCopy>, now: Instant) {
+        if let Some(at) = self.pins.iter().position(|pinned| Rc::ptr_eq(pinned, copy)) {
+            let shown = self.pins.remove(at);
+            self.pins.extend(shown);
+            self.until = now.checked_add(REST);
         }
     }
 
-    /// Another mailbox, or none: UIDs mean other messages.
+    /// Another mailbox, or none: UIDs mean other messages. Or a copy turned out to be of something else.
     pub(super) fn clear(&mut self) {
-        self.last = None;
+        self.pins = VecDeque::new();
+        self.until = None;
     }
 
-    /// When the copy is dropped.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.last.as_ref().map(|(_, until)| *until)
+    /// When all are dropped.
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.until
     }
 
-    /// Drop it, where its time has come.
+    /// Drop all, where their time has come.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| due <= now) {
-            self.last = None;
+        if self.until.is_some_and(|until| until <= now) {
+            self.clear();
         }
+    }
+
+    /// Octets on the heap beside the copies, which the spool counts.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.pins.capacity() * size_of::<Rc<JudgedCopy>>()
     }
 }

@@ -113,6 +113,7 @@ fn engine(local: &Local, policy: &Policy, record: &mut Record) -> Box<dyn Engine
         rules: Arc::clone(&policy.rules),
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
+        vault: local.shared.vault.get().cloned(),
     };
     Box::new(Session::new(Rc::new(terms)))
 }

@@ -64,3 +64,62 @@ fn a_copy_is_of_one_mailbox_and_is_gone_after_a_minute_without_a_reader() {
     dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.2>)\r\n");
     assert_eq!(dialogue.server_got(), whole_again);
 }
+
+/// A vault whose copies all go to a file, with room for so many octets.
+fn on_disk(octets: u64) -> Arc<Vault> {
+    let files = VaultFiles { spool: Some(tempfile::tempfile().unwrap()), ..VaultFiles::default() };
+    Arc::new(Vault::start(files, Size(octets), HeldOctets::new(Size(0))).unwrap())
+}
+
+#[test]
+fn pieces_come_from_the_disk_and_nothing_is_held_meanwhile() {
+    let vault = on_disk(1 << 20);
+    let mut dialogue = Dialogue::keeping(Arc::clone(&vault));
+    let mail = format!("Subject: x\r\n\r\n{}", "0123456789abcdef\r\n".repeat(4_000));
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.5>)\r\n").server(&whole("a", 7, &mail)).client_got();
+    assert_eq!(dialogue.held.octets(), 0);
+    assert!(vault.spool.numbers().octets >= mail.len() as u64);
+    for (start, octets) in [(0, 10), (60_000, 9_000), (71_990, 100), (30_000, 1)] {
+        dialogue.client(&format!("b UID FETCH 7 (BODY.PEEK[]<{start}.{octets}>)\r\n"));
+        dialogue.server("* 1 FETCH (UID 7 BODY[]<0> {1}\r\nS)\r\nb OK done\r\n");
+        let view = &mail[start..(start + octets).min(mail.len())];
+        let expected =
+            format!("* 1 FETCH (UID 7 BODY[]<{start}> {{{}}}\r\n{view})\r\nb OK done\r\n", view.len());
+        assert_eq!(dialogue.client_got(), expected, "{start}");
+    }
+    drop(dialogue);
+    assert_eq!(vault.spool.numbers().octets, 0, "who leaves takes the copies along");
+}
+
+#[test]
+fn without_room_for_a_copy_no_piece_is_shown_and_the_whole_is() {
+    let mut dialogue = Dialogue::keeping(on_disk(64));
+    let mail = "Subject: x\r\n\r\n".to_owned() + &"0123456789abcdef\r\n".repeat(100);
+    dialogue.client("a UID FETCH 7 (BODY.PEEK[]<0.5>)\r\n").server(&whole("a", 7, &mail));
+    let got = dialogue.client_got();
+    assert!(got.starts_with("a NO [UNAVAILABLE] ") && got.lines().count() == 1, "{got}");
+    assert_eq!(dialogue.verdicts()[0]["rule.name"], "no_room_to_judge");
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[])\r\n").server(&whole("b", 7, &mail));
+    assert_eq!(dialogue.client_got(), whole("b", 7, &mail));
+}
+
+#[test]
+fn as_many_sections_are_kept_as_a_client_reads_at_once_and_the_oldest_go_first() {
+    let mut dialogue = Dialogue::new();
+    let mail = "Subject: x\r\n\r\nhello\r\n";
+    let mut asks = |uid: u32| {
+        dialogue.client(&format!("b UID FETCH {uid} (BODY.PEEK[]<0.2>)\r\n"));
+        let asked = dialogue.server_got();
+        if asked.contains("<0.1>") {
+            dialogue.server(&format!("* 1 FETCH (UID {uid} BODY[]<0> {{1}}\r\nS)\r\nb OK done\r\n"));
+        } else {
+            dialogue.server(&whole("b", uid, mail));
+        }
+        assert!(dialogue.client_got().contains("{2}\r\nSu)"));
+        asked.contains("<0.1>")
+    };
+    assert!((1..=64).all(|uid| !asks(uid)), "new ones");
+    assert!((1..=64).all(&mut asks), "all of them are kept");
+    assert!(!asks(65), "one more");
+    assert!(asks(65) && asks(64) && !asks(1), "the oldest is gone");
+}

@@ -36,10 +36,17 @@ use crate::content::Rules;
 use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 use crate::jobs::{JobKind, JobPool, JobPurpose};
 use crate::record::{Record, Records};
+use crate::vault::{Vault, VaultFiles};
 use crate::words::{ClientAddr, OriginalDst, Size};
 
 pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
 const MESSAGE_MAX: u64 = 100_000;
+
+/// Copies in memory. One for all tests: it has a thread.
+static VAULT: LazyLock<Arc<Vault>> = LazyLock::new(|| {
+    let held = HeldOctets::new(Size(1 << 32));
+    Arc::new(Vault::start(VaultFiles::default(), Size(1 << 30), held).unwrap())
+});
 
 static RULES: LazyLock<Arc<Rules>> =
     LazyLock::new(|| Arc::new(Rules::new(&["*.exe"], &["executable"]).unwrap()));
@@ -74,20 +81,25 @@ impl Dialogue {
 
     pub(super) fn holding(octets: u64) -> Self {
         static JOBS: LazyLock<Arc<JobPool>> = LazyLock::new(judges);
-        Self::with(octets, Arc::clone(&JOBS))
+        Self::with(octets, Arc::clone(&JOBS), Arc::clone(&VAULT))
+    }
+
+    /// With a place of its own for copies.
+    pub(super) fn keeping(vault: Arc<Vault>) -> Self {
+        Self::with(1 << 30, judges(), vault)
     }
 
     /// With a thread of its own to judge mail, which does not, until the sender is dropped.
     pub(super) fn stalled() -> (Self, Sender<()>) {
         let (go_on, waits) = std::sync::mpsc::channel::<()>();
-        let dialogue = Self::with(1 << 30, judges());
+        let dialogue = Self::with(1 << 30, judges(), Arc::clone(&VAULT));
         let stall = dialogue.jobs.begin(JobKind::Judge, move |_| waits.recv().unwrap_err());
         // What is dropped is withdrawn, but not what has begun: it need not have.
         std::mem::forget(stall);
         (dialogue, go_on)
     }
 
-    fn with(octets: u64, jobs: Arc<JobPool>) -> Self {
+    fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let mut record = records.open(ClientAddr(client), OriginalDst(server));
@@ -99,6 +111,7 @@ impl Dialogue {
             rules: Arc::clone(&RULES),
             counts: record.content_counts(),
             verdicts: record.verdict_lines(),
+            vault: Some(vault),
         };
         let session = Session::new(Rc::new(terms));
         Self {

@@ -1,0 +1,191 @@
+//! A place in the order of responses, from the verdict to the octets that the client gets.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::answer::Answer;
+use super::held::Held;
+use super::output::Own;
+use super::refusal::Refused;
+use super::request::{no, tagged};
+use super::terms::{InFlight, MediationTerms, Subject};
+use super::views::{Copies, CopyKey, JudgedCopy};
+use crate::accept::HeldLease;
+use crate::content::Judged;
+use crate::vault::{Loading, SpoolCopy, SpoolError, Storing};
+use crate::words::Direction;
+
+/// The commands that hear NO where a response has to be left out.
+pub(super) type Blamed = Vec<Rc<Cell<Option<Refused>>>>;
+
+/// A response, or a completion behind one, that cannot go on yet.
+pub(super) enum Deferred {
+    /// Mail, until it may be shown.
+    Mail(Box<Mail>),
+    /// What is left of it.
+    Decided(Option<Own>),
+    /// A command's completion, which mail before it may still change.
+    Completion { tag: Box<[u8]>, line: Vec<u8>, refused: Rc<Cell<Option<Refused>>> },
+}
+
+/// A section to be kept: what it is, its first octet as served, and where it stands.
+pub(super) type ToKeep = (CopyKey, Option<u8>, Range<usize>);
+
+/// Mail on its way to the client.
+pub(super) struct Mail {
+    pub(super) answer: Answer,
+    pub(super) sections: Vec<String>,
+    pub(super) subject: Subject,
+    pub(super) to_keep: Vec<ToKeep>,
+    pub(super) blamed: Blamed,
+    pub(super) stage: Stage,
+}
+
+/// What the mail waits for.
+pub(super) enum Stage {
+    /// The verdict.
+    Judging(InFlight),
+    /// Room for copies of what the client reads in pieces. Without a copy a later piece could be of another version.
+    Storing(Rc<Held>, VecDeque<(CopyKey, Option<u8>, Storing)>),
+    /// Octets of copies.
+    Loading(Rc<Held>, Box<Loads>),
+}
+
+/// Octets that are read out of copies, one range after the other.
+pub(super) struct Loads {
+    wanted: VecDeque<(SpoolCopy, Range<u64>)>,
+    loading: Option<Loading>,
+    /// The range in progress.
+    octets: Vec<u8>,
+    lease: Option<HeldLease>,
+    loaded: VecDeque<Rc<Held>>,
+}
+
+impl Loads {
+    fn of(wanted: VecDeque<(SpoolCopy, Range<u64>)>) -> Self {
+        Self { wanted, loading: None, octets: Vec::new(), lease: None, loaded: VecDeque::new() }
+    }
+
+    fn poll(&mut self, terms: &MediationTerms, cx: &mut Context<'_>) -> Poll<Result<(), SpoolError>> {
+        while let Some((copy, range)) = self.wanted.front_mut() {
+            if range.start >= range.end {
+                let lease = self.lease.take().unwrap_or_else(|| terms.held.lease());
+                let held = Held::new(std::mem::take(&mut self.octets), lease);
+                self.loaded.push_back(Rc::new(held));
+                self.wanted.pop_front();
+                continue;
+            }
+            let loading = self.loading.get_or_insert_with(|| copy.load(range.clone()));
+            let Poll::Ready(octets) = Pin::new(loading).poll(cx) else { return Poll::Pending };
+            self.loading = None;
+            let octets = octets?;
+            let lease = self.lease.get_or_insert_with(|| terms.held.lease());
+            if octets.is_empty() || !lease.try_grow(octets.len() as u64) {
+                return Poll::Ready(Err(SpoolError::Full));
+            }
+            range.start = range.start.saturating_add(octets.len() as u64);
+            self.octets.extend_from_slice(&octets);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Deferred {
+    /// Go on as far as it can; whether something changed.
+    pub(super) fn poll(&mut self, terms: &MediationTerms, copies: &mut Copies, cx: &mut Context<'_>) -> bool {
+        let Self::Mail(mail) = self else { return false };
+        let mut changed = false;
+        loop {
+            match mail.poll(terms, copies, cx) {
+                Poll::Pending => return changed,
+                Poll::Ready(Ok(Some(stage))) => mail.stage = stage,
+                Poll::Ready(Ok(None)) => {
+                    let own = mail.shown();
+                    *self = Self::Decided(own);
+                    return true;
+                }
+                Poll::Ready(Err(refused)) => {
+                    terms.refused(&mail.subject, refused, Direction::ServerToClient);
+                    mail.blamed.iter().for_each(|command| command.set(Some(refused)));
+                    *self = Self::Decided(None);
+                    return true;
+                }
+            }
+            changed = true;
+        }
+    }
+
+    /// What it is when it stands first, or itself where that is not known yet.
+    pub(super) fn settle(self) -> Result<Option<Own>, Self> {
+        match self {
+            Self::Mail(_) => Err(self),
+            Self::Decided(own) => Ok(own),
+            Self::Completion { tag, line, refused } => Ok(Some(match refused.get() {
+                Some(Refused::NotDone) => Own::words(tagged(&tag, "BAD", "DONE was expected")),
+                Some(refused) => Own::words(no(&tag, refused)),
+                None => Own::words(line),
+            })),
+        }
+    }
+}
+
+impl Mail {
+    /// The next stage, `None` where all is there.
+    fn poll(
+        &mut self,
+        terms: &MediationTerms,
+        copies: &mut Copies,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Stage>, Refused>> {
+        match &mut self.stage {
+            Stage::Judging(in_flight) => {
+                let Poll::Ready((judged, lease, kept)) = in_flight.poll(cx) else { return Poll::Pending };
+                let Judged::Final { octets, leaves } = judged else {
+                    return Poll::Ready(Err(Refused::NotJudged));
+                };
+                terms.report(&self.subject, Direction::ServerToClient, &leaves, &self.sections);
+                let held = Rc::new(Held::new(octets, lease));
+                let to_keep = self.to_keep.drain(..).zip(kept);
+                let mut storing = VecDeque::new();
+                for ((key, first, _), octets) in to_keep {
+                    let Some(stored) = terms.store(octets) else { return Poll::Ready(Err(Refused::NoRoom)) };
+                    storing.push_back((key, first, stored));
+                }
+                Poll::Ready(Ok(Some(Stage::Storing(held, storing))))
+            }
+            Stage::Storing(held, storing) => {
+                while let Some((key, first, stored)) = storing.front_mut() {
+                    let Poll::Ready(copy) = Pin::new(stored).poll(cx) else { return Poll::Pending };
+                    let Ok(copy) = copy else { return Poll::Ready(Err(Refused::NoRoom)) };
+                    copies.pin(JudgedCopy::new(key.clone(), *first, copy), Instant::now());
+                    storing.pop_front();
+                }
+                let loads = Loads::of(self.answer.copied_ranges(copies));
+                Poll::Ready(Ok(Some(Stage::Loading(Rc::clone(held), Box::new(loads)))))
+            }
+            Stage::Loading(_, loads) => match loads.poll(terms, cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(Refused::NoRoom)),
+            },
+        }
+    }
+
+    /// Mail of which nothing has to be judged or kept.
+    pub(super) fn judged(answer: Answer, held: Held, subject: Subject, blamed: Blamed) -> Self {
+        let stage = Stage::Storing(Rc::new(held), VecDeque::new());
+        Self { answer, sections: Vec::new(), subject, to_keep: Vec::new(), blamed, stage }
+    }
+
+    /// The response, when all is there.
+    fn shown(&mut self) -> Option<Own> {
+        let Stage::Loading(held, loads) = &mut self.stage else { return None };
+        self.answer.compose(held, &mut loads.loaded)
+    }
+}

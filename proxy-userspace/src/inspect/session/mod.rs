@@ -1,0 +1,277 @@
+//! `inspect = "full"`: the engine of a session in which mail is judged.
+//!
+//! A command is complete before the server sees anything of it, and a response before the client does. So both peers are
+//! always between two units, and words of our own can stand there. A response that holds mail keeps its place in the
+//! order until its verdict has come.
+
+/// Commands in their order, and uploads.
+mod client;
+/// Responses in their order, and mail that is judged.
+mod server;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::client_input::{ClientInput, Unit};
+use super::comfort::Comfort;
+use super::deferred::Deferred;
+use super::output::{Output, Own};
+use super::plain::FirstOctets;
+use super::refusal::Refused;
+use super::request::{Dialogue, Effect, Offered, Prepared};
+use super::rewrite::Plan;
+use super::server_input::ServerInput;
+use super::terms::{InFlight, MediationTerms, Subject};
+use super::views::Copies;
+use super::{Engine, InspectRefusal, Next, Want};
+use crate::layer::{Batch, StreamEnd};
+use crate::words::Side;
+
+/// Commands that wait for others before them. A client that sends more is not read until some are gone.
+const UNITS_MAX: usize = 64;
+/// Octets of these commands; the last of them may be an upload, which `limits.message` bounds.
+const UNITS_BYTES_MAX: usize = 128 * 1024;
+/// Commands that the server has and has not answered.
+const SENT_MAX: usize = 64;
+/// Responses whose verdict has not come. More are not read.
+const DEFERRED_MAX: usize = 32;
+
+/// Octets that wait for the client, beside mail, which is counted. While there are more, neither side is read: a client
+/// that does not read its answers is asked no more, and what a server says behind mail waits with it.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
+/// A command that the server has.
+struct Sent {
+    tag: Box<[u8]>,
+    effect: Effect,
+    dialogue: Dialogue,
+    /// Continuations of the server's that the client has not answered.
+    continuations: u32,
+    /// Nothing is sent beside it.
+    is_alone: bool,
+    asks: bool,
+    uploads: bool,
+    plan: Option<Rc<Plan>>,
+    /// What goes to the server next under this tag, and the plan for it, where a copy does not fit.
+    again: Option<Box<(Vec<u8>, Rc<Plan>)>>,
+    is_misfit: bool,
+    refused: Rc<Cell<Option<Refused>>>,
+}
+
+/// A command whose literals go out one by one, each when the server asks for it.
+struct Sending(VecDeque<Own>);
+
+/// A command whose messages are judged before the server sees them.
+struct Upload {
+    prepared: Prepared,
+    in_flight: InFlight,
+    heads: Vec<Range<usize>>,
+    announced: Vec<u64>,
+}
+
+/// A session in which mail is judged.
+pub struct Session {
+    terms: Rc<MediationTerms>,
+    first: FirstOctets,
+    input: ClientInput,
+    responses: ServerInput,
+    /// Complete commands that were not sent yet.
+    units: VecDeque<Unit>,
+    /// The first of them must be alone, and waits for the commands before it. It is not read again for each of the server's
+    /// words.
+    is_first_alone: bool,
+    sending: Option<Sending>,
+    upload: Option<Box<Upload>>,
+    sent: VecDeque<Sent>,
+    to_client: Output<Deferred>,
+    to_server: Output<()>,
+    offered: Offered,
+    copies: Copies,
+    subject: Subject,
+    comfort: Comfort,
+    said_bye: bool,
+    logged_out: bool,
+}
+
+impl Session {
+    /// A session behind its handshakes: the server's greeting comes first, or the client's next command.
+    #[must_use]
+    pub fn new(terms: Rc<MediationTerms>) -> Self {
+        let message_max = terms.message_max;
+        Self {
+            terms,
+            first: FirstOctets::default(),
+            input: ClientInput::new(message_max),
+            responses: ServerInput::new(message_max),
+            units: VecDeque::new(),
+            is_first_alone: false,
+            sending: None,
+            upload: None,
+            sent: VecDeque::new(),
+            to_client: Output::default(),
+            to_server: Output::default(),
+            offered: Offered::default(),
+            copies: Copies::default(),
+            subject: Subject::default(),
+            comfort: Comfort::default(),
+            said_bye: false,
+            logged_out: false,
+        }
+    }
+
+    /// A session at rest, or in IDLE, keeps no queue.
+    fn shrink(&mut self) {
+        if self.units.is_empty() {
+            self.units.shrink_to(0);
+        }
+        if self.sent.len() <= 1 {
+            self.sent.shrink_to(1);
+        }
+    }
+
+    /// Settle what needs no verdict any more.
+    fn settle(&mut self) -> bool {
+        let mut changed = false;
+        while self.to_client.settle_first(Deferred::settle) {
+            changed = true;
+        }
+        changed
+    }
+
+    /// Whether a verdict is to come.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_judging(&mut self) -> bool {
+        let judging = self.to_client.each_deferred().any(|each| matches!(each, Deferred::Mail(_)));
+        judging || self.upload.is_some()
+    }
+
+    /// Octets on the heap that no lease counts: queues, and what stands in them.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let units = self.units.iter().map(Unit::heap).sum::<usize>();
+        let names =
+            [&self.subject.account, &self.subject.mailbox].into_iter().flatten().map(|name| name.len());
+        self.units.capacity() * size_of::<Unit>()
+            + units
+            + self.sent.capacity() * size_of::<Sent>()
+            + self.to_client.heap()
+            + self.to_server.heap()
+            + self.input.heap()
+            + self.responses.heap()
+            + self.copies.heap()
+            + names.sum::<usize>()
+    }
+
+    fn units_octets(&self) -> usize {
+        self.units.iter().map(|unit| unit.octets().len()).sum()
+    }
+
+    /// Whether somebody waits for mail that is held here, or for what the server says to mail that was uploaded.
+    fn holds(&self) -> bool {
+        self.to_client.deferred() > 0
+            || (self.responses.is_holding() && !self.sent.is_empty())
+            || self.upload.is_some()
+            || self.sent.iter().any(|sent| sent.uploads)
+    }
+}
+
+impl Engine for Session {
+    fn take(&mut self, from: Side, batch: &Batch) -> Result<(), InspectRefusal> {
+        for octets in batch.plaintext() {
+            match from {
+                Side::Downstream => self.take_client(octets)?,
+                Side::Upstream => self.take_server(octets)?,
+            }
+        }
+        self.settle();
+        self.advance();
+        self.shrink();
+        self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
+        Ok(())
+    }
+
+    fn next(&mut self, to: Side) -> Next {
+        match to {
+            Side::Downstream => self.to_client.next(),
+            Side::Upstream => self.to_server.next(),
+        }
+    }
+
+    fn fill(&mut self, to: Side, room: &mut [u8]) -> usize {
+        match to {
+            Side::Downstream => self.to_client.fill(room),
+            Side::Upstream => self.to_server.fill(room),
+        }
+    }
+
+    fn wants(&self, from: Side) -> Want {
+        let enough = match from {
+            Side::Downstream => {
+                self.units.len() >= UNITS_MAX
+                    || self.upload.is_some()
+                    || self.units_octets() >= UNITS_BYTES_MAX
+            }
+            Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
+        } || self.to_client.weight() >= WAITING_BYTES_MAX;
+        if enough { Want::Nothing } else { Want::Octets }
+    }
+
+    fn ended(&mut self, from: Side, _: StreamEnd) -> Result<(), InspectRefusal> {
+        match from {
+            Side::Downstream if self.input.is_inside() => Err(InspectRefusal::CommandCut),
+            Side::Upstream if self.responses.is_inside() => Err(InspectRefusal::ResponseCut),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_drained(&self, to: Side) -> bool {
+        match to {
+            Side::Downstream => self.to_client.is_empty(),
+            Side::Upstream => {
+                self.to_server.is_empty()
+                    && self.units.is_empty()
+                    && self.sending.is_none()
+                    && self.upload.is_none()
+                    && self.sent.iter().all(|sent| sent.again.is_none())
+            }
+        }
+    }
+
+    fn is_announced(&self, from: Side) -> bool {
+        self.logged_out || (from == Side::Upstream && self.said_bye)
+    }
+
+    fn is_at_boundary(&self, to: Side) -> bool {
+        match to {
+            Side::Downstream => self.to_client.is_at_boundary(),
+            Side::Upstream => self.to_server.is_at_boundary(),
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), InspectRefusal>> {
+        let judged = self.poll_verdicts(cx);
+        let uploaded = self.poll_upload(cx);
+        if !judged && !uploaded {
+            return Poll::Pending;
+        }
+        self.advance();
+        self.comfort.update(self.holds(), self.upload.is_some(), Instant::now());
+        Poll::Ready(Ok(()))
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.comfort.due().into_iter().chain(self.copies.due()).min()
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal> {
+        self.copies.tick(now);
+        if self.comfort.is_due(now) {
+            self.to_client.interject(Own::words("* OK The mail gateway is inspecting a message\r\n"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! The server's side of a session: responses in their order, and mail that is judged.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Context;
+
+use super::super::InspectRefusal;
+use super::super::answer::Answer;
+use super::super::deferred::{Blamed, Deferred, Mail, Stage};
+use super::super::held::Held;
+use super::super::output::Own;
+use super::super::refusal::Refused;
+use super::super::reply::{Reply, classify};
+use super::super::request::{Dialogue, Effect};
+use super::super::rewrite::Plan;
+use super::super::server_input::Whole;
+use super::super::terms::Subject;
+use super::{Sending, Sent, Session};
+use crate::accept::HeldLease;
+use crate::imap::response::{Condition, FetchResponse};
+use crate::words::Direction;
+
+impl Session {
+    pub(super) fn take_server(&mut self, mut octets: &[u8]) -> Result<(), InspectRefusal> {
+        while !octets.is_empty() {
+            let (taken, whole) = self.responses.take(octets, || self.terms.held.lease())?;
+            let (now, later) = octets.split_at_checked(taken).unwrap_or((octets, &[]));
+            octets = later;
+            match whole {
+                None => self.to_client.skip(now.len()),
+                Some(Whole::InBatch) => self.respond(Response::InBatch(now)),
+                Some(Whole::Copied(unit, lease)) => {
+                    self.to_client.skip(now.len());
+                    self.respond(Response::Copied(unit, lease));
+                }
+                Some(Whole::Discarded(refused, began)) => {
+                    self.to_client.skip(now.len());
+                    self.leave_out(&began, refused);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decide about one whole response.
+    fn respond(&mut self, response: Response<'_>) {
+        match classify(response.octets(), self.terms.message_max, &mut self.offered) {
+            Err(refused) => {
+                self.skip(&response);
+                self.blame(refused);
+            }
+            Ok(Reply::Pass) => self.pass(response),
+            Ok(Reply::LeaveOut) => {
+                self.terms.counts.count_left_out(1);
+                self.skip(&response);
+            }
+            Ok(Reply::Replace(words)) => self.replace(&response, words),
+            Ok(Reply::Bye(words)) => {
+                self.said_bye = true;
+                match words {
+                    Some(words) => self.replace(&response, words),
+                    None => self.pass(response),
+                }
+            }
+            Ok(Reply::Continuation(words)) => self.continuation(response, words),
+            Ok(Reply::Fetch(fetch)) => self.fetched(response, fetch),
+            Ok(Reply::Completion { tag, condition, words }) => {
+                self.completed(response, &tag, condition, words)
+            }
+        }
+    }
+
+    fn pass(&mut self, response: Response<'_>) {
+        match response {
+            Response::InBatch(octets) if self.to_client.deferred() == 0 => self.to_client.pass(octets.len()),
+            Response::InBatch(octets) => self.to_client.say(Own::words(octets)),
+            Response::Copied(octets, lease) => {
+                let mut own = Own::default();
+                let octets_end = octets.len();
+                own.show(&Rc::new(Held::new(octets, lease)), 0..octets_end);
+                self.to_client.say(own);
+            }
+        }
+    }
+
+    fn skip(&mut self, response: &Response<'_>) {
+        if let Response::InBatch(octets) = response {
+            self.to_client.skip(octets.len());
+        }
+    }
+
+    fn replace(&mut self, response: &Response<'_>, words: Vec<u8>) {
+        self.skip(response);
+        self.to_client.say(Own::words(words));
+    }
+
+    /// `+`: the server asks for the next literal, or for the client's next line.
+    fn continuation(&mut self, response: Response<'_>, words: Option<Vec<u8>>) {
+        if let Some(Sending(parts)) = &mut self.sending {
+            // The client was told to go on long ago.
+            if let Some(part) = parts.pop_front() {
+                self.to_server.say(part);
+            }
+            if parts.is_empty() {
+                self.sending = None;
+            }
+            return self.skip(&response);
+        }
+        match self.sent.back_mut().filter(|sent| sent.dialogue != Dialogue::None) {
+            Some(sent) => {
+                sent.continuations = sent.continuations.saturating_add(1);
+                match words {
+                    Some(words) => self.replace(&response, words),
+                    None => self.pass(response),
+                }
+            }
+            None => {
+                self.terms.counts.count_left_out(1);
+                self.skip(&response);
+            }
+        }
+    }
+
+    fn completed(
+        &mut self,
+        response: Response<'_>,
+        tag: &[u8],
+        condition: Condition,
+        words: Option<Vec<u8>>,
+    ) {
+        let Some(at) = self.sent.iter().position(|sent| *sent.tag == *tag) else {
+            self.terms.counts.count_left_out(1);
+            return self.skip(&response);
+        };
+        let Some(mut sent) = self.sent.remove(at) else { return };
+        if let Some(again) = sent.again.take().filter(|_| sent.is_misfit && condition == Condition::Ok) {
+            // The client knows of one command, and hears of one completion.
+            let (words, plan) = *again;
+            self.skip(&response);
+            self.to_server.say(Own::words(words));
+            self.sent.push_back(Sent { plan: Some(plan), is_misfit: false, ..sent });
+            return;
+        }
+        if sent.is_alone {
+            self.sending = None;
+        }
+        if condition == Condition::Ok {
+            match sent.effect {
+                Effect::None => {}
+                Effect::Login(account) => self.subject.account = account.map(Rc::from),
+                Effect::Select(mailbox) => self.select(Some(Rc::from(mailbox))),
+                Effect::Close => self.select(None),
+                Effect::Logout => self.logged_out = true,
+            }
+        } else if matches!(sent.effect, Effect::Select(_)) {
+            // RFC 9051 section 6.3.2: a SELECT that fails leaves no mailbox selected.
+            self.select(None);
+        }
+        let refused = sent.refused;
+        if self.to_client.deferred() == 0 && refused.get().is_none() {
+            match words {
+                Some(words) => self.replace(&response, words),
+                None => self.pass(response),
+            }
+            return;
+        }
+        let line = words.unwrap_or_else(|| response.octets().to_vec());
+        self.skip(&response);
+        self.to_client.defer(Deferred::Completion { tag: sent.tag, line, refused });
+    }
+
+    fn select(&mut self, mailbox: Option<Rc<str>>) {
+        self.subject.mailbox = mailbox;
+        self.copies.clear();
+    }
+
+    /// A FETCH response: metadata passes, mail is judged first.
+    fn fetched(&mut self, response: Response<'_>, fetch: FetchResponse) {
+        if !Answer::needs_work(&fetch, self.plan().as_deref()) {
+            return self.pass(response);
+        }
+        self.skip(&response);
+        let (mut octets, mut lease) = response.into_copied(|| self.terms.held.lease());
+        let before = octets.len();
+        let answer = match Answer::of(fetch, &mut octets, self.plan()) {
+            Ok(answer) => answer,
+            Err(refused) => return self.blame(refused),
+        };
+        if !lease.try_grow((octets.len() - before) as u64) {
+            return self.blame(Refused::NoRoom);
+        }
+        if !answer.fits_copies(&octets) {
+            self.copies.clear();
+            self.sent.iter_mut().for_each(|sent| sent.is_misfit = true);
+            return;
+        }
+        self.terms.counts.count_left_out(answer.left_out);
+        let (pieces, sections): (Vec<_>, Vec<_>) = match answer.pieces(&octets) {
+            Ok(pieces) => pieces.into_iter().unzip(),
+            Err(refused) => return self.blame(refused),
+        };
+        let subject = Subject { uid: answer.uid(), ..self.subject.clone() };
+        let blamed = self.blamed();
+        if pieces.is_empty() {
+            let held = Held::new(octets, lease);
+            if answer.is_copied() {
+                let mail = Mail::judged(answer, held, subject, blamed);
+                self.to_client.defer(Deferred::Mail(Box::new(mail)));
+            } else if let Some(own) = answer.compose(&Rc::new(held), &mut VecDeque::new()) {
+                self.to_client.say(own);
+            }
+            return;
+        }
+        let to_keep = answer.to_keep(&octets);
+        let copies = to_keep.iter().map(|(_, _, range)| range.clone()).collect();
+        match self.terms.begin(octets, lease, pieces, copies) {
+            Ok(in_flight) => {
+                let stage = Stage::Judging(in_flight);
+                let mail = Mail { answer, sections, subject, to_keep, blamed, stage };
+                self.to_client.defer(Deferred::Mail(Box::new(mail)));
+            }
+            Err(refused) => self.blame(refused),
+        }
+    }
+
+    fn plan(&self) -> Option<Rc<Plan>> {
+        self.sent.back().and_then(|sent| sent.plan.clone())
+    }
+
+    /// The commands that a response may belong to: those that ask for data.
+    fn blamed(&self) -> Blamed {
+        self.sent.iter().filter(|sent| sent.asks).map(|sent| Rc::clone(&sent.refused)).collect()
+    }
+
+    /// A response is left out: whoever asked for it hears NO with the reason.
+    fn blame(&mut self, refused: Refused) {
+        self.terms.refused(&self.subject, refused, Direction::ServerToClient);
+        self.blamed().iter().for_each(|command| command.set(Some(refused)));
+    }
+
+    fn leave_out(&mut self, began: &[u8], refused: Refused) {
+        if began.starts_with(b"* ") {
+            return self.blame(refused);
+        }
+        // A completion is never lost: without it, the command would be awaited for ever.
+        let mut words = began.split(|octet| *octet == b' ');
+        match (words.next(), words.next()) {
+            (Some(tag), Some(condition)) if tag != b"+" => {
+                let line = [tag, b" ", condition, b" Done\r\n"].concat();
+                self.respond(Response::Copied(line, self.terms.held.lease()));
+            }
+            _ => self.terms.counts.count_left_out(1),
+        }
+    }
+
+    /// Take the verdicts that have come, and settle what stands first.
+    pub(super) fn poll_verdicts(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut changed = false;
+        for deferred in self.to_client.each_deferred() {
+            changed |= deferred.poll(&self.terms, &mut self.copies, cx);
+        }
+        changed | self.settle()
+    }
+}
+
+/// One whole response: in the batch, or copied because it came in pieces.
+enum Response<'a> {
+    InBatch(&'a [u8]),
+    Copied(Vec<u8>, HeldLease),
+}
+
+impl Response<'_> {
+    fn octets(&self) -> &[u8] {
+        match self {
+            Self::InBatch(octets) => octets,
+            Self::Copied(octets, _) => octets,
+        }
+    }
+
+    fn into_copied(self, lease: impl FnOnce() -> HeldLease) -> (Vec<u8>, HeldLease) {
+        match self {
+            // At most a batch, which the session's buffer is counted for.
+            Self::InBatch(octets) => (octets.to_vec(), lease()),
+            Self::Copied(octets, lease) => (octets, lease),
+        }
+    }
+}
