@@ -229,9 +229,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (path, other) = (root.path().join("state"), root.path().join("other"));
         std::fs::write(&other, "a letter").unwrap();
-        let make: [&dyn Fn(&Path); 4] = [
+        let empty = open_now(&root.path().join("another")).verdicts.unwrap().1;
+        let make: [&dyn Fn(&Path); 5] = [
             &|name| std::fs::write(name, "a letter").unwrap(),
             &|name| symlink(&other, name).unwrap(),
+            // As good as the own one, but for the link.
+            &|name| symlink(&empty, name).unwrap(),
             &|name| std::fs::create_dir(name).unwrap(),
             &|name| {
                 std::fs::write(name, "").unwrap();

@@ -47,8 +47,9 @@ impl Owner {
             if self.store.is_none() && Instant::now() >= self.reopen {
                 self.open();
             }
-            let now = Instant::now();
-            let wait = self.due.map_or(WRITE_PAUSE, |due| due.saturating_duration_since(now));
+            let reopen = self.store.is_none().then_some(self.reopen);
+            let next = self.due.into_iter().chain(reopen).min();
+            let wait = next.map_or(REOPEN_PAUSE, |next| next.saturating_duration_since(Instant::now()));
             match self.asks.recv_timeout(wait) {
                 Ok(ask) => self.take(ask),
                 Err(RecvTimeoutError::Timeout) => {}

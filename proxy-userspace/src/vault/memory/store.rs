@@ -164,7 +164,7 @@ impl Store {
         self.key.of_fields(&[name, generation, length, digests])
     }
 
-    fn value(&self, name: &Name, remembered: &Remembered) -> Vec<u8> {
+    pub(super) fn value(&self, name: &Name, remembered: &Remembered) -> Vec<u8> {
         let Remembered { generation, digests } = remembered;
         let length = digests.length().to_le_bytes();
         let octets = digests.digests().iter().flat_map(|digest| *digest.octets()).collect::<Vec<_>>();
@@ -172,7 +172,7 @@ impl Store {
         [&generation.0[..], &length, &check, &octets].concat()
     }
 
-    fn read(&self, name: &Name, value: &[u8]) -> Option<Remembered> {
+    pub(super) fn read(&self, name: &Name, value: &[u8]) -> Option<Remembered> {
         let (generation, rest) = value.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (check, octets) = rest.split_first_chunk()?;

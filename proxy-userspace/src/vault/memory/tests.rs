@@ -315,6 +315,42 @@ fn what_is_only_in_the_older_table_is_old_and_forgotten_there_too() {
     assert_eq!(store.get(&name(0)).unwrap(), None);
 }
 
+#[test]
+fn what_is_asked_for_outlives_what_is_not() {
+    let of = StoreOf::new(1 << 20);
+    let values = of.file.key().derive("values");
+    let asked = key(1).name(&of.file.key().derive("names"));
+    let value = remembered(b"a mail");
+    let store = Store::within(&of.file, &values, of.octets).unwrap();
+    store.write(&News::from([(asked, Some(value.clone()))])).unwrap();
+    let mut number = 0;
+    while !store.get(&asked).unwrap().unwrap().1 {
+        store.write(&(number..number + 50).map(|at| (name(at), Some(value.clone()))).collect()).unwrap();
+        number += 50;
+    }
+    drop(store);
+    let memory = opened(&of.file.clone_of_file());
+    assert_eq!(known(&memory, &key(1), generation(1)), Some(Arc::clone(&value.digests)));
+    drop(memory);
+    let store = Store::within(&of.file, &values, of.octets).unwrap();
+    assert_eq!(store.get(&asked).unwrap(), Some((value, false)));
+}
+
+#[test]
+fn an_entry_of_which_an_octet_is_another_is_none() {
+    let store = StoreOf::new(1 << 20).open();
+    let value = remembered(&[1; 50_000]);
+    let octets = store.value(&name(1), &value);
+    assert_eq!(store.read(&name(1), &octets), Some(value));
+    assert_eq!(store.read(&name(2), &octets), None, "it is another message's");
+    for at in 0..octets.len() {
+        let mut changed = octets.clone();
+        changed[at] ^= 1;
+        assert_eq!(store.read(&name(1), &changed), None, "{at}");
+        assert_eq!(store.read(&name(1), &octets[..at]), None, "{at}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

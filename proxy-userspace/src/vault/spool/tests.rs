@@ -114,7 +114,9 @@ fn without_a_file_there_is_the_share_of_memory_and_never_more_than_the_limit() {
     assert!(lease.try_grow(4 * MIB));
     let full = ready(bench.spool.store(vec![1], bench.held.lease())).unwrap_err();
     assert_eq!(full, SpoolError::Full, "a lease that stands for nothing");
-    assert!(ready(bench.spool.store(vec![1], lease)).is_ok());
+    let copy = ready(bench.spool.store(vec![1], lease)).unwrap();
+    assert_eq!(bench.held.octets(), 1, "a lease for more gives the rest back");
+    drop(copy);
     assert_eq!(bench.held.octets(), 0);
 }
 
