@@ -6,6 +6,7 @@ use std::future::Future as _;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,11 +15,12 @@ use super::held::Held;
 use super::output::Own;
 use super::refusal::Refused;
 use super::request::{no, tagged};
-use super::terms::{InFlight, MediationTerms, Subject};
+use super::recall::{ContentName, Recall};
+use super::terms::{InFlight, JudgedMail, MediationTerms, Subject};
 use super::views::{Copies, CopyKey, JudgedCopy};
 use crate::accept::HeldLease;
-use crate::content::Judged;
-use crate::vault::{Loading, SpoolCopy, SpoolError, Storing};
+use crate::content::{ContentPiece, Judged};
+use crate::vault::{GroupDigests, Loading, SpoolCopy, SpoolError, Storing};
 use crate::words::Direction;
 
 /// The commands that hear NO where a response has to be left out.
@@ -49,12 +51,24 @@ pub(super) struct Mail {
 
 /// What the mail waits for.
 pub(super) enum Stage {
-    /// The verdict.
-    Judging(InFlight),
+    /// What the memory knows of it.
+    Recalling(Option<Box<Recalled>>),
+    /// The verdict, and the name under which it is remembered.
+    Judging(InFlight, Option<ContentName>),
     /// Room for copies of what the client reads in pieces. Without a copy a later piece could be of another version.
     Storing(Rc<Held>, VecDeque<(CopyKey, Option<u8>, Storing)>),
     /// Octets of copies.
     Loading(Rc<Held>, Box<Loads>),
+}
+
+/// Mail that may be known: what it is judged by if it is not.
+pub(super) struct Recalled {
+    pub(super) recall: Recall,
+    /// The content.
+    pub(super) range: Range<usize>,
+    pub(super) octets: Vec<u8>,
+    pub(super) lease: HeldLease,
+    pub(super) pieces: Vec<ContentPiece>,
 }
 
 /// Octets that are read out of copies, one range after the other.
@@ -144,20 +158,24 @@ impl Mail {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Stage>, Refused>> {
         match &mut self.stage {
-            Stage::Judging(in_flight) => {
-                let Poll::Ready((judged, lease, kept)) = in_flight.poll(cx) else { return Poll::Pending };
+            Stage::Recalling(recalled) => {
+                let Some(asked) = recalled else { return Poll::Ready(Err(Refused::NotJudged)) };
+                let Poll::Ready(known) = asked.recall.poll(cx) else { return Poll::Pending };
+                let Some(asked) = recalled.take() else { return Poll::Ready(Err(Refused::NotJudged)) };
+                Poll::Ready(self.recalled(terms, *asked, known).map(Some))
+            }
+            Stage::Judging(in_flight, name) => {
+                let Poll::Ready(done) = in_flight.poll(cx) else { return Poll::Pending };
+                let JudgedMail { judged, lease, copies, digests } = done;
                 let Judged::Final { octets, leaves } = judged else {
                     return Poll::Ready(Err(Refused::NotJudged));
                 };
                 terms.report(&self.subject, Direction::ServerToClient, &leaves, &self.sections);
-                let held = Rc::new(Held::new(octets, lease));
-                let to_keep = self.to_keep.drain(..).zip(kept);
-                let mut storing = VecDeque::new();
-                for ((key, first, _), octets) in to_keep {
-                    let Some(stored) = terms.store(octets) else { return Poll::Ready(Err(Refused::NoRoom)) };
-                    storing.push_back((key, first, stored));
+                if let (Some(recollection), Some(name), Some(digests)) = (&terms.recollection, name, digests) {
+                    recollection.remember(name, digests);
                 }
-                Poll::Ready(Ok(Some(Stage::Storing(held, storing))))
+                let held = Rc::new(Held::new(octets, lease));
+                Poll::Ready(self.store(terms, held, copies).map(Some))
             }
             Stage::Storing(held, storing) => {
                 while let Some((key, first, stored)) = storing.front_mut() {
@@ -175,6 +193,40 @@ impl Mail {
                 Poll::Ready(Err(_)) => Poll::Ready(Err(Refused::NoRoom)),
             },
         }
+    }
+
+    /// Mail is known, or it is judged.
+    fn recalled(
+        &mut self,
+        terms: &MediationTerms,
+        asked: Recalled,
+        known: Option<Arc<GroupDigests>>,
+    ) -> Result<Stage, Refused> {
+        let Recalled { recall, range, octets, lease, pieces } = asked;
+        let kept = self.to_keep.iter().map(|(_, _, range)| range.clone());
+        let Some(recollection) = &terms.recollection else { return Err(Refused::NotJudged) };
+        let content = octets.get(range.clone()).unwrap_or_default();
+        if known.is_some_and(|expected| recollection.knows(expected, content)) {
+            terms.counts.count_verified(1);
+            let copies = kept.map(|range| octets.get(range).unwrap_or_default().to_vec()).collect();
+            return self.store(terms, Rc::new(Held::new(octets, lease)), copies);
+        }
+        let in_flight = terms.begin(octets, lease, pieces, kept.collect(), Some(range))?;
+        Ok(Stage::Judging(in_flight, Some(recall.name)))
+    }
+
+    /// Keep copies of what the client reads in pieces.
+    fn store(
+        &mut self,
+        terms: &MediationTerms,
+        held: Rc<Held>,
+        copies: Vec<Vec<u8>>,
+    ) -> Result<Stage, Refused> {
+        let mut storing = VecDeque::new();
+        for ((key, first, _), octets) in self.to_keep.drain(..).zip(copies) {
+            storing.push_back((key, first, terms.store(octets).ok_or(Refused::NoRoom)?));
+        }
+        Ok(Stage::Storing(held, storing))
     }
 
     /// Mail of which nothing has to be judged or kept.

@@ -5,14 +5,14 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::thread::yield_now;
 
-use super::{Engine, MediationTerms, Next, Session, Want};
+use super::{Engine, MediationTerms, Recollection, Next, Session, Want};
 use crate::accept::HeldOctets;
 use crate::content::Rules;
 use crate::imap::{AnsweredKind, FrameBounds, FrameStep, Framer, ItemValue, Response, Speaker, parse};
 use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::Batch;
 use crate::record::Records;
-use crate::vault::{Vault, VaultFiles};
+use crate::vault::{RuleGeneration, Vault, VaultFiles};
 use crate::words::{ClientAddr, OriginalDst, Side, Size};
 
 /// What is forbidden, in two halves: these sources must not be taken for the test file.
@@ -44,6 +44,8 @@ pub fn engine(octets: &[u8]) {
         rules,
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
+        recollection: VAULT.clone().zip(RuleGeneration::of(&1, 1).ok()).map(|(vault, rules)| Recollection::new(vault, rules)),
+        server: "192.0.2.2".into(),
         vault: VAULT.clone(),
     };
     let mut dialogue =

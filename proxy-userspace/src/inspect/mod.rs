@@ -27,6 +27,10 @@ mod answer;
 mod views;
 /// A place in the order of responses, from the verdict to the octets that the client gets.
 mod deferred;
+/// Mail that was judged before.
+mod recall;
+/// Known mail streams, group by group.
+mod stream;
 /// What goes to one side next, in order.
 mod output;
 /// Octets that are held until they are judged.
@@ -45,6 +49,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 pub use plain::Plain;
+pub use recall::{CONTENT_VERSION, Recollection};
 pub use session::Session;
 pub use terms::MediationTerms;
 
@@ -153,6 +158,9 @@ pub enum InspectRefusal {
     /// The server's stream ended inside a response, which nobody has seen.
     #[error("the server's stream ended in the middle of a response")]
     ResponseCut,
+    /// A message was known, and a part of it has gone on, when other octets came than those that were judged.
+    #[error("the server began a message that was judged before, and went on with other octets")]
+    ContentChanged,
 }
 
 impl InspectRefusal {
@@ -165,6 +173,7 @@ impl InspectRefusal {
             Self::ServerFraming(_) => "response_framing",
             Self::CommandCut => "command_cut",
             Self::ResponseCut => "response_cut",
+            Self::ContentChanged => "content_changed",
         }
     }
 
@@ -173,7 +182,7 @@ impl InspectRefusal {
     pub const fn side(self) -> Side {
         match self {
             Self::Http | Self::ClientFraming(_) | Self::CommandCut => Side::Downstream,
-            Self::ServerFraming(_) | Self::ResponseCut => Side::Upstream,
+            Self::ServerFraming(_) | Self::ResponseCut | Self::ContentChanged => Side::Upstream,
         }
     }
 
@@ -184,9 +193,11 @@ impl InspectRefusal {
         match self {
             // No mail client.
             Self::Http => StreamEnd::Closed,
-            Self::ClientFraming(_) | Self::CommandCut | Self::ServerFraming(_) | Self::ResponseCut => {
-                StreamEnd::Truncated
-            }
+            Self::ClientFraming(_)
+            | Self::CommandCut
+            | Self::ServerFraming(_)
+            | Self::ResponseCut
+            | Self::ContentChanged => StreamEnd::Truncated,
         }
     }
 
@@ -197,6 +208,7 @@ impl InspectRefusal {
             Self::Http => "this is an IMAP port",
             Self::ClientFraming(_) | Self::CommandCut => "the client broke the rules of IMAP",
             Self::ServerFraming(_) | Self::ResponseCut => "the mail server broke the rules of IMAP",
+            Self::ContentChanged => "the mail server changed a message while it was read",
         }
     }
 }

@@ -120,11 +120,21 @@ pub(super) struct Output<D> {
     deferred: usize,
     weight: usize,
     begun: bool,
+    /// A response goes out as it comes: other words wait until it is complete.
+    open: bool,
+    later: VecDeque<Own>,
 }
 
 impl<D> Default for Output<D> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), deferred: 0, weight: 0, begun: false }
+        Self {
+            queue: VecDeque::new(),
+            deferred: 0,
+            weight: 0,
+            begun: false,
+            open: false,
+            later: VecDeque::new(),
+        }
     }
 }
 
@@ -148,10 +158,32 @@ impl<D> Output<D> {
         }
     }
 
-    /// Say something of our own.
-    pub(super) fn say(&mut self, own: Own) {
+    /// Say something of our own, between two responses.
+    pub(super) fn say(&mut self, mut own: Own) {
+        if self.open {
+            own.weight = own.weigh();
+            self.weight += own.weight;
+            return self.later.push_back(own);
+        }
         let entry = self.weighed(own);
         self.queue.push_back(entry);
+    }
+
+    /// From here on a response goes out as it comes: its octets are passed, or said by [`Self::go_on`].
+    pub(super) const fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Say a part of the response that is open.
+    pub(super) fn go_on(&mut self, own: Own) {
+        let entry = self.weighed(own);
+        self.queue.push_back(entry);
+    }
+
+    /// The response that was open is complete.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+        self.queue.extend(std::mem::take(&mut self.later).into_iter().map(Entry::Own));
     }
 
     fn weighed(&mut self, mut own: Own) -> Entry<D> {
@@ -173,7 +205,7 @@ impl<D> Output<D> {
 
     /// Say something before everything that waits; only where the peer is between two responses.
     pub(super) fn interject(&mut self, own: Own) {
-        if !self.begun {
+        if self.is_at_boundary() {
             let entry = self.weighed(own);
             self.queue.push_front(entry);
         }
@@ -219,7 +251,7 @@ impl<D> Output<D> {
 
     /// Whether the peer is between two responses.
     pub(super) const fn is_at_boundary(&self) -> bool {
-        !self.begun
+        !self.begun && !self.open
     }
 
     /// Octets on the heap: the queue, and words of our own.

@@ -54,6 +54,7 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
             Reply::Completion { tag: tag.into(), condition, words }
         }
         Response::Status { condition, text } => {
+            note_validity(&text, offered);
             let begin = [b"* ", word(condition)].concat();
             let words = status_words(unit, &begin, &text, message_max, offered);
             match (condition, words) {
@@ -67,6 +68,7 @@ pub(super) fn classify(unit: &[u8], message_max: u64, offered: &mut Offered) -> 
             replaced(unit, [words, b"\r\n".to_vec()].concat())
         }
         Response::Data { name: DataName::Enabled, rest, .. } => {
+            offered.mailbox.utf8 |= capabilities(rest).any(|name| name.eq_ignore_ascii_case(b"UTF8=ACCEPT"));
             let mut words = b"* ENABLED".to_vec();
             for name in capabilities(rest).filter(|name| allow::enable(name)) {
                 words.push(b' ');
@@ -105,6 +107,12 @@ fn is_of_numbers(unit: &[u8]) -> bool {
     const NUMBERS: &[u8] = b"0123456789,:()] \r\n";
     let mut behind = unit.get(DATA_BYTES_MAX..).unwrap_or_default().iter();
     unit.len() <= DATA_BYTES_MAX || (!unit.contains(&b'{') && behind.all(|octet| NUMBERS.contains(octet)))
+}
+
+fn note_validity(text: &StatusText<'_>, offered: &mut Offered) {
+    let code = text.code.as_ref().filter(|code| code.is("UIDVALIDITY"));
+    let number = code.and_then(|code| std::str::from_utf8(code.arguments?.trim_ascii()).ok()?.parse().ok());
+    offered.mailbox.uid_validity = number.unwrap_or(offered.mailbox.uid_validity);
 }
 
 /// A status line without what is on no list; `None` where it can pass as it came.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::allow::{self, Mechanism};
+use super::recall::MailboxState;
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
 use super::views::Copies;
@@ -81,6 +82,8 @@ pub(super) struct Offered {
     pub(super) seen: bool,
     /// It offers a mechanism that binds the channel.
     pub(super) plus: bool,
+    /// What it said of the mailbox.
+    pub(super) mailbox: MailboxState,
 }
 
 /// Decide about one unit of the client's.

@@ -21,6 +21,12 @@ pub(super) enum Whole {
     Copied(Vec<u8>, HeldLease),
     /// It was thrown away: why, and how it began.
     Discarded(Refused, Vec<u8>),
+    /// It is not complete: a literal of so many octets comes next. [`ServerInput::begun`] is what came of it.
+    Announced(u64),
+    /// Octets of a literal that streams, all of those that were taken.
+    Streamed,
+    /// What stands behind the literal that streamed.
+    Tail(Vec<u8>),
 }
 
 /// The server's stream, between two responses or inside one.
@@ -29,13 +35,15 @@ pub(super) struct ServerInput {
     unit: Vec<u8>,
     lease: Option<HeldLease>,
     discards: Option<Refused>,
+    /// The first literal of this response streams.
+    streams: bool,
     message_max: u64,
 }
 
 impl ServerInput {
     pub(super) fn new(message_max: u64) -> Self {
         let framer = Framer::new(Speaker::Server, FrameBounds { text: RESPONSE_TEXT_BYTES_MAX });
-        Self { framer, unit: Vec::new(), lease: None, discards: None, message_max }
+        Self { framer, unit: Vec::new(), lease: None, discards: None, streams: false, message_max }
     }
 
     /// Whether a response has begun.
@@ -53,6 +61,25 @@ impl ServerInput {
         self.unit.capacity()
     }
 
+    /// The response as far as it came.
+    pub(super) fn begun(&self) -> &[u8] {
+        &self.unit
+    }
+
+    /// The literal that was announced streams: its octets are not kept, nor is what came before it.
+    pub(super) fn stream(&mut self) {
+        self.streams = true;
+        self.unit = Vec::new();
+    }
+
+    /// The literal does not stream after all: this is the response as far as it came.
+    pub(super) fn hold(&mut self, unit: Vec<u8>, lease: impl FnOnce() -> HeldLease) {
+        self.streams = false;
+        self.lease = None;
+        self.unit = Vec::new();
+        self.keep(&unit, lease);
+    }
+
     /// Take octets in, at most to the end of a response; how many.
     pub(super) fn take(
         &mut self,
@@ -60,8 +87,12 @@ impl ServerInput {
         lease: impl FnOnce() -> HeldLease,
     ) -> Result<(usize, Option<Whole>), InspectRefusal> {
         let begins = self.framer.is_at_boundary();
+        let is_streaming = self.streams && self.framer.literal_left() > 0;
         let frame = self.framer.take(octets).map_err(InspectRefusal::ServerFraming)?;
         let taken = octets.get(..frame.octets).unwrap_or_default();
+        if is_streaming {
+            return Ok((frame.octets, Some(Whole::Streamed)));
+        }
         let is_whole = frame.step == FrameStep::Whole;
         if begins && is_whole {
             return Ok((frame.octets, Some(Whole::InBatch)));
@@ -73,18 +104,26 @@ impl ServerInput {
             {
                 self.discard(Refused::TooLarge);
             } else if self.discards.is_none() {
-                // Reserved, not touched: octets that are announced and never come take nothing.
-                self.unit.reserve_exact(usize::try_from(head.octets).unwrap_or_default());
+                return Ok((frame.octets, Some(Whole::Announced(head.octets))));
             }
         }
         let whole = is_whole.then(|| {
             let unit = std::mem::take(&mut self.unit);
+            if std::mem::take(&mut self.streams) && self.discards.is_none() {
+                self.lease = None;
+                return Whole::Tail(unit);
+            }
             match (self.discards.take(), self.lease.take()) {
                 (None, Some(lease)) => Whole::Copied(unit, lease),
                 (refused, _) => Whole::Discarded(refused.unwrap_or(Refused::NoRoom), unit),
             }
         });
         Ok((frame.octets, whole))
+    }
+
+    /// A literal is kept. Its room is reserved, not touched: octets that are announced and never come take nothing.
+    pub(super) fn reserve(&mut self, octets: u64) {
+        self.unit.reserve_exact(usize::try_from(octets).unwrap_or_default());
     }
 
     fn keep(&mut self, octets: &[u8], lease: impl FnOnce() -> HeldLease) {

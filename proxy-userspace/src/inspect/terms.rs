@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::recall::Recollection;
 use super::refusal::Refused;
 use crate::accept::{HeldLease, HeldOctets};
 use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
 use crate::jobs::{JobKind, JobPool, Pending};
 use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
-use crate::vault::{Storing, Vault};
+use crate::vault::{GroupDigests, Storing, Vault};
 use crate::words::Direction;
 
 /// Whose mail it is, for records.
@@ -39,14 +40,26 @@ pub struct MediationTerms {
     pub rules: Arc<Rules>,
     /// Copies of what was judged; without it nothing can be read in pieces.
     pub vault: Option<Arc<Vault>>,
+    /// The memory of verdicts under this policy.
+    pub recollection: Option<Recollection>,
+    /// The server, as its address says.
+    pub server: Rc<str>,
     /// Counters of the session's record.
     pub counts: Rc<ContentCounts>,
     /// Where verdicts are written.
     pub verdicts: VerdictLines,
 }
 
-/// What a thread gives back: the verdict, the room that its octets take, and copies of what is to be kept.
-type JudgedMail = (Judged, HeldLease, Vec<Vec<u8>>);
+/// What a thread gives back.
+pub(super) struct JudgedMail {
+    pub(super) judged: Judged,
+    /// The room that the octets take.
+    pub(super) lease: HeldLease,
+    /// Copies of what is to be kept.
+    pub(super) copies: Vec<Vec<u8>>,
+    /// Of what is to be remembered, where nothing was forbidden.
+    pub(super) digests: Option<GroupDigests>,
+}
 
 /// Mail that a thread judges. Dropping it withdraws the work.
 pub(super) struct InFlight(Pending<JudgedMail>, Arc<HeldOctets>);
@@ -56,31 +69,40 @@ impl InFlight {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<JudgedMail> {
         let done = ready!(Pin::new(&mut self.0).poll(cx));
         // A panic took the octets with it.
-        let lost = |_| (Judged::Unavailable { why: Unavailable::JudgeDown }, self.1.lease(), Vec::new());
+        let lost = |_| JudgedMail {
+            judged: Judged::Unavailable { why: Unavailable::JudgeDown },
+            lease: self.1.lease(),
+            copies: Vec::new(),
+            digests: None,
+        };
         Poll::Ready(done.unwrap_or_else(lost))
     }
 }
 
 impl MediationTerms {
-    /// Have pieces of these octets judged, and ranges of them copied afterwards.
+    /// Have pieces of these octets judged, ranges of them copied afterwards, and one remembered.
     pub(super) fn begin(
         &self,
         octets: Vec<u8>,
         lease: HeldLease,
         pieces: Vec<ContentPiece>,
         copies: Vec<Range<usize>>,
+        remembers: Option<Range<usize>>,
     ) -> Result<InFlight, Refused> {
         let rules = Arc::clone(&self.rules);
+        let recollection = self.recollection.clone();
         let work = move |cancelled: &_| {
             let judged = judge(Case { octets, pieces }, &*rules, cancelled);
-            let copied = match &judged {
-                Judged::Final { octets, .. } => {
-                    let copy = |range: Range<usize>| octets.get(range).unwrap_or_default().to_vec();
-                    copies.into_iter().map(copy).collect()
-                }
-                Judged::Unavailable { .. } => Vec::new(),
-            };
-            (judged, lease, copied)
+            let (mut copied, mut digests) = (Vec::new(), None);
+            if let Judged::Final { octets, leaves } = &judged {
+                let at = |range: Range<usize>| octets.get(range).unwrap_or_default();
+                copied = copies.into_iter().map(|range| at(range).to_vec()).collect();
+                let is_clean = leaves.iter().all(|leaf| leaf.action == ContentAction::Allow);
+                digests = remembers.zip(recollection).filter(|_| is_clean).map(|(range, recollection)| {
+                    GroupDigests::of(recollection.key(), at(range))
+                });
+            }
+            JudgedMail { judged, lease, copies: copied, digests }
         };
         let pending = self.jobs.begin(JobKind::Judge, work).map_err(|_| Refused::NotJudged)?;
         Ok(InFlight(pending, Arc::clone(&self.held)))

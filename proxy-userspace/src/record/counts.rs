@@ -6,6 +6,7 @@ use std::cell::Cell;
 #[derive(Debug, Default)]
 pub struct ContentCounts {
     judged: Cell<u64>,
+    verified: Cell<u64>,
     removed: Cell<u64>,
     refused: Cell<u64>,
     left_out: Cell<u64>,
@@ -16,6 +17,11 @@ impl ContentCounts {
     /// So many leaves of mail were judged, whatever the verdict.
     pub fn count_judged(&self, leaves: u64) {
         add(&self.judged, leaves);
+    }
+
+    /// So many sections were those that had been judged before, octet for octet.
+    pub fn count_verified(&self, sections: u64) {
+        add(&self.verified, sections);
     }
 
     /// So many leaves were overwritten in what the client got.
@@ -40,6 +46,10 @@ impl ContentCounts {
 
     pub(super) const fn judged(&self) -> u64 {
         self.judged.get()
+    }
+
+    pub(super) const fn verified(&self) -> u64 {
+        self.verified.get()
     }
 
     pub(super) const fn removed(&self) -> u64 {

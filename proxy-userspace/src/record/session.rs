@@ -223,6 +223,7 @@ impl Record {
     fn content(&mut self) {
         let Some(counts) = self.content.take() else { return };
         self.set("postern.content.judged", counts.judged());
+        self.set("postern.content.verified", counts.verified());
         self.set("postern.content.removed", counts.removed());
         self.set("postern.content.refused", counts.refused());
         self.set("postern.imap.left_out", counts.left_out());
@@ -338,6 +339,7 @@ mod tests {
         let line = only(&written);
         for (name, count) in [
             ("postern.content.judged", 3),
+            ("postern.content.verified", 7),
             ("postern.content.removed", 1),
             ("postern.content.refused", 0),
             ("postern.imap.left_out", 7),

@@ -113,7 +113,9 @@ fn engine(local: &Local, policy: &Policy, record: &mut Record) -> Box<dyn Engine
         rules: Arc::clone(&policy.rules),
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
-        vault: local.shared.vault.get().cloned(),
+        recollection: vault.clone().map(|vault| Recollection::new(vault, policy.generation)),
+        server: record_server.into(),
+        vault,
     };
     Box::new(Session::new(Rc::new(terms)))
 }

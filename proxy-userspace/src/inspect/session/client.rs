@@ -11,6 +11,7 @@ use super::super::held::Held;
 use super::super::output::Own;
 use super::super::refusal::Refused;
 use super::super::request::{Decision, Dialogue, Effect, Prepared, decide, no, sasl_plain_account};
+use super::super::terms::JudgedMail;
 use super::{SENT_MAX, Sending, Sent, Session, Upload};
 use crate::content::{ContentPiece, Judged, Shape};
 use crate::words::Direction;
@@ -139,7 +140,7 @@ impl Session {
         let pieces =
             messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();
-        match self.terms.begin(octets, lease, pieces, Vec::new()) {
+        match self.terms.begin(octets, lease, pieces, Vec::new(), None) {
             Ok(in_flight) => {
                 self.upload = Some(Box::new(Upload { prepared, in_flight, heads, announced }));
             }
@@ -152,7 +153,8 @@ impl Session {
 
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(upload) = &mut self.upload else { return false };
-        let Poll::Ready((judged, lease, _)) = upload.in_flight.poll(cx) else { return false };
+        let Poll::Ready(done) = upload.in_flight.poll(cx) else { return false };
+        let JudgedMail { judged, lease, .. } = done;
         let Some(upload) = self.upload.take() else { return false };
         let Upload { prepared, heads, announced, .. } = *upload;
         let refused = match judged {

@@ -25,6 +25,7 @@ use super::refusal::Refused;
 use super::request::{Dialogue, Effect, Offered, Prepared};
 use super::rewrite::Plan;
 use super::server_input::ServerInput;
+use super::stream::Streaming;
 use super::terms::{InFlight, MediationTerms, Subject};
 use super::views::Copies;
 use super::{Engine, InspectRefusal, Next, Want};
@@ -91,6 +92,8 @@ pub struct Session {
     to_server: Output<()>,
     offered: Offered,
     copies: Copies,
+    /// Known mail that goes on as it comes.
+    streaming: Option<Box<Streaming>>,
     subject: Subject,
     comfort: Comfort,
     said_bye: bool,
@@ -116,6 +119,7 @@ impl Session {
             to_server: Output::default(),
             offered: Offered::default(),
             copies: Copies::default(),
+            streaming: None,
             subject: Subject::default(),
             comfort: Comfort::default(),
             said_bye: false,

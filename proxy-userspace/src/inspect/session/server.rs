@@ -6,14 +6,16 @@ use std::task::Context;
 
 use super::super::InspectRefusal;
 use super::super::answer::Answer;
-use super::super::deferred::{Blamed, Deferred, Mail, Stage};
+use super::super::deferred::{Blamed, Deferred, Mail, Recalled, Stage};
 use super::super::held::Held;
 use super::super::output::Own;
+use super::super::recall::{ContentName, Recall, only_content};
 use super::super::refusal::Refused;
 use super::super::reply::{Reply, classify};
 use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
 use super::super::server_input::Whole;
+use super::super::stream::{Streamed, Streaming, whole_message};
 use super::super::terms::Subject;
 use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
@@ -28,6 +30,15 @@ impl Session {
             octets = later;
             match whole {
                 None => self.to_client.skip(now.len()),
+                Some(Whole::Announced(octets)) => {
+                    self.to_client.skip(now.len());
+                    self.begin_stream(octets);
+                }
+                Some(Whole::Streamed) => self.stream(now)?,
+                Some(Whole::Tail(tail)) => {
+                    self.to_client.skip(now.len());
+                    self.end_stream(tail)?;
+                }
                 Some(Whole::InBatch) => self.respond(Response::InBatch(now)),
                 Some(Whole::Copied(unit, lease)) => {
                     self.to_client.skip(now.len());
@@ -39,6 +50,74 @@ impl Session {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A literal comes: it streams, where it is a message that is known, and nothing before it waits.
+    fn begin_stream(&mut self, octets: u64) {
+        if self.streaming.is_none() {
+            self.streaming = self.known_message(octets).map(Box::new);
+            if self.streaming.is_some() {
+                return self.responses.stream();
+            }
+        }
+        self.responses.reserve(octets);
+    }
+
+    fn known_message(&self, octets: u64) -> Option<Streaming> {
+        let recollection = self.terms.recollection.as_ref()?;
+        if octets == 0 || self.to_client.deferred() > 0 {
+            return None;
+        }
+        let prefix = self.responses.begun();
+        let (uid, form, section) = whole_message(prefix, self.plan())?;
+        let subject = Subject { uid: Some(uid), ..self.subject.clone() };
+        let name = ContentName::of(&self.terms, &subject, self.offered.mailbox, (form, &section), &[])?;
+        let recall = Recall::begin(recollection, name);
+        Streaming::begin(recollection, recall, prefix, octets, self.plan())
+    }
+
+    fn stream(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
+        let Some(streaming) = &mut self.streaming else { return Err(InspectRefusal::ContentChanged) };
+        match streaming.take(octets) {
+            Streamed::Held => self.to_client.skip(octets.len()),
+            Streamed::Released(words, count) => {
+                self.to_client.open();
+                if !words.is_empty() {
+                    self.to_client.go_on(Own::words(words));
+                }
+                self.to_client.pass(count);
+                self.to_client.skip(octets.len().saturating_sub(count));
+            }
+            Streamed::Unknown(unit) => {
+                self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
+                self.streaming = None;
+                self.to_client.skip(octets.len());
+                self.responses.hold(unit, || self.terms.held.lease());
+            }
+            Streamed::Changed => {
+                self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
+                return Err(InspectRefusal::ContentChanged);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, name: Option<&ContentName>) {
+        if let (Some(recollection), Some(name)) = (&self.terms.recollection, name) {
+            recollection.forget(name);
+        }
+    }
+
+    /// What stands behind a literal that streamed.
+    fn end_stream(&mut self, tail: Vec<u8>) -> Result<(), InspectRefusal> {
+        let streaming = self.streaming.take().ok_or(InspectRefusal::ContentChanged)?;
+        if !streaming.admits(&tail) {
+            return Err(InspectRefusal::ContentChanged);
+        }
+        self.terms.counts.count_verified(1);
+        self.to_client.go_on(Own::words(tail));
+        self.to_client.close();
         Ok(())
     }
 
@@ -212,10 +291,20 @@ impl Session {
             return;
         }
         let to_keep = answer.to_keep(&octets);
-        let copies = to_keep.iter().map(|(_, _, range)| range.clone()).collect();
-        match self.terms.begin(octets, lease, pieces, copies) {
-            Ok(in_flight) => {
-                let stage = Stage::Judging(in_flight);
+        let name = only_content(&self.terms, &subject, self.offered.mailbox, &answer, &pieces);
+        let stage = match (&self.terms.recollection, name, pieces.first().map(|piece| piece.range.clone())) {
+            (Some(recollection), Some(name), Some(range)) => {
+                let recall = Recall::begin(recollection, name);
+                Ok(Stage::Recalling(Some(Box::new(Recalled { recall, range, octets, lease, pieces }))))
+            }
+            _ => {
+                let copies = to_keep.iter().map(|(_, _, range)| range.clone()).collect();
+                let in_flight = self.terms.begin(octets, lease, pieces, copies, None);
+                in_flight.map(|in_flight| Stage::Judging(in_flight, None))
+            }
+        };
+        match stage {
+            Ok(stage) => {
                 let mail = Mail { answer, sections, subject, to_keep, blamed, stage };
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             }

@@ -36,7 +36,7 @@ use crate::content::Rules;
 use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 use crate::jobs::{JobKind, JobPool, JobPurpose};
 use crate::record::{Record, Records};
-use crate::vault::{Vault, VaultFiles};
+use crate::vault::{RuleGeneration, Vault, VaultFiles};
 use crate::words::{ClientAddr, OriginalDst, Size};
 
 pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
@@ -111,6 +111,8 @@ impl Dialogue {
             rules: Arc::clone(&RULES),
             counts: record.content_counts(),
             verdicts: record.verdict_lines(),
+            recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
+            server: "198.51.100.1".into(),
             vault: Some(vault),
         };
         let session = Session::new(Rc::new(terms));

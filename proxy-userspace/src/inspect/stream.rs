@@ -1,0 +1,144 @@
+//! Known mail streams: every group of its octets goes on as soon as it equals what was judged.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::answer::Answer;
+use super::recall::{ContentName, Recall, Recollection};
+use super::rewrite::Plan;
+use crate::imap::fetch::{Section, SectionText};
+use crate::imap::response::{AnsweredForm, AnsweredKind, FetchResponse, Response, parse};
+use crate::vault::GroupVerifier;
+
+/// A response whose literal may be known. Its first octets are held until the first group is.
+pub(super) struct Streaming {
+    /// The response up to its literal.
+    prefix: Vec<u8>,
+    name: ContentName,
+    verifier: GroupVerifier,
+    /// Octets of a group that is not complete: 16 KiB at most.
+    held: Vec<u8>,
+    plan: Option<Rc<Plan>>,
+    is_released: bool,
+}
+
+/// What becomes of octets of the literal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Streamed {
+    /// They wait for the rest of their group.
+    Held,
+    /// First these words go on, then so many of the octets; the others wait.
+    Released(Vec<u8>, usize),
+    /// They are others than those that were judged, and nothing has gone on yet: the response as far as it came.
+    Unknown(Vec<u8>),
+    /// They are others, and a part of the response has gone on.
+    Changed,
+}
+
+impl Streaming {
+    /// Begin, where the memory knows at once what this literal should be.
+    pub(super) fn begin(
+        recollection: &Recollection,
+        mut recall: Recall,
+        prefix: &[u8],
+        octets: u64,
+        plan: Option<Rc<Plan>>,
+    ) -> Option<Self> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Some(expected)) = recall.poll(&mut cx) else { return None };
+        if expected.length() != octets {
+            recollection.forget(&recall.name);
+            return None;
+        }
+        let verifier = GroupVerifier::new(recollection.key(), expected);
+        let name = recall.name;
+        Some(Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false })
+    }
+
+    /// Whether the client has a part of the response.
+    pub(super) const fn is_released(&self) -> bool {
+        self.is_released
+    }
+
+    /// The content's name in the memory.
+    pub(super) const fn name(&self) -> &ContentName {
+        &self.name
+    }
+
+    /// The next octets of the literal.
+    pub(super) fn take(&mut self, octets: &[u8]) -> Streamed {
+        let before = self.verifier.verified();
+        let Ok(verified) = self.verifier.take(octets) else {
+            if self.is_released {
+                return Streamed::Changed;
+            }
+            let mut unit = std::mem::take(&mut self.prefix);
+            unit.append(&mut self.held);
+            unit.extend_from_slice(octets);
+            return Streamed::Unknown(unit);
+        };
+        let released = usize::try_from(verified - before).unwrap_or(usize::MAX);
+        if released == 0 {
+            self.held.extend_from_slice(octets);
+            return Streamed::Held;
+        }
+        let mut words = if self.is_released { Vec::new() } else { std::mem::take(&mut self.prefix) };
+        self.is_released = true;
+        let of_these = released.saturating_sub(self.held.len());
+        words.append(&mut self.held);
+        let (_, rest) = octets.split_at_checked(of_these).unwrap_or((octets, &[]));
+        self.held.extend_from_slice(rest);
+        Streamed::Released(words, of_these)
+    }
+
+    /// What stands behind the literal may go on: it holds no mail, and nothing that the client shall not see.
+    pub(super) fn admits(&self, tail: &[u8]) -> bool {
+        self.verifier.is_complete() && is_plain(b"* 1 FETCH (", tail, self.plan.clone(), false).is_some()
+    }
+}
+
+/// Whether a response up to its literal is one of a whole message that could go on as it came.
+pub(super) fn whole_message(prefix: &[u8], plan: Option<Rc<Plan>>) -> Option<(u32, AnsweredForm, Section)> {
+    is_plain(prefix, b")\r\n", plan, true)
+}
+
+/// The message's UID, form and section, where a response with nothing in its literal would go on unchanged. Without
+/// `has_mail`, it must hold no mail.
+fn is_plain(
+    prefix: &[u8],
+    tail: &[u8],
+    plan: Option<Rc<Plan>>,
+    has_mail: bool,
+) -> Option<(u32, AnsweredForm, Section)> {
+    let mut unit = if has_mail {
+        let brace = prefix.iter().rposition(|octet| *octet == b'{')?;
+        if brace.checked_sub(1).and_then(|at| prefix.get(at)) == Some(&b'~') {
+            return None;
+        }
+        [prefix.get(..brace)?, b"{0}\r\n"].concat()
+    } else {
+        [prefix, b"FLAGS ()"].concat()
+    };
+    unit.extend_from_slice(tail);
+    let Ok(Response::Fetch(fetch)) = parse(&unit) else { return None };
+    let contents = |fetch: &FetchResponse| {
+        fetch.items.iter().filter(|item| matches!(item.kind, AnsweredKind::Content { .. })).count()
+    };
+    if contents(&fetch) != usize::from(has_mail) {
+        return None;
+    }
+    let last = fetch.items.last().map(|item| item.kind.clone());
+    let answer = Answer::of(fetch, &mut unit, plan).ok()?;
+    if !answer.is_unchanged() {
+        return None;
+    }
+    match last {
+        _ if !has_mail => Some((0, AnsweredForm::Body, Section::default())),
+        Some(AnsweredKind::Content { form, section, origin: None })
+            if section.path.is_empty() && section.text == SectionText::Whole =>
+        {
+            Some((answer.uid()?, form, section))
+        }
+        _ => None,
+    }
+}
