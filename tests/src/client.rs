@@ -197,12 +197,20 @@ impl Session {
     /// # Errors
     /// At the end of the stream, or when the line is too long.
     pub fn line(&mut self) -> Result<String> {
+        let mut line = self.raw_line()?;
+        line.truncate(line.len().saturating_sub(2));
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// One line as it is, with its end.
+    ///
+    /// # Errors
+    /// At the end of the stream, or when the line is too long.
+    pub fn raw_line(&mut self) -> Result<Vec<u8>> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
                 let rest = self.buffer.split_off(end + 2);
-                let mut line = std::mem::replace(&mut self.buffer, rest);
-                line.truncate(end);
-                return Ok(String::from_utf8_lossy(&line).into_owned());
+                return Ok(std::mem::replace(&mut self.buffer, rest));
             }
             ensure!(self.buffer.len() <= LINE_BYTES_MAX, "a line of more than {LINE_BYTES_MAX} octets");
             ensure!(
@@ -300,8 +308,7 @@ impl Session {
     /// # Errors
     /// When either is refused.
     pub fn enter(&mut self) -> Result<()> {
-        self.command(&format!("LOGIN {} {}", crate::imap_server::USER, crate::imap_server::PASSWORD))?
-            .ok()?;
+        self.log_in()?;
         self.command("SELECT INBOX")?.ok().map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! A real Dovecot in a namespace, with configuration, mail and sockets in a directory of its own.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Child;
 
@@ -32,6 +32,24 @@ impl Dovecot {
     /// # Errors
     /// When it is not installed, or does not come up: its log is shown.
     pub fn start(namespace: &Namespace, identity: &Identity, versions: &[Tls]) -> Result<Self> {
+        Self::start_at(namespace, identity, versions, &Family::ALL.map(Family::server), "*, ::")
+    }
+
+    /// The same at one address only: others are free for another server.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not come up: its log is shown.
+    pub fn start_alone_at(namespace: &Namespace, identity: &Identity, at: IpAddr) -> Result<Self> {
+        Self::start_at(namespace, identity, &Tls::ALL, &[at], &at.to_string())
+    }
+
+    fn start_at(
+        namespace: &Namespace,
+        identity: &Identity,
+        versions: &[Tls],
+        addresses: &[IpAddr],
+        listen: &str,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("postern-dovecot-").tempdir()?;
         identity.write(dir.path(), "server")?;
         let mail = dir.path().join("mail");
@@ -44,7 +62,7 @@ impl Dovecot {
         // Others may pass through, so that the mail user reaches its mail.
         rustix::fs::chmod(dir.path(), rustix::fs::Mode::from_raw_mode(0o755))?;
         let config = dir.path().join("dovecot.conf");
-        fs::write(&config, Self::config(&dir))?;
+        fs::write(&config, Self::config(&dir, listen))?;
         fs::write(dir.path().join("openssl.cnf"), Self::openssl_config(versions))?;
         let log = File::create(dir.path().join("stderr"))?;
         let child = namespace
@@ -60,10 +78,8 @@ impl Dovecot {
             if let Some(status) = dovecot.child.try_wait()? {
                 bail!("dovecot ended with {status}");
             }
-            let answers = Family::ALL.iter().all(|family| {
-                [143, 993]
-                    .iter()
-                    .all(|&port| namespace.connect(SocketAddr::new(family.server(), port)).is_ok())
+            let answers = addresses.iter().all(|&address| {
+                [143, 993].iter().all(|&port| namespace.connect(SocketAddr::new(address, port)).is_ok())
             });
             Ok(answers.then_some(()))
         })
@@ -71,10 +87,10 @@ impl Dovecot {
         Ok(dovecot)
     }
 
-    fn config(dir: &TempDir) -> String {
+    fn config(dir: &TempDir, listen: &str) -> String {
         let dir = dir.path().display();
         format!(
-            "protocols = imap\nlisten = *, ::\nbase_dir = {dir}/run\nstate_dir = {dir}/state\n\
+            "protocols = imap\nlisten = {listen}\nbase_dir = {dir}/run\nstate_dir = {dir}/state\n\
              log_path = {dir}/log\nauth_verbose = yes\ndefault_internal_user = dovecot\n\
              mail_location = maildir:{dir}/mail\nmail_uid = {MAIL_USER}\nmail_gid = {MAIL_USER}\n\
              first_valid_uid = {MAIL_USER}\nfirst_valid_gid = {MAIL_USER}\nmail_max_userip_connections = 1000\n\

@@ -32,6 +32,24 @@ pub mod stuck;
 pub mod imap_server;
 /// A real Dovecot.
 pub mod dovecot;
+/// Programs that are unpacked, not installed.
+pub mod unpacked;
+/// A real Cyrus.
+pub mod cyrus;
+/// A real Courier.
+pub mod courier;
+/// Dovecot, Cyrus and Courier in one lab.
+pub mod mail_server;
+/// Messages, clean and hostile.
+pub mod corpus;
+/// Responses octet for octet, and what a FETCH response holds.
+pub mod fetched;
+/// Real clients that fetch a whole folder.
+pub mod whole_folder;
+/// How clients fetch, replayed.
+pub mod transcripts;
+/// A lab with Postern that judges everything before the three servers, shared by tests.
+pub mod mediated;
 /// CPU time of a gateway.
 pub mod cost;
 /// Real mail clients, as processes in the client's namespace.

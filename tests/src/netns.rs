@@ -85,8 +85,13 @@ impl Namespace {
     /// A command that will run inside and be killed when the thread that starts it ends.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        Self::command_in(&self.name, program)
+    }
+
+    /// The same in the namespace of this name.
+    pub(crate) fn command_in(name: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.name]).arg(program);
+        command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", name]).arg(program);
         command.stdin(Stdio::null());
         command
     }

@@ -185,7 +185,7 @@ fn literal(transcript: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// mbsync keeps messages with bare LF and adds a header of its own; CRLF is what IMAP carries.
-fn unfold_mbsync(file: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn unfold_mbsync(file: &[u8]) -> Result<Vec<u8>> {
     ensure!(!file.is_empty(), "mbsync brought an empty message");
     let mut message = Vec::with_capacity(file.len() + file.len() / 40);
     for line in file.split_inclusive(|&octet| octet == b'\n') {

@@ -8,6 +8,10 @@ mod lint;
 mod test;
 /// The TLS library of the scripts in tests/tlslite.
 mod tlslite;
+/// Mail servers for the tests, unpacked.
+mod servers;
+/// Debian packages in a cache.
+mod apt;
 /// Real kernels under QEMU.
 mod vm;
 mod fuzz;
@@ -33,6 +37,8 @@ enum Chore {
     Lint(lint::Args),
     /// Everything that CI proves.
     Test(test::Args),
+    /// Fetch the mail servers of the tests, as `test` does before it begins.
+    Servers,
     /// Tests on real kernels, in virtual machines.
     Vm(vm::Args),
     /// A bounded run of the fuzz targets.
@@ -50,6 +56,7 @@ fn main() -> Result<()> {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Lint(args) => lint::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Servers => servers::install(),
         Chore::Vm(args) => vm::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Demo(args) => demo::run(&args),

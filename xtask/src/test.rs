@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{ebpf, fuzz, lint, tlslite, tools, vm};
+use crate::{ebpf, fuzz, lint, servers, tlslite, tools, vm};
 
 /// Debian's packages that the tests work with: real servers and clients, and the tools that make namespaces.
 const PACKAGES: [&str; 9] = [
@@ -86,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return native_ktls();
     }
     tlslite::install()?;
+    servers::install()?;
     let mut broken = Vec::new();
     if args.filter.is_none() {
         note(&mut broken, "lint", lint::run(&lint::Args {}));

@@ -13,9 +13,9 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, ContentSettings, FaultPolicy, Inspection, InterfaceName, KeyFiles,
-    Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT, ServerCertificate, Source, State,
-    SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
+    Action, Admin, Certificates, Config, ContentSettings, FaultPolicy, ForbiddenType, Inspection,
+    InterfaceName, KeyFiles, Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT,
+    ServerCertificate, Source, State, SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
 };
 
 const STATE_DIRECTORY_DEFAULT: &str = "/var/lib/postern";
@@ -334,7 +334,8 @@ fn content(report: &mut Report<'_>, file: &shape::ContentTable) -> ContentSettin
             unique(report, TYPES, text, text.get_ref().clone(), &mut seen).then_some(forbidden)
         })
     });
-    ContentSettings { names: names.unwrap_or_default(), types: types.unwrap_or_default() }
+    let types = types.unwrap_or_else(|| ForbiddenType::ALL.to_vec());
+    ContentSettings { names: names.unwrap_or_default(), types }
 }
 
 fn networks(report: &mut Report<'_>, key: &str, list: &List) -> Vec<IpNet> {

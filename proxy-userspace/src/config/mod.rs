@@ -286,16 +286,8 @@ impl Inspection {
 pub struct ContentSettings {
     /// Forbidden file names.
     pub names: Vec<NamePattern>,
-    /// Forbidden types, as a part's own octets show them.
+    /// Forbidden types, as a part's own octets show them; programs, where the file lists none.
     pub types: Vec<ForbiddenType>,
-}
-
-impl ContentSettings {
-    /// Whether nothing is listed.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.types.is_empty()
-    }
 }
 
 /// A pattern for file names: 1 to 255 octets, no `/`, no control characters. `*` stands for any characters, also none,

@@ -311,7 +311,10 @@ fn each_place(line: &mut [u8], quoted: bool, visit: &mut dyn FnMut(Place, &mut [
     true
 }
 
-/// Whether nothing but `=` stands up to the end of the line.
+/// Whether nothing but padding, two `=` at most, stands up to the end of the line.
 fn ends_line(rest: &[u8]) -> bool {
-    matches!(rest, [b'='] | [b'=', b'\r' | b'\n' | b'=', ..])
+    matches!(rest, [b'='] | [b'=', b'='] | [b'=', b'\r' | b'\n', ..] | [b'=', b'=', b'\r' | b'\n', ..])
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::fill::{deny_text, fill};
-use super::header::{extent, field, is_content_field, line_at};
+use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::reading::{Decoder, Reading};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafOutcome, LeafVerdict, PUSH_BYTES_MAX,
-    RealType, RuleName, Shape, Unavailable,
+    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
+    PUSH_BYTES_MAX, RealType, RuleName, Shape, Unavailable,
 };
 
 /// Octets decoded at once: no decoder gives more than it takes, but for what it held back (1,001).
@@ -122,7 +122,11 @@ impl Examiner<'_> {
             if behind.trim_ascii().is_empty() {
                 return Ok(Findings::default());
             }
-            self.content(behind, &Shape::Unknown { hints: Vec::new() }, 0).map(|found| found.moved(begin))
+            // The fields before it may be its own: a part without an empty line gives its content as `2.MIME`.
+            let names = Facts::read(content.get(..begin).unwrap_or_default()).names;
+            let hint = |name: String| LeafHint { name: Some(name.into_bytes()), ..LeafHint::default() };
+            let shape = Shape::Unknown { hints: names.into_iter().map(hint).collect() };
+            self.content(behind, &shape, 0).map(|found| found.moved(begin))
         } else {
             self.content(content, shape, 0)
         };
@@ -195,7 +199,8 @@ impl Examiner<'_> {
                 found.add(self.examine(&LeafHead { reading, ..head.clone() }, octets)?)?;
             }
         }
-        if found.rule.is_none() && !is_container {
+        if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable)
+        {
             for range in ranges(block) {
                 let octets = content.get(range).unwrap_or_default();
                 if let Some(rule) = self.encoded(octets, content, block, depth)? {
@@ -245,14 +250,18 @@ impl Examiner<'_> {
             }
             let is_multipart = block.facts.is_multipart();
             let is_known = is_declared && (is_multipart || block.facts.is_message());
-            if !is_known && !is_message(&decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets))) {
+            let glance = decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets));
+            if !is_known && !is_text(&glance) {
+                continue;
+            }
+            self.work(octets.len())?;
+            let inside = decoded(reading, octets);
+            if !is_known && !is_message(&inside) && !has_parts(&inside) {
                 continue;
             }
             if depth >= ENCODED_DEPTH_MAX {
                 return Err(Stop::Beyond);
             }
-            self.work(octets.len())?;
-            let inside = decoded(reading, octets);
             let header = content.get(block.start..block.extent.wide).unwrap_or_default();
             let shape = if is_declared && is_multipart {
                 Shape::Body { header: header.to_vec(), hints: Vec::new() }
@@ -354,6 +363,28 @@ fn decoded(reading: Reading, octets: &[u8]) -> Vec<u8> {
     decoder.push(octets, &mut out);
     decoder.flush(&mut out);
     out
+}
+
+/// Whether octets may be text. Messages are; files that are none need not be decoded to look for parts.
+fn is_text(octets: &[u8]) -> bool {
+    !octets
+        .iter()
+        .any(|octet| *octet == 0x7f || *octet < 32 && !octet.is_ascii_whitespace() && *octet != 0x1b)
+}
+
+/// Whether somewhere a field called `Content-…` follows a line that begins like a delimiter.
+fn has_parts(octets: &[u8]) -> bool {
+    let mut at = 0;
+    let mut is_behind = false;
+    while let Some(line) = line_at(octets, at) {
+        at = line.next;
+        let text = octets.get(line.range).unwrap_or_default();
+        if is_behind && is_content_field(text) {
+            return true;
+        }
+        is_behind = text.starts_with(b"--");
+    }
+    false
 }
 
 /// Whether octets begin like a message or a multipart.

@@ -89,7 +89,8 @@ impl<'c> Candidates<'c> {
         let text = self.content.get(line.range.clone()).unwrap_or_default();
         let at = std::mem::replace(&mut self.at, line.next);
         let continues_run = std::mem::replace(&mut self.is_in_run, is_base64_line(text));
-        if continues_run {
+        // A line without a character of its own begins nothing: the next one does.
+        if continues_run || !text.iter().any(|octet| octet.is_ascii_alphanumeric() || *octet > 0x7e) {
             return Some(Vec::new());
         }
         // The line end counts as an octet where the octets stand for themselves.

@@ -26,6 +26,11 @@ mod eicar;
 pub mod rules;
 /// Octets that a client could read as a leaf where the walker sees none.
 mod loose;
+/// Messages, files and judgements for the tests.
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
 
 pub use judge::judge;
 pub use magic::RealType;

@@ -256,3 +256,6 @@ impl Pattern {
         self.lower.get(with..).unwrap_or_default().iter().all(|p| *p == '*')
     }
 }
+
+#[cfg(test)]
+mod tests;

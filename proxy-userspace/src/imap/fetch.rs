@@ -67,7 +67,8 @@ pub enum FetchItem {
     GmLabels,
     /// Octets of the message.
     Content(ContentItem),
-    /// Another item: the first [`ITEM_NAME_BYTES_MAX`] octets of its name. Its arguments are not kept.
+    /// Another item: the first [`ITEM_NAME_BYTES_MAX`] octets of its name, with the bracket or angle that follows it, so
+    /// that it is never taken for an item that is known (`UID[`). Its arguments are not kept.
     Unknown(Vec<u8>),
 }
 
@@ -245,8 +246,9 @@ impl FetchItem {
                 return Ok(Self::Content(ContentItem { form, section, partial }));
             }
             _ if matches!(cursor.peek(), Some(b'[' | b'<')) => {
+                let opened = cursor.rest().get(..1).unwrap_or_default();
                 skip_label(cursor)?;
-                return Ok(Self::unknown(name));
+                return Ok(Self::unknown(&[name, opened].concat()));
             }
             _ => {}
         }

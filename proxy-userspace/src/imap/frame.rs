@@ -208,25 +208,32 @@ impl Framer {
     }
 
     fn take_text(&mut self, octets: &[u8]) -> Result<Frame, FramingFault> {
-        for (at, &octet) in octets.iter().enumerate() {
-            if let Some(first) = self.start.get_mut(self.text) {
-                *first = octet;
-            }
-            self.begun = true;
-            self.text += 1;
+        // What stands behind the line end is of no account: a word of the start ends before it.
+        for (first, octet) in self.start.iter_mut().skip(self.text).zip(octets) {
+            *first = *octet;
+        }
+        self.begun |= !octets.is_empty();
+        let mut at = 0;
+        while let Some(rest) = octets.get(at..).filter(|rest| !rest.is_empty()) {
+            let plain = if self.tail == Tail::Text { plain(rest) } else { 0 };
+            let special = rest.get(plain).copied();
+            let taken = plain + usize::from(special.is_some());
+            at += taken;
+            self.text = self.text.saturating_add(taken);
             if self.text > self.bounds.text {
                 return Err(FramingFault::TooLong(self.bounds.text));
             }
             let returned = matches!(self.tail, Tail::Return(_));
-            match octet {
-                b'\n' if returned || self.speaker == Speaker::Client => {
+            match special {
+                Some(b'\n') if returned || self.speaker == Speaker::Client => {
                     let step = self.line_end()?;
-                    return Ok(Frame { octets: at + 1, step, bare_line_feed: !returned });
+                    return Ok(Frame { octets: at, step, bare_line_feed: !returned });
                 }
-                _ if returned => return Err(FramingFault::BareCarriageReturn),
-                b'\n' => return Err(FramingFault::BareLineFeed),
-                0 => return Err(FramingFault::Nul),
-                _ => self.tail = self.tail.after(octet),
+                Some(_) if returned => return Err(FramingFault::BareCarriageReturn),
+                Some(b'\n') => return Err(FramingFault::BareLineFeed),
+                Some(0) => return Err(FramingFault::Nul),
+                Some(octet) => self.tail = self.tail.after(octet),
+                None => {}
             }
         }
         Ok(Frame { octets: octets.len(), step: FrameStep::More, bare_line_feed: false })
@@ -263,6 +270,12 @@ impl Framer {
         let word = end.and_then(|end| word.get(..end)).unwrap_or(word);
         !STATUS_WORDS.iter().any(|status| word.eq_ignore_ascii_case(status))
     }
+}
+
+/// Octets before the first that matters: behind ordinary text, a brace, a line end and NUL do.
+fn plain(octets: &[u8]) -> usize {
+    let matters = |octet: &u8| matches!(octet, b'{' | b'~' | b'\r' | b'\n' | 0);
+    octets.iter().position(matters).unwrap_or(octets.len())
 }
 
 /// RFC 9051 section 9, `resp-cond-state`, `resp-cond-bye`, `resp-cond-auth`.

@@ -30,3 +30,6 @@ pub use response::{
 };
 pub use structure::{Structure, StructurePart};
 pub use token::{Cursor, Malformed};
+
+#[cfg(test)]
+mod tests;

@@ -223,6 +223,24 @@ pub fn enable(name: &[u8]) -> bool {
     ENABLES.iter().any(|entry| name.eq_ignore_ascii_case(entry.as_bytes()))
 }
 
+/// Every row about capabilities, as docs/imap.md shows it: a name that ends in `…` stands for all that begin so.
+pub fn capability_rows() -> impl Iterator<Item = (String, Treatment)> {
+    CAPABILITIES.iter().map(|(name, fit, treatment)| match fit {
+        Fit::Whole => ((*name).to_owned(), *treatment),
+        Fit::Begin => (format!("{name}…"), *treatment),
+    })
+}
+
+/// Every row about SASL mechanisms.
+pub fn mechanism_rows() -> impl Iterator<Item = (&'static str, Mechanism)> {
+    MECHANISMS.iter().copied()
+}
+
+/// Every response code that passes.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    CODES.iter().copied()
+}
+
 /// Why a command does not pass; `None` where it does.
 #[must_use]
 pub const fn refused(verb: Verb) -> Option<&'static str> {

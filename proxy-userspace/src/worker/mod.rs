@@ -26,7 +26,8 @@ use self::setup::Setup;
 use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
-use crate::config::{Config, Inspection};
+use crate::config::{Config, ContentSettings, Inspection, NamePattern};
+use crate::content::Rules;
 use crate::handshake::Trust;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::layer::offload::OffloadTerms;
@@ -39,6 +40,8 @@ pub(crate) struct Policy {
     pub(crate) trust: Trust,
     pub(crate) layers: OffloadTerms,
     pub(crate) room: Room,
+    /// What is forbidden in mail.
+    pub(crate) rules: Arc<Rules>,
 }
 
 impl Policy {
@@ -47,7 +50,11 @@ impl Policy {
         let PolicyMessage { generation, config, material, keys, offload, room } = message;
         let trust = Trust::assemble(&config, material, keys, generation, signer.clone())?;
         let layers = layers.with(offload);
-        Ok(Self { config, trust, layers, room })
+        let ContentSettings { names, types } = &config.action.content;
+        let names: Vec<&str> = names.iter().map(NamePattern::as_str).collect();
+        let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
+        let rules = Arc::new(Rules::new(&names, &types)?);
+        Ok(Self { config, trust, layers, room, rules })
     }
 }
 

@@ -13,7 +13,7 @@ fn of_content(lines: &str) -> ContentSettings {
 fn mail_is_not_judged_unless_the_owner_says_so() {
     let action = good(MINIMAL).action;
     assert_eq!(action.inspect, Inspection::None);
-    assert!(action.content.is_empty());
+    assert!(action.content.names.is_empty());
     for (word, inspect) in [("none", Inspection::None), ("full", Inspection::Full)] {
         let text = format!("{MINIMAL}[action]\ninspect = \"{word}\"\n");
         assert_eq!((good(&text).action.inspect, inspect.as_str()), (inspect, word));
@@ -29,7 +29,8 @@ fn forbidden_names_are_patterns() {
     let settings = of_content("names = [\"*.exe\", \"invoice-??.js\", \"[a].b*\", \"Grüße.scr\"]");
     let patterns: Vec<_> = settings.names.iter().map(NamePattern::as_str).collect();
     assert_eq!(patterns, ["*.exe", "invoice-??.js", "[a].b*", "Grüße.scr"]);
-    assert!(settings.types.is_empty());
+    assert_eq!(settings.types, [ForbiddenType::Executable]);
+    assert!(of_content("types = []").types.is_empty());
     let longest = "é".repeat(127) + "x";
     assert_eq!(of_content(&format!("names = [\"{longest}\"]")).names[0].as_str(), longest);
     for (wrong, why) in [

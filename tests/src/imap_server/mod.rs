@@ -2,7 +2,7 @@
 //! one mailbox in memory, IDLE.
 
 /// Commands as they stand on the wire, literals included.
-mod command;
+pub(crate) mod command;
 /// What a FETCH names, and what it brings.
 mod fetch;
 /// Messages and who waits for them.

@@ -112,7 +112,7 @@ fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
         (String::new(), "ok    judging: none, mail is relayed as it is (action.inspect)"),
         (
             rules.to_owned(),
-            "warn  judging: none, though action.content lists 2 patterns of file names, types executable — \
+            "warn  judging: none, though action.content lists 2 patterns of file names — \
              action.inspect = \"full\" makes them count",
         ),
         (
