@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 
 use postern::admin::{
     AdminError, AdminSocket, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus, ProcessStatus,
-    SessionsStatus, SignaturesStatus, Status, SteeringStatus, ThreadStatus, ask, serve,
+    SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus, ThreadStatus, VerdictsStatus, ask,
+    serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -326,6 +327,22 @@ fn example() -> Status {
             buffers_per_thread: 1700,
         },
         held: HeldStatus { octets: 96 << 20, limit: 1 << 30, refused_total: 3, waiting: 2 },
+        verdicts: VerdictsStatus {
+            entries: 7000,
+            has_file: true,
+            file_octets: 5 << 20,
+            hits_total: 91,
+            misses_total: 12,
+            dropped_total: 4,
+        },
+        spool: SpoolStatus {
+            octets: 160 << 20,
+            in_memory: 96 << 20,
+            limit: 1 << 30,
+            has_file: false,
+            refused_total: 6,
+            failed_total: 8,
+        },
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
         records_lost: 0,
@@ -371,6 +388,9 @@ fn status_shows_what_the_daemon_says() {
             "signer      4713  60994  12 MiB  1         filtered      none\n",
             "signer: Landlock denies files, ABI 7\n  signer: locked in memory: all of it\n",
             "held      96 MiB of 1 GiB now to be judged, out of that memory; 2 wait for a thread; refused: 3 without",
+            "verdicts  7000 in memory, 5 MiB in the file; 91 known, 12 not known; 4 not written\n",
+            "spool     160 MiB of 1 GiB now, 96 MiB of it held in memory; NO FILE, see the log; refused: 6 without room, \
+             8 by the disk\n",
             "12 certificates minted, 1 refused; 3 handshakes signed, 0 refused\n",
             "[::1]:40001",
             "steered_ipv4  12345",

@@ -110,7 +110,9 @@ impl Answer {
 
     /// Form and section of the content that stands there.
     pub(super) fn section_at(&self, range: &Range<usize>) -> Option<(AnsweredForm, &Section)> {
-        self.items_with_content().find(|(_, _, content)| *content == Some(range)).map(|(form, section, _)| (form, section))
+        self.items_with_content()
+            .find(|(_, _, content)| *content == Some(range))
+            .map(|(form, section, _)| (form, section))
     }
 
     /// Whether the client gets ranges of copies.

@@ -13,9 +13,9 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::held::Held;
 use super::output::Own;
+use super::recall::{ContentName, Recall};
 use super::refusal::Refused;
 use super::request::{no, tagged};
-use super::recall::{ContentName, Recall};
 use super::terms::{InFlight, JudgedMail, MediationTerms, Subject};
 use super::views::{Copies, CopyKey, JudgedCopy};
 use crate::accept::HeldLease;
@@ -171,7 +171,8 @@ impl Mail {
                     return Poll::Ready(Err(Refused::NotJudged));
                 };
                 terms.report(&self.subject, Direction::ServerToClient, &leaves, &self.sections);
-                if let (Some(recollection), Some(name), Some(digests)) = (&terms.recollection, name, digests) {
+                if let (Some(recollection), Some(name), Some(digests)) = (&terms.recollection, name, digests)
+                {
                     recollection.remember(name, digests);
                 }
                 let held = Rc::new(Held::new(octets, lease));

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::thread::yield_now;
 
-use super::{Engine, MediationTerms, Recollection, Next, Session, Want};
+use super::{Engine, MediationTerms, Next, Recollection, Session, Want};
 use crate::accept::HeldOctets;
 use crate::content::Rules;
 use crate::imap::{AnsweredKind, FrameBounds, FrameStep, Framer, ItemValue, Response, Speaker, parse};
@@ -44,7 +44,10 @@ pub fn engine(octets: &[u8]) {
         rules,
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
-        recollection: VAULT.clone().zip(RuleGeneration::of(&1, 1).ok()).map(|(vault, rules)| Recollection::new(vault, rules)),
+        recollection: VAULT
+            .clone()
+            .zip(RuleGeneration::of(&1, 1).ok())
+            .map(|(vault, rules)| Recollection::new(vault, rules)),
         server: "192.0.2.2".into(),
         vault: VAULT.clone(),
     };

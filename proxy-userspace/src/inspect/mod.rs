@@ -49,7 +49,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 pub use plain::Plain;
-pub use recall::{CONTENT_VERSION, Recollection};
+pub use recall::Recollection;
 pub use session::Session;
 pub use terms::MediationTerms;
 

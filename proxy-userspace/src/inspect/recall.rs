@@ -14,9 +14,6 @@ use crate::imap::fetch::Section;
 use crate::imap::response::AnsweredForm;
 use crate::vault::{DigestKey, GroupDigests, GroupVerifier, Lookup, MessageKey, RuleGeneration, Vault};
 
-/// The version of the code that judges. Whoever changes what it finds raises it, so that older verdicts are forgotten.
-pub const CONTENT_VERSION: u32 = 1;
-
 /// What content was judged under.
 #[derive(Debug)]
 pub(super) struct ContentName {
@@ -161,7 +158,8 @@ pub(super) fn only_content(
         }
     };
     for hint in hints {
-        for word in [&hint.media.0, &hint.media.1, hint.name.as_ref().unwrap_or(&Vec::new()), &hint.encoding] {
+        for word in [&hint.media.0, &hint.media.1, hint.name.as_ref().unwrap_or(&Vec::new()), &hint.encoding]
+        {
             reading.extend_from_slice(&(word.len() as u64).to_le_bytes());
             reading.extend_from_slice(word);
         }

@@ -98,9 +98,10 @@ impl MediationTerms {
                 let at = |range: Range<usize>| octets.get(range).unwrap_or_default();
                 copied = copies.into_iter().map(|range| at(range).to_vec()).collect();
                 let is_clean = leaves.iter().all(|leaf| leaf.action == ContentAction::Allow);
-                digests = remembers.zip(recollection).filter(|_| is_clean).map(|(range, recollection)| {
-                    GroupDigests::of(recollection.key(), at(range))
-                });
+                digests = remembers
+                    .zip(recollection)
+                    .filter(|_| is_clean)
+                    .map(|(range, recollection)| GroupDigests::of(recollection.key(), at(range)));
             }
             JudgedMail { judged, lease, copies: copied, digests }
         };

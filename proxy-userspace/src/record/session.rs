@@ -331,6 +331,7 @@ mod tests {
         let (_records, written, mut record) = opened(1);
         let counts = record.content_counts();
         counts.count_judged(3);
+        counts.count_verified(7);
         counts.count_removed(1);
         counts.count_left_out(2);
         counts.count_left_out(5);

@@ -13,7 +13,7 @@ use crate::accept::Handshaking;
 use crate::config::{Inspection, InterfaceName};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye};
-use crate::inspect::{Engine, MediationTerms, Plain, Session};
+use crate::inspect::{Engine, MediationTerms, Plain, Recollection, Session};
 use crate::layer::{Incoming, LayerFault, Outgoing, split};
 use crate::record::Record;
 use crate::relay::{Relayed, relay, splice};
@@ -87,7 +87,7 @@ async fn carry(
     let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
     let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, record);
+    let mut engine = engine(local, &policy, destination, record);
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
@@ -102,10 +102,11 @@ async fn carry(
 }
 
 /// What decides about the octets of a session. Boxed: what waits shall be small.
-fn engine(local: &Local, policy: &Policy, record: &mut Record) -> Box<dyn Engine> {
+fn engine(local: &Local, policy: &Policy, server: OriginalDst, record: &mut Record) -> Box<dyn Engine> {
     if policy.config.action.inspect == Inspection::None {
         return Box::new(Plain::default());
     }
+    let vault = local.shared.vault.get().cloned();
     let terms = MediationTerms {
         message_max: policy.room.message.0,
         held: Arc::clone(&local.shared.held),
@@ -114,7 +115,7 @@ fn engine(local: &Local, policy: &Policy, record: &mut Record) -> Box<dyn Engine
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
         recollection: vault.clone().map(|vault| Recollection::new(vault, policy.generation)),
-        server: record_server.into(),
+        server: server.to_string().into(),
         vault,
     };
     Box::new(Session::new(Rc::new(terms)))

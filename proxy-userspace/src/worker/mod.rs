@@ -27,12 +27,13 @@ use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
 use crate::config::{Config, ContentSettings, Inspection, NamePattern};
-use crate::content::Rules;
+use crate::content::{JUDGEMENT_VERSION, Rules};
 use crate::handshake::Trust;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::signer::SignerLink;
+use crate::vault::RuleGeneration;
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
@@ -42,6 +43,8 @@ pub(crate) struct Policy {
     pub(crate) room: Room,
     /// What is forbidden in mail.
     pub(crate) rules: Arc<Rules>,
+    /// These rules, by the name under which verdicts are remembered.
+    pub(crate) generation: RuleGeneration,
 }
 
 impl Policy {
@@ -54,7 +57,8 @@ impl Policy {
         let names: Vec<&str> = names.iter().map(NamePattern::as_str).collect();
         let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
         let rules = Arc::new(Rules::new(&names, &types)?);
-        Ok(Self { config, trust, layers, room, rules })
+        let generation = RuleGeneration::of(&config.action.content, JUDGEMENT_VERSION)?;
+        Ok(Self { config, trust, layers, room, rules, generation })
     }
 }
 
