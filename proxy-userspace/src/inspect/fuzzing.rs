@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::thread::yield_now;
+use std::time::{Duration, Instant};
 
 use super::{Engine, MediationTerms, Next, Recollection, Session, Want};
 use crate::accept::HeldOctets;
@@ -19,6 +20,8 @@ use crate::words::{ClientAddr, OriginalDst, Side, Size};
 const FORBIDDEN: [&str; 2] = ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-", "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"];
 const MESSAGE_MAX: u64 = 10_000;
 const HELD: Size = Size(30_000);
+/// How long a thread may take to see that its work was withdrawn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 static JOBS: LazyLock<Option<Arc<JobPool>>> =
     LazyLock::new(|| JobPool::start(JobPurpose::Content, 1).ok().map(Arc::new));
@@ -62,6 +65,11 @@ pub fn engine(octets: &[u8]) {
     }
     let Dialogue { session, to_client, to_server } = dialogue;
     drop(session);
+    // A thread may still drop what was withdrawn.
+    let patience = Instant::now();
+    while held.octets() > 0 && patience.elapsed() < PATIENCE {
+        yield_now();
+    }
     assert_eq!(held.octets(), 0, "everything that was held is given back");
     check_client(&to_client);
     let mut framer = Framer::new(Speaker::Client, FrameBounds { text: usize::MAX });
