@@ -55,11 +55,6 @@ impl Streaming {
         Some(Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false })
     }
 
-    /// Whether the client has a part of the response.
-    pub(super) const fn is_released(&self) -> bool {
-        self.is_released
-    }
-
     /// The content's name in the memory.
     pub(super) const fn name(&self) -> &ContentName {
         &self.name

@@ -7,12 +7,14 @@ const IDLE_BYTES_MAX: usize = 1024;
 /// What a session may hold beside what `limits.held` counts: a command of 64 KiB twice, a few batches, and their queues.
 const HEAP_BYTES_MAX: usize = 1 << 20;
 
-/// What a flood takes, in one second of a slow machine without optimization.
-fn within(seconds: u64, what: &str, work: impl FnOnce()) {
+/// Work that is linear takes seconds on any machine, and hours where it is not. This is no measurement.
+const GUARD: Duration = Duration::from_secs(300);
+
+fn is_no_hang(what: &str, work: impl FnOnce()) {
     let begin = Instant::now();
     work();
     let took = begin.elapsed();
-    assert!(took < Duration::from_secs(seconds), "{what}: {took:?}");
+    assert!(took < GUARD, "{what}: {took:?}");
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn ten_thousand_responses_with_mail_take_bounded_memory_and_linear_time() {
 #[test]
 fn ten_thousand_lines_of_metadata_take_linear_time() {
     let lines = "* 1 FETCH (UID 5 FLAGS (\\Seen))\r\n".repeat(10_000);
-    within(10, "10,000 lines", || {
+    is_no_hang("10,000 lines", || {
         let mut dialogue = Dialogue::new();
         dialogue.batch_bytes = 16_384;
         assert_eq!(dialogue.server(&lines).client_got().len(), lines.len());
@@ -244,7 +246,7 @@ fn a_fetch_of_a_thousand_items_takes_linear_time() {
     let mut command = format!("a UID FETCH 1 (BODY[]<0.1> {})\r\n", items("", "").join(" "));
     assert!(command.len() < 65_536, "{}", command.len());
     let answer = items("", " {5}\r\na: b\n").join(" ");
-    within(10, "1,000 sections", || {
+    is_no_hang("1,000 sections", || {
         let mut dialogue = Dialogue::new();
         dialogue.batch_bytes = 16_384;
         dialogue.client(&command);
@@ -256,7 +258,7 @@ fn a_fetch_of_a_thousand_items_takes_linear_time() {
     });
     // Waiting for another command, it is not read again with each of the server's words.
     command = command.replacen("a UID", "b UID", 1);
-    within(10, "1,000 sections that wait", || {
+    is_no_hang("1,000 sections that wait", || {
         let mut dialogue = Dialogue::new();
         dialogue.client("a NOOP\r\n").client(&command);
         for _ in 0..1_000 {
@@ -297,7 +299,7 @@ fn no_response_takes_many_times_its_octets() {
         let before = resident_kib();
         let (mut dialogue, _go_on) = Dialogue::stalled();
         dialogue.takes(Side::Downstream, "a UID FETCH 1 BODY[1]\r\n");
-        within(10, "one response", || {
+        is_no_hang("one response", || {
             let answer = format!("* 1 FETCH ({answer})\r\n");
             for batch in answer.as_bytes().chunks(16_384) {
                 dialogue.takes(Side::Upstream, std::str::from_utf8(batch).unwrap());

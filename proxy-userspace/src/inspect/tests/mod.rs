@@ -22,8 +22,10 @@ mod limits;
 mod splits;
 /// Random commands and hostile responses.
 mod hostile;
+mod known;
 
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Waker};
@@ -41,6 +43,8 @@ use crate::words::{ClientAddr, OriginalDst, Size};
 
 pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
 const MESSAGE_MAX: u64 = 100_000;
+
+static SERVERS: AtomicU64 = AtomicU64::new(0);
 
 /// Copies in memory. One for all tests: it has a thread.
 static VAULT: LazyLock<Arc<Vault>> = LazyLock::new(|| {
@@ -112,7 +116,8 @@ impl Dialogue {
             counts: record.content_counts(),
             verdicts: record.verdict_lines(),
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
-            server: "198.51.100.1".into(),
+            // Each has a server of its own, so that no test knows another one's mail.
+            server: SERVERS.fetch_add(1, Ordering::Relaxed).to_string().into(),
             vault: Some(vault),
         };
         let session = Session::new(Rc::new(terms));
