@@ -7,6 +7,8 @@ pub(crate) mod command;
 mod fetch;
 /// Messages and who waits for them.
 mod mailbox;
+/// A message's parts.
+mod parts;
 /// One connection.
 mod session;
 
