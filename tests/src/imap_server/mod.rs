@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-pub use mailbox::{Mailbox, large_message};
+pub use mailbox::{Mailbox, attached_message, large_message};
 
 /// The only user.
 pub const USER: &str = "alice";
