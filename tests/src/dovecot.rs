@@ -1,5 +1,6 @@
 //! A real Dovecot in a namespace, with configuration, mail and sockets in a directory of its own.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -104,7 +105,7 @@ impl Dovecot {
              service anvil {{\n client_limit = 3000\n}}\n\
              service auth {{\n client_limit = 3000\n}}\n\
              default_vsz_limit = 0\nimap_idle_notify_interval = 2 mins\nmailbox_idle_check_interval = 1 secs\n\
-             protocol imap {{\n mail_max_userip_connections = 1000\n}}\n"
+             protocol imap {{\n mail_max_userip_connections = 1000\n rawlog_dir = {dir}/rawlog\n}}\n"
         )
     }
 
@@ -127,6 +128,32 @@ impl Dovecot {
             .iter()
             .filter_map(|name| fs::read_to_string(self.dir.path().join(name)).ok())
             .collect()
+    }
+
+    /// Log every command behind the login from now on. It does so where the directory exists.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn log_commands(&self) -> Result<()> {
+        let dir = self.dir.path().join("rawlog");
+        fs::create_dir(&dir)?;
+        Ok(std::os::unix::fs::chown(&dir, Some(MAIL_USER), Some(MAIL_USER))?)
+    }
+
+    /// What [`Self::log_commands`] made it log, a file for each session: lines with a time in front of them.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn commands(&self) -> Result<BTreeMap<PathBuf, String>> {
+        let mut all = BTreeMap::new();
+        for entry in fs::read_dir(self.dir.path().join("rawlog"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "in") {
+                let octets = fs::read(&path)?;
+                all.insert(path, String::from_utf8_lossy(&octets).into_owned());
+            }
+        }
+        Ok(all)
     }
 
     fn mail(&self) -> PathBuf {

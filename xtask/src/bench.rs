@@ -1,4 +1,5 @@
-//! Benchmarks: CPU per gigabyte and per session, compared with haproxy in the same run; record layers compared.
+//! Benchmarks: CPU per gigabyte, per small message and per session, relaying and judging, compared with haproxy in the
+//! same run; record layers compared.
 
 use std::process::Command;
 

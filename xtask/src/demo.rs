@@ -1,4 +1,4 @@
-//! Client, gateway and server in three namespaces, with Postern in between.
+//! Client, gateway and server in three namespaces, with Postern in between; a hostile mailbox at the end.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

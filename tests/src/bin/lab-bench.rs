@@ -1,4 +1,5 @@
-//! CPU time of Postern and of haproxy for the same mail, in the same run. `cargo xtask bench` builds and runs it.
+//! CPU time of Postern, relaying and judging, and of haproxy for the same mail, in the same run. `cargo xtask bench`
+//! builds and runs it.
 //!
 //! The gateway's process has core 0 to itself; client and server share core 1. On veth the receiver's softirq runs on
 //! the sender's core, so receive packet steering keeps the gateway's on core 0, and two figures are counted: the CPU
@@ -11,32 +12,37 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 use postern_tests::client::{self, Session};
 use postern_tests::cost::{self, Cost, spread, steer_packets};
 use postern_tests::imap_server::{PASSWORD, USER};
 use postern_tests::lab::{self, Family, Lab};
+use postern_tests::mediated;
 use postern_tests::netns::{self, Namespace};
 use postern_tests::pki::{self, Authority, Identity, Wanted};
-use postern_tests::postern::{Installation, Policy, Process};
+use postern_tests::postern::{Installation, Policy, Postern, Process};
 use postern_tests::wait::{self, PATIENCE};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 
-/// Octets of the message that is fetched again and again.
+/// Octets of the message that is fetched again and again. No verdict outlives a FETCH of a whole message, so that it is
+/// judged anew each time.
 const BODY_BYTES: usize = 8 * 1000 * 1000;
 /// Flows at once.
 const FLOWS: usize = 4;
 /// Where haproxy listens, on the gateway's own address.
 const HAPROXY_PORT: u16 = 1993;
 
-/// CPU time per gigabyte and per session.
+/// CPU time per gigabyte, per small message and per session.
 #[derive(Parser)]
 struct Args {
     /// Messages that each of the four flows fetches in one run.
     #[arg(long, default_value_t = 32)]
     messages: usize,
+    /// Messages of 10 KB, each of which each flow fetches once in one run.
+    #[arg(long, default_value_t = 1000)]
+    small: usize,
     /// Sessions (full handshakes on both sides, LOGIN, LOGOUT) in one run.
     #[arg(long, default_value_t = 1000)]
     sessions: usize,
@@ -45,11 +51,19 @@ struct Args {
     runs: usize,
 }
 
-/// One gateway's figures, a pair for each run.
+/// One gateway's figures, one of each for each run.
+#[derive(Default)]
 struct Figures {
     name: &'static str,
     per_gigabyte: Vec<Cost>,
+    per_message: Vec<Cost>,
     per_session: Vec<Cost>,
+}
+
+impl Figures {
+    fn of(name: &'static str) -> Self {
+        Self { name, ..Self::default() }
+    }
 }
 
 fn main() -> Result<()> {
@@ -59,35 +73,50 @@ fn main() -> Result<()> {
     steer_packets(&lab)?;
     let roots = Authority::new("Bench Root")?;
     let identity = roots.issue(&Wanted::server())?;
-    let installation = Installation::new(&Policy::new().steering("threads = 1"), &roots)?;
-    let server = serve(&lab, &identity, installation.dir())?;
+    let one_thread = |policy: Policy| policy.steering("threads = 1");
+    let relays = one_thread(Policy::new());
+    let judges = one_thread(mediated::policy());
+    let installation = Installation::new(&relays, &roots)?;
+    let server = serve(&lab, &identity, installation.dir(), &args)?;
 
-    let mut postern = Figures { name: "postern", per_gigabyte: Vec::new(), per_session: Vec::new() };
-    let mut haproxy = Figures { name: "haproxy", per_gigabyte: Vec::new(), per_session: Vec::new() };
+    let mut relaying = Figures::of("postern");
+    let mut judging = Figures::of("postern full");
+    let mut haproxy = Figures::of("haproxy");
     let ours = trusting(installation.authority_pem())?;
     let theirs = trusting(roots.pem())?;
     for run in 1..=args.runs {
         println!("run {run} of {}", args.runs);
-        let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
-        let pids = daemon.processes()?;
-        measure(&mut postern, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, &pids, &args)?;
-        daemon.stop()?;
+        for (figures, policy, judges) in [(&mut relaying, &relays, false), (&mut judging, &judges, true)] {
+            installation.configure(policy)?;
+            let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
+            let pids = daemon.processes()?;
+            measure(figures, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, &pids, &args)?;
+            let judged = judged(&daemon)?;
+            ensure!((judged > 0) == judges, "{judged} parts of mail were judged");
+            daemon.stop()?;
+        }
         let proxy = start_haproxy(&lab.gateway, &identity, installation.dir())?;
         let at = SocketAddr::new(Family::V4.gateway_lan(), HAPROXY_PORT);
         wait::until("haproxy", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
         measure(&mut haproxy, &lab, at, &theirs, &[proxy.0.id()], &args)?;
     }
-    report(&postern, &haproxy)?;
+    report(&[relaying, judging], &haproxy)?;
     drop(server);
     lab.finish()
 }
 
-fn serve(lab: &Lab, identity: &Identity, dir: &Path) -> Result<Process> {
+/// Parts of mail that the sessions so far had judged.
+fn judged(daemon: &Postern<'_>) -> Result<u64> {
+    Ok(daemon.records()?.iter().map(|record| record.number("postern.content.judged")).sum())
+}
+
+fn serve(lab: &Lab, identity: &Identity, dir: &Path, args: &Args) -> Result<Process> {
     let (cert, key) = identity.write(dir, "server")?;
     let binary = std::env::current_exe()?.with_file_name("lab-imap-server");
     let mut command = lab.server.command("taskset");
     command.args(["-c", "1"]).arg(binary).arg("--cert").arg(cert).arg("--key").arg(key);
-    command.args(["--no-resumption", "--large", &BODY_BYTES.to_string()]);
+    command.args(["--no-resumption", "--attached", &BODY_BYTES.to_string()]);
+    command.args(["--small", &args.small.to_string()]);
     let server = Process::quiet(&mut command)?;
     let at = SocketAddr::new(Family::V4.server(), 993);
     wait::until("the mail server", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
@@ -151,6 +180,17 @@ fn measure(
     figures.per_gigabyte.push(Cost::now(pids)?.since(before, gigabytes));
 
     let before = Cost::now(pids)?;
+    in_flows(lab, || {
+        let mut session = open()?;
+        session.enter()?;
+        // Behind the greeting's message and the large one.
+        let fetched = session.command("FETCH 3:* (UID FLAGS BODY.PEEK[])")?.ok()?.literals.len();
+        ensure!(fetched == args.small, "{fetched} messages came");
+        session.logout()
+    })?;
+    figures.per_message.push(Cost::now(pids)?.since(before, (FLOWS * args.small) as f64));
+
+    let before = Cost::now(pids)?;
     let each = args.sessions.div_ceil(FLOWS);
     in_flows(lab, || {
         for _ in 0..each {
@@ -174,31 +214,40 @@ fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     })
 }
 
-fn report(postern: &Figures, haproxy: &Figures) -> Result<()> {
+fn report(postern: &[Figures], haproxy: &Figures) -> Result<()> {
     let version = netns::run(Command::new("haproxy").arg("-v"), "", PATIENCE)?;
     let version = netns::success("haproxy -v", &version)?;
     println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption");
     println!("{}", cost::machine()?);
     println!("{}", version.lines().next().unwrap_or_default());
-    println!("{:<34}{:>24}{:>26}", "median (least to most)", "process", "core");
+    println!(
+        "postern relays (inspect = \"none\"); postern full judges (inspect = \"full\"), every message anew"
+    );
+    println!(
+        "GB: messages of 8 MB, nearly all base64, one a FETCH; message: of 10 KB, likewise, all in one FETCH"
+    );
+    println!("{:<36}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
         ("per GB", "s", 1.0, (|figures| &figures.per_gigabyte) as fn(&Figures) -> &Vec<Cost>),
+        ("per message", "µs", 1e6, |figures| &figures.per_message),
         ("per session", "µs", 1e6, |figures| &figures.per_session),
     ] {
-        for figures in [postern, haproxy] {
+        for figures in postern.iter().chain([haproxy]) {
             let column = |part: fn(&Cost) -> f64| {
                 let (least, median, most) = spread(pick(figures).iter().map(|cost| part(cost) * scale));
                 format!("{median:.2} ({least:.2}–{most:.2})")
             };
             let label = format!("{} CPU {unit} {what}", figures.name);
-            println!("{label:<34}{:>24}{:>26}", column(|cost| cost.process), column(|cost| cost.core));
+            println!("{label:<36}{:>24}{:>26}", column(|cost| cost.process), column(|cost| cost.core));
         }
-        let ratio = |part: fn(&Cost) -> f64| {
-            let median = |figures| spread(pick(figures).iter().map(part)).1;
-            median(postern) / median(haproxy)
-        };
-        let label = format!("postern / haproxy {what}");
-        println!("{label:<34}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
+        for figures in postern {
+            let ratio = |part: fn(&Cost) -> f64| {
+                let median = |figures| spread(pick(figures).iter().map(part)).1;
+                median(figures) / median(haproxy)
+            };
+            let label = format!("{} / haproxy {what}", figures.name);
+            println!("{label:<36}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
+        }
     }
     Ok(())
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use postern_tests::imap_server::{ImapServer, large_message};
+use postern_tests::imap_server::{ImapServer, attached_message, large_message};
 use postern_tests::pki::Identity;
 use rustls::server::NoServerSessionStorage;
 use socket2::{Domain, Socket, Type};
+
+/// Octets of a small message.
+const SMALL_BYTES: usize = 10 * 1000;
 
 /// A small IMAP4rev1 server: 143 with STARTTLS, 993 with implicit TLS, both families.
 #[derive(Parser)]
@@ -23,6 +26,12 @@ struct Args {
     /// Octets of a further, large message.
     #[arg(long)]
     large: Option<usize>,
+    /// Octets of a further message that is mostly an attachment.
+    #[arg(long)]
+    attached: Option<usize>,
+    /// How many further messages of some 10 KB, each with another attachment.
+    #[arg(long, default_value_t = 0)]
+    small: u64,
     /// Resume nothing: every session is a full handshake.
     #[arg(long)]
     no_resumption: bool,
@@ -46,6 +55,8 @@ fn main() -> Result<()> {
             .to_vec(),
     ];
     messages.extend(args.large.map(large_message));
+    messages.extend(args.attached.map(|octets| attached_message(octets, 0)));
+    messages.extend((1..=args.small).map(|seed| attached_message(SMALL_BYTES, seed)));
     let mut tls = identity.server_config(rustls::ALL_VERSIONS)?;
     if args.no_resumption {
         tls.session_storage = Arc::new(NoServerSessionStorage {});

@@ -63,6 +63,17 @@ pub fn pe_message() -> Sample {
     attached("program", header, encoded(&portable_executable()), portable_executable())
 }
 
+/// The test virus as an attachment, in base64. Blanks behind it (up to 128 octets are allowed in all) give the reason
+/// for its removal room.
+#[must_use]
+pub fn eicar_message() -> Sample {
+    const BLANKS: usize = 60;
+    let header = "Content-Type: application/octet-stream; name=\"eicar.com\"\r\n\
+                  Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=\"eicar.com\"";
+    let content = [eicar(), vec![b' '; BLANKS]].concat();
+    attached("test virus", header, encoded(&content), content)
+}
+
 /// All of them, none large.
 #[must_use]
 pub fn hostile() -> Vec<Sample> {

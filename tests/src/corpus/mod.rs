@@ -10,7 +10,7 @@ mod hostile;
 use std::ops::Range;
 
 pub use clean::clean;
-pub use hostile::{hostile, hostile_large, pe_message};
+pub use hostile::{eicar_message, hostile, hostile_large, pe_message};
 
 use make::{base64_decode, quoted_printable_decode};
 

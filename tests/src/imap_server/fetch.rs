@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Result, bail};
 
+use super::parts::Part;
+
 /// Most attributes that one FETCH may name.
 const ITEMS_MAX: usize = 64;
 
@@ -83,7 +85,12 @@ fn attribute(name: &str, number: usize, message: &[u8], out: &mut Vec<u8>) -> Re
         "INTERNALDATE" => out.extend_from_slice(b"INTERNALDATE \"24-Nov-2026 08:00:00 +0000\""),
         "RFC822.SIZE" => out.extend_from_slice(format!("RFC822.SIZE {}", message.len()).as_bytes()),
         "RFC822" => literal("RFC822", message, out),
-        "RFC822.HEADER" => literal("RFC822.HEADER", header(message), out),
+        "RFC822.HEADER" => {
+            literal("RFC822.HEADER", Part::of(message).section("HEADER").unwrap_or_default(), out)
+        }
+        "BODYSTRUCTURE" => {
+            out.extend_from_slice(format!("BODYSTRUCTURE {}", Part::of(message).structure()).as_bytes());
+        }
         _ => body(name, message, out)?,
     }
     Ok(())
@@ -95,11 +102,12 @@ fn body(name: &str, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let Some((section, partial)) = rest.and_then(|rest| rest.rsplit_once(']')) else {
         bail!("no such attribute: {name}");
     };
-    let content = match section {
-        "" => message,
-        "TEXT" => message.get(header(message).len()..).unwrap_or_default(),
-        _ if section.starts_with("HEADER") => header(message),
-        _ => bail!("no such section: {section}"),
+    // A whole message need not be parsed.
+    let content = if section.is_empty() { Some(message) } else { Part::of(message).section(section) };
+    let Some(content) = content else {
+        // What servers say of a part that is not there.
+        out.extend_from_slice(format!("BODY[{section}] NIL").as_bytes());
+        return Ok(());
     };
     let range = partial.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     let Some((from, count)) = range.and_then(|range| range.split_once('.')) else {
@@ -115,12 +123,6 @@ fn body(name: &str, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
 fn literal(name: &str, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{name} {{{}}}\r\n", content.len()).as_bytes());
     out.extend_from_slice(content);
-}
-
-/// Header and the empty line behind it.
-fn header(message: &[u8]) -> &[u8] {
-    let end = message.windows(4).position(|four| four == b"\r\n\r\n").map_or(message.len(), |at| at + 4);
-    message.get(..end).unwrap_or(message)
 }
 
 #[cfg(test)]
@@ -140,6 +142,15 @@ mod tests {
         assert_eq!(
             fetch("BODY.PEEK[HEADER.FIELDS (SUBJECT)]"),
             "* 3 FETCH (BODY[HEADER.FIELDS (SUBJECT)] {14}\r\nSubject: s\r\n\r\n)\r\n"
+        );
+    }
+
+    #[test]
+    fn parts_and_the_structure() {
+        assert_eq!(fetch("(BODY.PEEK[1] BODY[2])"), "* 3 FETCH (BODY[1] {6}\r\nbody\r\n BODY[2] NIL)\r\n");
+        assert_eq!(
+            fetch("BODYSTRUCTURE"),
+            "* 3 FETCH (BODYSTRUCTURE (\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 6 1 NIL NIL NIL NIL))\r\n"
         );
     }
 

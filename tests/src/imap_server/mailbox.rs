@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::corpus::make::{base64, noise};
+
 /// The one mailbox, INBOX. Messages are never removed, so numbers and UIDs agree.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -75,5 +77,23 @@ pub fn large_message(octets: usize) -> Vec<u8> {
         }
         message.extend_from_slice(b"\r\n");
     }
+    message
+}
+
+/// A message of about this many octets, nearly all of them an attachment in base64, as large mail mostly is. Another
+/// seed makes another attachment.
+#[must_use]
+pub fn attached_message(octets: usize, seed: u64) -> Vec<u8> {
+    let text = "--cut\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThe papers, as promised.\r\n";
+    let header = "Content-Type: application/octet-stream; name=\"papers.bin\"\r\n\
+                  Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=\"papers.bin\"\r\n";
+    let mut message = format!(
+        "From: lab@lab.test\r\nTo: alice@lab.test\r\nSubject: papers\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=cut\r\n\r\n{text}--cut\r\n{header}\r\n"
+    )
+    .into_bytes();
+    // A line of 76 letters and its end stands for 57 octets.
+    message.extend(base64(&noise(octets.saturating_sub(message.len()) * 57 / 78, seed)));
+    message.extend_from_slice(b"--cut--\r\n");
     message
 }

@@ -7,6 +7,8 @@ pub(crate) mod command;
 mod fetch;
 /// Messages and who waits for them.
 mod mailbox;
+/// A message's parts.
+mod parts;
 /// One connection.
 mod session;
 
@@ -19,7 +21,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-pub use mailbox::{Mailbox, large_message};
+pub use mailbox::{Mailbox, attached_message, large_message};
 
 /// The only user.
 pub const USER: &str = "alice";

@@ -1,5 +1,9 @@
 //! The demonstration: a client, Postern and a mail server in three namespaces. `cargo xtask demo` builds and runs it.
 
+/// A hostile mailbox.
+mod hostile;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,7 +39,7 @@ oifname lo accept";
 /// Set by Ctrl-C: the step in hand fails or ends, and everything is taken down.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// A client fetches mail through Postern over STARTTLS and implicit TLS, IPv4 and IPv6.
+/// A client fetches mail through Postern over STARTTLS and implicit TLS, IPv4 and IPv6; then a hostile mailbox.
 #[derive(Parser)]
 struct Args {
     /// Leave everything up and print the commands to play with.
@@ -71,6 +75,7 @@ impl Running {
         match kind {
             Server::Dovecot => {
                 let dovecot = Dovecot::start(&lab.server, identity, &Tls::ALL)?;
+                dovecot.log_commands()?;
                 dovecot.deliver("1.demo", MESSAGE)?;
                 Ok(Self::Dovecot(dovecot))
             }
@@ -99,6 +104,31 @@ impl Running {
         match self {
             Self::Lab { log, .. } => std::fs::read_to_string(log).unwrap_or_default(),
             Self::Dovecot(dovecot) => dovecot.log(),
+        }
+    }
+
+    /// Octets of each log of commands so far.
+    fn heard(&self) -> Result<BTreeMap<PathBuf, usize>> {
+        Ok(self.commands()?.into_iter().map(|(name, text)| (name, text.len())).collect())
+    }
+
+    /// The FETCH commands that the server was sent since then, without tags.
+    fn heard_since(&self, before: &BTreeMap<PathBuf, usize>) -> Result<Vec<String>> {
+        let mut heard = Vec::new();
+        for (name, text) in self.commands()? {
+            let new = text.get(before.get(&name).copied().unwrap_or_default()..).unwrap_or_default();
+            let whole = new.rfind('\n').map_or("", |end| new.get(..end).unwrap_or_default());
+            let fetches =
+                whole.lines().filter_map(|line| line.find("UID FETCH ").and_then(|at| line.get(at..)));
+            heard.extend(fetches.map(|line| line.trim_end().to_owned()));
+        }
+        Ok(heard)
+    }
+
+    fn commands(&self) -> Result<BTreeMap<PathBuf, String>> {
+        match self {
+            Self::Lab { log, .. } => Ok([(log.clone(), self.log())].into()),
+            Self::Dovecot(dovecot) => dovecot.commands(),
         }
     }
 }
@@ -147,8 +177,16 @@ fn demonstrate(args: &Args) -> Result<()> {
         postern.wait_records(done + 1)?;
     }
     report(&running, &postern)?;
+    let stage = hostile::Stage {
+        lab: &lab,
+        roots: &roots,
+        installation: &installation,
+        postern: &postern,
+        running: &running,
+    };
+    let program = stage.show()?;
     if args.keep {
-        return keep(&lab, &installation, postern, running);
+        return keep(&lab, &installation, postern, running, program);
     }
     postern.stop()?;
     drop(running);
@@ -205,9 +243,8 @@ fn firewall(lab: &Lab, installation: &Installation) -> Result<()> {
 }
 
 fn fetch(lab: &Lab, installation: &Installation, family: Family, port: u16, mtu: Option<u16>) -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     let to = SocketAddr::new(family.server(), port);
-    title(&format!("Client to {to}, {}", if port == 143 { "STARTTLS" } else { "implicit TLS" }));
+    step(&format!("Client to {to}, {}", if port == 143 { "STARTTLS" } else { "implicit TLS" }))?;
     let mut command = lab.client.command(beside("lab-client")?);
     command
         .arg(to.to_string())
@@ -268,7 +305,13 @@ fn describe(record: &Record) {
 }
 
 /// Stay until Ctrl-C, so that there is something to play with.
-fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: Running) -> Result<()> {
+fn keep(
+    lab: &Lab,
+    installation: &Installation,
+    postern: Postern<'_>,
+    running: Running,
+    program: u32,
+) -> Result<()> {
     let [client, gateway, server] = [lab.client.name(), lab.gateway.name(), lab.server.name()];
     let (authority, config) = (installation.authority_file(), installation.config());
     title("It stays up; in another terminal, as root:");
@@ -282,6 +325,12 @@ fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: R
         "ip netns exec {client} curl --cacert {} --user {USER}:{PASSWORD} 'imaps://{}/INBOX;MAILINDEX=1'",
         authority.display(),
         Family::V6.name()
+    );
+    println!(
+        "ip netns exec {client} curl --silent --cacert {} --user {USER}:{PASSWORD} \
+         'imaps://{}/INBOX;UID={program};SECTION=2' | base64 -di | head -1",
+        authority.display(),
+        Family::V4.name()
     );
     println!(
         "ip netns exec {gateway} {} --config {} status",
@@ -302,6 +351,13 @@ fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, running: R
 
 fn title(text: &str) {
     println!("\n== {text}");
+}
+
+/// A title, unless nobody wants to see more.
+fn step(text: &str) -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    title(text);
+    Ok(())
 }
 
 fn removal(names: &[String]) -> String {
