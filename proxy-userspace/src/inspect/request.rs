@@ -56,6 +56,8 @@ pub(super) struct Prepared {
     pub(super) dialogue: Dialogue,
     /// It asks for data, and a client may act on what is missing in them: delete its copy of a message, for one.
     pub(super) asks: bool,
+    /// How many sections of mail it asks for.
+    pub(super) sections: usize,
     /// How answers become what the client asked for, where it was asked for something else.
     pub(super) plan: Option<Rc<Plan>>,
     /// What the server is sent instead of the client's octets.
@@ -105,6 +107,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
         tag: command.tag.into(),
         effect,
         dialogue,
+        sections: 0,
         asks: matches!(
             command.verb,
             Verb::Fetch
@@ -173,6 +176,8 @@ fn fetch(
     if request.items.iter().filter(is_range).count() > RANGES_MAX {
         return bad(command.tag, "a FETCH of so many ranges is not let through");
     }
+    let sections = request.items.iter().filter(|item| matches!(item, FetchItem::Content(_))).count();
+    let prepared = Prepared { sections, ..prepared };
     // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
     let only = request.single().filter(|_| command.uid && request.modifiers.is_none());
     let copy = |form, section: &_| only.and_then(|uid| copies.find(uid, form, section));

@@ -114,7 +114,7 @@ impl Session {
         first: Option<Own>,
         rest: VecDeque<Own>,
     ) {
-        let Prepared { tag, effect, dialogue, asks, plan, again, .. } = prepared;
+        let Prepared { tag, effect, dialogue, asks, sections, plan, again, .. } = prepared;
         self.sent.push_back(Sent {
             tag,
             effect,
@@ -122,6 +122,7 @@ impl Session {
             continuations: 0,
             is_alone,
             asks,
+            sections,
             uploads,
             plan,
             again,

@@ -55,6 +55,8 @@ struct Sent {
     /// Nothing is sent beside it.
     is_alone: bool,
     asks: bool,
+    /// Sections of mail that it asks for.
+    sections: usize,
     uploads: bool,
     plan: Option<Rc<Plan>>,
     /// What goes to the server next under this tag, and the plan for it, where a copy does not fit.

@@ -66,7 +66,10 @@ impl Session {
 
     fn known_message(&self, octets: u64) -> Option<Streaming> {
         let recollection = self.terms.recollection.as_ref()?;
-        if octets == 0 || self.to_client.deferred() > 0 {
+        // Behind the message of a command that asks for more, other mail stands in the same response.
+        let mut fetches = self.sent.iter().filter(|sent| sent.sections > 0).peekable();
+        let asks_for_one = fetches.peek().is_some() && fetches.all(|sent| sent.sections == 1);
+        if octets == 0 || self.to_client.deferred() > 0 || !asks_for_one {
             return None;
         }
         let prefix = self.responses.begun();

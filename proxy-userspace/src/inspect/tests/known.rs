@@ -147,3 +147,15 @@ fn forbidden_mail_is_never_remembered() {
     }
     assert_eq!(vault.memory.numbers().entries, 1);
 }
+
+#[test]
+fn known_mail_that_comes_with_other_mail_is_held_as_all_of_the_response_is() {
+    let mail = long_mail("clean");
+    let (mut dialogue, _vault) = knowing(&mail);
+    dialogue.client("b UID FETCH 7 (UID BODY.PEEK[] RFC822.HEADER)\r\n").client_got();
+    let answer = format!(
+        "* 1 FETCH (UID 7 BODY[] {{{}}}\r\n{mail} RFC822.HEADER {{14}}\r\nSubject: x\r\n\r\n)\r\nb OK done\r\n",
+        mail.len()
+    );
+    assert_eq!(dialogue.server(&answer).client_got(), answer);
+}
