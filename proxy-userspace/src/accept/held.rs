@@ -81,6 +81,12 @@ impl HeldLease {
         grown
     }
 
+    /// Whether there is room for so many octets more now.
+    #[must_use]
+    pub fn has_room(&self, octets: u64) -> bool {
+        self.budget.octets().saturating_add(octets) <= self.budget.limit().0
+    }
+
     /// Give so many octets back, at most all.
     pub fn shrink(&mut self, octets: u64) {
         let back = octets.min(self.octets);

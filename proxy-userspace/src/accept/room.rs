@@ -291,9 +291,10 @@ mod tests {
     }
 
     fn room(on_exit: &str, limits: &str, machine: &MachineResources) -> Room {
+        let action = if limits.contains("[action]") { "" } else { "[action]\ninspect = \"none\"" };
         let text = format!(
             "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\non_exit = \"{on_exit}\"\n\
-             [certificates]\nauthority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n"
+             [certificates]\nauthority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n{action}\n"
         );
         let config = crate::config::parse(&text, std::path::Path::new("postern.toml")).unwrap();
         Room::new(&config, 2, machine)

@@ -170,12 +170,12 @@ impl Answer {
             {
                 continue;
             }
-            let shape = self.shape(section, range.len(), octets, structure.as_ref());
+            let header = octets.get(range.clone()).unwrap_or_default();
+            let shape = self.shape(section, header, octets, structure.as_ref());
             noted += noted_bytes(&shape);
             if noted > NOTED_BYTES_MAX {
                 return Err(Refused::TooLarge);
             }
-            let header = octets.get(range.clone()).unwrap_or_default();
             let is_metadata = matches!(shape, Shape::Header) && is_fields_only(header);
             if !is_metadata {
                 pieces.push((ContentPiece { range: range.clone(), shape }, path(section)));
@@ -184,20 +184,23 @@ impl Answer {
         Ok(pieces)
     }
 
-    /// How a section of so many octets is read. A header that is longer than headers are is content.
+    /// How a section is read. A header that is longer than headers are is content.
     fn shape(
         &self,
         section: &Section,
-        header_bytes: usize,
+        content: &[u8],
         octets: &[u8],
         structure: Option<&Structure>,
     ) -> Shape {
         if !is_content(section) {
-            let is_short = header_bytes <= HEADER_BYTES_MAX;
+            let is_short = content.len() <= HEADER_BYTES_MAX;
             return if is_short { Shape::Header } else { Shape::Unknown { hints: Vec::new() } };
         }
         if section.path.is_empty() && section.text == SectionText::Whole {
-            return Shape::Message;
+            let begin = content.get(..HEADER_BYTES_MAX).unwrap_or(content);
+            let has_header =
+                content.len() <= HEADER_BYTES_MAX || begin.windows(4).any(|end| end == b"\r\n\r\n");
+            return if has_header { Shape::Message } else { Shape::Unknown { hints: Vec::new() } };
         }
         let hints = hints(section, structure);
         let header = header_of(section).and_then(|header| self.content_of(&header));

@@ -157,8 +157,12 @@ impl ClientInput {
         let end = unit.octets.len();
         let begin = unit.octets.iter().rposition(|octet| *octet == b'{').unwrap_or(end);
         unit.heads.push((begin..end, head));
+        // Nothing is reserved: a client that announces a message and never sends it takes no room.
+        let has_room = !uploads || unit.lease.has_room(head.octets);
         if uploads && total > self.message_max {
             self.discard(Refused::TooLarge);
+        } else if !has_room {
+            self.discard(Refused::NoRoom);
         } else if (!uploads && total > COMMAND_LITERALS_BYTES_MAX) || unit.heads.len() > LITERALS_MAX {
             self.discard_with(|tag| tagged(tag, "BAD", "Too many or too large literals in one command"));
         } else {

@@ -78,7 +78,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 Step::Splice => {
                     self.splice().await?;
                     let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
-                    ended = self.take(received.map_err(|fault| self.failed_to_receive(fault))?)?;
+                    ended = self.take(self.received(received)?)?;
                 }
                 Step::End(stream_end, end) => return self.end(stream_end, end).await,
             }
@@ -119,10 +119,10 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
             {
                 Poll::Ready(Ok(Step::Splice))
             }
-            Want::Octets | Want::Unseen => self
-                .from
-                .poll_receive(cx)
-                .map(|received| received.map(Step::Take).map_err(|fault| self.failed_to_receive(fault))),
+            Want::Octets | Want::Unseen => {
+                let received = ready!(self.from.poll_receive(cx));
+                Poll::Ready(self.received(received).map(Step::Take))
+            }
         }
     }
 
@@ -251,8 +251,15 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
         }
     }
 
-    const fn failed_to_receive(&self, fault: LayerFault) -> DirectionEnd {
-        DirectionEnd::Failed(self.direction.from(), fault)
+    /// A side that has announced its end leaves as it likes: by a reset, too.
+    fn received(&self, received: Result<Received, LayerFault>) -> Result<Received, DirectionEnd> {
+        let from = self.direction.from();
+        received.or_else(|fault| match fault {
+            LayerFault::System { .. } if self.means.engine.is_announced(from) => {
+                Ok(Received::End(StreamEnd::Truncated))
+            }
+            fault => Err(DirectionEnd::Failed(from, fault)),
+        })
     }
 }
 

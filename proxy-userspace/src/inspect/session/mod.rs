@@ -100,6 +100,8 @@ pub struct Session {
     comfort: Comfort,
     said_bye: bool,
     logged_out: bool,
+    /// The server's stream ended inside a response.
+    is_cut: bool,
 }
 
 impl Session {
@@ -126,6 +128,7 @@ impl Session {
             comfort: Comfort::default(),
             said_bye: false,
             logged_out: false,
+            is_cut: false,
         }
     }
 
@@ -229,14 +232,21 @@ impl Engine for Session {
     fn ended(&mut self, from: Side, _: StreamEnd) -> Result<(), InspectRefusal> {
         match from {
             Side::Downstream if self.input.is_inside() => Err(InspectRefusal::CommandCut),
-            Side::Upstream if self.responses.is_inside() => Err(InspectRefusal::ResponseCut),
+            Side::Upstream if self.responses.is_inside() && self.to_client.is_empty() => {
+                Err(InspectRefusal::ResponseCut)
+            }
+            Side::Upstream if self.responses.is_inside() => {
+                // What came before it goes on first.
+                self.is_cut = true;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
     fn is_drained(&self, to: Side) -> bool {
         match to {
-            Side::Downstream => self.to_client.is_empty(),
+            Side::Downstream => self.to_client.is_empty() && !self.is_cut,
             Side::Upstream => {
                 self.to_server.is_empty()
                     && self.units.is_empty()
@@ -261,6 +271,9 @@ impl Engine for Session {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), InspectRefusal>> {
         let judged = self.poll_verdicts(cx);
         let uploaded = self.poll_upload(cx);
+        if self.is_cut && self.to_client.is_empty() {
+            return Poll::Ready(Err(InspectRefusal::ResponseCut));
+        }
         if !judged && !uploaded {
             return Poll::Pending;
         }

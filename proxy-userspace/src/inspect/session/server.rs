@@ -1,5 +1,6 @@
 //! The server's side of a session: responses in their order, and mail that is judged.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Context;
@@ -134,7 +135,7 @@ impl Session {
             Ok(Reply::Pass) => self.pass(response),
             Ok(Reply::LeaveOut) => {
                 self.terms.counts.count_left_out(1);
-                self.skip(&response);
+                self.unreadable(&response);
             }
             Ok(Reply::Replace(words)) => self.replace(&response, words),
             Ok(Reply::Bye(words)) => {
@@ -169,6 +170,19 @@ impl Session {
         if let Response::InBatch(octets) = response {
             self.to_client.skip(octets.len());
         }
+    }
+
+    /// A response that stays out. Where it begins with the tag of a command, the client must not wait for it for ever.
+    fn unreadable(&mut self, response: &Response<'_>) {
+        self.skip(response);
+        let tag = response.octets().split(|octet| *octet == b' ').next().unwrap_or_default();
+        let Some(at) = self.sent.iter().position(|sent| *sent.tag == *tag) else { return };
+        let Some(sent) = self.sent.remove(at) else { return };
+        if sent.is_alone {
+            self.sending = None;
+        }
+        let refused = Rc::new(Cell::new(Some(Refused::Malformed)));
+        self.to_client.defer(Deferred::Completion { tag: sent.tag, line: Vec::new(), refused });
     }
 
     fn replace(&mut self, response: &Response<'_>, words: Vec<u8>) {

@@ -41,6 +41,7 @@ struct State {
     taken: usize,
     holds: bool,
     is_at_boundary: bool,
+    is_announced: bool,
     /// What happens, and who waits for it.
     event: Option<Result<(), InspectRefusal>>,
     waker: Option<Waker>,
@@ -74,6 +75,7 @@ impl Script {
             taken: 0,
             holds: false,
             is_at_boundary: true,
+            is_announced: false,
             event: None,
             waker: None,
             wake_at: None,
@@ -139,7 +141,7 @@ impl Engine for Script {
     }
 
     fn is_announced(&self, _: Side) -> bool {
-        false
+        self.0.borrow().is_announced
     }
 
     fn is_at_boundary(&self, _: Side) -> bool {
@@ -613,5 +615,32 @@ async fn a_session_that_has_had_its_turn_hears_no_event_before_the_next() {
         tokio::task::yield_now().await;
         assert!(once(|cx| relay.as_mut().poll(cx)).await.is_none());
         assert!(state.borrow().event.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_has_announced_its_end_may_leave_by_a_reset_and_no_other() {
+    for announced in [true, false] {
+        for side in [Side::Downstream, Side::Upstream] {
+            let (mut ours, mut peers) = session().await;
+            let (mut engine, state) = Script::new(passes);
+            let (end, ()) = ours
+                .until_its_end(&mut engine, async {
+                    state.borrow_mut().is_announced = announced;
+                    let (leaves, stays) = match side {
+                        Side::Downstream => (peers.client, &mut peers.server),
+                        Side::Upstream => (peers.server, &mut peers.client),
+                    };
+                    socket2::SockRef::from(&leaves.wire).set_linger(Some(Duration::ZERO)).unwrap();
+                    drop(leaves);
+                    // A client whose server failed is left to be told why.
+                    if announced || side == Side::Downstream {
+                        to_end(stays).await;
+                    }
+                    stays.wire.shutdown().await.unwrap();
+                })
+                .await;
+            assert_eq!(end.result.is_ok(), announced, "{side}: {end:?}");
+        }
     }
 }
