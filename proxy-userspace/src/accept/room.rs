@@ -365,7 +365,8 @@ mod tests {
             let session = crate::config::parse(
                 &format!(
                     "[steering]\ningress = [\"a\"]\negress = [\"b\"]\n[certificates]\n\
-                     authority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n"
+                     authority = {{ cert = \"a\", key = \"k\" }}\n[limits]\n{limits}\n\
+                     [action]\ninspect = \"none\"\n"
                 ),
                 std::path::Path::new("postern.toml"),
             );

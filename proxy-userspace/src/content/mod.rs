@@ -130,7 +130,7 @@ pub enum Unavailable {
 impl Unavailable {
     /// The token in records.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub const fn token(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
             Self::JudgeDown => "judge_down",

@@ -22,7 +22,7 @@ pub(super) enum Refused {
 
 impl Refused {
     /// The token in records.
-    pub(super) const fn reason(self) -> &'static str {
+    pub(super) const fn rule(self) -> &'static str {
         match self {
             Self::Content => "content_forbidden",
             Self::TooLarge => "message_too_large",

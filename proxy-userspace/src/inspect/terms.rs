@@ -156,7 +156,7 @@ impl MediationTerms {
     /// Mail was left out, and its command answered NO.
     pub(super) fn refused(&self, subject: &Subject, refused: Refused, direction: Direction) {
         self.counts.count_refused(1);
-        let record = subject.record(Cow::Borrowed(refused.reason()));
+        let record = subject.record(Cow::Borrowed(refused.rule()));
         self.verdicts.write(&VerdictRecord { direction, ..record });
     }
 }

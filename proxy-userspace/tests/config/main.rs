@@ -367,7 +367,7 @@ fn numbers_have_ranges() {
 #[test]
 fn sizes_are_whole_numbers_with_a_unit() {
     let limits = |line: &str| good(&format!("{MINIMAL}[limits]\n{line}\n")).limits;
-    for (text, size) in [("16 MiB", 16 << 20), ("4GiB", 4 << 30), ("1048576 KiB", 1 << 30)] {
+    for (text, size) in [("32 MiB", 32 << 20), ("4GiB", 4 << 30), ("1048576 KiB", 1 << 30)] {
         assert_eq!(limits(&format!("memory = \"{text}\"")).memory, Some(Size(size)), "{text}");
     }
     assert_eq!(limits("session_memory = \"512 KiB\"").session_memory, Size(512 << 10));
@@ -387,7 +387,7 @@ fn sizes_are_whole_numbers_with_a_unit() {
             &["limits.memory", "not a size", "512 MiB"],
         );
     }
-    assert_message("[limits]\nmemory = \"15 MiB\"", &["out of range", "use \"16 MiB\" to"]);
+    assert_message("[limits]\nmemory = \"31 MiB\"", &["out of range", "use \"32 MiB\" to"]);
     assert_message(
         "[limits]\nsession_memory = \"1 GiB\"",
         &["out of range", "use \"512 KiB\" to \"16 MiB\""],

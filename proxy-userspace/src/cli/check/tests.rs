@@ -78,7 +78,7 @@ fn memory_and_the_sessions_that_it_allows_are_shown_with_where_the_figure_comes_
     let root = tempfile::tempdir().expect("directory");
     let machine = whole(root.path());
     let examined = |limits: &str| {
-        let text = TEXT.replace("sessions = 5000", limits);
+        let text = TEXT.replace("sessions = 5000", limits) + "[action]\ninspect = \"none\"\n";
         let config = config::parse(&text, &root.path().join("postern.toml")).expect("config");
         let items = machine.examine(&config);
         items.iter().map(Item::to_string).collect::<Vec<_>>().join("\n")
@@ -109,9 +109,12 @@ fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
     };
     let rules = "[action.content]\nnames = [\"*.exe\", \"*.scr\"]\ntypes = [\"executable\"]\n";
     for (lines, said) in [
-        (String::new(), "ok    judging: none, mail is relayed as it is (action.inspect)"),
         (
-            rules.to_owned(),
+            "[action]\ninspect = \"none\"\n".to_owned(),
+            "ok    judging: none, mail is relayed as it is (action.inspect)",
+        ),
+        (
+            format!("[action]\ninspect = \"none\"\n{rules}"),
             "warn  judging: none, though action.content lists 2 patterns of file names — \
              action.inspect = \"full\" makes them count",
         ),
@@ -121,9 +124,9 @@ fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
              2 GiB at once, out of the memory",
         ),
         (
-            "[action]\ninspect = \"full\"\n".to_owned(),
-            "ok    judging: all mail, for EICAR, 0 patterns of file names, no types; messages of 64 MiB, 1 GiB at \
-             once, out of the memory",
+            String::new(),
+            "ok    judging: all mail, for EICAR, 0 patterns of file names, types executable; messages of 64 MiB, 1 GiB \
+             at once, out of the memory",
         ),
     ] {
         assert_eq!(judging(&lines), (said.to_owned(), None));
@@ -141,7 +144,7 @@ fn the_state_directory_is_looked_at_where_mail_is_judged_and_changed_by_nobody()
         let items = machine.examine(&config).into_iter();
         items.map(|item| item.to_string()).find(|line| line.contains("state directory"))
     };
-    assert_eq!(said(""), None);
+    assert_eq!(said("[action]\ninspect = \"none\"\n"), None);
     let judged = "[action]\ninspect = \"full\"\n";
     let ready = said(&format!("spool = \"1 MiB\"\n{judged}")).expect("an item");
     assert!(ready.starts_with("ok    state directory: /var/lib/postern, "), "{ready}");

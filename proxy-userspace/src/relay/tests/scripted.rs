@@ -620,27 +620,23 @@ async fn a_session_that_has_had_its_turn_hears_no_event_before_the_next() {
 
 #[tokio::test]
 async fn a_side_that_has_announced_its_end_may_leave_by_a_reset_and_no_other() {
-    for announced in [true, false] {
-        for side in [Side::Downstream, Side::Upstream] {
-            let (mut ours, mut peers) = session().await;
-            let (mut engine, state) = Script::new(passes);
-            let (end, ()) = ours
-                .until_its_end(&mut engine, async {
-                    state.borrow_mut().is_announced = announced;
-                    let (leaves, stays) = match side {
-                        Side::Downstream => (peers.client, &mut peers.server),
-                        Side::Upstream => (peers.server, &mut peers.client),
-                    };
-                    socket2::SockRef::from(&leaves.wire).set_linger(Some(Duration::ZERO)).unwrap();
-                    drop(leaves);
-                    // A client whose server failed is left to be told why.
-                    if announced || side == Side::Downstream {
-                        to_end(stays).await;
-                    }
-                    stays.wire.shutdown().await.unwrap();
-                })
-                .await;
-            assert_eq!(end.result.is_ok(), announced, "{side}: {end:?}");
-        }
+    let cases = [(true, Side::Downstream), (true, Side::Upstream), (false, Side::Downstream)];
+    for (announced, side) in cases {
+        let (mut ours, mut peers) = session().await;
+        let (mut engine, state) = Script::new(passes);
+        let (end, ()) = ours
+            .until_its_end(&mut engine, async {
+                state.borrow_mut().is_announced = announced;
+                let (leaves, stays) = match side {
+                    Side::Downstream => (peers.client, &mut peers.server),
+                    Side::Upstream => (peers.server, &mut peers.client),
+                };
+                socket2::SockRef::from(&leaves.wire).set_linger(Some(Duration::ZERO)).unwrap();
+                drop(leaves);
+                to_end(stays).await;
+                stays.wire.shutdown().await.unwrap();
+            })
+            .await;
+        assert_eq!(end.result.is_ok(), announced, "{side}: {end:?}");
     }
 }
