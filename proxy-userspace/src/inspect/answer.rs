@@ -302,7 +302,7 @@ impl Answer {
                 separator = " ";
                 match (view, content) {
                     (Some(partial), _) if is_copied => {
-                        let Some(octets) = copied.pop_front() else { return None };
+                        let octets = copied.pop_front()?;
                         let all = 0..octets.octets().len();
                         show_range(&mut own, &octets, label(served, item, Some(partial.start)), all);
                     }

@@ -73,11 +73,11 @@ impl ServerInput {
     }
 
     /// The literal does not stream after all: this is the response as far as it came.
-    pub(super) fn hold(&mut self, unit: Vec<u8>, lease: impl FnOnce() -> HeldLease) {
+    pub(super) fn hold(&mut self, unit: &[u8], lease: impl FnOnce() -> HeldLease) {
         self.streams = false;
         self.lease = None;
         self.unit = Vec::new();
-        self.keep(&unit, lease);
+        self.keep(unit, lease);
     }
 
     /// Take octets in, at most to the end of a response; how many.

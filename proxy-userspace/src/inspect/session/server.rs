@@ -97,7 +97,7 @@ impl Session {
                 self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
                 self.streaming = None;
                 self.to_client.skip(octets.len());
-                self.responses.hold(unit, || self.terms.held.lease());
+                self.responses.hold(&unit, || self.terms.held.lease());
             }
             Streamed::Changed => {
                 self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
