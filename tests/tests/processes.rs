@@ -335,7 +335,7 @@ fn nobody_but_run_starts_a_worker_or_a_signer() -> Result<()> {
 fn has_files(postern: &Postern<'_>) -> Result<()> {
     wait::until("files of the state directory", PATIENCE, || {
         let status = postern.status()?;
-        let has = |part: &str| status[part]["has_file"] == true;
+        let has = |part: &str| status.pointer(&format!("/{part}/has_file")) == Some(&Value::Bool(true));
         Ok((has("verdicts") && has("spool")).then_some(()))
     })
     .with_context(|| postern.log())

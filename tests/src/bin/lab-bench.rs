@@ -6,6 +6,7 @@
 //! time of the process, and everything that core 0 did.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -26,21 +27,24 @@ use postern_tests::wait::{self, PATIENCE};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 
-/// Octets of the message that is fetched again and again. No verdict outlives a FETCH of a whole message, so that it is
-/// judged anew each time.
+/// Octets of each of the two large messages.
 const BODY_BYTES: usize = 8 * 1000 * 1000;
 /// Flows at once.
 const FLOWS: usize = 4;
+/// Sessions of [`Gateway::warm_up`].
+const WARM_UP_SESSIONS: usize = FLOWS;
+/// Sessions of [`Gateway::mail`].
+const MAIL_SESSIONS: usize = 3 * FLOWS;
 /// Where haproxy listens, on the gateway's own address.
 const HAPROXY_PORT: u16 = 1993;
 
 /// CPU time per gigabyte, per small message and per session.
 #[derive(Parser)]
 struct Args {
-    /// Messages that each of the four flows fetches in one run.
+    /// Messages of 8 MB that each of the four flows fetches once in one run, and as many of plain text.
     #[arg(long, default_value_t = 32)]
     messages: usize,
-    /// Messages of 10 KB, each of which each flow fetches once in one run.
+    /// Messages of 10 KB that each flow fetches once in one run.
     #[arg(long, default_value_t = 1000)]
     small: usize,
     /// Sessions (full handshakes on both sides, LOGIN, LOGOUT) in one run.
@@ -51,11 +55,12 @@ struct Args {
     runs: usize,
 }
 
-/// One gateway's figures, one of each for each run.
+/// The figures of one gateway in one condition, one of each for each run.
 #[derive(Default)]
 struct Figures {
     name: &'static str,
     per_gigabyte: Vec<Cost>,
+    per_gigabyte_of_text: Vec<Cost>,
     per_message: Vec<Cost>,
     per_session: Vec<Cost>,
 }
@@ -64,6 +69,24 @@ impl Figures {
     fn of(name: &'static str) -> Self {
         Self { name, ..Self::default() }
     }
+}
+
+/// A gateway that runs.
+struct Gateway<'g> {
+    lab: &'g Lab,
+    at: SocketAddr,
+    client: &'g Arc<ClientConfig>,
+    pids: Vec<u32>,
+    args: &'g Args,
+}
+
+/// What the sessions counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    /// Parts of mail.
+    judged: u64,
+    /// Messages.
+    verified: u64,
 }
 
 fn main() -> Result<()> {
@@ -80,34 +103,83 @@ fn main() -> Result<()> {
     let server = serve(&lab, &identity, installation.dir(), &args)?;
 
     let mut relaying = Figures::of("postern");
+    let mut cold = Figures::of("postern full, cold");
+    let mut known = Figures::of("postern full, known");
     let mut judging = Figures::of("postern full");
     let mut haproxy = Figures::of("haproxy");
     let ours = trusting(installation.authority_pem())?;
     let theirs = trusting(roots.pem())?;
+    let gateway = |at, client, pids| Gateway { lab: &lab, at, client, pids, args: &args };
+    let server_at = SocketAddr::new(Family::V4.server(), 993);
     for run in 1..=args.runs {
         println!("run {run} of {}", args.runs);
-        for (figures, policy, judges) in [(&mut relaying, &relays, false), (&mut judging, &judges, true)] {
-            installation.configure(policy)?;
-            let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
-            let pids = daemon.processes()?;
-            measure(figures, &lab, SocketAddr::new(Family::V4.server(), 993), &ours, &pids, &args)?;
-            let judged = judged(&daemon)?;
-            ensure!((judged > 0) == judges, "{judged} parts of mail were judged");
-            daemon.stop()?;
-        }
+
+        installation.configure(&relays)?;
+        let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
+        let postern = gateway(server_at, &ours, daemon.processes()?);
+        postern.warm_up()?;
+        postern.mail(&mut relaying)?;
+        let counted = counted(&daemon, 0, WARM_UP_SESSIONS + MAIL_SESSIONS)?;
+        ensure!(counted == Counted { judged: 0, verified: 0 }, "without judging, {counted:?}");
+        postern.sessions(&mut relaying)?;
+        daemon.stop()?;
+
+        installation.configure(&judges)?;
+        forget(&installation)?;
+        let daemon = installation.start_with(&lab.gateway, &["taskset", "-c", "0"])?;
+        let postern = gateway(server_at, &ours, daemon.processes()?);
+        judge(&postern, &daemon, &mut cold, &mut known)?;
+        postern.sessions(&mut judging)?;
+        daemon.stop()?;
+
         let proxy = start_haproxy(&lab.gateway, &identity, installation.dir())?;
         let at = SocketAddr::new(Family::V4.gateway_lan(), HAPROXY_PORT);
         wait::until("haproxy", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
-        measure(&mut haproxy, &lab, at, &theirs, &[proxy.0.id()], &args)?;
+        let proxying = gateway(at, &theirs, vec![proxy.0.id()]);
+        proxying.warm_up()?;
+        proxying.mail(&mut haproxy)?;
+        proxying.sessions(&mut haproxy)?;
     }
-    report(&[relaying, judging], &haproxy)?;
+    report(&args, &[relaying, cold, known, judging], &haproxy)?;
     drop(server);
     lab.finish()
 }
 
-/// Parts of mail that the sessions so far had judged.
-fn judged(daemon: &Postern<'_>) -> Result<u64> {
-    Ok(daemon.records()?.iter().map(|record| record.number("postern.content.judged")).sum())
+/// Mail that Postern never saw, and the same mail again.
+fn judge(postern: &Gateway<'_>, daemon: &Postern<'_>, cold: &mut Figures, known: &mut Figures) -> Result<()> {
+    postern.warm_up()?;
+    postern.mail(cold)?;
+    let first = counted(daemon, 0, WARM_UP_SESSIONS + MAIL_SESSIONS)?;
+    let messages = postern.args.fetched();
+    ensure!(
+        first.verified == 0 && first.judged >= messages,
+        "of {messages} messages and those of the warm-up, each should have been judged: {first:?}"
+    );
+    postern.mail(known)?;
+    let again = counted(daemon, WARM_UP_SESSIONS + MAIL_SESSIONS, MAIL_SESSIONS)?;
+    ensure!(
+        again == Counted { judged: 0, verified: messages },
+        "{messages} messages came again, and all should have been known: {again:?}"
+    );
+    Ok(())
+}
+
+/// What so many sessions counted, behind so many others.
+fn counted(daemon: &Postern<'_>, before: usize, sessions: usize) -> Result<Counted> {
+    let records = daemon.wait_records(before + sessions)?;
+    let sum = |what: &str| {
+        let field = format!("postern.content.{what}");
+        records.iter().skip(before).map(|record| record.number(&field)).sum()
+    };
+    Ok(Counted { judged: sum("judged"), verified: sum("verified") })
+}
+
+/// The next daemon knows no mail.
+fn forget(installation: &Installation) -> Result<()> {
+    match fs::remove_file(installation.dir().join("state/verdicts")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn serve(lab: &Lab, identity: &Identity, dir: &Path, args: &Args) -> Result<Process> {
@@ -115,8 +187,10 @@ fn serve(lab: &Lab, identity: &Identity, dir: &Path, args: &Args) -> Result<Proc
     let binary = std::env::current_exe()?.with_file_name("lab-imap-server");
     let mut command = lab.server.command("taskset");
     command.args(["-c", "1"]).arg(binary).arg("--cert").arg(cert).arg("--key").arg(key);
-    command.args(["--no-resumption", "--attached", &BODY_BYTES.to_string()]);
-    command.args(["--small", &args.small.to_string()]);
+    let size = BODY_BYTES.to_string();
+    command.args(["--no-resumption", "--large", &size, "--attached", &size]);
+    command.args(["--copies", &args.copies().to_string()]);
+    command.args(["--small", &(FLOWS * args.small).to_string()]);
     let server = Process::quiet(&mut command)?;
     let at = SocketAddr::new(Family::V4.server(), 993);
     wait::until("the mail server", PATIENCE, || Ok(lab.client.connect(at).ok()))?;
@@ -151,102 +225,158 @@ fn trusting(pem: &str) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-fn measure(
-    figures: &mut Figures,
-    lab: &Lab,
-    to: SocketAddr,
-    config: &Arc<ClientConfig>,
-    pids: &[u32],
-    args: &Args,
-) -> Result<()> {
-    let open = || -> Result<Session> {
-        let mut session = Session::implicit(&lab.client, to, Family::V4.name(), config)?;
+impl Args {
+    /// UIDs of each large message: every flow has its own, and others for the warm-up.
+    const fn copies(&self) -> usize {
+        2 * FLOWS * self.messages
+    }
+
+    /// The first UID of the plain text, behind the greeting's message.
+    const fn first_text(&self) -> usize {
+        2
+    }
+
+    /// The first UID of the message with an attachment.
+    const fn first_attached(&self) -> usize {
+        self.first_text() + self.copies()
+    }
+
+    /// The first UID of the small messages.
+    const fn first_small(&self) -> usize {
+        self.first_attached() + self.copies()
+    }
+
+    /// Messages that [`Gateway::mail`] fetches.
+    const fn fetched(&self) -> u64 {
+        (FLOWS * (2 * self.messages + self.small)) as u64
+    }
+}
+
+impl Gateway<'_> {
+    /// Fill caches and pools, with mail that nothing else fetches.
+    fn warm_up(&self) -> Result<()> {
+        self.large(self.args.first_attached() + self.args.copies() / 2).map(drop)
+    }
+
+    /// Every flow fetches messages of its own.
+    fn mail(&self, figures: &mut Figures) -> Result<()> {
+        figures.per_gigabyte.push(self.large(self.args.first_attached())?);
+        figures.per_gigabyte_of_text.push(self.large(self.args.first_text())?);
+        figures.per_message.push(self.small()?);
+        Ok(())
+    }
+
+    /// For each gigabyte.
+    fn large(&self, first: usize) -> Result<Cost> {
+        let each = self.args.messages;
+        let gigabytes = (FLOWS * each * BODY_BYTES) as f64 / 1e9;
+        self.cost(gigabytes, |flow| {
+            let mut session = self.open()?;
+            session.enter()?;
+            for uid in (first + flow * each..).take(each) {
+                let fetched = session.command(&format!("UID FETCH {uid} BODY.PEEK[]"))?.ok()?.literals;
+                ensure!(fetched.len() == 1, "{} messages came", fetched.len());
+            }
+            session.logout()
+        })
+    }
+
+    /// For each message.
+    fn small(&self) -> Result<Cost> {
+        let each = self.args.small;
+        self.cost((FLOWS * each) as f64, |flow| {
+            let mut session = self.open()?;
+            session.enter()?;
+            let first = self.args.first_small() + flow * each;
+            let command = format!("UID FETCH {first}:{} (FLAGS BODY.PEEK[])", first + each - 1);
+            let fetched = session.command(&command)?.ok()?.literals.len();
+            ensure!(fetched == each, "{fetched} messages came");
+            session.logout()
+        })
+    }
+
+    fn sessions(&self, figures: &mut Figures) -> Result<()> {
+        let each = self.args.sessions.div_ceil(FLOWS);
+        let cost = self.cost((each * FLOWS) as f64, |_| {
+            for _ in 0..each {
+                let mut session = self.open()?;
+                session.command(&format!("LOGIN {USER} {PASSWORD}"))?.ok()?;
+                session.logout()?;
+            }
+            Ok(())
+        })?;
+        figures.per_session.push(cost);
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Session> {
+        let mut session = Session::implicit(&self.lab.client, self.at, Family::V4.name(), self.client)?;
         session.greeting()?;
         Ok(session)
-    };
-    let fetch = || {
-        let mut session = open()?;
-        session.enter()?;
-        for _ in 0..args.messages {
-            session.fetch(2)?;
-        }
-        session.logout()
-    };
-    in_flows(lab, fetch)?;
-    // The warm-up above has filled caches and pools; this counts.
-    let before = Cost::now(pids)?;
-    in_flows(lab, fetch)?;
-    let gigabytes = (FLOWS * args.messages * BODY_BYTES) as f64 / 1e9;
-    figures.per_gigabyte.push(Cost::now(pids)?.since(before, gigabytes));
+    }
 
-    let before = Cost::now(pids)?;
-    in_flows(lab, || {
-        let mut session = open()?;
-        session.enter()?;
-        // Behind the greeting's message and the large one.
-        let fetched = session.command("FETCH 3:* (UID FLAGS BODY.PEEK[])")?.ok()?.literals.len();
-        ensure!(fetched == args.small, "{fetched} messages came");
-        session.logout()
-    })?;
-    figures.per_message.push(Cost::now(pids)?.since(before, (FLOWS * args.small) as f64));
-
-    let before = Cost::now(pids)?;
-    let each = args.sessions.div_ceil(FLOWS);
-    in_flows(lab, || {
-        for _ in 0..each {
-            let mut session = open()?;
-            session.command(&format!("LOGIN {USER} {PASSWORD}"))?.ok()?;
-            session.logout()?;
-        }
-        Ok(())
-    })?;
-    figures.per_session.push(Cost::now(pids)?.since(before, (each * FLOWS) as f64));
-    Ok(())
+    /// What so many units of work cost.
+    fn cost(&self, units: f64, work: impl Fn(usize) -> Result<()> + Sync) -> Result<Cost> {
+        let before = Cost::now(&self.pids)?;
+        in_flows(self.lab, work)?;
+        Ok(Cost::now(&self.pids)?.since(before, units))
+    }
 }
 
 /// The same work in every flow, from the client's namespace and core.
-fn in_flows(lab: &Lab, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+fn in_flows(lab: &Lab, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
-        let flows: Vec<_> = (0..FLOWS).map(|_| scope.spawn(|| lab.client.enter(&work))).collect();
+        let work = &work;
+        let flows: Vec<_> =
+            (0..FLOWS).map(|flow| scope.spawn(move || lab.client.enter(|| work(flow)))).collect();
         flows
             .into_iter()
             .try_for_each(|flow| flow.join().unwrap_or_else(|_| anyhow::bail!("a flow panicked")))
     })
 }
 
-fn report(postern: &[Figures], haproxy: &Figures) -> Result<()> {
+fn report(args: &Args, postern: &[Figures], haproxy: &Figures) -> Result<()> {
     let version = netns::run(Command::new("haproxy").arg("-v"), "", PATIENCE)?;
     let version = netns::success("haproxy -v", &version)?;
     println!("\nTLS 1.3 on both sides, AES-256-GCM, ECDSA P-256, no resumption");
     println!("{}", cost::machine()?);
     println!("{}", version.lines().next().unwrap_or_default());
     println!(
-        "postern relays (inspect = \"none\"); postern full judges (inspect = \"full\"), every message anew"
+        "postern relays (inspect = \"none\"); postern full judges (inspect = \"full\"): cold, every message for the \
+         first time; known, the same messages again, which are compared with what was judged"
     );
     println!(
-        "GB: messages of 8 MB, nearly all base64, one a FETCH; message: of 10 KB, likewise, all in one FETCH"
+        "GB: messages of 8 MB, one a FETCH, nearly all base64, or nearly all plain text; message: of 10 KB, nearly all \
+         base64, {} in one FETCH",
+        args.small
     );
-    println!("{:<36}{:>24}{:>26}", "median (least to most)", "process", "core");
+    println!(
+        "process: CPU time of the gateway's processes, all three of Postern's (supervisor, worker, signer) and the one \
+         of haproxy; core: all CPU time of their core"
+    );
+    println!("{:<52}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
         ("per GB", "s", 1.0, (|figures| &figures.per_gigabyte) as fn(&Figures) -> &Vec<Cost>),
+        ("per GB of plain text", "s", 1.0, |figures| &figures.per_gigabyte_of_text),
         ("per message", "µs", 1e6, |figures| &figures.per_message),
         ("per session", "µs", 1e6, |figures| &figures.per_session),
     ] {
-        for figures in postern.iter().chain([haproxy]) {
+        let measured = || postern.iter().filter(|figures| !pick(figures).is_empty());
+        for figures in measured().chain([haproxy]) {
             let column = |part: fn(&Cost) -> f64| {
                 let (least, median, most) = spread(pick(figures).iter().map(|cost| part(cost) * scale));
                 format!("{median:.2} ({least:.2}–{most:.2})")
             };
             let label = format!("{} CPU {unit} {what}", figures.name);
-            println!("{label:<36}{:>24}{:>26}", column(|cost| cost.process), column(|cost| cost.core));
+            println!("{label:<52}{:>24}{:>26}", column(|cost| cost.process), column(|cost| cost.core));
         }
-        for figures in postern {
+        for figures in measured() {
             let ratio = |part: fn(&Cost) -> f64| {
                 let median = |figures| spread(pick(figures).iter().map(part)).1;
                 median(figures) / median(haproxy)
             };
             let label = format!("{} / haproxy {what}", figures.name);
-            println!("{label:<36}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
+            println!("{label:<52}{:>24.2}{:>26.2}", ratio(|cost| cost.process), ratio(|cost| cost.core));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The lab's IMAP server on the standard ports of the namespace it is started in; prints what it sees.
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ struct Args {
     /// Octets of a further message that is mostly an attachment.
     #[arg(long)]
     attached: Option<usize>,
+    /// Under how many UIDs each of these two is found.
+    #[arg(long, default_value_t = 1)]
+    copies: usize,
     /// How many further messages of some 10 KB, each with another attachment.
     #[arg(long, default_value_t = 0)]
     small: u64,
@@ -49,14 +53,17 @@ fn main() -> Result<()> {
             listeners.push(listen(SocketAddr::new(address, port))?);
         }
     }
-    let mut messages = vec![
+    let mut messages = vec![Arc::new(
         b"From: Bob <bob@lab.test>\r\nTo: Alice <alice@lab.test>\r\nSubject: A small gate in a fortress wall\r\n\r\n\
           Dear Alice,\r\nthis message went through Postern.\r\nBob\r\n"
             .to_vec(),
-    ];
-    messages.extend(args.large.map(large_message));
-    messages.extend(args.attached.map(|octets| attached_message(octets, 0)));
-    messages.extend((1..=args.small).map(|seed| attached_message(SMALL_BYTES, seed)));
+    )];
+    let large = args.large.map(large_message);
+    let attached = args.attached.map(|octets| attached_message(octets, 0));
+    for message in [large, attached].into_iter().flatten() {
+        messages.extend(iter::repeat_n(Arc::new(message), args.copies));
+    }
+    messages.extend((1..=args.small).map(|seed| Arc::new(attached_message(SMALL_BYTES, seed))));
     let mut tls = identity.server_config(rustls::ALL_VERSIONS)?;
     if args.no_resumption {
         tls.session_storage = Arc::new(NoServerSessionStorage {});

@@ -16,9 +16,9 @@ pub struct Mailbox {
 impl Mailbox {
     /// With these messages in it.
     #[must_use]
-    pub fn new(messages: Vec<Vec<u8>>) -> Self {
+    pub fn new(messages: Vec<Arc<Vec<u8>>>) -> Self {
         let count = watch::Sender::new(messages.len());
-        Self { messages: Mutex::new(messages.into_iter().map(Arc::new).collect()), count }
+        Self { messages: Mutex::new(messages), count }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Vec<u8>>>> {

@@ -64,18 +64,18 @@ impl Shared {
 
 impl ImapServer {
     /// Serve these listeners: TLS at once where the port is 993, STARTTLS elsewhere. With `echo` what is seen is
-    /// printed as well as kept.
+    /// printed as well as kept. A message may stand in the mailbox more than once.
     ///
     /// # Errors
     /// When the runtime cannot be made.
     pub fn start(
         listeners: Vec<TcpListener>,
         tls: ServerConfig,
-        messages: Vec<Vec<u8>>,
+        messages: Vec<impl Into<Arc<Vec<u8>>>>,
         echo: bool,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
-            mailbox: Mailbox::new(messages),
+            mailbox: Mailbox::new(messages.into_iter().map(Into::into).collect()),
             acceptor: TlsAcceptor::from(Arc::new(tls)),
             log: Mutex::default(),
             echo,

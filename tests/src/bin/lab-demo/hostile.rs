@@ -50,13 +50,21 @@ pub(crate) struct Stage<'s> {
     pub(crate) lab: &'s Lab,
     pub(crate) roots: &'s Authority,
     pub(crate) installation: &'s Installation,
-    pub(crate) postern: &'s Postern<'s>,
+    pub(crate) postern: Postern<'s>,
     pub(crate) running: &'s Running,
 }
 
-impl Stage<'_> {
-    /// Show it. Returns the UID of the message with the program.
-    pub(crate) fn show(&self) -> Result<u32> {
+impl<'s> Stage<'s> {
+    /// Show it. Returns the daemon, which is another one by then, and the UID of the message with the program.
+    pub(crate) fn show(self) -> Result<(Postern<'s>, u32)> {
+        let [clean, _, program, _] = self.first_session()?;
+        self.come_again("The client comes again", &clean)?;
+        let stage = self.restart()?;
+        stage.come_again("Postern is stopped and started, and the client comes again", &clean)?;
+        Ok((stage.postern, program.uid))
+    }
+
+    fn first_session(&self) -> Result<[Mail; 4]> {
         self.judge()?;
         let direct = self.session(&self.lab.server, self.roots.pem())?;
         let through = self.session(&self.lab.client, self.installation.authority_pem())?;
@@ -71,11 +79,46 @@ impl Stage<'_> {
         whole(&mut mailbox, &mails)?;
         self.pieces(&mut mailbox, large)?;
         self.upload(&mut mailbox, &large.sample)?;
-        let sessions = self.postern.records()?.len();
-        mailbox.through.logout()?;
-        let ended = self.postern.wait_records(sessions + 1)?;
-        self.verdicts(&mails, ended.last().context("no record")?)?;
-        Ok(program.uid)
+        let ended = self.end(mailbox.through)?;
+        self.verdicts(&mails, &ended)?;
+        Ok(mails)
+    }
+
+    /// The client comes again, and the clean message is known: it is compared with what was judged, not judged.
+    fn come_again(&self, when: &str, mail: &Mail) -> Result<()> {
+        let Mail { uid, sample, .. } = mail;
+        step(&format!("{when}: UID FETCH {uid} BODY.PEEK[]"))?;
+        let mut session = self.session(&self.lab.client, self.installation.authority_pem())?;
+        session.exchange("SELECT INBOX")?.ok()?;
+        let arrived = fetch(&mut session, *uid, "BODY.PEEK[]")?;
+        ensure!(arrived == sample.octets, "the clean message {uid} was changed");
+        let ended = self.end(session)?;
+        let [verified, judged] =
+            ["verified", "judged"].map(|what| ended.number(&format!("postern.content.{what}")));
+        ensure!(
+            (verified, judged) == (1, 0),
+            "message {uid} should be known, but {verified} messages were verified and {judged} parts judged: {ended:#?}"
+        );
+        println!(
+            "message {uid:<9} {:>6} octets: known, and the same as when it was judged ({verified} verified, {judged} \
+             parts judged)",
+            arrived.len()
+        );
+        Ok(())
+    }
+
+    /// The daemon is stopped and started. What it knows of mail stands in its state directory.
+    fn restart(self) -> Result<Self> {
+        let Self { lab, roots, installation, postern, running } = self;
+        postern.stop()?;
+        Ok(Self { lab, roots, installation, postern: installation.start(&lab.gateway)?, running })
+    }
+
+    /// LOGOUT, and the session's record.
+    fn end(&self, session: Session) -> Result<Record> {
+        let before = self.postern.records()?.len();
+        session.logout()?;
+        self.postern.wait_records(before + 1)?.pop().context("no record")
     }
 
     /// The same daemon, with another configuration.

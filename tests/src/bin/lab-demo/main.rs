@@ -177,16 +177,11 @@ fn demonstrate(args: &Args) -> Result<()> {
         postern.wait_records(done + 1)?;
     }
     report(&running, &postern)?;
-    let stage = hostile::Stage {
-        lab: &lab,
-        roots: &roots,
-        installation: &installation,
-        postern: &postern,
-        running: &running,
-    };
-    let program = stage.show()?;
+    let stage =
+        hostile::Stage { lab: &lab, roots: &roots, installation: &installation, postern, running: &running };
+    let (postern, program) = stage.show()?;
     if args.keep {
-        return keep(&lab, &installation, postern, running, program);
+        return keep(&lab, &installation, postern, program);
     }
     postern.stop()?;
     drop(running);
@@ -305,13 +300,7 @@ fn describe(record: &Record) {
 }
 
 /// Stay until Ctrl-C, so that there is something to play with.
-fn keep(
-    lab: &Lab,
-    installation: &Installation,
-    postern: Postern<'_>,
-    running: Running,
-    program: u32,
-) -> Result<()> {
+fn keep(lab: &Lab, installation: &Installation, postern: Postern<'_>, program: u32) -> Result<()> {
     let [client, gateway, server] = [lab.client.name(), lab.gateway.name(), lab.server.name()];
     let (authority, config) = (installation.authority_file(), installation.config());
     title("It stays up; in another terminal, as root:");
@@ -345,7 +334,7 @@ fn keep(
     while !INTERRUPTED.load(Ordering::Relaxed) {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    drop((postern, running));
+    drop(postern);
     Ok(())
 }
 
