@@ -2,7 +2,7 @@
 //!
 //! A sender chooses the octets, and each client reads them in its own way. So no single reading is trusted: where a
 //! message can be read in several ways, every reading is judged, and a leaf that one of them forbids is overwritten.
-//! Nothing here waits for anything: the caller holds the complete octets and runs [`judge()`] on a thread of a pool.
+//! Nothing here waits for anything: the caller holds the complete octets and runs `judge` on a thread of a pool.
 //!
 //! Not read in this version: uuencode and yEnc inside a leaf, archives, MSI and other OLE files, RTF, TNEF.
 

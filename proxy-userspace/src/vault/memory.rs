@@ -281,7 +281,7 @@ impl Remembered {
     }
 }
 
-/// Writes what waits, if the disk takes it within [`LAST_WRITE_TIME_MAX`].
+/// Writes what waits, if the disk takes it in time.
 impl Drop for Memory {
     fn drop(&mut self) {
         self.asks = None;
