@@ -3,7 +3,12 @@
 //! The search holds, as bits, every place of the test string at which it may stand. So two searches that meet (base64
 //! behind padding, where any alignment becomes the first one) are joined by joining their bits.
 
-use super::reading::sextet;
+use std::sync::LazyLock;
+
+use memchr::memchr;
+use memchr::memmem::Finder;
+
+use super::alphabet::{characters, sextet};
 
 /// The test string, in two halves: these sources must not be taken for the test file.
 const HALVES: (&[u8; 34], &[u8; 34]) =
@@ -12,6 +17,30 @@ const HALVES: (&[u8; 34], &[u8; 34]) =
 pub(super) const EICAR_BYTES: usize = 68;
 /// The bit of a search that has seen the whole string.
 const FOUND: u128 = 1 << (EICAR_BYTES - 1);
+
+/// Finds the whole string.
+static WHOLE: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(&[HALVES.0.as_slice(), HALVES.1].concat()).into_owned());
+
+/// Finds the characters of base64 that lie within the string, wherever in a quantum it begins.
+static ENCODED: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| [0, 4, 2].map(|left_out| Finder::new(&encoded(left_out)).into_owned()));
+
+/// The string as base64, but for its first `left_out` bits, and the last ones that fill no character.
+fn encoded(left_out: u32) -> Vec<u8> {
+    let alphabet = |value: u32| (0..=u8::MAX).find(|octet| sextet(*octet).map(u32::from) == Some(value));
+    let (mut bits, mut length) = (0u32, 0);
+    let mut characters = Vec::new();
+    for (at, octet) in HALVES.0.iter().chain(HALVES.1).enumerate() {
+        bits = bits << 8 | u32::from(*octet);
+        length += if at == 0 { 8 - left_out } else { 8 };
+        while length >= 6 {
+            length -= 6;
+            characters.extend(alphabet(bits >> length & 63));
+        }
+    }
+    characters
+}
 
 /// For each octet, the places of the string at which it stands.
 static PLACES: [u128; 256] = places();
@@ -51,6 +80,21 @@ pub(super) struct Eicar {
 
 impl Eicar {
     pub(super) fn push(&mut self, octets: &[u8]) {
+        let (Some(head), Some(tail)) =
+            (octets.first_chunk::<EICAR_BYTES>(), octets.last_chunk::<EICAR_BYTES>())
+        else {
+            return self.step_through(octets);
+        };
+        // What began earlier ends in the head, or not at all; what ends later begins in the tail.
+        if self.state != 0 {
+            self.step_through(head);
+        }
+        self.found |= WHOLE.find(octets).is_some();
+        self.state = 0;
+        self.step_through(tail);
+    }
+
+    fn step_through(&mut self, octets: &[u8]) {
         for octet in octets {
             self.state = step(self.state, *octet);
             self.found |= self.state & FOUND != 0;
@@ -66,6 +110,13 @@ impl Eicar {
         std::mem::take(&mut self.found)
     }
 }
+
+/// Characters of base64 in which the string has room in every alignment: 92, and 3 before them.
+const EDGE_CHARACTERS: usize = 128;
+/// Octets, and characters of a run, below which a search in the middle saves nothing.
+const RUN_BYTES_MIN: usize = 4 * EDGE_CHARACTERS;
+/// Octets of which the characters of base64 are taken out at once.
+const CHARACTERS_BYTES: usize = 16 << 10;
 
 /// Searches base64 in every alignment at once, as wherever a client may begin to decode. Padding ends a quantum in one
 /// reading, and is skipped in the other.
@@ -84,13 +135,51 @@ pub(super) struct EicarInBase64 {
 
 impl EicarInBase64 {
     pub(super) fn push(&mut self, octets: &[u8]) {
-        for octet in octets {
-            match sextet(*octet) {
-                Some(value) => self.take(value),
-                None if *octet == b'=' => self.padding(),
-                None => {}
-            }
+        if octets.len() < RUN_BYTES_MIN {
+            return octets.iter().for_each(|octet| self.one(*octet));
         }
+        let mut room = [0; CHARACTERS_BYTES];
+        for chunk in octets.chunks(CHARACTERS_BYTES) {
+            let mut rest = characters(chunk, &mut room);
+            while let Some(at) = memchr(b'=', rest) {
+                let (run, padding) = rest.split_at(at);
+                self.run(run);
+                self.padding();
+                rest = padding.get(1..).unwrap_or_default();
+            }
+            self.run(rest);
+        }
+    }
+
+    fn one(&mut self, octet: u8) {
+        match sextet(octet) {
+            Some(value) => self.take(value),
+            None if octet == b'=' => self.padding(),
+            None => {}
+        }
+    }
+
+    /// Characters of the alphabet alone. What lies in the middle of many is searched for as it stands.
+    fn run(&mut self, run: &[u8]) {
+        let ends = (run.get(..EDGE_CHARACTERS), run.split_last_chunk::<EDGE_CHARACTERS>());
+        let (Some(head), Some((middle, tail))) = ends else {
+            return run.iter().for_each(|character| self.one(*character));
+        };
+        if run.len() < RUN_BYTES_MIN || ENCODED.iter().any(|finder| finder.find(run).is_some()) {
+            return run.iter().for_each(|character| self.one(*character));
+        }
+        // What began earlier ends in the head, or not at all; what ends later begins in the tail.
+        head.iter().for_each(|character| self.one(*character));
+        let skipped = middle.len().saturating_sub(head.len()) as u64;
+        self.total += skipped;
+        self.since_padding += skipped;
+        for value in middle.last_chunk::<4>().into_iter().flatten().filter_map(|character| sextet(*character))
+        {
+            self.bits = self.bits << 6 | u32::from(value);
+        }
+        self.skipping = [0; 4];
+        self.ending = [0; 4];
+        tail.iter().for_each(|character| self.one(*character));
     }
 
     fn take(&mut self, value: u8) {
@@ -98,13 +187,15 @@ impl EicarInBase64 {
         self.total += 1;
         self.since_padding += 1;
         let [_, a, b, c] = self.bits.to_be_bytes();
+        // Three octets begin nothing unless the third one is among the first three of the string.
+        let begins = PLACES.get(usize::from(c)).is_some_and(|places| places & 0b111 != 0);
         let searches = [(&mut self.skipping, self.total), (&mut self.ending, self.since_padding)];
         for (states, count) in searches {
             let phase = count % 4;
             let Some(state) = states.get_mut(usize::try_from(phase).unwrap_or_default()) else {
                 continue;
             };
-            if count < 4 + phase {
+            if *state == 0 && !begins || count < 4 + phase {
                 continue;
             }
             for octet in [a, b, c] {

@@ -5,7 +5,8 @@
 //! recognised from the octets. No octet of the leaf survives but line ends, soft line breaks, padding, and the `=` of
 //! quoted-printable triples.
 
-use super::reading::{hex, sextet};
+use super::alphabet::sextet;
+use super::reading::hex;
 use super::rules::RuleName;
 
 /// Characters of a deny text. A long one would push the reason out of small leaves.

@@ -9,6 +9,8 @@ mod words;
 
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use self::params::Parameters;
 
 /// Names of one leaf. No client reads so many; more of them hide something.
@@ -30,7 +32,7 @@ pub(super) struct Line {
 /// The line that begins at `at`. None at the end.
 pub(super) fn line_at(content: &[u8], at: usize) -> Option<Line> {
     let rest = content.get(at..).filter(|rest| !rest.is_empty())?;
-    let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+    let end = memchr2(b'\r', b'\n', rest);
     let length = end.unwrap_or(rest.len());
     let (behind, has_line_feed) = match rest.get(length..) {
         Some([b'\r', b'\n', ..]) => (2, true),

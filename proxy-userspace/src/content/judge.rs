@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::alphabet::sextet;
 use super::fill::{deny_text, fill};
 use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
-use super::reading::{Decoder, Reading, sextet};
+use super::reading::{Decoder, Reading};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
     Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,

@@ -4,10 +4,11 @@
 //! whole content behind the header is searched once more without regard to structure, for the EICAR test file in every
 //! reading and alignment, and for lines at which a program begins.
 
+use super::alphabet::is_all;
 use super::eicar::{Eicar, EicarInBase64};
 use super::header::line_at;
 use super::magic::may_begin;
-use super::reading::{Decoder, QuotedPrintableDecoder, Reading, sextet};
+use super::reading::{Decoder, QuotedPrintableDecoder, Reading};
 
 /// Octets searched at once: where the string is found, they are searched again one by one for its place.
 pub(super) const SWEEP_BYTES: usize = 16 << 10;
@@ -110,5 +111,5 @@ impl<'c> Candidates<'c> {
 fn is_base64_line(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     // Padding ends a run: another one may follow directly.
-    line.len() >= 4 && line.iter().all(|octet| sextet(*octet).is_some())
+    line.len() >= 4 && is_all(line)
 }

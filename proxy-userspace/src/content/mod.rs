@@ -16,6 +16,8 @@ mod judge;
 mod header;
 /// What stands where in a message, in every reading.
 pub mod walk;
+/// The alphabet of base64: values of characters, and characters without what stands between them.
+mod alphabet;
 /// The octets of a leaf behind its transfer encoding.
 pub mod reading;
 /// What a file is, from its first octets.
@@ -26,6 +28,9 @@ mod eicar;
 pub mod rules;
 /// Octets that a client could read as a leaf where the walker sees none.
 mod loose;
+/// The slow code that the fast one must equal.
+#[cfg(test)]
+mod reference;
 /// Messages, files and judgements for the tests.
 #[cfg(test)]
 mod samples;
