@@ -17,8 +17,7 @@ fn root() -> PathBuf {
 /// The rows of the page's section, cell by cell.
 fn rows(section: &str) -> Vec<Vec<String>> {
     let page = fs::read_to_string(root().join("docs/imap.md")).unwrap();
-    let body =
-        page.split("\n## ").find(|body| body.starts_with(section)).unwrap();
+    let body = page.split("\n## ").find(|body| body.starts_with(section)).unwrap();
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     body.lines().filter(|line| line.starts_with('|')).skip(2).map(cells).collect()
 }

@@ -119,6 +119,12 @@ pub trait Engine {
     /// Whether this side has announced its end. A stream that then ends without `close_notify` is complete.
     fn is_announced(&self, from: Side) -> bool;
 
+    /// Whether the session is over: the client logged out, and was answered. Nothing is missing then, however the peers
+    /// leave.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// Whether all that was given to this side ends between two responses (commands). Only there can it be told
     /// something in IMAP: inside a literal, words would be read as mail.
     fn is_at_boundary(&self, to: Side) -> bool;

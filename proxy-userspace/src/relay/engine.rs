@@ -60,6 +60,10 @@ impl<'a> SharedEngine<'a> {
         self.engine.borrow().is_announced(from)
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.engine.borrow().is_over()
+    }
+
     pub(super) fn is_at_boundary(&self, to: Side) -> bool {
         self.engine.borrow().is_at_boundary(to)
     }

@@ -251,11 +251,11 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
         }
     }
 
-    /// A side that has announced its end leaves as it likes: by a reset, too.
+    /// When the session is over, its peers leave as they like: by a reset, too.
     fn received(&self, received: Result<Received, LayerFault>) -> Result<Received, DirectionEnd> {
         let from = self.direction.from();
         received.or_else(|fault| match fault {
-            LayerFault::System { .. } if self.means.engine.is_announced(from) => {
+            LayerFault::System { .. } if self.means.engine.is_over() => {
                 Ok(Received::End(StreamEnd::Truncated))
             }
             fault => Err(DirectionEnd::Failed(from, fault)),

@@ -261,6 +261,10 @@ impl Engine for Session {
         self.logged_out || (from == Side::Upstream && self.said_bye)
     }
 
+    fn is_over(&self) -> bool {
+        self.logged_out
+    }
+
     fn is_at_boundary(&self, to: Side) -> bool {
         match to {
             Side::Downstream => self.to_client.is_at_boundary(),

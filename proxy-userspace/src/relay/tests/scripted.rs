@@ -41,7 +41,7 @@ struct State {
     taken: usize,
     holds: bool,
     is_at_boundary: bool,
-    is_announced: bool,
+    is_over: bool,
     /// What happens, and who waits for it.
     event: Option<Result<(), InspectRefusal>>,
     waker: Option<Waker>,
@@ -75,7 +75,7 @@ impl Script {
             taken: 0,
             holds: false,
             is_at_boundary: true,
-            is_announced: false,
+            is_over: false,
             event: None,
             waker: None,
             wake_at: None,
@@ -141,7 +141,11 @@ impl Engine for Script {
     }
 
     fn is_announced(&self, _: Side) -> bool {
-        self.0.borrow().is_announced
+        self.0.borrow().is_over
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.borrow().is_over
     }
 
     fn is_at_boundary(&self, _: Side) -> bool {
@@ -619,14 +623,14 @@ async fn a_session_that_has_had_its_turn_hears_no_event_before_the_next() {
 }
 
 #[tokio::test]
-async fn a_side_that_has_announced_its_end_may_leave_by_a_reset_and_no_other() {
+async fn a_peer_may_leave_by_a_reset_when_the_session_is_over_and_not_before() {
     let cases = [(true, Side::Downstream), (true, Side::Upstream), (false, Side::Downstream)];
-    for (announced, side) in cases {
+    for (over, side) in cases {
         let (mut ours, mut peers) = session().await;
         let (mut engine, state) = Script::new(passes);
         let (end, ()) = ours
             .until_its_end(&mut engine, async {
-                state.borrow_mut().is_announced = announced;
+                state.borrow_mut().is_over = over;
                 let (leaves, stays) = match side {
                     Side::Downstream => (peers.client, &mut peers.server),
                     Side::Upstream => (peers.server, &mut peers.client),
@@ -637,6 +641,6 @@ async fn a_side_that_has_announced_its_end_may_leave_by_a_reset_and_no_other() {
                 stays.wire.shutdown().await.unwrap();
             })
             .await;
-        assert_eq!(end.result.is_ok(), announced, "{side}: {end:?}");
+        assert_eq!(end.result.is_ok(), over, "{side}: {end:?}");
     }
 }
