@@ -1,5 +1,7 @@
 //! The alphabet of base64: the values of its characters, and the characters of a text without what stands between them.
 
+use memchr::memchr;
+
 /// Marks an octet that is no character of the alphabet, in each of the tables.
 const NONE: u8 = 0xff;
 /// Octets that are looked at together: as many as a vector register of any processor holds.
@@ -119,6 +121,13 @@ pub(super) fn characters<'r>(octets: &[u8], room: &'r mut [u8]) -> &'r [u8] {
     }
     length = keep(rest, room, length);
     room.get(..length).unwrap_or_default()
+}
+
+/// Where the next `=` stands. Where there is much of it, a search of many octets at once costs more than it saves.
+pub(super) fn next_equals(characters: &[u8]) -> Option<usize> {
+    const NEAR_BYTES: usize = 8;
+    let near = characters.iter().take(NEAR_BYTES).position(|octet| *octet == b'=');
+    near.or_else(|| memchr(b'=', characters))
 }
 
 /// Octet by octet: each is written, and the next one overwrites it where it was none.

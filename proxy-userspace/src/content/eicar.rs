@@ -5,10 +5,9 @@
 
 use std::sync::LazyLock;
 
-use memchr::memchr;
 use memchr::memmem::Finder;
 
-use super::alphabet::{characters, sextet};
+use super::alphabet::{characters, next_equals, sextet};
 
 /// The test string, in two halves: these sources must not be taken for the test file.
 const HALVES: (&[u8; 34], &[u8; 34]) =
@@ -72,7 +71,7 @@ pub(super) fn test_string() -> Vec<u8> {
 }
 
 /// Searches one reading, however it is split.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Eicar {
     state: u128,
     found: bool,
@@ -141,7 +140,7 @@ impl EicarInBase64 {
         let mut room = [0; CHARACTERS_BYTES];
         for chunk in octets.chunks(CHARACTERS_BYTES) {
             let mut rest = characters(chunk, &mut room);
-            while let Some(at) = memchr(b'=', rest) {
+            while let Some(at) = next_equals(rest) {
                 let (run, padding) = rest.split_at(at);
                 self.run(run);
                 self.padding();

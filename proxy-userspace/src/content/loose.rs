@@ -4,6 +4,8 @@
 //! whole content behind the header is searched once more without regard to structure, for the EICAR test file in every
 //! reading and alignment, and for lines at which a program begins.
 
+use memchr::memchr;
+
 use super::alphabet::is_all;
 use super::eicar::{Eicar, EicarInBase64};
 use super::header::line_at;
@@ -16,22 +18,27 @@ pub(super) const SWEEP_BYTES: usize = 16 << 10;
 const GLANCE_BYTES: usize = 16;
 
 /// A search for the EICAR test file in all readings at once.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Sweep {
+    searches: Searches,
+    out: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct Searches {
     plain: Eicar,
     quoted: (QuotedPrintableDecoder, Eicar),
     base64: EicarInBase64,
-    out: Vec<u8>,
 }
 
 impl Sweep {
     /// The next octets, which stand at `at`. Places at which the string ends are added to `found`.
     pub(super) fn push(&mut self, octets: &[u8], at: usize, found: &mut Vec<usize>) {
-        let before = self.clone();
+        let before = self.searches.clone();
         if !self.search(octets) {
             return;
         }
-        *self = before;
+        self.searches = before;
         for (place, octet) in (at..).zip(octets) {
             if self.search(std::slice::from_ref(octet)) {
                 found.push(place);
@@ -41,21 +48,27 @@ impl Sweep {
 
     /// No more octets: an unfinished quantum may hold the end of the string.
     pub(super) fn finish(&mut self, at: usize, found: &mut Vec<usize>) {
-        self.base64.padding();
-        if self.base64.take_found() {
+        self.searches.base64.padding();
+        if self.searches.base64.take_found() {
             found.push(at.saturating_sub(1));
         }
     }
 
     fn search(&mut self, octets: &[u8]) -> bool {
-        self.plain.push(octets);
-        self.base64.push(octets);
-        self.out.clear();
-        let (decoder, quoted) = &mut self.quoted;
-        decoder.push(octets, &mut self.out);
-        quoted.push(&self.out);
+        let Searches { plain, quoted: (decoder, quoted), base64 } = &mut self.searches;
+        base64.push(octets);
+        // Without a `=` quoted-printable is what it stands for, and one search is enough.
+        let is_same = *quoted == *plain && decoder.is_plain() && memchr(b'=', octets).is_none();
+        plain.push(octets);
+        if is_same {
+            *quoted = *plain;
+        } else {
+            self.out.clear();
+            decoder.push(octets, &mut self.out);
+            quoted.push(&self.out);
+        }
         // Not one after the other with `||`: each must be asked, so that none is reported twice.
-        self.plain.take_found() | quoted.take_found() | self.base64.take_found()
+        plain.take_found() | quoted.take_found() | base64.take_found()
     }
 }
 
@@ -72,11 +85,12 @@ pub(super) struct Candidates<'c> {
     content: &'c [u8],
     at: usize,
     is_in_run: bool,
+    out: Vec<u8>,
 }
 
 impl<'c> Candidates<'c> {
-    pub(super) const fn new(content: &'c [u8], at: usize) -> Self {
-        Self { content, at, is_in_run: false }
+    pub(super) fn new(content: &'c [u8], at: usize) -> Self {
+        Self { content, at, is_in_run: false, out: Vec::with_capacity(GLANCE_BYTES) }
     }
 
     /// Where the next line begins.
@@ -97,15 +111,25 @@ impl<'c> Candidates<'c> {
         // The line end counts as an octet where the octets stand for themselves.
         let glance = self.content.get(at..).unwrap_or_default();
         let glance = glance.get(..GLANCE_BYTES).unwrap_or(glance);
-        let is_candidate = |reading: &Reading| {
-            let mut out = Vec::with_capacity(GLANCE_BYTES);
-            Decoder::new(*reading).push(glance, &mut out);
-            // An interpreter line in the middle of a text is a text about scripts.
-            may_begin(&out) && (*reading == Reading::Base64 || !out.starts_with(b"#!"))
-        };
-        let readings = Reading::ALL.into_iter().filter(is_candidate);
-        Some(readings.map(|reading| Candidate { at, reading }).collect())
+        let as_it_stands = is_candidate(Reading::Identity, glance);
+        let found = Reading::ALL.into_iter().filter(|reading| {
+            // Without a `=` quoted-printable is what it stands for.
+            if *reading == Reading::Identity
+                || *reading == Reading::QuotedPrintable && !glance.contains(&b'=')
+            {
+                return as_it_stands;
+            }
+            self.out.clear();
+            Decoder::new(*reading).push(glance, &mut self.out);
+            is_candidate(*reading, &self.out)
+        });
+        Some(found.map(|reading| Candidate { at, reading }).collect())
     }
+}
+
+/// An interpreter line in the middle of a text is a text about scripts.
+fn is_candidate(reading: Reading, decoded: &[u8]) -> bool {
+    may_begin(decoded) && (reading == Reading::Base64 || !decoded.starts_with(b"#!"))
 }
 
 fn is_base64_line(line: &[u8]) -> bool {

@@ -3,12 +3,12 @@
 //! Library decoders of base64 are strict: they refuse a whole leaf for one odd character. A client skips it and opens
 //! the file. So the decoders here are our own and never refuse anything.
 
-use memchr::memchr;
-
-use super::alphabet::{characters, quantum, sextet};
+use super::alphabet::{characters, next_equals, quantum, sextet};
 
 /// Octets of which the characters of base64 are taken out at once. They fit into the fastest cache.
 const CHARACTERS_BYTES: usize = 4 << 10;
+/// Octets for which the room of many is not worth its cost.
+const FEW_BYTES: usize = 64;
 
 /// How octets of a leaf are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,13 @@ pub struct Base64Decoder {
 impl Base64Decoder {
     /// Decode `octets` onto `out`: three quarters of them at most, and two more.
     pub fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        if octets.len() < FEW_BYTES {
+            return octets.iter().for_each(|octet| self.one(*octet, out));
+        }
         let mut room = [0; CHARACTERS_BYTES];
         for chunk in octets.chunks(CHARACTERS_BYTES) {
             let mut rest = characters(chunk, &mut room);
-            while let Some(at) = memchr(b'=', rest) {
+            while let Some(at) = next_equals(rest) {
                 let (run, padding) = rest.split_at(at);
                 self.run(run, out);
                 self.flush(out);
@@ -60,11 +63,19 @@ impl Base64Decoder {
         }
     }
 
+    fn one(&mut self, octet: u8, out: &mut Vec<u8>) {
+        match sextet(octet) {
+            Some(value) => self.take(value, out),
+            None if octet == b'=' => self.flush(out),
+            None => {}
+        }
+    }
+
     /// Characters of the alphabet alone.
     fn run(&mut self, mut run: &[u8], out: &mut Vec<u8>) {
         while self.sextets > 0 {
             let Some((first, behind)) = run.split_first() else { return };
-            self.take(*first, out);
+            self.one(*first, out);
             run = behind;
         }
         let (quanta, rest) = run.as_chunks::<4>();
@@ -75,12 +86,11 @@ impl Base64Decoder {
             *slot = quantum(*characters).unwrap_or_default();
         }
         for character in rest {
-            self.take(*character, out);
+            self.one(*character, out);
         }
     }
 
-    fn take(&mut self, character: u8, out: &mut Vec<u8>) {
-        let Some(value) = sextet(character) else { return };
+    fn take(&mut self, value: u8, out: &mut Vec<u8>) {
         self.bits = self.bits << 6 | u32::from(value);
         self.sextets += 1;
         if self.sextets == 4 {
@@ -139,14 +149,26 @@ impl QuotedPrintableDecoder {
         while !rest.is_empty() {
             if self.state == QpState::Plain {
                 // What stands for itself goes through as one.
-                let (plain, behind) = rest.split_at(memchr(b'=', rest).unwrap_or(rest.len()));
+                let (plain, behind) = rest.split_at(next_equals(rest).unwrap_or(rest.len()));
                 out.extend_from_slice(plain);
                 rest = behind;
+                if let [b'=', high, low, behind @ ..] = rest
+                    && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+                {
+                    out.push(high << 4 | low);
+                    rest = behind;
+                    continue;
+                }
             }
             let Some((first, behind)) = rest.split_first() else { return };
             self.take(*first, out);
             rest = behind;
         }
+    }
+
+    /// Whether the next octet stands for itself, or begins a triple or a soft line break.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == QpState::Plain
     }
 
     fn take(&mut self, octet: u8, out: &mut Vec<u8>) {

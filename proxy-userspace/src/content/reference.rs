@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use super::eicar::{EICAR_BYTES, test_string};
-use super::reading::hex;
+use super::loose::Candidate;
+use super::magic::may_begin;
+use super::reading::{Reading, hex};
 
 pub(super) const fn slow_sextet(octet: u8) -> Option<u8> {
     match octet {
@@ -227,6 +229,65 @@ impl SlowQuotedPrintableDecoder {
         }
         *self = Self::default();
     }
+}
+
+/// Where the test string ends, in all readings, octet by octet.
+pub(super) fn slow_sweep(octets: &[u8]) -> Vec<usize> {
+    let (mut plain, mut quoted, mut base64) =
+        (SlowEicar::default(), SlowEicar::default(), SlowEicarInBase64::default());
+    let mut decoder = SlowQuotedPrintableDecoder::default();
+    let mut found = Vec::new();
+    for (place, octet) in octets.iter().enumerate() {
+        let octet = std::slice::from_ref(octet);
+        let mut out = Vec::new();
+        decoder.push(octet, &mut out);
+        plain.push(octet);
+        quoted.push(&out);
+        base64.push(octet);
+        let at_this = [&mut plain.found, &mut quoted.found, &mut base64.found].map(std::mem::take);
+        if at_this.contains(&true) {
+            found.push(place);
+        }
+    }
+    base64.padding();
+    if base64.found {
+        found.push(octets.len().saturating_sub(1));
+    }
+    found
+}
+
+/// The lines at which a program may begin.
+pub(super) fn slow_candidates(content: &[u8]) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    let mut is_in_run = false;
+    let mut at = 0;
+    while at < content.len() {
+        let rest = &content[at..];
+        let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+        let text = &rest[..end.unwrap_or(rest.len())];
+        let line_end = if rest[text.len()..].starts_with(b"\r\n") { 2 } else { usize::from(end.is_some()) };
+        let trimmed = text.trim_ascii();
+        let is_run = trimmed.len() >= 4 && trimmed.iter().all(|octet| slow_sextet(*octet).is_some());
+        let continues_run = std::mem::replace(&mut is_in_run, is_run);
+        if !continues_run && text.iter().any(|octet| octet.is_ascii_alphanumeric() || *octet > 0x7e) {
+            let glance = &rest[..rest.len().min(16)];
+            let (mut base64, mut quoted) = (Vec::new(), Vec::new());
+            SlowBase64Decoder::default().push(glance, &mut base64);
+            SlowQuotedPrintableDecoder::default().push(glance, &mut quoted);
+            let readings = [
+                (Reading::Identity, glance),
+                (Reading::Base64, base64.as_slice()),
+                (Reading::QuotedPrintable, quoted.as_slice()),
+            ];
+            for (reading, out) in readings {
+                if may_begin(out) && (reading == Reading::Base64 || !out.starts_with(b"#!")) {
+                    found.push(Candidate { at, reading });
+                }
+            }
+        }
+        at += text.len() + line_end;
+    }
+    found
 }
 
 mod tests;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::eicar::{Eicar, EicarInBase64, test_string};
+use super::super::loose::{Candidates, Sweep};
 use super::super::reading::{Base64Decoder, QuotedPrintableDecoder};
 use super::super::samples::{base64, base64_lines};
 use super::*;
@@ -86,6 +87,47 @@ fn any_content() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![stretches(), stretches(), interrupted(), pieced()]
 }
 
+/// Lines that nearly begin a program, or nearly are base64.
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let words = select(vec![
+        "\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        "MZ",
+        "TVqQ",
+        "TVo=",
+        "TV",
+        "qQ",
+        "A=",
+        "=4D",
+        "=4DZ",
+        "=",
+        "=\r\n",
+        "#!/bin/sh",
+        "IyEv",
+        "Iw==IS9i",
+        " ",
+        "\t",
+        "/",
+        "+/",
+        "-",
+        "f0VM",
+        "RgAA",
+        "yv66vg",
+        "\u{7f}ELF",
+        "dex\n",
+        "L\0\0\0",
+        "word",
+        "AbCdEfGhIjKlMnOpQrStUvWxYz/+",
+        "AbCdEfGhIjKlMnOpQrStUvWxYz/-",
+        "0123456789012345",
+    ]);
+    let octets = prop::collection::vec(any::<u8>(), 1..4);
+    let one = prop_oneof![9 => words.prop_map(|word| word.as_bytes().to_vec()), 1 => octets];
+    prop::collection::vec(one, 0..40).prop_map(|words| words.concat())
+}
+
 fn split(octets: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let mut cuts: Vec<usize> =
         cuts.iter().map(|cut| cut % (octets.len() + 1)).chain([0, octets.len()]).collect();
@@ -149,5 +191,27 @@ proptest! {
         fast.flush(&mut out);
         slow.flush(&mut expected);
         prop_assert_eq!(&out, &expected);
+    }
+
+    #[test]
+    fn the_sweep_finds_the_same_places(octets in any_content(), cuts in cuts()) {
+        let mut sweep = Sweep::default();
+        let (mut found, mut at) = (Vec::new(), 0);
+        for octets in split(&octets, &cuts) {
+            sweep.push(&octets, at, &mut found);
+            at += octets.len();
+        }
+        sweep.finish(at, &mut found);
+        prop_assert_eq!(found, slow_sweep(&octets));
+    }
+
+    #[test]
+    fn programs_may_begin_at_the_same_lines(lines in lines()) {
+        let mut candidates = Candidates::new(&lines, 0);
+        let mut found = Vec::new();
+        while let Some(here) = candidates.next() {
+            found.extend(here);
+        }
+        prop_assert_eq!(found, slow_candidates(&lines));
     }
 }
