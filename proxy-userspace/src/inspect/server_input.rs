@@ -29,21 +29,37 @@ pub(super) enum Whole {
     Tail(Vec<u8>),
 }
 
+/// Whether a literal of the response streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamState {
+    None,
+    /// It does: its octets are not kept.
+    Literal,
+    /// It did: what stands behind it is kept.
+    Behind,
+}
+
 /// The server's stream, between two responses or inside one.
 pub(super) struct ServerInput {
     framer: Framer,
     unit: Vec<u8>,
     lease: Option<HeldLease>,
     discards: Option<Refused>,
-    /// The first literal of this response streams.
-    streams: bool,
+    streaming: StreamState,
     message_max: u64,
 }
 
 impl ServerInput {
     pub(super) fn new(message_max: u64) -> Self {
         let framer = Framer::new(Speaker::Server, FrameBounds { text: RESPONSE_TEXT_BYTES_MAX });
-        Self { framer, unit: Vec::new(), lease: None, discards: None, streams: false, message_max }
+        Self {
+            framer,
+            unit: Vec::new(),
+            lease: None,
+            discards: None,
+            streaming: StreamState::None,
+            message_max,
+        }
     }
 
     /// Whether a response has begun.
@@ -68,13 +84,13 @@ impl ServerInput {
 
     /// The literal that was announced streams: its octets are not kept, nor is what came before it.
     pub(super) fn stream(&mut self) {
-        self.streams = true;
+        self.streaming = StreamState::Literal;
         self.unit = Vec::new();
     }
 
     /// The literal does not stream after all: this is the response as far as it came.
     pub(super) fn hold(&mut self, unit: &[u8], lease: impl FnOnce() -> HeldLease) {
-        self.streams = false;
+        self.streaming = StreamState::None;
         self.lease = None;
         self.unit = Vec::new();
         self.keep(unit, lease);
@@ -87,10 +103,13 @@ impl ServerInput {
         lease: impl FnOnce() -> HeldLease,
     ) -> Result<(usize, Option<Whole>), InspectRefusal> {
         let begins = self.framer.is_at_boundary();
-        let is_streaming = self.streams && self.framer.literal_left() > 0;
+        let is_streaming = self.streaming == StreamState::Literal;
         let frame = self.framer.take(octets).map_err(InspectRefusal::ServerFraming)?;
         let taken = octets.get(..frame.octets).unwrap_or_default();
         if is_streaming {
+            if self.framer.literal_left() == 0 {
+                self.streaming = StreamState::Behind;
+            }
             return Ok((frame.octets, Some(Whole::Streamed)));
         }
         let is_whole = frame.step == FrameStep::Whole;
@@ -109,7 +128,8 @@ impl ServerInput {
         }
         let whole = is_whole.then(|| {
             let unit = std::mem::take(&mut self.unit);
-            if std::mem::take(&mut self.streams) && self.discards.is_none() {
+            let did_stream = std::mem::replace(&mut self.streaming, StreamState::None) != StreamState::None;
+            if did_stream && self.discards.is_none() {
                 self.lease = None;
                 return Whole::Tail(unit);
             }

@@ -45,6 +45,10 @@ impl Session {
                     self.to_client.skip(now.len());
                     self.respond(Response::Copied(unit, lease));
                 }
+                // What stands behind mail that has gone on cannot be left out.
+                Some(Whole::Discarded(..)) if self.streaming.is_some() => {
+                    return Err(InspectRefusal::ContentChanged);
+                }
                 Some(Whole::Discarded(refused, began)) => {
                     self.to_client.skip(now.len());
                     self.leave_out(&began, refused);

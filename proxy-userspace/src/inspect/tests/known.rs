@@ -92,6 +92,8 @@ fn what_stands_behind_known_mail_is_looked_at_too() {
     let (mut dialogue, _vault) = knowing(&mail);
     for (tail, passes) in [
         (" FLAGS (\\Seen))\r\n".to_owned(), true),
+        (" ENVELOPE (NIL {5}\r\nhello NIL NIL NIL NIL NIL NIL NIL NIL))\r\n".to_owned(), true),
+        (" X-GM-LABELS ({5}\r\nhello {3}\r\nabc))\r\n".to_owned(), true),
         (format!(" BODY[TEXT] {{{}}}\r\n{EICAR})\r\n", EICAR.len()), false),
         (" PREVIEW \"x\")\r\n".to_owned(), false),
     ] {
