@@ -66,6 +66,7 @@ const fn quanta() -> [[u32; 256]; 4] {
     tables
 }
 
+#[inline]
 fn of<T: Copy>(table: &[T; 256], octet: u8) -> T {
     let [first, ..] = table;
     // The index is never out of range: the compiler leaves the fallback out.
@@ -73,12 +74,14 @@ fn of<T: Copy>(table: &[T; 256], octet: u8) -> T {
 }
 
 /// The six bits of a character of the base64 alphabet.
+#[inline]
 pub(super) fn sextet(octet: u8) -> Option<u8> {
     let value = of(&SEXTETS, octet);
     (value != NONE).then_some(value)
 }
 
 /// The three octets of four characters. None where one of them is outside the alphabet.
+#[inline]
 pub(super) fn quantum(characters: [u8; 4]) -> Option<[u8; 3]> {
     let [first, second, third, fourth] = &QUANTA;
     let [a, b, c, d] = characters;
@@ -94,6 +97,7 @@ pub(super) fn is_all(octets: &[u8]) -> bool {
 }
 
 /// Compares without a branch and without a table, so that the compiler does it for all octets at once.
+#[inline]
 fn is_block(block: &[u8; BLOCK_BYTES]) -> bool {
     let is_character = |octet: u8| {
         ((octet | 0x20).wrapping_sub(b'a') < 26)

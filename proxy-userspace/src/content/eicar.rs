@@ -64,6 +64,14 @@ fn step(state: u128, octet: u8) -> u128 {
     (state << 1 | 1) & PLACES.get(usize::from(octet)).copied().unwrap_or_default()
 }
 
+/// Whether a search that has nothing may have the beginning of the string behind the last three octets of `bits`: the
+/// third one is among its first three.
+fn begins(bits: u32) -> bool {
+    let [.., last] = bits.to_be_bytes();
+    let [[a, b, c, ..], _] = [HALVES.0, HALVES.1];
+    last == *a || last == *b || last == *c
+}
+
 /// The test string itself.
 #[cfg(test)]
 pub(super) fn test_string() -> Vec<u8> {
@@ -160,15 +168,18 @@ impl EicarInBase64 {
 
     /// Characters of the alphabet alone. What lies in the middle of many is searched for as it stands.
     fn run(&mut self, run: &[u8]) {
+        if run.is_empty() {
+            return;
+        }
         let ends = (run.get(..EDGE_CHARACTERS), run.split_last_chunk::<EDGE_CHARACTERS>());
         let (Some(head), Some((middle, tail))) = ends else {
-            return run.iter().for_each(|character| self.one(*character));
+            return self.step_through(run);
         };
         if run.len() < RUN_BYTES_MIN || ENCODED.iter().any(|finder| finder.find(run).is_some()) {
-            return run.iter().for_each(|character| self.one(*character));
+            return self.step_through(run);
         }
         // What began earlier ends in the head, or not at all; what ends later begins in the tail.
-        head.iter().for_each(|character| self.one(*character));
+        self.step_through(head);
         let skipped = middle.len().saturating_sub(head.len()) as u64;
         self.total += skipped;
         self.since_padding += skipped;
@@ -178,7 +189,32 @@ impl EicarInBase64 {
         }
         self.skipping = [0; 4];
         self.ending = [0; 4];
-        tail.iter().for_each(|character| self.one(*character));
+        self.step_through(tail);
+    }
+
+    /// Character by character. Where nothing has begun, the characters up to the next one that begins something only
+    /// count.
+    fn step_through(&mut self, mut run: &[u8]) {
+        while !run.is_empty() {
+            if self.skipping == [0; 4] && self.ending == [0; 4] {
+                let mut bits = self.bits;
+                let quiet = run.iter().take_while(|character| {
+                    let next = bits << 6 | u32::from(sextet(**character).unwrap_or_default());
+                    let begins = begins(next);
+                    bits = if begins { bits } else { next };
+                    !begins
+                });
+                let count = quiet.count();
+                self.bits = bits;
+                self.total += count as u64;
+                self.since_padding += count as u64;
+                run = run.get(count..).unwrap_or_default();
+            }
+            // What begins in one alignment is over, or goes on, when each alignment has had its turn.
+            let (turns, behind) = run.split_at(run.len().min(4));
+            turns.iter().for_each(|character| self.one(*character));
+            run = behind;
+        }
     }
 
     fn take(&mut self, value: u8) {
@@ -186,8 +222,7 @@ impl EicarInBase64 {
         self.total += 1;
         self.since_padding += 1;
         let [_, a, b, c] = self.bits.to_be_bytes();
-        // Three octets begin nothing unless the third one is among the first three of the string.
-        let begins = PLACES.get(usize::from(c)).is_some_and(|places| places & 0b111 != 0);
+        let begins = begins(self.bits);
         let searches = [(&mut self.skipping, self.total), (&mut self.ending, self.since_padding)];
         for (states, count) in searches {
             let phase = count % 4;

@@ -73,6 +73,9 @@ impl Base64Decoder {
 
     /// Characters of the alphabet alone.
     fn run(&mut self, mut run: &[u8], out: &mut Vec<u8>) {
+        if run.is_empty() {
+            return;
+        }
         while self.sextets > 0 {
             let Some((first, behind)) = run.split_first() else { return };
             self.one(*first, out);
@@ -152,10 +155,7 @@ impl QuotedPrintableDecoder {
                 let (plain, behind) = rest.split_at(next_equals(rest).unwrap_or(rest.len()));
                 out.extend_from_slice(plain);
                 rest = behind;
-                if let [b'=', high, low, behind @ ..] = rest
-                    && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-                {
-                    out.push(high << 4 | low);
+                if let Some(behind) = Self::whole(rest, out) {
                     rest = behind;
                     continue;
                 }
@@ -164,6 +164,18 @@ impl QuotedPrintableDecoder {
             self.take(*first, out);
             rest = behind;
         }
+    }
+
+    /// What begins with a `=` and is not cut: decoded onto `out`, and what stands behind it.
+    fn whole<'o>(octets: &'o [u8], out: &mut Vec<u8>) -> Option<&'o [u8]> {
+        let (octet, behind) = match octets {
+            [b'=', b'\r', b'\n', behind @ ..] => return Some(behind),
+            [b'=', behind @ ..] if behind.starts_with(b"=") => (b'=', behind),
+            [b'=', high, low, behind @ ..] => (hex(*high)? << 4 | hex(*low)?, behind),
+            _ => return None,
+        };
+        out.push(octet);
+        Some(behind)
     }
 
     /// Whether the next octet stands for itself, or begins a triple or a soft line break.
