@@ -51,7 +51,10 @@ pub(super) fn judge(
     let limits = limits(report, &file.limits, on_exit.unwrap_or(OnExit::Closed), action.inspect);
     let state = state(report, &file.state, base);
     let admin = admin(report, &file.admin, base);
-    let records = RecordLines { start: file.records.start.unwrap_or(true) };
+    let records = RecordLines {
+        start: file.records.start.unwrap_or(true),
+        clean_verdicts: file.records.clean_verdicts.unwrap_or(false),
+    };
     let processes = processes(report, &file.process);
     let (steering, certificates) = (steering?, certificates?);
     Some(Config { steering, tls, certificates, action, limits, records, state, admin, processes })

@@ -365,6 +365,8 @@ pub struct Limits {
 pub struct RecordLines {
     /// A line when a session begins, too.
     pub start: bool,
+    /// A line for each verdict, also where nothing was forbidden.
+    pub clean_verdicts: bool,
 }
 
 /// `[state]`.

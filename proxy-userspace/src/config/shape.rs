@@ -123,6 +123,7 @@ pub(super) struct LimitsTable {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RecordsTable {
     pub(super) start: Option<bool>,
+    pub(super) clean_verdicts: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -47,6 +47,7 @@ pub fn engine(octets: &[u8]) {
         rules,
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
+        clean_verdicts: true,
         recollection: VAULT
             .clone()
             .zip(RuleGeneration::of(&1, 1).ok())

@@ -31,6 +31,8 @@ mod deferred;
 mod recall;
 /// Known mail streams, group by group.
 mod stream;
+/// The sender of a message, for records.
+mod sender;
 /// What goes to one side next, in order.
 mod output;
 /// Octets that are held until they are judged.

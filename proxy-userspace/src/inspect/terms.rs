@@ -26,6 +26,8 @@ pub(super) struct Subject {
     pub(super) mailbox: Option<Rc<str>>,
     /// The message.
     pub(super) uid: Option<u32>,
+    /// Its sender, where its header is there.
+    pub(super) from: Option<Rc<str>>,
 }
 
 /// What an engine needs.
@@ -48,6 +50,8 @@ pub struct MediationTerms {
     pub counts: Rc<ContentCounts>,
     /// Where verdicts are written.
     pub verdicts: VerdictLines,
+    /// Clean verdicts are written, too.
+    pub clean_verdicts: bool,
 }
 
 /// What a thread gives back.
@@ -125,12 +129,14 @@ impl MediationTerms {
     ) -> bool {
         self.counts.count_judged(leaves.len() as u64);
         let mut forbidden = false;
-        for leaf in leaves.iter().filter(|leaf| leaf.action == ContentAction::Remove) {
-            forbidden = true;
-            let action = match direction {
-                Direction::ServerToClient => VerdictAction::Remove,
-                Direction::ClientToServer => VerdictAction::Refuse,
+        for leaf in leaves {
+            let action = match (leaf.action, direction) {
+                (ContentAction::Allow, _) if !self.clean_verdicts => continue,
+                (ContentAction::Allow, _) => VerdictAction::Allow,
+                (ContentAction::Remove, Direction::ServerToClient) => VerdictAction::Remove,
+                (ContentAction::Remove, Direction::ClientToServer) => VerdictAction::Refuse,
             };
+            forbidden |= leaf.action == ContentAction::Remove;
             if action == VerdictAction::Remove {
                 self.counts.count_removed(1);
             }
@@ -168,7 +174,7 @@ impl Subject {
             user: self.account.as_deref().map(Cow::Borrowed),
             mailbox: self.mailbox.as_deref().map(Cow::Borrowed),
             uid: self.uid,
-            from: None,
+            from: self.from.as_deref().map(Cow::Borrowed),
             part: Cow::Borrowed(""),
             file_name: None,
             declared_type: None,

@@ -29,6 +29,8 @@ const CUT: &str = "…";
 /// What became of a part with a verdict that is not clean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictAction {
+    /// It went on as it was: a verdict that is clean.
+    Allow,
     /// It was overwritten, and the rest of the message was delivered.
     Remove,
     /// The whole message was refused.
@@ -40,6 +42,7 @@ impl VerdictAction {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Allow => "allow",
             Self::Remove => "remove",
             Self::Refuse => "refuse",
         }
@@ -86,6 +89,7 @@ impl VerdictRecord<'_> {
         };
         let rule = bounded(&self.rule, RULE_BYTES_MAX);
         match (self.action, self.direction) {
+            (VerdictAction::Allow, _) => format!("{part} was judged, and nothing is forbidden in it"),
             (VerdictAction::Remove, Direction::ServerToClient) => {
                 format!("{part} was overwritten before the client got it: rule {rule}")
             }
@@ -140,7 +144,8 @@ impl LineFields {
         self.set_known("postern.file.real_type", text(&verdict.real_type, MIME_TYPE_BYTES_MAX));
         self.set("file.size", verdict.octets);
         self.set_known("file.hash.sha256", verdict.sha256.map(|hash| hex_lower(&hash)));
-        self.set("rule.name", bounded(&verdict.rule, RULE_BYTES_MAX));
+        let rule = Some(bounded(&verdict.rule, RULE_BYTES_MAX)).filter(|rule| !rule.is_empty());
+        self.set_known("rule.name", rule);
         self.set("postern.action", verdict.action.as_str());
         self.set("postern.direction", verdict.direction.as_str());
         self.set("message", verdict.message());

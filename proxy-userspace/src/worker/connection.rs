@@ -114,6 +114,7 @@ fn engine(local: &Local, policy: &Policy, server: OriginalDst, record: &mut Reco
         rules: Arc::clone(&policy.rules),
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
+        clean_verdicts: policy.config.records.clean_verdicts,
         recollection: vault.clone().map(|vault| Recollection::new(vault, policy.generation)),
         server: server.to_string().into(),
         vault,

@@ -144,6 +144,8 @@ fn offload_is_one_of_three_words() {
 fn a_line_at_the_start_of_a_session_is_written_unless_it_is_switched_off() {
     assert!(good(MINIMAL).records.start);
     assert!(!good(&format!("{MINIMAL}[records]\nstart = false\n")).records.start);
+    assert!(!good(MINIMAL).records.clean_verdicts);
+    assert!(good(&format!("{MINIMAL}[records]\nclean_verdicts = true\n")).records.clean_verdicts);
     assert_message("[records]\nstart = \"no\"", &["records.start = \"no\": wrong type"]);
     assert_message("[records]\nstrat = true", &["records.strat", "start"]);
 }

@@ -11,6 +11,7 @@ use super::super::held::Held;
 use super::super::output::Own;
 use super::super::refusal::Refused;
 use super::super::request::{Decision, Dialogue, Effect, Prepared, decide, no, sasl_plain_account};
+use super::super::sender::sender;
 use super::super::terms::JudgedMail;
 use super::{SENT_MAX, Sending, Sent, Session, Upload};
 use crate::content::{ContentPiece, Judged, Shape};
@@ -138,7 +139,9 @@ impl Session {
     fn judge_upload(&mut self, prepared: Prepared, messages: Vec<Range<usize>>, unit: Unit) {
         let heads = unit.heads().iter().map(|(range, _)| range.clone()).collect();
         let announced = unit.heads().iter().map(|(_, head)| head.octets).collect();
-        let pieces =
+        self.subject.from =
+            messages.first().and_then(|range| unit.octets().get(range.clone())).and_then(sender);
+        let pieces: Vec<ContentPiece> =
             messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();
         match self.terms.begin(octets, lease, pieces, Vec::new(), None) {

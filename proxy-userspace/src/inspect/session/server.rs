@@ -15,11 +15,13 @@ use super::super::refusal::Refused;
 use super::super::reply::{Reply, classify};
 use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
+use super::super::sender::sender;
 use super::super::server_input::Whole;
 use super::super::stream::{Streamed, Streaming, whole_message};
 use super::super::terms::Subject;
 use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
+use crate::content::Shape;
 use crate::imap::response::{Condition, FetchResponse};
 use crate::words::Direction;
 
@@ -299,7 +301,12 @@ impl Session {
             Ok(pieces) => pieces.into_iter().unzip(),
             Err(refused) => return self.blame(refused),
         };
-        let subject = Subject { uid: answer.uid(), ..self.subject.clone() };
+        let from = pieces.first().and_then(|piece| match &piece.shape {
+            Shape::Message => octets.get(piece.range.clone()).and_then(sender),
+            Shape::Body { header, .. } => sender(header),
+            _ => None,
+        });
+        let subject = Subject { uid: answer.uid(), from, ..self.subject.clone() };
         let blamed = self.blamed();
         if pieces.is_empty() {
             let held = Held::new(octets, lease);

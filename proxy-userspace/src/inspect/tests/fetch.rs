@@ -341,3 +341,22 @@ fn a_header_over_its_bound_is_content() {
         assert!(!got.contains("EICAR-STANDARD"), "{label}");
     }
 }
+
+#[test]
+fn every_verdict_has_a_line_where_the_owner_wants_it_and_otherwise_those_that_forbid() {
+    let parts = "From: Joe <joe@example.org>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n\
+                 Content-Disposition: attachment; filename=a.exe\r\n\r\nprogram\r\n--b--\r\n";
+    for all in [true, false] {
+        let mut dialogue = if all { Dialogue::telling_all() } else { Dialogue::new() };
+        dialogue.client("a UID FETCH 7 (UID BODY.PEEK[])\r\n");
+        dialogue.server(&format!("* 1 FETCH (UID 7 BODY[] {})\r\na OK done\r\n", literal(parts)));
+        let told: Vec<_> = dialogue.verdicts();
+        let words = |name: &str| {
+            told.iter().map(|line| line[name].as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(words("postern.action"), if all { vec!["allow", "remove"] } else { vec!["remove"] });
+        assert_eq!(words("rule.name"), if all { vec!["-", "names"] } else { vec!["names"] });
+        assert_eq!(words("postern.part").last().map(String::as_str), Some("2"));
+        assert!(told.iter().all(|line| line["email.from.address"][0] == "joe@example.org"), "{told:?}");
+    }
+}

@@ -104,6 +104,15 @@ impl Dialogue {
     }
 
     fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
+        Self::telling(octets, jobs, vault, false)
+    }
+
+    /// With a line for each verdict.
+    pub(super) fn telling_all() -> Self {
+        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true)
+    }
+
+    fn telling(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>, clean_verdicts: bool) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let mut record = records.open(ClientAddr(client), OriginalDst(server));
@@ -115,6 +124,7 @@ impl Dialogue {
             rules: Arc::clone(&RULES),
             counts: record.content_counts(),
             verdicts: record.verdict_lines(),
+            clean_verdicts,
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
             // Each has a server of its own, so that no test knows another one's mail.
             server: SERVERS.fetch_add(1, Ordering::Relaxed).to_string().into(),
