@@ -87,11 +87,11 @@ fn every_way_to_mail_names_a_test_that_exists() {
     let ways = rows("Ways to mail");
     assert!(ways.len() > 10);
     for way in ways {
-        let test = way[2].trim_matches('`');
-        assert!(
-            text.contains(&format!("fn {test}(")),
-            "{} names the test {test}, which does not exist",
-            way[0]
-        );
+        for test in way[2].split(", ").map(|test| test.trim_matches('`')) {
+            // Those of tests/tests/mediation/ways.rs stand in a table.
+            let exists =
+                text.contains(&format!("fn {test}(")) || text.contains(&format!("\n    {test}: Lead"));
+            assert!(exists, "{} names the test {test}, which does not exist", way[0]);
+        }
     }
 }
