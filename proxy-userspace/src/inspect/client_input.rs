@@ -13,6 +13,8 @@ use crate::imap::frame::{CLIENT_TEXT_BYTES_MAX, FrameBounds, FrameStep, Framer, 
 
 /// Octets of all literals in one command that uploads nothing: names, passwords, search strings.
 const COMMAND_LITERALS_BYTES_MAX: u64 = 64 * 1024;
+/// Octets that stand behind a literal, mostly: without room for them all of it would be moved once more.
+const BEHIND_BYTES: usize = 64;
 /// Literals in one command.
 const LITERALS_MAX: usize = 1_000;
 
@@ -167,7 +169,8 @@ impl ClientInput {
             self.discard_with(|tag| tagged(tag, "BAD", "Too many or too large literals in one command"));
         } else {
             // Reserved, not touched: a client that sends nothing takes nothing.
-            unit.octets.reserve_exact(usize::try_from(head.octets).unwrap_or_default());
+            let octets = usize::try_from(head.octets).unwrap_or_default();
+            unit.octets.reserve_exact(octets.saturating_add(BEHIND_BYTES));
         }
     }
 

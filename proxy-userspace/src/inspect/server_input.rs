@@ -9,6 +9,8 @@ use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 
 /// Octets of one response outside its literals. SEARCH answers with one line, of 8 MB for a million messages.
 const RESPONSE_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Octets that stand behind a literal, mostly: without room for them all of it would be moved once more.
+const BEHIND_BYTES: usize = 1024;
 /// The beginning of a response that is thrown away, by which it is told what it was: the longest tag, and `OK`.
 const BEGIN_BYTES: usize = 264;
 
@@ -143,7 +145,8 @@ impl ServerInput {
 
     /// A literal is kept. Its room is reserved, not touched: octets that are announced and never come take nothing.
     pub(super) fn reserve(&mut self, octets: u64) {
-        self.unit.reserve_exact(usize::try_from(octets).unwrap_or_default());
+        let octets = usize::try_from(octets).unwrap_or_default();
+        self.unit.reserve_exact(octets.saturating_add(BEHIND_BYTES));
     }
 
     fn keep(&mut self, octets: &[u8], lease: impl FnOnce() -> HeldLease) {

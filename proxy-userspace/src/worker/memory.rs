@@ -15,16 +15,24 @@ const GONE_LEAST: u64 = 64;
 
 /// The most sessions at once since the last trim.
 #[derive(Default)]
-struct Peak(u64);
+struct Peak {
+    most: u64,
+    /// Sessions were there at the last trim, and none has come since. They kept the pages that they had memory in, also
+    /// that of their neighbours.
+    is_unfinished: bool,
+}
 
 impl Peak {
     /// So many sessions are there now, and since the last call so many were at most: whether half of the most have left,
     /// and many. Steady traffic is never trimmed, because it would fetch the memory again at once.
     fn is_over(&mut self, active: u64, most: u64) -> bool {
-        self.0 = self.0.max(most);
-        let is_over = active <= self.0 / 2 && self.0 - active >= GONE_LEAST;
+        if most > self.most {
+            (self.most, self.is_unfinished) = (most, false);
+        }
+        let many = self.most - active.min(self.most) >= GONE_LEAST || self.is_unfinished;
+        let is_over = active <= self.most / 2 && self.most > 0 && many;
         if is_over {
-            self.0 = active;
+            (self.most, self.is_unfinished) = (active, active > 0);
         }
         is_over
     }
@@ -52,7 +60,9 @@ mod tests {
             (100, 100, false),
             (40, 100, false),
             (36, 40, true),
-            (0, 36, false),
+            // The rest, whose neighbours' memory could not be given back before.
+            (0, 36, true),
+            (0, 0, false),
             (10, 1000, true),
             (900, 900, false),
             (500, 900, false),
