@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
@@ -70,6 +70,9 @@ pub struct Status {
     /// Copies of mail that was judged.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// Servers of `action.trust_uid_immutability` that changed what stands under a UID, and are not trusted any more.
+    #[serde(default)]
+    pub distrusted: Vec<IpAddr>,
     /// Whether the kernel's TLS is used and what it can do, in words.
     pub kernel_tls: String,
     /// Who opens and seals TLS records, in words: with what was measured, under `tls.offload = "auto"`.

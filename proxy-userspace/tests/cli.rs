@@ -343,6 +343,7 @@ fn example() -> Status {
             refused_total: 6,
             failed_total: 8,
         },
+        distrusted: vec!["192.0.2.7".parse().unwrap()],
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
         records_lost: 0,
@@ -402,6 +403,7 @@ fn status_shows_what_the_daemon_says() {
             "vpn0       downstream  ABSENT",
             "3 repairs",
             "ALARMS\n  `ip -4 rule pref 0 lookup main` stands in front",
+            "192.0.2.7 changed what stands under a UID: all of its mail is compared again; take it out of",
             "RULES OF OTHERS IN FRONT, mail may follow them\n  ip -4 rule pref 0 lookup main",
             "forward chain, 12 packets dropped\n  nft inet postern forward: iifname lan0 tcp dport 143 drop",
         ] {

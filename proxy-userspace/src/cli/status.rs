@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -177,8 +178,10 @@ fn readable(status: &Status) -> String {
         "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
     ));
     let SteeringStatus { alarms, in_front, forward, forward_dropped, .. } = &status.steering;
+    let alarms: Vec<String> =
+        alarms.iter().cloned().chain(status.distrusted.iter().map(distrusted)).collect();
     if !alarms.is_empty() {
-        lines(&mut text, "ALARMS", alarms);
+        lines(&mut text, "ALARMS", &alarms);
     }
     if !in_front.is_empty() {
         lines(&mut text, "RULES OF OTHERS IN FRONT, mail may follow them", in_front);
@@ -190,6 +193,14 @@ fn readable(status: &Status) -> String {
     lines(&mut text, "routes", &status.routes);
     lines(&mut text, &format!("forward chain, {forward_dropped} packets dropped"), forward);
     text
+}
+
+/// A server that is not trusted any more.
+fn distrusted(server: &IpAddr) -> String {
+    format!(
+        "{server} changed what stands under a UID: all of its mail is compared again; take it out of \
+         action.trust_uid_immutability"
+    )
 }
 
 /// Mail that is held while it is judged.

@@ -258,6 +258,9 @@ pub enum Reason {
     /// Neither an address nor a network.
     #[error("not a network")]
     NotANetwork,
+    /// No address of one host.
+    #[error("not an address")]
+    NotAnAddress,
     /// Bits right of the prefix length are set.
     #[error("has address bits beyond its prefix length")]
     HostBits {
@@ -342,6 +345,9 @@ impl Reason {
             }
             Self::NotANetwork => {
                 "write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"".to_owned()
+            }
+            Self::NotAnAddress => {
+                "write the address of one server, such as \"192.0.2.7\" or \"2001:db8::7\"".to_owned()
             }
             Self::HostBits { network } => {
                 format!("write \"{network}\" for the network or the address alone for one host")

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ const ADMIN_SOCKET_DEFAULT: &str = "/run/postern/postern.sock";
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
+/// Looked through once for each connection. An owner has few servers.
+const TRUSTED_SERVERS_MAX: usize = 64;
 /// Entries are looked through one by one for each connection; four for each possible ingress.
 const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Each is parsed at start and on reload.
@@ -316,7 +319,23 @@ fn action(report: &mut Report<'_>, file: &shape::ActionTable) -> Action {
         word(report, "action.inspect", file.inspect.as_ref(), Inspection::default(), names::inspect);
     let bypass = file.bypass.as_ref().map(|list| networks(report, BYPASS, list));
     let content = content(report, &file.content);
-    Action { inspect, content, bypass: bypass.unwrap_or_default() }
+    let trusted = file.trust_uid_immutability.as_ref().map(|list| trusted(report, list));
+    Action {
+        inspect,
+        content,
+        bypass: bypass.unwrap_or_default(),
+        trust_uid_immutability: trusted.unwrap_or_default(),
+    }
+}
+
+fn trusted(report: &mut Report<'_>, list: &List) -> Vec<IpAddr> {
+    const KEY: &str = "action.trust_uid_immutability";
+    room(report, KEY, list, TRUSTED_SERVERS_MAX);
+    let mut seen = BTreeMap::new();
+    all(report, list, |report, text| {
+        let address = report.kept(KEY, text, names::address)?;
+        unique(report, KEY, text, address.to_string(), &mut seen).then_some(address)
+    })
 }
 
 fn content(report: &mut Report<'_>, file: &shape::ContentTable) -> ContentSettings {

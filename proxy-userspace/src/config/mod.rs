@@ -250,6 +250,8 @@ pub struct Action {
     pub content: ContentSettings,
     /// Destinations that are spliced without a look.
     pub bypass: Vec<IpNet>,
+    /// Servers of the owner's own, whose known mail goes on without a look, but for samples.
+    pub trust_uid_immutability: Vec<IpAddr>,
 }
 
 impl Action {

@@ -40,6 +40,11 @@ pub(super) fn network(text: &str) -> Result<IpNet, Reason> {
     Ok(net)
 }
 
+/// The address of one host.
+pub(super) fn address(text: &str) -> Result<IpAddr, Reason> {
+    text.parse().map_err(|_| Reason::NotAnAddress)
+}
+
 /// A name that may stand in SNI (RFC 6066 section 3), lower-cased; `*` stands for exactly one first label (RFC 6125).
 pub(super) fn server_name(text: &str) -> Result<String, Reason> {
     let refuse = |why| Err(Reason::NotAServerName { why });

@@ -89,6 +89,7 @@ pub(super) struct ActionTable {
     pub(super) cleartext: Option<Text>,
     pub(super) inspect: Option<Text>,
     pub(super) bypass: Option<List>,
+    pub(super) trust_uid_immutability: Option<List>,
     pub(super) content: ContentTable,
 }
 

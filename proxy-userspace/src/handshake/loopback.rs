@@ -36,7 +36,7 @@ async fn finished<C: Unbuffered + Send + 'static>(
 ) -> Result<Finished, Cause> {
     let connection = drive(connection, &mut socket, Vec::new(), None).await.map_err(|broken| broken.cause)?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
-    Ok(Finished { socket, secrets, kernel, asked: false })
+    Ok(Finished { socket, secrets, kernel, asked: false, verified: false })
 }
 
 /// A connected pair of sockets. A connection of another local user to the listener is dropped.

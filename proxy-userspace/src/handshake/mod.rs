@@ -81,6 +81,8 @@ pub struct Finished {
     pub kernel: KernelSide,
     /// The server asked for a client certificate and was answered with none. False for a client.
     pub asked: bool,
+    /// The server's certificate is valid for the name that the client asked for. False for a client.
+    pub verified: bool,
 }
 
 /// What a handshake needs besides its sockets.
@@ -168,12 +170,13 @@ async fn conclude(
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
     let finishing = finish(&mut client, hello, &shown, terms, record);
     let downstream = match bound.within(Side::Downstream, finishing).await {
-        Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false },
+        Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false, verified: false },
         Err(parting) => return Err(parting.say(&mut client).await),
     };
     match proven {
-        Ok((socket, Proven { secrets, kernel, asked, refused: None, .. })) => {
-            offloaded(downstream, Finished { socket, secrets, kernel, asked }, terms, record.id()).await
+        Ok((socket, Proven { secrets, kernel, asked, verified, refused: None, .. })) => {
+            let upstream = Finished { socket, secrets, kernel, asked, verified };
+            offloaded(downstream, upstream, terms, record.id()).await
         }
         Ok((server, Proven { refused: Some(faults), .. })) => {
             drop(server);

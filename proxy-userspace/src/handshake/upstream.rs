@@ -56,6 +56,8 @@ pub(super) struct Proven {
     pub(super) asked: bool,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) class: LeafClass,
+    /// The certificate is valid for the client's SNI.
+    pub(super) verified: bool,
     /// The faults that policy blocks.
     pub(super) refused: Option<Faults>,
 }
@@ -155,8 +157,9 @@ impl Trust {
         let asked = upstream.asked;
         let (secrets, kernel) = upstream.into_kernel().map_err(tls)?;
         let class = class(&judgement.faults, judgement.verdict);
+        let verified = judgement.faults.iter().next().is_none();
         let refused = (judgement.verdict == Verdict::Block).then_some(judgement.faults);
-        Ok(Proven { secrets, kernel, asked, chain, class, refused })
+        Ok(Proven { secrets, kernel, asked, chain, class, verified, refused })
     }
 }
 

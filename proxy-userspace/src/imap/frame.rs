@@ -207,6 +207,11 @@ impl Framer {
         self.literal_left
     }
 
+    /// So many octets of the literal in progress went by unseen.
+    pub fn skip_literal(&mut self, octets: u64) {
+        self.literal_left = self.literal_left.saturating_sub(octets);
+    }
+
     fn take_text(&mut self, octets: &[u8]) -> Result<Frame, FramingFault> {
         // What stands behind the line end is of no account: a word of the start ends before it.
         for (first, octet) in self.start.iter_mut().skip(self.text).zip(octets) {

@@ -207,7 +207,11 @@ impl Mail {
         let kept = self.to_keep.iter().map(|(_, _, range)| range.clone());
         let Some(recollection) = &terms.recollection else { return Err(Refused::NotJudged) };
         let content = octets.get(range.clone()).unwrap_or_default();
-        if known.is_some_and(|expected| recollection.knows(expected, content)) {
+        let is_known = known.map(|expected| recollection.knows(expected, content));
+        if is_known == Some(false) {
+            terms.has_changed(&recall.name);
+        }
+        if is_known == Some(true) {
             terms.counts.count_verified(1);
             let copies = kept.map(|range| octets.get(range).unwrap_or_default().to_vec()).collect();
             return self.store(terms, Rc::new(Held::new(octets, lease)), copies);

@@ -31,6 +31,8 @@ mod deferred;
 mod recall;
 /// Known mail streams, group by group.
 mod stream;
+/// Servers whose known mail goes on without a look.
+mod uid_trust;
 /// The sender of a message, for records.
 mod sender;
 /// What goes to one side next, in order.
@@ -54,6 +56,7 @@ pub use plain::Plain;
 pub use recall::Recollection;
 pub use session::Session;
 pub use terms::MediationTerms;
+pub use uid_trust::{TrustedServers, UidTrust};
 
 use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};
@@ -82,12 +85,15 @@ pub enum Want {
     /// Everything may go on unseen from now on, and the engine never again has octets of its own for the other side.
     /// Where the octets cannot be spliced, they are taken as under [`Want::Octets`].
     Unseen,
+    /// So many octets, one at least, may go on unseen now; [`Engine::moved`] then says how many did. Where they cannot be
+    /// spliced, they are taken as under [`Want::Octets`].
+    Counted(u64),
 }
 
 /// Decides about every octet of a session. One task owns it.
 ///
-/// What an engine says may change with every call that changes it (`take`, `next`, `fill`, `ended`, `poll_event`,
-/// `tick`). The relay asks both sides again after each. After an error, only [`Engine::is_at_boundary`] is called:
+/// What an engine says may change with every call that changes it (`take`, `next`, `fill`, `moved`, `ended`,
+/// `poll_event`, `tick`). The relay asks both sides again after each. After an error, only [`Engine::is_at_boundary`] is called:
 /// what it still had for either side is not sent.
 pub trait Engine {
     /// Take what came from a side. Each octet is passed on or left out by what [`Engine::next`] then says about the
@@ -107,6 +113,9 @@ pub trait Engine {
 
     /// Whether octets of this side are wanted. A side that is not read is not seen to leave, either.
     fn wants(&self, from: Side) -> Want;
+
+    /// So many octets of this side went on to the other unseen, under [`Want::Counted`].
+    fn moved(&mut self, _from: Side, _octets: u64) {}
 
     /// This side's stream has ended. Octets that are held may still go on afterwards, until [`Engine::is_drained`].
     ///

@@ -90,6 +90,22 @@ impl ServerInput {
         self.unit = Vec::new();
     }
 
+    /// Octets of the literal that streams went on unseen.
+    pub(super) fn moved(&mut self, octets: u64) {
+        self.framer.skip_literal(octets);
+        if self.streaming == StreamState::Literal && self.framer.literal_left() == 0 {
+            self.streaming = StreamState::Behind;
+        }
+    }
+
+    /// Octets of the literal that streams that are still to come; 0 where none does.
+    pub(super) const fn left(&self) -> u64 {
+        match self.streaming {
+            StreamState::Literal => self.framer.literal_left(),
+            StreamState::None | StreamState::Behind => 0,
+        }
+    }
+
     /// The literal does not stream after all: this is the response as far as it came.
     pub(super) fn hold(&mut self, unit: &[u8], lease: impl FnOnce() -> HeldLease) {
         self.streaming = StreamState::None;

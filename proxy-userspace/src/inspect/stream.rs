@@ -1,11 +1,14 @@
-//! Known mail streams: every group of its octets goes on as soon as it equals what was judged.
+//! Known mail streams: every group of its octets goes on as soon as it equals what was judged. Of servers that the owner
+//! trusts, it goes on without a look.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::answer::Answer;
-use super::recall::{ContentName, Recall, Recollection};
+use super::recall::{ContentName, Recall};
 use super::rewrite::Plan;
+use super::terms::MediationTerms;
+use super::uid_trust::UidTrust;
 use crate::imap::fetch::{Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredKind, FetchResponse, Response, parse};
 use crate::vault::GroupVerifier;
@@ -15,7 +18,8 @@ pub(super) struct Streaming {
     /// The response up to its literal.
     prefix: Vec<u8>,
     name: ContentName,
-    verifier: GroupVerifier,
+    /// None where the octets go on without a look.
+    verifier: Option<GroupVerifier>,
     /// Octets of a group that is not complete: 16 KiB at most.
     held: Vec<u8>,
     plan: Option<Rc<Plan>>,
@@ -38,21 +42,38 @@ pub(super) enum Streamed {
 impl Streaming {
     /// Begin, where the memory knows at once what this literal should be.
     pub(super) fn begin(
-        recollection: &Recollection,
-        mut recall: Recall,
+        terms: &MediationTerms,
+        name: ContentName,
         prefix: &[u8],
         octets: u64,
         plan: Option<Rc<Plan>>,
     ) -> Option<Self> {
+        let recollection = terms.recollection.as_ref()?;
+        let mut recall = Recall::begin(recollection, name);
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(Some(expected)) = recall.poll(&mut cx) else { return None };
+        let name = recall.name;
         if expected.length() != octets {
-            recollection.forget(&recall.name);
+            terms.has_changed(&name);
             return None;
         }
-        let verifier = GroupVerifier::new(recollection.key(), expected);
-        let name = recall.name;
+        let is_trusted = terms.uid_trust.as_ref().is_some_and(UidTrust::takes_unseen);
+        let verifier = (!is_trusted).then(|| GroupVerifier::new(recollection.key(), expected));
         Some(Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false })
+    }
+
+    /// The octets need no look: what goes on before them.
+    pub(super) fn unseen(&mut self) -> Option<Vec<u8>> {
+        if self.verifier.is_some() {
+            return None;
+        }
+        self.is_released = true;
+        Some(std::mem::take(&mut self.prefix))
+    }
+
+    /// Whether the octets go on without a look.
+    pub(super) const fn is_unseen(&self) -> bool {
+        self.verifier.is_none()
     }
 
     /// The content's name in the memory.
@@ -62,8 +83,9 @@ impl Streaming {
 
     /// The next octets of the literal.
     pub(super) fn take(&mut self, octets: &[u8]) -> Streamed {
-        let before = self.verifier.verified();
-        let Ok(verified) = self.verifier.take(octets) else {
+        let Some(verifier) = &mut self.verifier else { return Streamed::Released(Vec::new(), octets.len()) };
+        let before = verifier.verified();
+        let Ok(verified) = verifier.take(octets) else {
             if self.is_released {
                 return Streamed::Changed;
             }
@@ -88,7 +110,8 @@ impl Streaming {
 
     /// What stands behind the literal may go on: it holds no mail, and nothing that the client shall not see.
     pub(super) fn admits(&self, tail: &[u8]) -> bool {
-        self.verifier.is_complete() && is_plain(b"* 1 FETCH (", tail, self.plan.clone(), false).is_some()
+        self.verifier.as_ref().is_none_or(GroupVerifier::is_complete)
+            && is_plain(b"* 1 FETCH (", tail, self.plan.clone(), false).is_some()
     }
 }
 

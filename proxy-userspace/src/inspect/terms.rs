@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::recall::Recollection;
+use super::recall::{ContentName, Recollection};
 use super::refusal::Refused;
+use super::uid_trust::UidTrust;
 use crate::accept::{HeldLease, HeldOctets};
 use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
 use crate::jobs::{JobKind, JobPool, Pending};
@@ -44,6 +45,8 @@ pub struct MediationTerms {
     pub vault: Option<Arc<Vault>>,
     /// The memory of verdicts under this policy.
     pub recollection: Option<Recollection>,
+    /// The owner's trust that this server's UIDs are immutable.
+    pub uid_trust: Option<UidTrust>,
     /// The server, as its address says.
     pub server: Rc<str>,
     /// Counters of the session's record.
@@ -111,6 +114,16 @@ impl MediationTerms {
         };
         let pending = self.jobs.begin(JobKind::Judge, work).map_err(|_| Refused::NotJudged)?;
         Ok(InFlight(pending, Arc::clone(&self.held)))
+    }
+
+    /// What came under this name is not what was judged.
+    pub(super) fn has_changed(&self, name: &ContentName) {
+        if let Some(recollection) = &self.recollection {
+            recollection.forget(name);
+        }
+        if let Some(trust) = &self.uid_trust {
+            trust.withdraw();
+        }
     }
 
     /// Keep a copy of judged octets; `None` where there is no place for copies.

@@ -505,7 +505,9 @@ async fn a_goodbye_and_a_key_change_stop_a_splice_and_are_obeyed() {
         source.far.wire.write_all(&octets).await.unwrap();
         let end = loop {
             if let (Some(receive), Some(transmit)) = (source.receive.kernel(), sink.transmit.kernel()) {
-                splice::data(receive, transmit, &pipes, Direction::ServerToClient, &meter).await.unwrap();
+                splice::exactly(receive, transmit, &pipes, usize::MAX, (Direction::ServerToClient, &meter))
+                    .await
+                    .unwrap();
             }
             match poll_fn(|cx| source.receive.poll_receive(cx)).await.unwrap() {
                 Received::Data => {

@@ -7,6 +7,7 @@ use std::cell::Cell;
 pub struct ContentCounts {
     judged: Cell<u64>,
     verified: Cell<u64>,
+    trusted: Cell<u64>,
     removed: Cell<u64>,
     refused: Cell<u64>,
     left_out: Cell<u64>,
@@ -22,6 +23,11 @@ impl ContentCounts {
     /// So many sections were those that had been judged before, octet for octet.
     pub fn count_verified(&self, sections: u64) {
         add(&self.verified, sections);
+    }
+
+    /// So many messages went on without a look, because they were judged before and their server is trusted.
+    pub fn count_trusted(&self, messages: u64) {
+        add(&self.trusted, messages);
     }
 
     /// So many leaves were overwritten in what the client got.
@@ -50,6 +56,10 @@ impl ContentCounts {
 
     pub(super) const fn verified(&self) -> u64 {
         self.verified.get()
+    }
+
+    pub(super) const fn trusted(&self) -> u64 {
+        self.trusted.get()
     }
 
     pub(super) const fn removed(&self) -> u64 {

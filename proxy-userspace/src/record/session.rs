@@ -224,6 +224,7 @@ impl Record {
         let Some(counts) = self.content.take() else { return };
         self.set("postern.content.judged", counts.judged());
         self.set("postern.content.verified", counts.verified());
+        self.set("postern.content.trusted", counts.trusted());
         self.set("postern.content.removed", counts.removed());
         self.set("postern.content.refused", counts.refused());
         self.set("postern.imap.left_out", counts.left_out());
@@ -332,6 +333,7 @@ mod tests {
         let counts = record.content_counts();
         counts.count_judged(3);
         counts.count_verified(7);
+        counts.count_trusted(6);
         counts.count_removed(1);
         counts.count_left_out(2);
         counts.count_left_out(5);
@@ -341,6 +343,7 @@ mod tests {
         for (name, count) in [
             ("postern.content.judged", 3),
             ("postern.content.verified", 7),
+            ("postern.content.trusted", 6),
             ("postern.content.removed", 1),
             ("postern.content.refused", 0),
             ("postern.imap.left_out", 7),

@@ -44,6 +44,10 @@ impl<'a> SharedEngine<'a> {
         self.change().fill(to, room)
     }
 
+    pub(super) fn moved(&self, from: Side, octets: u64) {
+        self.change().moved(from, octets);
+    }
+
     pub(super) fn ended(&self, from: Side, end: StreamEnd) -> Result<(), InspectRefusal> {
         self.change().ended(from, end)
     }

@@ -26,7 +26,7 @@ pub use self::meter::Meter;
 use self::pump::{Means, Pump};
 use self::splice::Pipes;
 use crate::failure::{Cause, Failure};
-use crate::inspect::Engine;
+use crate::inspect::{Engine, Want};
 use crate::layer::{Batch, LayerFault, Pool, Receive, Received, StreamEnd, Transmit};
 use crate::words::{Direction, Side};
 
@@ -86,9 +86,10 @@ where
             means,
         };
         let end = both(pin!(requests.run()), pin!(responses.run()), &engine, meter, idle).await;
-        // What was spliced, the engine did not see.
-        let spliced = meter.spliced(Direction::ServerToClient) > 0;
-        (end, !spliced && engine.is_at_boundary(Side::Downstream))
+        // What was spliced under `Want::Unseen`, the engine knows nothing of.
+        let is_unknown =
+            meter.spliced(Direction::ServerToClient) > 0 && engine.wants(Side::Upstream) == Want::Unseen;
+        (end, !is_unknown && engine.is_at_boundary(Side::Downstream))
     };
     let to_server = on_its_way(&mut own_up, down_in.batch());
     let to_client = on_its_way(&mut own_down, up_in.batch());

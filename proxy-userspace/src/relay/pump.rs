@@ -42,6 +42,8 @@ enum Step {
     Take(Received),
     /// Splice, until something comes that must be received.
     Splice,
+    /// Splice so many octets, or fewer where something comes before that must be received.
+    SpliceCounted(u64),
     /// The peer's stream has ended, and all of it has gone on.
     End(StreamEnd, DirectionEnd),
 }
@@ -76,9 +78,16 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 }
                 Step::Take(received) => ended = self.take(received)?,
                 Step::Splice => {
-                    self.splice().await?;
-                    let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
-                    ended = self.take(self.received(received)?)?;
+                    self.splice(usize::MAX).await?;
+                    ended = self.receive().await?;
+                }
+                Step::SpliceCounted(octets) => {
+                    let room = usize::try_from(octets).unwrap_or(usize::MAX);
+                    let moved = self.splice(room).await?;
+                    self.means.engine.moved(self.direction.from(), moved as u64);
+                    if moved < room {
+                        ended = self.receive().await?;
+                    }
                 }
                 Step::End(stream_end, end) => return self.end(stream_end, end).await,
             }
@@ -112,14 +121,9 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 }
                 Poll::Pending
             }
-            Want::Unseen
-                if self.means.pipes.is_some()
-                    && self.from.kernel().is_some()
-                    && self.to.kernel().is_some() =>
-            {
-                Poll::Ready(Ok(Step::Splice))
-            }
-            Want::Octets | Want::Unseen => {
+            Want::Unseen if self.splices() => Poll::Ready(Ok(Step::Splice)),
+            Want::Counted(octets) if self.splices() => Poll::Ready(Ok(Step::SpliceCounted(octets))),
+            Want::Octets | Want::Unseen | Want::Counted(_) => {
                 let received = ready!(self.from.poll_receive(cx));
                 Poll::Ready(self.received(received).map(Step::Take))
             }
@@ -232,12 +236,24 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
         Poll::Ready(Ok((engine.next(side), Sending::Words)))
     }
 
-    async fn splice(&mut self) -> Result<(), DirectionEnd> {
+    /// Whether octets can be spliced.
+    fn splices(&mut self) -> bool {
+        self.means.pipes.is_some() && self.from.kernel().is_some() && self.to.kernel().is_some()
+    }
+
+    /// Receive what cannot be spliced.
+    async fn receive(&mut self) -> Result<Option<(StreamEnd, DirectionEnd)>, DirectionEnd> {
+        let received = poll_fn(|cx| self.from.poll_receive(cx)).await;
+        self.take(self.received(received)?)
+    }
+
+    /// Splice so many octets, or fewer where something comes before that must be received; how many.
+    async fn splice(&mut self, octets: usize) -> Result<usize, DirectionEnd> {
         let Means { pipes, meter, .. } = self.means;
         let (Some(pipes), Some(from), Some(to)) = (pipes, self.from.kernel(), self.to.kernel()) else {
-            return Ok(());
+            return Ok(0);
         };
-        splice::data(from, to, pipes, self.direction, meter)
+        splice::exactly(from, to, pipes, octets, (self.direction, meter))
             .await
             .map_err(|(side, fault)| DirectionEnd::Failed(side, fault))
     }

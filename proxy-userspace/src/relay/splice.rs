@@ -56,21 +56,8 @@ impl Pipes {
     }
 }
 
-/// Splice the data of records until a record comes that is no data. The record layer has to receive that one.
-///
-/// # Errors
-/// The side whose socket or records failed.
-pub async fn data(
-    from: &mut KernelReceive,
-    to: &mut KernelTransmit,
-    pipes: &Pipes,
-    direction: Direction,
-    meter: &Meter,
-) -> Result<(), (Side, LayerFault)> {
-    exactly(from, to, pipes, usize::MAX, (direction, meter)).await.map(drop)
-}
-
-/// Splice exactly so many octets of data, or fewer where a record that is no data comes before.
+/// Splice exactly so many octets of data, or fewer where a record comes before that is no data: the record layer has to
+/// receive that one. Returns how many.
 ///
 /// # Errors
 /// The side whose socket or records failed.

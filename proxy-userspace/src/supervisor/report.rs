@@ -60,6 +60,7 @@ pub(super) async fn status(
         held: report.held,
         verdicts: report.verdicts,
         spool: report.spool,
+        distrusted: report.distrusted,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
         records_lost: report.records_lost,

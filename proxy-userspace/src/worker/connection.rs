@@ -83,11 +83,11 @@ async fn carry(
     }
     // Boxed: a handshake's state is large and gone before the session idles.
     let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
-    let asked = upstream.asked;
+    let (asked, verified) = (upstream.asked, upstream.verified);
     let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
     let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, destination, record);
+    let mut engine = engine(local, &policy, (destination, verified), record);
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
@@ -101,8 +101,14 @@ async fn carry(
     result
 }
 
-/// What decides about the octets of a session. Boxed: what waits shall be small.
-fn engine(local: &Local, policy: &Policy, server: OriginalDst, record: &mut Record) -> Box<dyn Engine> {
+/// What decides about the octets of a session. Boxed: what waits shall be small. A server that did not prove its name may be
+/// anybody, and is not trusted.
+fn engine(
+    local: &Local,
+    policy: &Policy,
+    (server, verified): (OriginalDst, bool),
+    record: &mut Record,
+) -> Box<dyn Engine> {
     if policy.config.action.inspect == Inspection::None {
         return Box::new(Plain::default());
     }
@@ -116,6 +122,7 @@ fn engine(local: &Local, policy: &Policy, server: OriginalDst, record: &mut Reco
         verdicts: record.verdict_lines(),
         clean_verdicts: policy.config.records.clean_verdicts,
         recollection: vault.clone().map(|vault| Recollection::new(vault, policy.generation)),
+        uid_trust: verified.then(|| policy.trusted_servers.trust(server.ip())).flatten(),
         server: server.to_string().into(),
         vault,
     };

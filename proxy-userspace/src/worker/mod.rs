@@ -29,6 +29,7 @@ use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
 use crate::config::{Config, ContentSettings, Inspection, NamePattern};
 use crate::content::{JUDGEMENT_VERSION, Rules};
 use crate::handshake::Trust;
+use crate::inspect::TrustedServers;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
@@ -45,11 +46,18 @@ pub(crate) struct Policy {
     pub(crate) rules: Arc<Rules>,
     /// These rules, by the name under which verdicts are remembered.
     pub(crate) generation: RuleGeneration,
+    /// Servers whose known mail goes on without a look.
+    pub(crate) trusted_servers: TrustedServers,
 }
 
 impl Policy {
-    /// `layers` holds what this process found out about peers.
-    fn assemble(message: PolicyMessage, signer: &SignerLink, layers: &OffloadTerms) -> Result<Self> {
+    /// `layers` holds what this process found out about peers, `before` is the policy until now.
+    fn assemble(
+        message: PolicyMessage,
+        signer: &SignerLink,
+        layers: &OffloadTerms,
+        before: Option<&Self>,
+    ) -> Result<Self> {
         let PolicyMessage { generation, config, material, keys, offload, room } = message;
         let trust = Trust::assemble(&config, material, keys, generation, signer.clone())?;
         let layers = layers.with(offload);
@@ -58,7 +66,9 @@ impl Policy {
         let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
         let rules = Arc::new(Rules::new(&names, &types)?);
         let generation = RuleGeneration::of(&config.action.content, JUDGEMENT_VERSION)?;
-        Ok(Self { config, trust, layers, room, rules, generation })
+        let before = before.map(|policy| &policy.trusted_servers);
+        let trusted_servers = TrustedServers::of(&config.action.trust_uid_immutability, before);
+        Ok(Self { config, trust, layers, room, rules, generation, trusted_servers })
     }
 }
 
@@ -157,7 +167,8 @@ fn renew(
 ) -> Result<FromWorker> {
     let message = setup::policy(descriptors)?;
     let generation = message.generation;
-    let taken = Policy::assemble(message, signer, &shared.policy.load().layers).map(|policy| {
+    let before = shared.policy.load_full();
+    let taken = Policy::assemble(message, signer, &before.layers, Some(&before)).map(|policy| {
         shared.admission.set(policy.room.bounds);
         if let Some(vault) = shared.vault.get() {
             vault.spool.set_limit(policy.config.limits.spool);
@@ -199,6 +210,7 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
         },
         verdicts: vault.map_or_else(VerdictsStatus::default, |vault| vault.memory.numbers().into()),
         spool: vault.map_or_else(SpoolStatus::default, |vault| vault.spool.numbers().into()),
+        distrusted: shared.policy.load().trusted_servers.withdrawn(),
         records_lost: shared.records.lost(),
         log_lost: log.lost(),
     }

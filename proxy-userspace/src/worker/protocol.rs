@@ -1,6 +1,7 @@
 //! What the supervisor and the worker say to each other.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,8 @@ pub(crate) struct WorkerReport {
     pub(crate) held: HeldStatus,
     pub(crate) verdicts: VerdictsStatus,
     pub(crate) spool: SpoolStatus,
+    /// Servers of `action.trust_uid_immutability` whose trust was withdrawn.
+    pub(crate) distrusted: Vec<IpAddr>,
     /// Records that could not be written.
     pub(crate) records_lost: u64,
     /// Lines of its log that could not be written.

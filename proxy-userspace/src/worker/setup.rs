@@ -53,7 +53,7 @@ impl Setup {
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
                     let generation = message.generation;
-                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default());
+                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default(), None);
                     let taken = assembled.as_ref().map(drop).map_err(|error| format!("{error:#}"));
                     control.send(&FromWorker::Policy { generation, taken }, &[])?;
                     policy = Some(assembled?);

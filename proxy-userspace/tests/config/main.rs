@@ -276,6 +276,32 @@ fn networks_are_networks() {
 }
 
 #[test]
+fn trusted_servers_are_single_addresses_and_none_by_default() {
+    assert!(good(MINIMAL).action.trust_uid_immutability.is_empty());
+    let config =
+        good(&format!("{MINIMAL}[action]\ntrust_uid_immutability = [\"192.0.2.7\", \"2001:db8::7\"]\n"));
+    let addresses: Vec<String> =
+        config.action.trust_uid_immutability.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["192.0.2.7", "2001:db8::7"]);
+    for wrong in ["192.0.2.0/24", "imap.example.org", ""] {
+        assert_message(
+            &format!("[action]\ntrust_uid_immutability = [\"{wrong}\"]"),
+            &["action.trust_uid_immutability", "not an address", "one server, such as \"192.0.2.7\""],
+        );
+    }
+    assert_message(
+        "[action]\ntrust_uid_immutability = [\"2001:db8::7\", \"2001:DB8:0::7\"]",
+        &["already given on line 8"],
+    );
+    let of = |count: usize| {
+        let addresses: Vec<String> = (0..count).map(|host| format!("\"192.0.2.{host}\"")).collect();
+        format!("[action]\ntrust_uid_immutability = [{}]", addresses.join(", "))
+    };
+    assert_eq!(good(&format!("{MINIMAL}{}\n", of(64))).action.trust_uid_immutability.len(), 64);
+    assert_message(&of(65), &["list at most 64"]);
+}
+
+#[test]
 fn server_names_are_names_that_a_client_may_send() {
     let with = |name: &str| format!("server = [{{ names = [\"{name}\"], cert = \"c\", key = \"k\" }}]");
     for wrong in [

@@ -36,6 +36,12 @@ impl Mailbox {
         count
     }
 
+    /// Put other octets under a message's number and UID, as no honest server does.
+    pub fn replace(&self, number: usize, message: Vec<u8>) -> Option<()> {
+        *self.lock().get_mut(number.checked_sub(1)?)? = Arc::new(message);
+        Some(())
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -112,6 +112,14 @@ impl ImapServer {
         self.shared.mailbox.add(message);
     }
 
+    /// Put other octets under a message's number and UID, as no honest server does.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn replace(&self, number: usize, message: Vec<u8>) -> Result<()> {
+        self.shared.mailbox.replace(number, message).with_context(|| format!("no message {number}"))
+    }
+
     /// The octets of a message by its number, from 1.
     ///
     /// # Errors

@@ -64,6 +64,7 @@ const GUEST_TESTS: &[GuestTests] = &[
     row("offload", &[], "", &Release::ALL),
     row("postern", &["layer::tests"], "POSTERN_LAB_LAYER=kernel", &WITH_TLS),
     row("ktls", &[], "", &WITH_TLS),
+    row("trusted", &["goes_on_without_a_look"], "", &[Release::Newest]),
 ];
 
 /// Options.

@@ -158,6 +158,12 @@ impl Session {
         judging || self.upload.is_some()
     }
 
+    /// Whether known mail goes on as it comes.
+    #[cfg(fuzzing)]
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.is_some()
+    }
+
     /// Octets on the heap that no lease counts: queues, and what stands in them.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
@@ -226,7 +232,20 @@ impl Engine for Session {
             }
             Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
         } || self.to_client.weight() >= WAITING_BYTES_MAX;
-        if enough { Want::Nothing } else { Want::Octets }
+        if enough {
+            return Want::Nothing;
+        }
+        let is_unseen = self.streaming.as_ref().is_some_and(|streaming| streaming.is_unseen());
+        match self.responses.left() {
+            octets @ 1.. if is_unseen && from == Side::Upstream => Want::Counted(octets),
+            _ => Want::Octets,
+        }
+    }
+
+    fn moved(&mut self, from: Side, octets: u64) {
+        if from == Side::Upstream {
+            self.responses.moved(octets);
+        }
     }
 
     fn ended(&mut self, from: Side, _: StreamEnd) -> Result<(), InspectRefusal> {

@@ -64,7 +64,11 @@ impl Session {
     fn begin_stream(&mut self, octets: u64) {
         if self.streaming.is_none() {
             self.streaming = self.known_message(octets).map(Box::new);
-            if self.streaming.is_some() {
+            if let Some(streaming) = &mut self.streaming {
+                if let Some(words) = streaming.unseen() {
+                    self.to_client.open();
+                    self.to_client.go_on(Own::words(words));
+                }
                 return self.responses.stream();
             }
         }
@@ -72,7 +76,6 @@ impl Session {
     }
 
     fn known_message(&self, octets: u64) -> Option<Streaming> {
-        let recollection = self.terms.recollection.as_ref()?;
         // Behind the message of a command that asks for more, other mail stands in the same response.
         let mut fetches = self.sent.iter().filter(|sent| sent.sections > 0).peekable();
         let asks_for_one = fetches.peek().is_some() && fetches.all(|sent| sent.sections == 1);
@@ -83,8 +86,7 @@ impl Session {
         let (uid, form, section) = whole_message(prefix, self.plan())?;
         let subject = Subject { uid: Some(uid), ..self.subject.clone() };
         let name = ContentName::of(&self.terms, &subject, self.offered.mailbox, (form, &section), &[])?;
-        let recall = Recall::begin(recollection, name);
-        Streaming::begin(recollection, recall, prefix, octets, self.plan())
+        Streaming::begin(&self.terms, name, prefix, octets, self.plan())
     }
 
     fn stream(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
@@ -100,23 +102,17 @@ impl Session {
                 self.to_client.skip(octets.len().saturating_sub(count));
             }
             Streamed::Unknown(unit) => {
-                self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
+                self.terms.has_changed(streaming.name());
                 self.streaming = None;
                 self.to_client.skip(octets.len());
                 self.responses.hold(&unit, || self.terms.held.lease());
             }
             Streamed::Changed => {
-                self.forget(self.streaming.as_ref().map(|streaming| streaming.name()));
+                self.terms.has_changed(streaming.name());
                 return Err(InspectRefusal::ContentChanged);
             }
         }
         Ok(())
-    }
-
-    fn forget(&self, name: Option<&ContentName>) {
-        if let (Some(recollection), Some(name)) = (&self.terms.recollection, name) {
-            recollection.forget(name);
-        }
     }
 
     /// What stands behind a literal that streamed.
@@ -125,7 +121,10 @@ impl Session {
         if !streaming.admits(&tail) {
             return Err(InspectRefusal::ContentChanged);
         }
-        self.terms.counts.count_verified(1);
+        match streaming.is_unseen() {
+            true => self.terms.counts.count_trusted(1),
+            false => self.terms.counts.count_verified(1),
+        }
         self.to_client.go_on(Own::words(tail));
         self.to_client.close();
         Ok(())

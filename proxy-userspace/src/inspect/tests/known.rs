@@ -3,11 +3,11 @@
 use super::*;
 
 /// Mail of more than four groups, which batches of any size cut anywhere.
-fn long_mail(word: &str) -> String {
+pub(super) fn long_mail(word: &str) -> String {
     format!("Subject: x\r\n\r\n{}", format!("{word} and so on\r\n").repeat(5_000))
 }
 
-fn whole(tag: &str, uid: u32, mail: &str) -> String {
+pub(super) fn whole(tag: &str, uid: u32, mail: &str) -> String {
     format!("* 1 FETCH (UID {uid} BODY[] {{{}}}\r\n{mail})\r\n{tag} OK done\r\n", mail.len())
 }
 

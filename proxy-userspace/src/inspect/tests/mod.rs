@@ -22,7 +22,10 @@ mod limits;
 mod splits;
 /// Random commands and hostile responses.
 mod hostile;
+/// Mail that was judged before.
 mod known;
+/// Known mail of servers that are trusted.
+mod trusted;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,15 +107,26 @@ impl Dialogue {
     }
 
     fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
-        Self::telling(octets, jobs, vault, false)
+        Self::telling(octets, jobs, vault, false, None)
     }
 
     /// With a line for each verdict.
     pub(super) fn telling_all() -> Self {
-        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true)
+        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true, None)
     }
 
-    fn telling(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>, clean_verdicts: bool) -> Self {
+    /// With a server that the owner trusts, and a place of its own for copies.
+    pub(super) fn trusting(vault: Arc<Vault>, trust: UidTrust) -> Self {
+        Self::telling(1 << 30, judges(), vault, false, Some(trust))
+    }
+
+    fn telling(
+        octets: u64,
+        jobs: Arc<JobPool>,
+        vault: Arc<Vault>,
+        clean_verdicts: bool,
+        uid_trust: Option<UidTrust>,
+    ) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let mut record = records.open(ClientAddr(client), OriginalDst(server));
@@ -126,6 +140,7 @@ impl Dialogue {
             verdicts: record.verdict_lines(),
             clean_verdicts,
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
+            uid_trust,
             // Each has a server of its own, so that no test knows another one's mail.
             server: SERVERS.fetch_add(1, Ordering::Relaxed).to_string().into(),
             vault: Some(vault),
