@@ -5,7 +5,7 @@ use super::InspectRefusal;
 use super::held::try_hold;
 use super::refusal::Refused;
 use crate::accept::HeldLease;
-use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
+use crate::imap::frame::{FrameBounds, FrameStep, Framer, LiteralHead, Speaker};
 
 /// Octets of one response outside its literals. SEARCH answers with one line, of 8 MB for a million messages.
 const RESPONSE_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +29,21 @@ pub(super) enum Whole {
     Streamed,
     /// What stands behind the literal that streamed.
     Tail(Vec<u8>),
+}
+
+/// A response with one literal, all of it at hand.
+pub(super) struct AtHand<'a> {
+    /// Up to the literal.
+    pub(super) prefix: &'a [u8],
+    pub(super) literal: &'a [u8],
+    /// What stands behind it.
+    pub(super) tail: &'a [u8],
+}
+
+impl AtHand<'_> {
+    pub(super) const fn octets(&self) -> usize {
+        self.prefix.len() + self.literal.len() + self.tail.len()
+    }
 }
 
 /// Whether a literal of the response streams.
@@ -112,6 +127,21 @@ impl ServerInput {
         self.lease = None;
         self.unit = Vec::new();
         self.keep(unit, lease);
+    }
+
+    /// The response that begins with these octets, if all of it is there and it has one literal. Nothing is taken.
+    pub(super) fn at_hand<'a>(&self, octets: &'a [u8]) -> Option<AtHand<'a>> {
+        if self.is_inside() {
+            return None;
+        }
+        let mut framer = self.framer;
+        let head = framer.take(octets).ok()?;
+        let FrameStep::Literal(LiteralHead { octets: length, .. }) = head.step else { return None };
+        let (prefix, rest) = octets.split_at_checked(head.octets)?;
+        let (literal, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        framer.skip_literal(length);
+        let end = framer.take(rest).ok().filter(|end| end.step == FrameStep::Whole)?;
+        Some(AtHand { prefix, literal, tail: rest.get(..end.octets)? })
     }
 
     /// Take octets in, at most to the end of a response; how many.

@@ -39,15 +39,16 @@ pub(super) enum Streamed {
     Changed,
 }
 
-impl Streaming {
-    /// Begin, where the memory knows at once what this literal should be.
-    pub(super) fn begin(
-        terms: &MediationTerms,
-        name: ContentName,
-        prefix: &[u8],
-        octets: u64,
-        plan: Option<Rc<Plan>>,
-    ) -> Option<Self> {
+/// What a literal should be, by the memory.
+pub(super) struct Known {
+    name: ContentName,
+    /// None where the octets need no look.
+    verifier: Option<GroupVerifier>,
+}
+
+impl Known {
+    /// Ask the memory about a literal of so many octets. `None` where it does not know at once.
+    pub(super) fn of(terms: &MediationTerms, name: ContentName, octets: u64) -> Option<Self> {
         let recollection = terms.recollection.as_ref()?;
         let mut recall = Recall::begin(recollection, name);
         let mut cx = Context::from_waker(Waker::noop());
@@ -59,7 +60,29 @@ impl Streaming {
         }
         let is_trusted = terms.uid_trust.as_ref().is_some_and(UidTrust::takes_unseen);
         let verifier = (!is_trusted).then(|| GroupVerifier::new(recollection.key(), expected));
-        Some(Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false })
+        Some(Self { name, verifier })
+    }
+
+    /// Whether all of the literal, which is at hand, may go on. It is forgotten where it may not.
+    pub(super) fn admits(self, literal: &[u8], terms: &MediationTerms) -> bool {
+        let Some(mut verifier) = self.verifier else {
+            terms.counts.count_trusted(1);
+            return true;
+        };
+        let is_known = verifier.take(literal).is_ok() && verifier.is_complete();
+        match is_known {
+            true => terms.counts.count_verified(1),
+            false => terms.has_changed(&self.name),
+        }
+        is_known
+    }
+}
+
+impl Streaming {
+    /// Begin with what came before the literal.
+    pub(super) fn begin(known: Known, prefix: &[u8], plan: Option<Rc<Plan>>) -> Self {
+        let Known { name, verifier } = known;
+        Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false }
     }
 
     /// The octets need no look: what goes on before them.
@@ -108,11 +131,16 @@ impl Streaming {
         Streamed::Released(words, of_these)
     }
 
-    /// What stands behind the literal may go on: it holds no mail, and nothing that the client shall not see.
+    /// The literal is complete, and what stands behind it may go on.
     pub(super) fn admits(&self, tail: &[u8]) -> bool {
         self.verifier.as_ref().is_none_or(GroupVerifier::is_complete)
-            && is_plain(b"* 1 FETCH (", tail, self.plan.clone(), false).is_some()
+            && is_plain_tail(tail, self.plan.clone())
     }
+}
+
+/// Whether what stands behind a literal may go on: it holds no mail, and nothing that the client shall not see.
+pub(super) fn is_plain_tail(tail: &[u8], plan: Option<Rc<Plan>>) -> bool {
+    is_plain(b"* 1 FETCH (", tail, plan, false).is_some()
 }
 
 /// Whether a response up to its literal is one of a whole message that could go on as it came.

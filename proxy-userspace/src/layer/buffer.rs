@@ -204,6 +204,8 @@ pub struct Batch {
     pub(super) sealed: bool,
     /// See [`Batch::sent`].
     pub(super) sent: usize,
+    /// See [`Batch::set_followed`].
+    pub(super) followed: bool,
 }
 
 impl Batch {
@@ -316,6 +318,12 @@ impl Batch {
         self.sent
     }
 
+    /// More is sent at once behind what was released. The kernel may then wait for it, and put both into one segment
+    /// (`MSG_MORE`, send(2)). Holds until all that was released is sent.
+    pub const fn set_followed(&mut self, followed: bool) {
+        self.followed = followed;
+    }
+
     /// Whether octets were released that are not wholly sent.
     #[must_use]
     pub fn is_on_its_way(&self) -> bool {
@@ -334,7 +342,7 @@ impl Batch {
 
     /// All that was released is sent.
     pub(super) fn sent_all(&mut self) {
-        (self.sealed, self.sent) = (false, 0);
+        (self.sealed, self.sent, self.followed) = (false, 0, false);
         if let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.released.is_empty()) {
             buffer.released.clear();
             buffer.lease.moved();

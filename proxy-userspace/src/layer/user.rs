@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -252,11 +253,11 @@ impl UserTransmit {
         loop {
             match self.outlet.next() {
                 Next::Own(sealed) => {
-                    let count = ready!(poll_write(&mut self.socket, cx, &[IoSlice::new(sealed)]))?;
+                    let count = ready!(poll_write(&self.socket, cx, &[IoSlice::new(sealed)], false))?;
                     self.outlet.own_written(count);
                 }
                 Next::Batch => {
-                    ready!(poll_write_batch(&mut self.socket, cx, batch))?;
+                    ready!(poll_write_batch(&self.socket, cx, batch))?;
                     batch.sent_all();
                     self.outlet.batch_written();
                 }
@@ -278,7 +279,7 @@ fn sealed_bytes(span: &Span) -> usize {
 
 /// Write all that is left of a sealed batch, as slices. Nothing is copied into another buffer.
 fn poll_write_batch(
-    socket: &mut OwnedWriteHalf,
+    socket: &OwnedWriteHalf,
     cx: &mut Context<'_>,
     batch: &mut Batch,
 ) -> Poll<Result<(), LayerFault>> {
@@ -304,20 +305,30 @@ fn poll_write_batch(
             *slot = IoSlice::new(part);
             count += 1;
         }
-        batch.sent += ready!(poll_write(socket, cx, slices.get(..count).unwrap_or_default()))?;
+        let slices = slices.get(..count).unwrap_or_default();
+        batch.sent += ready!(poll_write(socket, cx, slices, batch.followed))?;
     }
     Poll::Ready(Ok(()))
 }
 
 fn poll_write(
-    socket: &mut OwnedWriteHalf,
+    socket: &OwnedWriteHalf,
     cx: &mut Context<'_>,
     slices: &[IoSlice<'_>],
+    followed: bool,
 ) -> Poll<Result<usize, LayerFault>> {
-    let system = |source| LayerFault::System { call: "send", source };
-    match ready!(Pin::new(socket).poll_write_vectored(cx, slices)) {
-        Ok(0) => Poll::Ready(Err(system(io::ErrorKind::WriteZero.into()))),
-        Ok(count) => Poll::Ready(Ok(count)),
-        Err(source) => Poll::Ready(Err(system(source))),
+    let system = |source| LayerFault::System { call: "sendmsg", source };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let flags = if followed { flags | SendFlags::MORE } else { flags };
+    let socket = socket.as_ref();
+    loop {
+        ready!(socket.poll_write_ready(cx)).map_err(system)?;
+        let send = || Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?);
+        match socket.try_io(Interest::WRITABLE, send) {
+            Ok(0) => return Poll::Ready(Err(system(io::ErrorKind::WriteZero.into()))),
+            Ok(count) => return Poll::Ready(Ok(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(source) => return Poll::Ready(Err(system(source))),
+        }
     }
 }

@@ -181,7 +181,10 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                     batch.skip(octets);
                     *next = self.means.engine.next(to);
                 }
-                Next::Nothing | Next::Own if batch.is_on_its_way() => *sending = Sending::Received,
+                Next::Nothing | Next::Own if batch.is_on_its_way() => {
+                    batch.set_followed(*next == Next::Own);
+                    *sending = Sending::Received;
+                }
                 Next::Nothing => return Poll::Ready(Ok(())),
                 Next::Own => {
                     let begun = ready!(self.poll_own(cx));
@@ -230,7 +233,7 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
             true
         };
         if is_lent {
-            return Poll::Ready(Ok((gather(batch, engine, side), Sending::Own)));
+            return Poll::Ready(Ok((gather(batch, received, engine, side), Sending::Own)));
         }
         queue_own(self.to, engine, side)?;
         Poll::Ready(Ok((engine.next(side), Sending::Words)))
@@ -295,13 +298,22 @@ fn poll_send(
     polled
 }
 
-/// Fill a batch with all that the engine says itself, as far as it has room, and say what goes next.
-fn gather(batch: &mut Batch, engine: &SharedEngine<'_>, to: Side) -> Next {
+/// Fill a batch with all that the engine says itself, as far as it has room, and say what goes next. What is left out of
+/// the received batch meanwhile parts no words.
+fn gather(batch: &mut Batch, received: &mut Batch, engine: &SharedEngine<'_>, to: Side) -> Next {
     let mut next = Next::Own;
-    while next == Next::Own && batch.append(|room| engine.fill(to, room)) > 0 {
+    loop {
+        match next {
+            Next::Own if batch.append(|room| engine.fill(to, room)) > 0 => {}
+            Next::Skip(octets) => {
+                received.skip(octets);
+            }
+            _ => break,
+        }
         next = engine.next(to);
     }
     batch.release(usize::MAX);
+    batch.set_followed(next != Next::Nothing);
     next
 }
 

@@ -17,7 +17,7 @@ use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
 use super::super::sender::sender;
 use super::super::server_input::Whole;
-use super::super::stream::{Streamed, Streaming, whole_message};
+use super::super::stream::{Known, Streamed, Streaming, is_plain_tail, whole_message};
 use super::super::terms::Subject;
 use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
@@ -28,6 +28,12 @@ use crate::words::Direction;
 impl Session {
     pub(super) fn take_server(&mut self, mut octets: &[u8]) -> Result<(), InspectRefusal> {
         while !octets.is_empty() {
+            if let Some(known) = self.known_at_hand(octets) {
+                let (now, later) = octets.split_at_checked(known).unwrap_or((octets, &[]));
+                self.to_client.pass(now.len());
+                octets = later;
+                continue;
+            }
             let (taken, whole) = self.responses.take(octets, || self.terms.held.lease())?;
             let (now, later) = octets.split_at_checked(taken).unwrap_or((octets, &[]));
             octets = later;
@@ -62,8 +68,10 @@ impl Session {
 
     /// A literal comes: it streams, where it is a message that is known, and nothing before it waits.
     fn begin_stream(&mut self, octets: u64) {
-        if self.streaming.is_none() {
-            self.streaming = self.known_message(octets).map(Box::new);
+        if self.streaming.is_none() && self.may_stream() {
+            let prefix = self.responses.begun();
+            let known = self.known_message(prefix, octets);
+            self.streaming = known.map(|known| Box::new(Streaming::begin(known, prefix, self.plan())));
             if let Some(streaming) = &mut self.streaming {
                 if let Some(words) = streaming.unseen() {
                     self.to_client.open();
@@ -75,18 +83,39 @@ impl Session {
         self.responses.reserve(octets);
     }
 
-    fn known_message(&self, octets: u64) -> Option<Streaming> {
-        // Behind the message of a command that asks for more, other mail stands in the same response.
-        let mut fetches = self.sent.iter().filter(|sent| sent.sections > 0).peekable();
-        let asks_for_one = fetches.peek().is_some() && fetches.all(|sent| sent.sections == 1);
-        if octets == 0 || self.to_client.deferred() > 0 || !asks_for_one {
+    /// The octets of a response that stands whole at the beginning of these, and whose message is known. Such responses go
+    /// on together, as they came.
+    fn known_at_hand(&self, octets: &[u8]) -> Option<usize> {
+        if !self.may_stream() {
             return None;
         }
-        let prefix = self.responses.begun();
+        let response = self.responses.at_hand(octets)?;
+        if !is_plain_tail(response.tail, self.plan()) {
+            return None;
+        }
+        let known = self.known_message(response.prefix, response.literal.len() as u64)?;
+        known.admits(response.literal, &self.terms).then(|| response.octets())
+    }
+
+    /// Whether known messages may go on as they come. Behind the message of a command that asks for more, other mail stands
+    /// in the same response.
+    fn may_stream(&self) -> bool {
+        let mut fetches = self.sent.iter().filter(|sent| sent.sections > 0).peekable();
+        self.to_client.deferred() == 0
+            && self.terms.recollection.is_some()
+            && fetches.peek().is_some()
+            && fetches.all(|sent| sent.sections == 1)
+    }
+
+    /// What the memory knows of the message whose literal, of so many octets, stands behind this.
+    fn known_message(&self, prefix: &[u8], octets: u64) -> Option<Known> {
+        if octets == 0 {
+            return None;
+        }
         let (uid, form, section) = whole_message(prefix, self.plan())?;
         let subject = Subject { uid: Some(uid), ..self.subject.clone() };
         let name = ContentName::of(&self.terms, &subject, self.offered.mailbox, (form, &section), &[])?;
-        Streaming::begin(&self.terms, name, prefix, octets, self.plan())
+        Known::of(&self.terms, name, octets)
     }
 
     fn stream(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {

@@ -78,6 +78,8 @@ pub(super) struct Dialogue {
     /// The batch that it has not taken.
     on_its_way: Vec<u8>,
     pub(super) client_got: Vec<u8>,
+    /// Octets of these that were our own: the others stood in a batch.
+    pub(super) said: usize,
     pub(super) server_got: Vec<u8>,
 }
 
@@ -157,6 +159,7 @@ impl Dialogue {
             client_reads: true,
             on_its_way: Vec::new(),
             client_got: Vec::new(),
+            said: 0,
             server_got: Vec::new(),
         }
     }
@@ -242,6 +245,7 @@ impl Dialogue {
                     let count = self.session.fill(to, &mut room);
                     assert!(count > 0, "own octets are promised");
                     got.extend_from_slice(&room[..count]);
+                    self.said += if to == Side::Downstream { count } else { 0 };
                 }
             }
         }
