@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::alphabet::sextet;
 use super::fill::{deny_text, fill};
 use super::header::{Facts, extent, field, is_content_field, line_at};
+use super::leaf_file::LeafFile;
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::reading::{Decoder, Reading};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
@@ -37,7 +36,7 @@ const FIELDS_MAX: usize = 50;
 /// This takes as long as its octets need: some 2 to 8 ns each for hard rules, and up to some 40 where a sender wants it
 /// to be long. It belongs on a thread of a pool.
 pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
-    let Case { mut octets, pieces } = case;
+    let Case { mut octets, pieces, describes_allowed } = case;
     let mut leaves = Vec::new();
     let mut removals = Vec::new();
     for (index, piece) in pieces.iter().enumerate() {
@@ -47,6 +46,7 @@ pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
         let mut examiner = Examiner {
             judge,
             cancelled,
+            describes_allowed,
             work_left: WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(content.len() as u64)),
         };
         match examiner.piece(content, &piece.shape) {
@@ -91,6 +91,7 @@ impl From<BeyondBounds> for Stop {
 struct Examiner<'j> {
     judge: &'j dyn Judge,
     cancelled: &'j AtomicBool,
+    describes_allowed: bool,
     work_left: u64,
 }
 
@@ -161,7 +162,8 @@ impl Examiner<'_> {
                 found.rule.get_or_insert(rule);
             }
         }
-        Ok(conclude(content, &layout, &blocks, shape))
+        // Of what stands inside an encoded leaf, only the rule matters.
+        Ok(conclude(content, &layout, &blocks, shape, self.describes_allowed && depth == 0))
     }
 
     /// One block in every reading.
@@ -444,22 +446,21 @@ fn whole(content: &[u8], range: Range<usize>) -> Findings {
         name: None,
         declared_type: None,
         real_type: None,
-        octets: octets.len() as u64,
-        sha256: sha256(octets),
+        file: Some(LeafFile::read(octets, Reading::Identity)),
         rule: Some(RuleName::MimeLimits),
         action: ContentAction::Remove,
     };
     Findings { verdicts: vec![verdict], removals: vec![(range, RuleName::MimeLimits)] }
 }
 
-fn sha256(octets: &[u8]) -> [u8; 32] {
-    let mut sum = [0; 32];
-    sum.copy_from_slice(digest(&SHA256, octets).as_ref());
-    sum
-}
-
 /// Verdicts and removals. What lies in a removed block goes with it; blocks that overlap are removed as one.
-fn conclude(content: &[u8], layout: &Layout, blocks: &[BlockFindings], shape: &Shape) -> Findings {
+fn conclude(
+    content: &[u8],
+    layout: &Layout,
+    blocks: &[BlockFindings],
+    shape: &Shape,
+    describes_allowed: bool,
+) -> Findings {
     let mut removals: Vec<(Range<usize>, RuleName)> = layout
         .blocks
         .iter()
@@ -489,7 +490,9 @@ fn conclude(content: &[u8], layout: &Layout, blocks: &[BlockFindings], shape: &S
         if !is_leaf && found.rule.is_none() {
             continue;
         }
-        let octets = content.get(widest.clone()).unwrap_or_default();
+        let leaf = block.extent.narrow..block.end.max(block.extent.narrow);
+        let is_described = describes_allowed || rule.is_some();
+        let file = is_described.then(|| LeafFile::of(content.get(leaf).unwrap_or_default(), &block.facts));
         let name = match &found.rule {
             Some(RuleName::Name { name, .. }) => Some(name.clone()),
             _ => block.facts.names.first().cloned(),
@@ -500,8 +503,7 @@ fn conclude(content: &[u8], layout: &Layout, blocks: &[BlockFindings], shape: &S
             name,
             declared_type: block.facts.types.first().cloned(),
             real_type: found.real_type,
-            octets: octets.len() as u64,
-            sha256: sha256(octets),
+            file,
             action: if rule.is_some() { ContentAction::Remove } else { ContentAction::Allow },
             rule,
         });

@@ -20,6 +20,8 @@ pub mod walk;
 mod alphabet;
 /// The octets of a leaf behind its transfer encoding.
 pub mod reading;
+/// The file that a leaf is, for records.
+mod leaf_file;
 /// What a file is, from its first octets.
 pub mod magic;
 /// The EICAR test file, in any reading.
@@ -38,6 +40,7 @@ mod samples;
 mod tests;
 
 pub use judge::judge;
+pub use leaf_file::LeafFile;
 pub use magic::RealType;
 pub use reading::Reading;
 pub use rules::{RuleName, Rules, RulesError};
@@ -53,6 +56,8 @@ pub struct Case {
     pub octets: Vec<u8>,
     /// The content in `octets`. Pieces do not overlap.
     pub pieces: Vec<ContentPiece>,
+    /// Leaves that are allowed are described as files, too. To hash them takes a fifth of a judgement's time.
+    pub describes_allowed: bool,
 }
 
 /// One stretch of content in a [`Case`].
@@ -157,10 +162,8 @@ pub struct LeafVerdict {
     pub declared_type: Option<String>,
     /// What it is by its first octets, where that is known.
     pub real_type: Option<RealType>,
-    /// Octets, as served.
-    pub octets: u64,
-    /// SHA-256 of the octets as served.
-    pub sha256: [u8; 32],
+    /// The decoded file; none of a leaf that is allowed, but where [`Case::describes_allowed`] says so.
+    pub file: Option<LeafFile>,
     /// The rule that forbids it.
     pub rule: Option<RuleName>,
     /// What was done.

@@ -60,7 +60,11 @@ pub(super) fn rules() -> Rules {
 
 pub(super) fn judged_by(rules: &Rules, octets: &[u8], shape: Shape) -> (Vec<u8>, Vec<LeafVerdict>) {
     let pieces = vec![ContentPiece { range: 0..octets.len(), shape }];
-    match judge(Case { octets: octets.to_vec(), pieces }, rules, &AtomicBool::new(false)) {
+    match judge(
+        Case { octets: octets.to_vec(), pieces, describes_allowed: true },
+        rules,
+        &AtomicBool::new(false),
+    ) {
         Judged::Final { octets, leaves } => (octets, leaves),
         Judged::Unavailable { why } => panic!("{why:?}"),
     }

@@ -49,10 +49,8 @@ fn only_the_forbidden_leaf_is_overwritten() {
     let leaf = &leaves[1];
     assert_eq!((leaf.path.as_str(), leaf.real_type), ("2", Some(RealType::WindowsProgram)));
     assert_eq!(leaf.rule, Some(RuleName::Type(RealType::WindowsProgram)));
-    assert_eq!(leaf.octets, (end - begin) as u64);
     assert_eq!(leaf.declared_type.as_deref(), Some("application/octet-stream"));
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &message.as_bytes()[begin..end]);
-    assert_eq!(leaf.sha256, digest.as_ref());
+    assert_eq!(leaf.file, Some(file(&program())));
     let mut out = Vec::new();
     reading::Base64Decoder::default().push(&octets[begin..end], &mut out);
     assert!(
@@ -414,12 +412,54 @@ fn a_hundred_messages_in_each_other_pass_and_the_innermost_is_judged() {
 #[test]
 fn a_cancelled_judgement_gives_nothing() {
     let octets = mail(BASE64, &program_lines()).into_bytes();
-    let case = Case { pieces: vec![ContentPiece { range: 0..octets.len(), shape: Shape::Message }], octets };
+    let case = Case {
+        pieces: vec![ContentPiece { range: 0..octets.len(), shape: Shape::Message }],
+        describes_allowed: true,
+        octets,
+    };
     let why = Unavailable::Cancelled;
     assert_eq!(judge(case, &rules(), &AtomicBool::new(true)), Judged::Unavailable { why });
-    let case = Case { octets: Vec::new(), pieces: vec![ContentPiece { range: 0..1, shape: Shape::Message }] };
+    let case = Case {
+        octets: Vec::new(),
+        pieces: vec![ContentPiece { range: 0..1, shape: Shape::Message }],
+        describes_allowed: true,
+    };
     let why = Unavailable::NoSuchPiece;
     assert_eq!(judge(case, &rules(), &AtomicBool::new(false)), Judged::Unavailable { why });
+}
+
+fn file(octets: &[u8]) -> LeafFile {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
+    LeafFile { octets: octets.len() as u64, sha256: digest.as_ref().try_into().unwrap() }
+}
+
+#[test]
+fn a_file_has_one_hash_however_it_is_encoded_and_fetched() {
+    let header = |encoding: &str| {
+        format!("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
+            .into_bytes()
+    };
+    let quoted: String = program().iter().map(|octet| format!("={octet:02X}=\r\n")).collect();
+    let expected = Some(file(&program()));
+    for (encoding, body) in [("base64", program_lines()), ("quoted-printable", quoted)] {
+        let message = mail(String::from_utf8(header(encoding)).unwrap().trim_end(), &body);
+        let (_, whole) = judged(message.as_bytes(), Shape::Message);
+        let (_, part) = judged(body.as_bytes(), Shape::Body { header: header(encoding), hints: Vec::new() });
+        assert_eq!(whole.iter().find(|leaf| leaf.path == "2").unwrap().file, expected, "{encoding}");
+        assert_eq!(part[0].file, expected, "{encoding}");
+    }
+}
+
+#[test]
+fn allowed_leaves_are_described_only_for_whom_they_are_written_down() {
+    let message = mail("Content-Type: text/plain", "harmless");
+    for describes_allowed in [false, true] {
+        let pieces = vec![ContentPiece { range: 0..message.len(), shape: Shape::Message }];
+        let case = Case { octets: message.clone().into_bytes(), pieces, describes_allowed };
+        let Judged::Final { leaves, .. } = judge(case, &rules(), &AtomicBool::new(false)) else { panic!() };
+        let leaf = leaves.iter().find(|leaf| leaf.path == "2").unwrap();
+        assert_eq!(leaf.file, describes_allowed.then(|| file(b"harmless")));
+    }
 }
 
 #[test]
@@ -430,7 +470,7 @@ fn only_the_pieces_of_a_case_are_touched() {
     let first = octets.find(&body).unwrap();
     let pieces =
         vec![ContentPiece { range: first..first + body.len(), shape: Shape::Unknown { hints: Vec::new() } }];
-    let case = Case { octets: octets.clone().into_bytes(), pieces };
+    let case = Case { octets: octets.clone().into_bytes(), pieces, describes_allowed: true };
     let Judged::Final { octets: after, .. } = judge(case, &rules(), &AtomicBool::new(false)) else {
         panic!()
     };
@@ -471,6 +511,7 @@ fn a_judge_sees_a_leaf_that_only_one_boundary_cuts() {
     let message = b"Content-Type: multipart/mixed; boundary=x; boundary=y\r\n\r\n\
         --x\r\n\r\nfirst\r\n--y\r\n\r\nsecond\r\n--x\r\n\r\nkept\r\n--x--\r\n";
     let case = |octets: Vec<u8>| Case {
+        describes_allowed: true,
         pieces: vec![ContentPiece { range: 0..octets.len(), shape: Shape::Message }],
         octets,
     };

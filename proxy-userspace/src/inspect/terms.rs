@@ -98,8 +98,9 @@ impl MediationTerms {
     ) -> Result<InFlight, Refused> {
         let rules = Arc::clone(&self.rules);
         let recollection = self.recollection.clone();
+        let describes_allowed = self.clean_verdicts;
         let work = move |cancelled: &_| {
-            let judged = judge(Case { octets, pieces }, &*rules, cancelled);
+            let judged = judge(Case { octets, pieces, describes_allowed }, &*rules, cancelled);
             let (mut copied, mut digests) = (Vec::new(), None);
             if let Judged::Final { octets, leaves } = &judged {
                 let at = |range: Range<usize>| octets.get(range).unwrap_or_default();
@@ -158,8 +159,8 @@ impl MediationTerms {
                 file_name: leaf.name.as_deref().map(Cow::Borrowed),
                 declared_type: leaf.declared_type.as_deref().map(Cow::Borrowed),
                 real_type: leaf.real_type.map(|real| Cow::Borrowed(real.token())),
-                octets: leaf.octets,
-                sha256: Some(leaf.sha256),
+                octets: leaf.file.map_or(0, |file| file.octets),
+                sha256: leaf.file.map(|file| file.sha256),
                 rule: leaf.rule.as_ref().map(|rule| Cow::Borrowed(rule.token())).unwrap_or_default(),
                 action,
                 direction,
