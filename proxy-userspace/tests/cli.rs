@@ -343,7 +343,7 @@ fn example() -> Status {
             refused_total: 6,
             failed_total: 8,
         },
-        distrusted: vec!["192.0.2.7".parse().unwrap()],
+        distrusted: vec!["192.0.2.7".parse().expect("address")],
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
         records_lost: 0,
