@@ -1,6 +1,8 @@
 //! From octets of the server's to complete responses. One that is larger than what can be judged is read to its end and
 //! thrown away.
 
+use std::borrow::Cow;
+
 use super::InspectRefusal;
 use super::held::try_hold;
 use super::refusal::Refused;
@@ -31,18 +33,19 @@ pub(super) enum Whole {
     Tail(Vec<u8>),
 }
 
-/// A response with one literal, all of it at hand.
+/// A response with one literal, all of it at hand, though perhaps in several records.
 pub(super) struct AtHand<'a> {
     /// Up to the literal.
-    pub(super) prefix: &'a [u8],
-    pub(super) literal: &'a [u8],
+    pub(super) prefix: Cow<'a, [u8]>,
+    pub(super) literal: Vec<&'a [u8]>,
+    pub(super) literal_octets: usize,
     /// What stands behind it.
-    pub(super) tail: &'a [u8],
+    pub(super) tail: Cow<'a, [u8]>,
 }
 
 impl AtHand<'_> {
-    pub(super) const fn octets(&self) -> usize {
-        self.prefix.len() + self.literal.len() + self.tail.len()
+    pub(super) fn octets(&self) -> usize {
+        self.prefix.len() + self.literal_octets + self.tail.len()
     }
 }
 
@@ -54,6 +57,28 @@ enum StreamState {
     Literal,
     /// It did: what stands behind it is kept.
     Behind,
+}
+
+/// The octets up to the next literal or the end of the response, and which of both comes.
+fn line<'a>(
+    framer: &mut Framer,
+    rest: &mut &'a [u8],
+    octets: &mut impl Iterator<Item = &'a [u8]>,
+) -> Option<(Cow<'a, [u8]>, FrameStep)> {
+    let mut line = Cow::Borrowed([].as_slice());
+    loop {
+        let frame = framer.take(rest).ok()?;
+        let (now, later) = rest.split_at_checked(frame.octets)?;
+        *rest = later;
+        match line.is_empty() {
+            true => line = Cow::Borrowed(now),
+            false => line.to_mut().extend_from_slice(now),
+        }
+        match frame.step {
+            FrameStep::More => *rest = octets.next()?,
+            step => return Some((line, step)),
+        }
+    }
 }
 
 /// The server's stream, between two responses or inside one.
@@ -130,18 +155,26 @@ impl ServerInput {
     }
 
     /// The response that begins with these octets, if all of it is there and it has one literal. Nothing is taken.
-    pub(super) fn at_hand<'a>(&self, octets: &'a [u8]) -> Option<AtHand<'a>> {
+    pub(super) fn at_hand<'a>(&self, mut octets: impl Iterator<Item = &'a [u8]>) -> Option<AtHand<'a>> {
         if self.is_inside() {
             return None;
         }
-        let mut framer = self.framer;
-        let head = framer.take(octets).ok()?;
-        let FrameStep::Literal(LiteralHead { octets: length, .. }) = head.step else { return None };
-        let (prefix, rest) = octets.split_at_checked(head.octets)?;
-        let (literal, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        let (mut framer, mut rest) = (self.framer, octets.next()?);
+        let (prefix, step) = line(&mut framer, &mut rest, &mut octets)?;
+        let FrameStep::Literal(LiteralHead { octets: length, .. }) = step else { return None };
+        let literal_octets = usize::try_from(length).ok()?;
+        let (mut literal, mut left) = (Vec::new(), literal_octets);
+        while left > 0 {
+            if rest.is_empty() {
+                rest = octets.next()?;
+            }
+            let (now, later) = rest.split_at_checked(left).unwrap_or((rest, &[]));
+            literal.push(now);
+            (rest, left) = (later, left - now.len());
+        }
         framer.skip_literal(length);
-        let end = framer.take(rest).ok().filter(|end| end.step == FrameStep::Whole)?;
-        Some(AtHand { prefix, literal, tail: rest.get(..end.octets)? })
+        let (tail, step) = line(&mut framer, &mut rest, &mut octets)?;
+        (step == FrameStep::Whole).then_some(AtHand { prefix, literal, literal_octets, tail })
     }
 
     /// Take octets in, at most to the end of a response; how many.

@@ -11,6 +11,7 @@ use super::terms::MediationTerms;
 use super::uid_trust::UidTrust;
 use crate::imap::fetch::{Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredKind, FetchResponse, Response, parse};
+use crate::layer::Batch;
 use crate::vault::GroupVerifier;
 
 /// A response whose literal may be known. Its first octets are held until the first group is.
@@ -20,8 +21,10 @@ pub(super) struct Streaming {
     name: ContentName,
     /// None where the octets go on without a look.
     verifier: Option<GroupVerifier>,
-    /// Octets of a group that is not complete: 16 KiB at most.
+    /// Octets of a group that is not complete, of batches before this one: 16 KiB at most.
     held: Vec<u8>,
+    /// The last octets of this batch so far, which wait for the rest of their group where they stand.
+    in_batch: usize,
     plan: Option<Rc<Plan>>,
     is_released: bool,
 }
@@ -29,9 +32,11 @@ pub(super) struct Streaming {
 /// What becomes of octets of the literal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Streamed {
-    /// They wait for the rest of their group.
+    /// They wait for the rest of the first group, and were copied.
     Held,
-    /// First these words go on, then so many of the octets; the others wait.
+    /// They wait for the rest of their group in the batch.
+    Waits,
+    /// First these words go on, then so many octets of the batch behind those that went on before; the others wait.
     Released(Vec<u8>, usize),
     /// They are others than those that were judged, and nothing has gone on yet: the response as far as it came.
     Unknown(Vec<u8>),
@@ -64,12 +69,12 @@ impl Known {
     }
 
     /// Whether all of the literal, which is at hand, may go on. It is forgotten where it may not.
-    pub(super) fn admits(self, literal: &[u8], terms: &MediationTerms) -> bool {
+    pub(super) fn admits(self, literal: &[&[u8]], terms: &MediationTerms) -> bool {
         let Some(mut verifier) = self.verifier else {
             terms.counts.count_trusted(1);
             return true;
         };
-        let is_known = verifier.take(literal).is_ok() && verifier.is_complete();
+        let is_known = literal.iter().all(|octets| verifier.take(octets).is_ok()) && verifier.is_complete();
         match is_known {
             true => terms.counts.count_verified(1),
             false => terms.has_changed(&self.name),
@@ -82,7 +87,15 @@ impl Streaming {
     /// Begin with what came before the literal.
     pub(super) fn begin(known: Known, prefix: &[u8], plan: Option<Rc<Plan>>) -> Self {
         let Known { name, verifier } = known;
-        Self { prefix: prefix.to_vec(), name, verifier, held: Vec::new(), plan, is_released: false }
+        Self {
+            prefix: prefix.to_vec(),
+            name,
+            verifier,
+            held: Vec::new(),
+            in_batch: 0,
+            plan,
+            is_released: false,
+        }
     }
 
     /// The octets need no look: what goes on before them.
@@ -118,17 +131,34 @@ impl Streaming {
             return Streamed::Unknown(unit);
         };
         let released = usize::try_from(verified - before).unwrap_or(usize::MAX);
-        if released == 0 {
+        if released == 0 && !self.is_released {
             self.held.extend_from_slice(octets);
             return Streamed::Held;
         }
-        let mut words = if self.is_released { Vec::new() } else { std::mem::take(&mut self.prefix) };
-        self.is_released = true;
-        let of_these = released.saturating_sub(self.held.len());
+        self.in_batch += octets.len();
+        if released == 0 {
+            return Streamed::Waits;
+        }
+        let of_batch = released.saturating_sub(self.held.len()).min(self.in_batch);
+        self.in_batch -= of_batch;
+        let mut words = std::mem::take(&mut self.prefix);
         words.append(&mut self.held);
-        let (_, rest) = octets.split_at_checked(of_these).unwrap_or((octets, &[]));
-        self.held.extend_from_slice(rest);
-        Streamed::Released(words, of_these)
+        self.is_released = true;
+        Streamed::Released(words, of_batch)
+    }
+
+    /// The batch ends. Its last octets that wait are kept; how many they are.
+    pub(super) fn keep(&mut self, batch: &Batch) -> usize {
+        let waiting = std::mem::take(&mut self.in_batch);
+        if waiting > 0 {
+            let mut before = batch.plaintext().map(<[u8]>::len).sum::<usize>().saturating_sub(waiting);
+            for octets in batch.plaintext() {
+                let skipped = before.min(octets.len());
+                before -= skipped;
+                self.held.extend_from_slice(octets.get(skipped..).unwrap_or_default());
+            }
+        }
+        waiting
     }
 
     /// The literal is complete, and what stands behind it may go on.

@@ -231,7 +231,7 @@ impl Batch {
     }
 
     /// The plaintext that was neither released nor left out, record by record.
-    pub fn plaintext(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn plaintext(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.buffer.iter().flat_map(|buffer| {
             let plain = buffer.plain.get(self.at..).unwrap_or_default();
             plain.iter().map(|body| buffer.bytes.get(body.clone()).unwrap_or_default())

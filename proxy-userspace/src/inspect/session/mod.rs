@@ -196,11 +196,9 @@ impl Session {
 
 impl Engine for Session {
     fn take(&mut self, from: Side, batch: &Batch) -> Result<(), InspectRefusal> {
-        for octets in batch.plaintext() {
-            match from {
-                Side::Downstream => self.take_client(octets)?,
-                Side::Upstream => self.take_server(octets)?,
-            }
+        match from {
+            Side::Downstream => batch.plaintext().try_for_each(|octets| self.take_client(octets))?,
+            Side::Upstream => self.take_server(batch)?,
         }
         self.settle();
         self.advance();

@@ -23,47 +23,65 @@ use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
 use crate::content::Shape;
 use crate::imap::response::{Condition, FetchResponse};
+use crate::layer::Batch;
 use crate::words::Direction;
 
 impl Session {
-    pub(super) fn take_server(&mut self, mut octets: &[u8]) -> Result<(), InspectRefusal> {
-        while !octets.is_empty() {
-            if let Some(known) = self.known_at_hand(octets) {
-                let (now, later) = octets.split_at_checked(known).unwrap_or((octets, &[]));
-                self.to_client.pass(now.len());
-                octets = later;
-                continue;
-            }
-            let (taken, whole) = self.responses.take(octets, || self.terms.held.lease())?;
-            let (now, later) = octets.split_at_checked(taken).unwrap_or((octets, &[]));
-            octets = later;
-            match whole {
-                None => self.to_client.skip(now.len()),
-                Some(Whole::Announced(octets)) => {
-                    self.to_client.skip(now.len());
-                    self.begin_stream(octets);
-                }
-                Some(Whole::Streamed) => self.stream(now)?,
-                Some(Whole::Tail(tail)) => {
-                    self.to_client.skip(now.len());
-                    self.end_stream(tail)?;
-                }
-                Some(Whole::InBatch) => self.respond(Response::InBatch(now)),
-                Some(Whole::Copied(unit, lease)) => {
-                    self.to_client.skip(now.len());
-                    self.respond(Response::Copied(unit, lease));
-                }
-                // What stands behind mail that has gone on cannot be left out.
-                Some(Whole::Discarded(..)) if self.streaming.is_some() => {
-                    return Err(InspectRefusal::ContentChanged);
-                }
-                Some(Whole::Discarded(refused, began)) => {
-                    self.to_client.skip(now.len());
-                    self.leave_out(&began, refused);
-                }
+    /// A batch of the server's. A response that is known and stands whole in it goes on over the ends of records.
+    pub(super) fn take_server(&mut self, batch: &Batch) -> Result<(), InspectRefusal> {
+        let mut records = batch.plaintext();
+        let mut known = 0;
+        while let Some(record) = records.next() {
+            let begin = known.min(record.len());
+            known -= begin;
+            let mut octets = record.get(begin..).unwrap_or_default();
+            while !octets.is_empty() {
+                let taken = match self.known_at_hand(std::iter::once(octets).chain(records.clone())) {
+                    Some(count) => {
+                        self.to_client.pass(count);
+                        known = count.saturating_sub(octets.len());
+                        count
+                    }
+                    None => self.take_response(octets)?,
+                };
+                octets = octets.get(taken..).unwrap_or_default();
             }
         }
+        let waiting = self.streaming.as_mut().map_or(0, |streaming| streaming.keep(batch));
+        self.to_client.skip(waiting);
         Ok(())
+    }
+
+    /// Octets of one response; how many.
+    fn take_response(&mut self, octets: &[u8]) -> Result<usize, InspectRefusal> {
+        let (taken, whole) = self.responses.take(octets, || self.terms.held.lease())?;
+        let now = octets.get(..taken).unwrap_or_default();
+        match whole {
+            None => self.to_client.skip(now.len()),
+            Some(Whole::Announced(octets)) => {
+                self.to_client.skip(now.len());
+                self.begin_stream(octets);
+            }
+            Some(Whole::Streamed) => self.stream(now)?,
+            Some(Whole::Tail(tail)) => {
+                self.to_client.skip(now.len());
+                self.end_stream(tail)?;
+            }
+            Some(Whole::InBatch) => self.respond(Response::InBatch(now)),
+            Some(Whole::Copied(unit, lease)) => {
+                self.to_client.skip(now.len());
+                self.respond(Response::Copied(unit, lease));
+            }
+            // What stands behind mail that has gone on cannot be left out.
+            Some(Whole::Discarded(..)) if self.streaming.is_some() => {
+                return Err(InspectRefusal::ContentChanged);
+            }
+            Some(Whole::Discarded(refused, began)) => {
+                self.to_client.skip(now.len());
+                self.leave_out(&began, refused);
+            }
+        }
+        Ok(taken)
     }
 
     /// A literal comes: it streams, where it is a message that is known, and nothing before it waits.
@@ -85,16 +103,16 @@ impl Session {
 
     /// The octets of a response that stands whole at the beginning of these, and whose message is known. Such responses go
     /// on together, as they came.
-    fn known_at_hand(&self, octets: &[u8]) -> Option<usize> {
+    fn known_at_hand<'a>(&self, octets: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
         if !self.may_stream() {
             return None;
         }
         let response = self.responses.at_hand(octets)?;
-        if !is_plain_tail(response.tail, self.plan()) {
+        if !is_plain_tail(&response.tail, self.plan()) {
             return None;
         }
-        let known = self.known_message(response.prefix, response.literal.len() as u64)?;
-        known.admits(response.literal, &self.terms).then(|| response.octets())
+        let known = self.known_message(&response.prefix, response.literal_octets as u64)?;
+        known.admits(&response.literal, &self.terms).then(|| response.octets())
     }
 
     /// Whether known messages may go on as they come. Behind the message of a command that asks for more, other mail stands
@@ -122,13 +140,13 @@ impl Session {
         let Some(streaming) = &mut self.streaming else { return Err(InspectRefusal::ContentChanged) };
         match streaming.take(octets) {
             Streamed::Held => self.to_client.skip(octets.len()),
+            Streamed::Waits => {}
             Streamed::Released(words, count) => {
                 self.to_client.open();
                 if !words.is_empty() {
                     self.to_client.go_on(Own::words(words));
                 }
                 self.to_client.pass(count);
-                self.to_client.skip(octets.len().saturating_sub(count));
             }
             Streamed::Unknown(unit) => {
                 self.terms.has_changed(streaming.name());
