@@ -59,6 +59,27 @@ fn a_wrong_configuration_exits_64_and_names_the_line() {
 }
 
 #[test]
+fn config_prints_what_there_is_to_configure_without_a_configuration() {
+    for (command, printed) in [
+        ("reference", postern::config::reference()),
+        ("schema", postern::config::schema()),
+        ("example", postern::config::example()),
+    ] {
+        let output = postern(&["config", command, "--config", "/nonexistent/postern.toml"]);
+        assert!(output.status.success() && text(&output.stdout) == printed, "{command}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_the_reference_leaves_without_an_error() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+    let output = command.args(["config", "reference"]).stdout(writer).output().expect("postern");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn a_missing_configuration_exits_64() {
     let output = postern(&["run", "--config", "/nonexistent/postern.toml"]);
     assert_eq!(output.status.code(), Some(64));

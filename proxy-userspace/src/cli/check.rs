@@ -141,7 +141,7 @@ fn examine(
         ));
         items.push(key(&format!("key of {names}"), &server.files.key, "correct certificates.server"));
     }
-    let roots = config.tls.root_files.iter();
+    let roots = config.tls.root_files();
     items.extend(roots.map(|root| certificate("root certificates", root, "correct tls.roots")));
     // Whether authorities may sign, roots are roots, and, in `check`, keys belong to certificates.
     if !items.iter().any(Item::is_failure)

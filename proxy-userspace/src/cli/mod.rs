@@ -13,6 +13,7 @@ mod status;
 /// The log of `postern run`.
 mod log;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,6 +56,8 @@ enum Command {
     Clear,
     /// The re-signing authority.
     Ca(CaArgs),
+    /// Print what there is to configure.
+    Config(ConfigArgs),
     /// A process of a running daemon; started by `run` and by nobody else.
     #[command(hide = true)]
     Worker,
@@ -79,6 +82,22 @@ enum CaCommand {
     Init(ca::CaInitArgs),
 }
 
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum ConfigCommand {
+    /// The manual page: each setting with type, unit, range, default and purpose, in Markdown.
+    Reference,
+    /// A JSON Schema (draft 2020-12) of the file, for editors.
+    Schema,
+    /// A file with every setting, in comments where it has a default.
+    Example,
+}
+
 /// Run the command that the arguments name. Wrong arguments exit 2, a wrong configuration 64, a machine that lacks
 /// something 69 (`check` only), a status without a daemon 3, any other failure 1.
 #[must_use]
@@ -90,6 +109,11 @@ pub fn main() -> ExitCode {
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
+        Command::Config(ConfigArgs { command }) => print(&match command {
+            ConfigCommand::Reference => config::reference(),
+            ConfigCommand::Schema => config::schema(),
+            ConfigCommand::Example => config::example(),
+        }),
         Command::Worker => child(Role::Worker, crate::worker::run),
         Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
         #[cfg(debug_assertions)]
@@ -160,6 +184,17 @@ fn clear(path: &Path) -> ExitCode {
             eprintln!("postern: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A reader that has seen enough may leave.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("postern: writing to stdout: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -125,7 +125,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The reasons that exist.
+/// The reasons that exist. Those of one kind of value have their words beside the kind, as [`Reason::Unfit`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The text is not TOML.
@@ -138,9 +138,9 @@ pub enum Reason {
     #[error("unknown key")]
     UnknownKey {
         /// The keys that exist there.
-        known: Vec<String>,
+        known: Vec<&'static str>,
         /// The one that was probably meant.
-        nearest: Option<String>,
+        nearest: Option<&'static str>,
     },
     /// A key or value that the design knows and this version does not.
     #[error("not in this version: {what}")]
@@ -150,9 +150,6 @@ pub enum Reason {
         /// What to write now.
         remedy: &'static str,
     },
-    /// A protocol version that will never exist here.
-    #[error("does not exist here: SSLv3, TLS 1.0 and TLS 1.1 are broken (RFC 7568, RFC 8996)")]
-    ObsoleteVersion,
     /// The key has to be there.
     #[error("missing")]
     Missing {
@@ -173,50 +170,13 @@ pub enum Reason {
         /// The words that exist.
         known: &'static [&'static str],
     },
-    /// A number outside its range.
+    /// A number or a size outside its range.
     #[error("out of range ({why})")]
     OutOfRange {
-        /// The smallest.
-        min: i64,
-        /// The largest.
-        max: i64,
+        /// From the smallest to the largest, in words.
+        range: String,
         /// Why there is a bound.
         why: &'static str,
-    },
-    /// Not a number with a unit.
-    #[error("not a size")]
-    NotASize,
-    /// A size outside its range.
-    #[error("out of range ({why})")]
-    SizeOutOfRange {
-        /// The smallest.
-        min: Size,
-        /// The largest.
-        max: Size,
-        /// Why there is a bound.
-        why: &'static str,
-    },
-    /// One client could fill so many of all sessions that few others are needed to fill them all.
-    #[error(
-        "over 1/{share} of limits.sessions ({sessions}): under steering.on_exit = \"open\" a client that fills all \
-         sessions lets all new mail pass uninspected"
-    )]
-    OverShare {
-        /// One client has one part in so many.
-        share: u32,
-        /// All sessions.
-        sessions: i64,
-        /// The most that one client may have of them.
-        max: i64,
-    },
-    /// Not even one session for each of as many clients as it must take to fill them all.
-    #[error(
-        "under steering.on_exit = \"open\" fewer than {min} clients fill all sessions and let all new mail pass \
-         uninspected"
-    )]
-    TooFewSessions {
-        /// The smallest.
-        min: u32,
     },
     /// An empty list or text.
     #[error("empty")]
@@ -230,20 +190,6 @@ pub enum Reason {
         /// The line of the first one.
         first: usize,
     },
-    /// An interface in `ingress` and in `egress`.
-    #[error(
-        "also in ingress on line {first}: Postern's own connections to the servers would be steered again"
-    )]
-    BothSides {
-        /// The line in `ingress`.
-        first: usize,
-    },
-    /// An interface that the list it is meant from does not have.
-    #[error("not among {list}")]
-    NotListed {
-        /// The key of that list.
-        list: &'static str,
-    },
     /// More entries than there is room for.
     #[error("{count} entries, room for {max}")]
     TooMany {
@@ -252,72 +198,53 @@ pub enum Reason {
         /// How many there may be.
         max: usize,
     },
-    /// Linux would not accept this interface name.
-    #[error("not an interface name")]
-    NotAnInterface,
-    /// Neither an address nor a network.
-    #[error("not a network")]
-    NotANetwork,
-    /// No address of one host.
-    #[error("not an address")]
-    NotAnAddress,
-    /// Bits right of the prefix length are set.
-    #[error("has address bits beyond its prefix length")]
-    HostBits {
-        /// The network that holds it.
-        network: ipnet::IpNet,
-    },
-    /// Not a name that a client could send as SNI.
-    #[error("not a server name: {why}")]
-    NotAServerName {
-        /// Which rule it breaks.
-        why: &'static str,
-    },
-    /// Not a pattern for file names.
-    #[error("not a pattern for file names: {why}")]
-    NotANamePattern {
-        /// Which rule it breaks.
-        why: &'static str,
-    },
-    /// Less is held for judging than one message may have.
-    #[error(
-        "less than one message of limits.message (\"{message}\"), so that none of that size could be judged"
-    )]
-    HeldUnderMessage {
-        /// The largest message.
-        message: Size,
-    },
-    /// So much is held for judging that little is left for sessions.
-    #[error("more than half of limits.memory (\"{memory}\"), and the sessions themselves need the rest")]
-    HeldOverShare {
-        /// All memory.
-        memory: Size,
-        /// The most that may be held of it.
-        max: Size,
-        /// Memory that would do.
-        needed: Size,
-        /// The largest message, where it is more than may be held.
-        message: Option<Size>,
-    },
-    /// A path that the kernel does not take for a Unix socket.
-    #[error("the path resolves to {octets} octets, a Unix socket has room for {max}")]
-    SocketPathTooLong {
-        /// Octets of the resolved path.
-        octets: usize,
-        /// Octets that fit.
-        max: usize,
-    },
-    /// Two processes would run as one user.
-    #[error(
-        "also {other}: the worker, which reads peers, could then signal the signer, which has the private keys"
-    )]
-    SameUser {
-        /// Where the number stands already.
-        other: &'static str,
+    /// The value breaks a rule of its kind, or does not go together with another.
+    #[error("{what}")]
+    Unfit {
+        /// Which rule, or with what.
+        what: String,
+        /// What to do.
+        remedy: String,
     },
 }
 
 impl Reason {
+    /// See [`Reason::OutOfRange`].
+    pub(super) fn out_of_range(min: impl fmt::Display, max: impl fmt::Display, why: &'static str) -> Self {
+        Self::OutOfRange { range: format!("{min} to {max}"), why }
+    }
+
+    /// The same of sizes, as the file writes them.
+    pub(super) fn size_out_of_range(min: Size, max: Size, why: &'static str) -> Self {
+        Self::out_of_range(format_args!("\"{min}\""), format_args!("\"{max}\""), why)
+    }
+
+    /// See [`Reason::Unfit`].
+    pub(super) fn unfit(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Unfit { what: what.into(), remedy: remedy.into() }
+    }
+
+    /// About keys that the design knows and this version does not, by their path.
+    pub(super) fn later(path: &str) -> Option<Self> {
+        let (what, remedy) = match path {
+            "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
+                ("revocation is not looked at; this fault comes with a later release", "remove the line")
+            }
+            "action.client_certificate" => (
+                "a server that asks for a client certificate is answered with none; the choice comes with a later \
+                 release",
+                "remove the line",
+            ),
+            "policy" | "policies" | "profile" | "profiles" | "unmatched" | "steering.unmatched" => (
+                "there is one implicit policy, and ports 143 and 993 are always steered; policies come with a later \
+                 release",
+                "remove it, and use [tls] and [action]",
+            ),
+            _ => return None,
+        };
+        Some(Self::NotYet { what, remedy })
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -328,49 +255,12 @@ impl Reason {
             Self::NotYet { remedy, .. } | Self::Missing { remedy } | Self::Empty { remedy } => {
                 (*remedy).to_owned()
             }
-            Self::ObsoleteVersion => "use \"1.2\" or \"1.3\"".to_owned(),
-            Self::WrongType { .. } => "see docs/examples/postern.toml for its form".to_owned(),
+            Self::WrongType { .. } => "see its form in what `postern config example` prints".to_owned(),
             Self::UnknownWord { known, .. } => format!("use {}", alternatives(known)),
-            Self::OutOfRange { min, max, .. } => format!("use {min} to {max}"),
-            Self::NotASize => "write a whole number and KiB, MiB or GiB, such as \"512 MiB\"".to_owned(),
-            Self::SizeOutOfRange { min, max, .. } => format!("use \"{min}\" to \"{max}\""),
-            Self::OverShare { max, .. } => format!("use at most {max}, or raise limits.sessions"),
-            Self::TooFewSessions { min } => format!("use at least {min}, or steering.on_exit = \"closed\""),
+            Self::OutOfRange { range, .. } => format!("use {range}"),
             Self::Duplicate { .. } => "remove one of them".to_owned(),
-            Self::BothSides { .. } => "list it on one side only".to_owned(),
-            Self::NotListed { list } => format!("add it to {list} or correct the name"),
             Self::TooMany { max, .. } => format!("list at most {max}"),
-            Self::NotAnInterface => {
-                "use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space".to_owned()
-            }
-            Self::NotANetwork => {
-                "write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"".to_owned()
-            }
-            Self::NotAnAddress => {
-                "write the address of one server, such as \"192.0.2.7\" or \"2001:db8::7\"".to_owned()
-            }
-            Self::HostBits { network } => {
-                format!("write \"{network}\" for the network or the address alone for one host")
-            }
-            Self::NotAServerName { .. } => {
-                "write a DNS name such as \"imap.example.org\" or \"*.example.org\"".to_owned()
-            }
-            Self::NotANamePattern { .. } => {
-                "write a file name in which `*` stands for any characters and `?` for one, such as \"*.exe\""
-                    .to_owned()
-            }
-            Self::HeldUnderMessage { message } => {
-                format!("use at least \"{message}\", or lower limits.message")
-            }
-            Self::HeldOverShare { max, needed, message: None, .. } => {
-                format!("use at most \"{max}\", or raise limits.memory to \"{needed}\"")
-            }
-            Self::HeldOverShare { max, needed, message: Some(message), .. } => format!(
-                "raise limits.memory to \"{needed}\", or use at most \"{max}\" here and lower limits.message \
-                 (\"{message}\") to it"
-            ),
-            Self::SocketPathTooLong { .. } => "choose a shorter path".to_owned(),
-            Self::SameUser { .. } => "use a number of its own for each".to_owned(),
+            Self::Unfit { remedy, .. } => remedy.clone(),
         }
     }
 }

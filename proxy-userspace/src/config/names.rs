@@ -1,11 +1,10 @@
-use ipnet::IpNet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
 use super::fault::Reason;
-use super::{
-    ForbiddenType, Inspection, InterfaceName, NamePattern, Offload, OnExit, Source, TlsVersion, Verdict,
-};
-use crate::words::Size;
+use super::kinds::TextValue;
 
 /// Octets of an interface name without its NUL: `IFNAMSIZ` - 1 (linux/if.h).
 const INTERFACE_NAME_BYTES_MAX: usize = 15;
@@ -16,56 +15,111 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 /// Octets of a pattern for file names: no file on Linux has a longer name (`NAME_MAX`, linux/limits.h).
 const NAME_PATTERN_BYTES_MAX: usize = 255;
 
-/// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
-pub(super) fn interface(text: &str) -> Result<InterfaceName, Reason> {
-    let fits = (1..=INTERFACE_NAME_BYTES_MAX).contains(&text.len());
-    let forbidden = |octet: u8| {
-        octet == b'/' || octet == b':' || octet.is_ascii_whitespace() || octet == 0x0b || octet == 0
-    };
-    if !fits || matches!(text, "." | "..") || text.bytes().any(forbidden) {
-        return Err(Reason::NotAnInterface);
+/// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InterfaceName(pub(crate) String);
+
+impl InterfaceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
-    Ok(InterfaceName(text.to_owned()))
 }
 
-/// A bare address is a network of one host.
-pub(super) fn network(text: &str) -> Result<IpNet, Reason> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+impl TextValue for InterfaceName {
+    type Value = Self;
+    const WHAT: &'static str = "an interface name";
+
+    /// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let fits = (1..=INTERFACE_NAME_BYTES_MAX).contains(&text.len());
+        let forbidden = |octet: u8| {
+            octet == b'/' || octet == b':' || octet.is_ascii_whitespace() || octet == 0x0b || octet == 0
+        };
+        if !fits || matches!(text, "." | "..") || text.bytes().any(forbidden) {
+            let remedy = "use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space";
+            return Err(Reason::unfit("not an interface name", remedy));
+        }
+        Ok(Self(text.to_owned()))
     }
-    let net: IpNet = text.parse().map_err(|_| Reason::NotANetwork)?;
-    if net.trunc() != net {
-        return Err(Reason::HostBits { network: net.trunc() });
+
+    fn show(value: &Self) -> String {
+        value.0.clone()
     }
-    Ok(net)
 }
 
-/// The address of one host.
-pub(super) fn address(text: &str) -> Result<IpAddr, Reason> {
-    text.parse().map_err(|_| Reason::NotAnAddress)
+impl TextValue for IpNet {
+    type Value = Self;
+    const WHAT: &'static str = "an address or a network";
+
+    /// A bare address is a network of one host.
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::from(address));
+        }
+        let remedy = "write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
+        let net: Self = text.parse().map_err(|_| Reason::unfit("not a network", remedy))?;
+        if net.trunc() != net {
+            let remedy =
+                format!("write \"{}\" for the network or the address alone for one host", net.trunc());
+            return Err(Reason::unfit("has address bits beyond its prefix length", remedy));
+        }
+        Ok(net)
+    }
+
+    fn show(value: &Self) -> String {
+        value.to_string()
+    }
+}
+
+impl TextValue for IpAddr {
+    type Value = Self;
+    const WHAT: &'static str = "the address of one host";
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let remedy = "write the address of one server, such as \"192.0.2.7\" or \"2001:db8::7\"";
+        text.parse().map_err(|_| Reason::unfit("not an address", remedy))
+    }
+
+    fn show(value: &Self) -> String {
+        value.to_string()
+    }
 }
 
 /// A name that may stand in SNI (RFC 6066 section 3), lower-cased; `*` stands for exactly one first label (RFC 6125).
-pub(super) fn server_name(text: &str) -> Result<String, Reason> {
-    let refuse = |why| Err(Reason::NotAServerName { why });
-    if !text.is_ascii() {
-        return refuse("not ASCII, write international names as xn-- labels");
+pub(super) struct ServerName;
+
+impl TextValue for ServerName {
+    type Value = String;
+    const WHAT: &'static str = "a DNS name, whose first label may be `*`";
+
+    fn parse(text: &str) -> Result<String, Reason> {
+        let remedy = "write a DNS name such as \"imap.example.org\" or \"*.example.org\"";
+        let refuse = |why| Err(Reason::unfit(format!("not a server name: {why}"), remedy));
+        if !text.is_ascii() {
+            return refuse("not ASCII, write international names as xn-- labels");
+        }
+        if text.len() > DNS_NAME_BYTES_MAX {
+            return refuse("longer than 253 octets");
+        }
+        let name = text.to_ascii_lowercase();
+        let host = name.strip_prefix("*.").unwrap_or(&name);
+        if host.contains('*') {
+            return refuse("`*` stands only for the whole first label");
+        }
+        if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+            return refuse("clients never send an address as SNI");
+        }
+        if let Some(why) = host.split('.').find_map(label_fault) {
+            return refuse(why);
+        }
+        Ok(name)
     }
-    if text.len() > DNS_NAME_BYTES_MAX {
-        return refuse("longer than 253 octets");
+
+    fn show(value: &String) -> String {
+        value.clone()
     }
-    let name = text.to_ascii_lowercase();
-    let host = name.strip_prefix("*.").unwrap_or(&name);
-    if host.contains('*') {
-        return refuse("`*` stands only for the whole first label");
-    }
-    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        return refuse("clients never send an address as SNI");
-    }
-    if let Some(why) = host.split('.').find_map(label_fault) {
-        return refuse(why);
-    }
-    Ok(name)
 }
 
 fn label_fault(label: &str) -> Option<&'static str> {
@@ -83,129 +137,44 @@ fn label_fault(label: &str) -> Option<&'static str> {
     }
 }
 
-/// A whole number and a unit, such as `512 MiB`.
-pub(super) fn size(text: &str) -> Result<Size, Reason> {
-    let read = || {
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit = text.strip_prefix(digits)?.trim();
-        let (_, octets) = Size::UNITS.into_iter().find(|(name, _)| *name == unit)?;
-        Some(Size(digits.parse::<u64>().ok()?.checked_mul(octets)?))
-    };
-    read().ok_or(Reason::NotASize)
-}
+/// A pattern for file names: 1 to 255 octets, no `/`, no control characters. `*` stands for any characters, also none,
+/// and `?` for one; every other character stands for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NamePattern(pub(crate) String);
 
-pub(super) fn verdict(text: &str) -> Result<Verdict, Reason> {
-    match text {
-        "block" => Ok(Verdict::Block),
-        "mirror" => Ok(Verdict::Mirror),
-        "allow" => Ok(Verdict::Allow),
-        _ => Err(Reason::UnknownWord { what: "verdict", known: &["block", "mirror", "allow"] }),
+impl NamePattern {
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-pub(super) fn version(text: &str) -> Result<TlsVersion, Reason> {
-    match text {
-        "1.2" => Ok(TlsVersion::Tls12),
-        "1.3" => Ok(TlsVersion::Tls13),
-        "1.0" | "1.1" | "SSLv2" | "SSLv3" => Err(Reason::ObsoleteVersion),
-        _ => Err(Reason::UnknownWord { what: "TLS version", known: &["1.2", "1.3"] }),
-    }
-}
+impl TextValue for NamePattern {
+    type Value = Self;
+    const WHAT: &'static str = "a pattern for file names";
 
-pub(super) fn source(text: &str) -> Result<Source, Reason> {
-    match text {
-        "gateway" => Ok(Source::Gateway),
-        "client" => Ok(Source::Client),
-        _ => Err(Reason::UnknownWord { what: "source", known: &["gateway", "client"] }),
-    }
-}
-
-pub(super) fn on_exit(text: &str) -> Result<OnExit, Reason> {
-    match text {
-        "closed" => Ok(OnExit::Closed),
-        "open" => Ok(OnExit::Open),
-        _ => Err(Reason::UnknownWord { what: "behaviour while no daemon runs", known: &["closed", "open"] }),
-    }
-}
-
-pub(super) fn offload(text: &str) -> Result<Offload, Reason> {
-    match text {
-        "auto" => Ok(Offload::Auto),
-        "always" => Ok(Offload::Always),
-        "never" => Ok(Offload::Never),
-        _ => Err(Reason::UnknownWord { what: "offload", known: &["auto", "always", "never"] }),
-    }
-}
-
-pub(super) fn starttls(text: &str) -> Result<(), Reason> {
-    match text {
-        "inspect" => Ok(()),
-        "strip" | "bypass" => Err(Reason::NotYet {
-            what: "every STARTTLS is taken over; \"strip\" and \"bypass\" come with a later release",
-            remedy: "use \"inspect\" or remove the line; list destinations to leave alone in action.bypass",
-        }),
-        _ => Err(Reason::UnknownWord { what: "treatment of STARTTLS", known: &["inspect"] }),
-    }
-}
-
-pub(super) fn cleartext(text: &str) -> Result<(), Reason> {
-    match text {
-        "refuse" => Ok(()),
-        "inspect" => Err(Reason::NotYet {
-            what: "logins in clear text are always refused; \"inspect\" comes with a later release",
-            remedy: "use \"refuse\" or remove the line",
-        }),
-        _ => Err(Reason::UnknownWord { what: "treatment of clear text", known: &["refuse"] }),
-    }
-}
-
-pub(super) fn inspect(text: &str) -> Result<Inspection, Reason> {
-    match text {
-        "none" => Ok(Inspection::None),
-        "full" => Ok(Inspection::Full),
-        _ => Err(Reason::UnknownWord { what: "depth of inspection", known: &["none", "full"] }),
-    }
-}
-
-/// A pattern for the file names of parts. No system has files with a `/` in their names, so that such a pattern is a
-/// mistake.
-pub(super) fn name_pattern(text: &str) -> Result<NamePattern, Reason> {
-    let refuse = |why| Err(Reason::NotANamePattern { why });
-    if text.is_empty() {
-        return Err(Reason::Empty { remedy: "write a file name such as \"*.exe\"" });
-    }
-    if text.len() > NAME_PATTERN_BYTES_MAX {
-        return refuse("longer than 255 octets");
-    }
-    if text.contains('/') {
-        return refuse("a file name has no `/`");
-    }
-    if text.contains(char::is_control) {
-        return refuse("it has a control character");
-    }
-    Ok(NamePattern(text.to_owned()))
-}
-
-pub(super) fn forbidden_type(text: &str) -> Result<ForbiddenType, Reason> {
-    let known = ForbiddenType::ALL.into_iter().find(|known| known.as_str() == text);
-    known.ok_or(Reason::UnknownWord { what: "type of content", known: &["executable"] })
-}
-
-/// Keys that the design knows and this version does not, by their path.
-pub(super) fn later(path: &str) -> Option<Reason> {
-    let (what, remedy) = match path {
-        "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
-            ("revocation is not looked at; this fault comes with a later release", "remove the line")
+    /// No system has files with a `/` in their names, so that such a pattern is a mistake.
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let remedy =
+            "write a file name in which `*` stands for any characters and `?` for one, such as \"*.exe\"";
+        let refuse = |why| Err(Reason::unfit(format!("not a pattern for file names: {why}"), remedy));
+        if text.is_empty() {
+            return Err(Reason::Empty { remedy: "write a file name such as \"*.exe\"" });
         }
-        "action.client_certificate" => (
-            "a server that asks for a client certificate is answered with none; the choice comes with a later release",
-            "remove the line",
-        ),
-        "policy" | "policies" | "profile" | "profiles" | "unmatched" | "steering.unmatched" => (
-            "there is one implicit policy, and ports 143 and 993 are always steered; policies come with a later release",
-            "remove it, and use [tls] and [action]",
-        ),
-        _ => return None,
-    };
-    Some(Reason::NotYet { what, remedy })
+        if text.len() > NAME_PATTERN_BYTES_MAX {
+            return refuse("longer than 255 octets");
+        }
+        if text.contains('/') {
+            return refuse("a file name has no `/`");
+        }
+        if text.contains(char::is_control) {
+            return refuse("it has a control character");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn show(value: &Self) -> String {
+        value.0.clone()
+    }
 }

@@ -52,8 +52,8 @@ pub enum RootsError {
 
 /// Every root that the profile names, at least one.
 pub(super) fn read(tls: &Tls) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let mut roots = if tls.system_roots { system_roots()? } else { Vec::new() };
-    for file in &tls.root_files {
+    let mut roots = if tls.trusts_system() { system_roots()? } else { Vec::new() };
+    for file in tls.root_files() {
         for (i, cert) in pem::certificates(file)?.into_iter().enumerate() {
             let number = i.saturating_add(1);
             let unusable = |source| RootsError::Unusable { file: file.clone(), number, source };

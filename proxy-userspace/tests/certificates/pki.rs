@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use postern::config::{FaultPolicy, Offload, Tls, TlsVersion, Verdict};
+use postern::config::{FaultPolicy, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
 use postern::handshake::verify::Judge;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -87,9 +87,9 @@ pub(crate) const fn strict() -> FaultPolicy {
     }
 }
 
-pub(crate) const fn tls(root_files: Vec<PathBuf>, faults: FaultPolicy) -> Tls {
-    let offload = Offload::Never;
-    Tls { system_roots: false, root_files, faults, offload, min_version: TlsVersion::Tls12 }
+pub(crate) fn tls(root_files: Vec<PathBuf>, faults: FaultPolicy) -> Tls {
+    let (roots, offload) = (root_files.into_iter().map(TrustedRoot::File).collect(), Offload::Never);
+    Tls { roots, faults, offload, min_version: TlsVersion::Tls12 }
 }
 
 pub(crate) fn judge(root: &Ca, policy: FaultPolicy) -> Judge {

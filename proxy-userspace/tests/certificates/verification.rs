@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use postern::config::{FaultPolicy, Tls, Verdict};
+use postern::config::{FaultPolicy, Tls, TrustedRoot, Verdict};
 use postern::handshake::mint::{KeyKind, Shown};
 use postern::handshake::verify::CertificateFault::{
     self, Expired, NoName, NotYetValid, Untrusted, WrongName,
@@ -182,7 +182,7 @@ fn unusable_roots_are_named_with_a_remedy() {
     let leaf = leaf_params(&[HOST], GOOD).self_signed(&KeyPair::generate().unwrap()).unwrap();
     std::fs::write(&file, leaf.pem()).unwrap();
     assert!(error(vec![file]).contains("is not an authority"));
-    match Judge::load(&Tls { system_roots: true, ..tls(vec![], strict()) }) {
+    match Judge::load(&Tls { roots: vec![TrustedRoot::System], ..tls(vec![], strict()) }) {
         Ok(judge) => assert!(judge.roots() > 0),
         Err(none) => assert!(none.to_string().contains("install ca-certificates"), "{none}"),
     }

@@ -7,12 +7,16 @@ mod content;
 mod processes;
 /// `[steering]`.
 mod steering;
+/// Every setting: its default, its limits, the words about what is wrong.
+mod settings;
+/// What the program prints about its settings, and the files that hold it.
+mod printed;
 
 use std::path::Path;
 use std::time::Duration;
 
 use postern::config::{
-    Config, ConfigError, Fault, Offload, OnExit, Source, SteeringConfig, TlsVersion, Verdict, load, parse,
+    Config, ConfigError, Fault, Offload, OnExit, Source, TlsVersion, Verdict, load, parse,
 };
 use postern::words::Size;
 
@@ -73,7 +77,7 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert_eq!(config.steering.on_exit, OnExit::Closed);
     assert_eq!(config.steering.threads, None);
     assert!(config.steering.reach.is_empty());
-    assert!(config.tls.system_roots && config.tls.root_files.is_empty());
+    assert!(config.tls.trusts_system() && config.tls.root_files().next().is_none());
     assert_eq!(config.tls.min_version, TlsVersion::Tls12);
     assert_eq!(config.tls.offload, Offload::Auto);
     let faults = config.tls.faults;
@@ -96,34 +100,14 @@ fn the_minimal_file_has_the_documented_defaults() {
 }
 
 #[test]
-fn the_complete_example_shows_the_defaults_of_the_minimal_one() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-    let complete = load(&examples.join("postern.toml")).expect("complete");
-    let minimal = load(&examples.join("minimal.toml")).expect("minimal");
-    assert_eq!(complete.limits, minimal.limits);
-    let reach = &complete.steering.reach;
-    assert!(reach.len() == 1 && reach[0].ingress == minimal.steering.ingress, "{reach:?}");
-    assert_eq!(SteeringConfig { reach: Vec::new(), ..complete.steering }, minimal.steering);
-    assert_eq!(complete.tls.faults, minimal.tls.faults);
-    assert_eq!(complete.tls.min_version, minimal.tls.min_version);
-    assert_eq!(complete.tls.offload, minimal.tls.offload);
-    let (action, default) = (complete.action, minimal.action);
-    assert_eq!((action.inspect, action.content), (default.inspect, default.content));
-    assert_eq!(complete.records, minimal.records);
-    assert_eq!(complete.state, minimal.state);
-    assert_eq!(complete.admin, minimal.admin);
-    assert_eq!(complete.processes, minimal.processes);
-}
-
-#[test]
 fn relative_paths_are_meant_from_the_directory_of_the_file() {
     let config =
         good(&format!("{MINIMAL}[tls]\nroots = [\"system\", \"ca/company.pem\", \"/srv/other.pem\"]\n"));
     assert_eq!(config.certificates.authority.cert, Path::new("/etc/postern/authority.pem"));
     assert_eq!(config.certificates.authority.key, Path::new("/etc/postern/authority.key"));
-    assert!(config.tls.system_roots);
+    assert!(config.tls.trusts_system());
     assert_eq!(
-        config.tls.root_files,
+        config.tls.root_files().collect::<Vec<_>>(),
         [Path::new("/etc/postern/ca/company.pem"), Path::new("/srv/other.pem")]
     );
 }
@@ -153,7 +137,7 @@ fn a_line_at_the_start_of_a_session_is_written_unless_it_is_switched_off() {
 #[test]
 fn without_system_only_the_files_are_trusted() {
     let config = good(&format!("{MINIMAL}[tls]\nroots = [\"company.pem\"]\n"));
-    assert!(!config.tls.system_roots);
+    assert!(!config.tls.trusts_system());
 }
 
 #[test]

@@ -1,8 +1,6 @@
-use std::path::Path;
+use postern::config::{Config, Processes};
 
-use postern::config::{Config, Processes, load};
-
-use super::{MINIMAL, assert_message, good};
+use super::{MINIMAL, assert_message, good, printed};
 
 #[test]
 fn each_process_has_a_number_of_its_own() {
@@ -33,8 +31,7 @@ fn each_process_has_a_number_of_its_own() {
 
 #[test]
 fn a_configuration_reaches_another_process_as_it_is() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/postern.toml");
-    let config = load(&example).expect("the example");
+    let config = good(&printed::everything());
     let octets = postcard::to_stdvec(&config).expect("octets");
     let passed: Config = postcard::from_bytes(&octets).expect("a configuration");
     assert_eq!(format!("{passed:?}"), format!("{config:?}"));

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TlsVersion, Verdict};
+use postern::config::{Certificates, FaultPolicy, KeyFiles, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use postern::handshake::verify::Judge;
 use postern::jobs::{JobPool, JobPurpose};
@@ -40,9 +40,8 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
         no_name: block,
     };
     let tls = Tls {
-        offload: Default::default(),
-        system_roots: false,
-        root_files: vec![files.cert.clone()],
+        offload: Offload::Auto,
+        roots: vec![TrustedRoot::File(files.cert.clone())],
         faults,
         min_version: TlsVersion::Tls12,
     };

@@ -1,0 +1,60 @@
+use std::path::PathBuf;
+
+use super::kinds::{flag, number, path, socket};
+use super::setting::settings;
+
+/// `sun_path` without its NUL (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The numbers of users and groups (chown(2): the one above means "leave it").
+const ID_MAX: i64 = 4_294_967_294;
+const ID_BOUNDS: &str = "0 is root, and 4294967295 is no user";
+/// The worker's number of user and group where neither the file nor the system names one. systemd leaves 60578 to 61183 to
+/// nobody (its UIDS-GIDS document), and so do Debian's and Fedora's lists.
+pub(crate) const WORKER_ID_DEFAULT: u32 = 60993;
+/// The same of the signer.
+pub(crate) const SIGNER_ID_DEFAULT: u32 = 60994;
+
+settings! {
+    /// `[records]`.
+    #[derive(Copy)]
+    pub struct RecordLines {
+        /// Whether a shorter line is written when a session begins, too, with the same `event.id` as its record. Of long
+        /// sessions, and of those that a kill of Postern ends, nothing would be known otherwise.
+        start: bool = flag().default(true);
+        /// Whether each part that is judged under `inspect = "full"` has a line, with its name, type, size and hash, and
+        /// not only each that is forbidden: many lines, for those who must prove what came.
+        clean_verdicts: bool = flag().default(false);
+    }
+}
+
+settings! {
+    /// `[state]`.
+    pub struct State {
+        /// Where Postern keeps, under `inspect = "full"`, what it remembers of mail that it judged (256 MiB at most; no
+        /// names stand in it), and the spool (`limits.spool`). It is made with mode 0700 where it is missing; nobody but
+        /// root may write there. What it holds may be removed while Postern does not run: mail is judged again then.
+        /// Changes with a restart only.
+        directory: PathBuf = path("name a directory").default(PathBuf::from("/var/lib/postern"));
+    }
+}
+
+settings! {
+    /// `[admin]`.
+    pub struct Admin {
+        /// The Unix socket that `postern status` asks; only root may (mode 0600).
+        socket: PathBuf = socket(SOCKET_PATH_BYTES_MAX).default(PathBuf::from("/run/postern/postern.sock"));
+    }
+}
+
+settings! {
+    /// `[process]`: the number of user and group that a process runs as.
+    #[derive(Copy, Default)]
+    pub struct Processes {
+        /// Number of the worker's user and group, which need no file.
+        worker as "worker_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
+            .unset("the system's user `postern` where it exists, else 60993", "60993");
+        /// Number of the signer's user and group, which need no file.
+        signer as "signer_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
+            .unset("the system's user `postern-signer` where it exists, else 60994", "60994");
+    }
+}

@@ -1,0 +1,285 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::fault::{Fault, Place, Reason};
+use super::kinds::ReadValue;
+use super::setting::{Group, StandIn as _};
+
+/// More faults than this help nobody at once.
+const FAULTS_MAX: usize = 50;
+/// Faults that are looked for, so that the first ones of the file are among them; each costs a look at the whole text.
+const FAULTS_FOUND_MAX: usize = 1000;
+/// A value in a message stays on its line.
+const VALUE_CHARS_MAX: usize = 60;
+/// Edits between a typing mistake and the key that was meant.
+const TYPING_MISTAKE_EDITS_MAX: usize = 3;
+
+/// The faults found so far, and where values stand, for relations between them.
+pub(super) struct Report<'t> {
+    text: &'t str,
+    /// The file's directory, absolute: relative paths are meant from it.
+    pub(super) base: PathBuf,
+    faults: Vec<Fault>,
+    places: BTreeMap<String, Vec<Range<usize>>>,
+}
+
+impl<'t> Report<'t> {
+    pub(super) const fn new(text: &'t str, base: PathBuf) -> Self {
+        Self { text, base, faults: Vec::new(), places: BTreeMap::new() }
+    }
+
+    /// A fault of the text at `span`, which is shown.
+    pub(super) fn add(&mut self, key: &str, span: &Range<usize>, reason: Reason) {
+        let value = self.excerpt(span);
+        self.push(Some(span.start), key, value, reason);
+    }
+
+    /// A fault of a value. The text of a table says nothing in a message: it may be a header or many lines.
+    fn add_value(&mut self, start: usize, key: &str, value: &Spanned<DeValue<'_>>, reason: Reason) {
+        let of_tables = |array: &DeArray<'_>| array.iter().any(|element| element.get_ref().is_table());
+        let wide = value.get_ref().is_table() || value.get_ref().as_array().is_some_and(of_tables);
+        let excerpt = if wide { String::new() } else { self.excerpt(&value.span()) };
+        self.push(Some(start), key, excerpt, reason);
+    }
+
+    fn push(&mut self, offset: Option<usize>, key: &str, value: String, reason: Reason) {
+        if self.faults.len() < FAULTS_FOUND_MAX {
+            let place = offset.map(|offset| Place::of(self.text, offset));
+            self.faults.push(Fault { place, key: key.to_owned(), value, reason });
+        }
+    }
+
+    /// A fault of a value that was read, between it and another: `element` of a list, 0 of anything else.
+    pub(super) fn relate(&mut self, key: &str, element: usize, reason: Reason) {
+        let span = self.span(key, element);
+        let value = self.excerpt(&span);
+        self.push(Some(span.start), key, value, reason);
+    }
+
+    /// The line of a value that was read, as in [`Report::relate`].
+    pub(super) fn line(&self, key: &str, element: usize) -> usize {
+        Place::of(self.text, self.span(key, element).start).line
+    }
+
+    fn span(&self, key: &str, element: usize) -> Range<usize> {
+        self.places.get(key).and_then(|places| places.get(element)).cloned().unwrap_or_default()
+    }
+
+    /// Whether nothing is wrong with a value itself. Others are compared with it only then.
+    pub(super) fn is_sound(&self, key: &str) -> bool {
+        self.faults.iter().all(|fault| fault.key != key)
+    }
+
+    /// What was said about a key, to be said better.
+    pub(super) fn reasons_mut(&mut self, key: &str) -> impl Iterator<Item = &mut Reason> {
+        self.faults.iter_mut().filter(move |fault| fault.key == key).map(|fault| &mut fault.reason)
+    }
+
+    fn excerpt(&self, span: &Range<usize>) -> String {
+        let value = self.text.get(span.clone()).unwrap_or("");
+        let line: String = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(VALUE_CHARS_MAX) {
+            Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or("")),
+            None => line,
+        }
+    }
+
+    /// In the order of the file; what is missing with its whole section comes last.
+    pub(super) fn into_faults(mut self) -> Vec<Fault> {
+        self.faults.sort_by_key(|fault| fault.place.map_or((1, None), |place| (0, Some(place))));
+        self.faults.truncate(FAULTS_MAX);
+        self.faults
+    }
+}
+
+/// One table, and the keys that were asked for.
+pub(super) struct TableReader<'a, 't> {
+    pub(super) report: &'a mut Report<'t>,
+    path: String,
+    table: &'a DeTable<'t>,
+    /// Where the table stands, if it does.
+    span: Option<Range<usize>>,
+    known: Vec<&'static str>,
+}
+
+impl<'a, 't> TableReader<'a, 't> {
+    /// A key with its section, such as `tls.fault.expired`.
+    pub(super) fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// What a key's value is read as, if the key is there.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&mut Written<'_, 't>) -> T,
+    ) -> Option<T> {
+        let path = self.path(key);
+        self.known.push(key);
+        let value = self.table.get(key)?;
+        self.report.places.insert(path.clone(), vec![value.span()]);
+        Some(read(&mut Written { report: self.report, key: &path, index: None, value }))
+    }
+
+    /// A key that has to be there and is not.
+    pub(super) fn missing(&mut self, key: &str, remedy: &'static str) {
+        let path = self.path(key);
+        let offset = self.span.as_ref().map(|span| span.start);
+        self.report.push(offset, &path, String::new(), Reason::Missing { remedy });
+    }
+}
+
+/// The settings of a table, which stands at `span`. Every key that the group does not ask for is a fault.
+pub(super) fn read_table<'t, G: Group>(
+    report: &mut Report<'t>,
+    path: &str,
+    table: &DeTable<'t>,
+    span: Option<Range<usize>>,
+) -> G {
+    let mut reader = TableReader { report, path: path.to_owned(), table, span, known: Vec::new() };
+    let group = G::read(&mut reader);
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        if !reader.known.contains(&name) {
+            let path = reader.path(name);
+            let reason = Reason::later(&path).unwrap_or_else(|| unknown_key(name, &reader.known));
+            reader.report.add_value(key.span().start, &path, value, reason);
+        }
+    }
+    group
+}
+
+/// A value where it was written.
+pub(super) struct Written<'a, 't> {
+    pub(super) report: &'a mut Report<'t>,
+    /// Of the setting.
+    pub(super) key: &'a str,
+    /// Of an element of a list.
+    pub(super) index: Option<usize>,
+    pub(super) value: &'a Spanned<DeValue<'t>>,
+}
+
+impl<'a, 't> Written<'a, 't> {
+    pub(super) fn fault(&mut self, reason: Reason) {
+        self.report.add_value(self.value.span().start, self.key, self.value, reason);
+    }
+
+    /// The value that a type or a range takes, or a fault.
+    pub(super) fn fits<T>(&mut self, value: Option<T>, reason: impl FnOnce() -> Reason) -> Option<T> {
+        if value.is_none() {
+            self.fault(reason());
+        }
+        value
+    }
+
+    /// What TOML's type gave, or the fault that it is another type.
+    pub(super) fn typed<T>(&mut self, typed: Option<T>, expected: &str) -> Option<T> {
+        if typed.is_none() {
+            let found = match self.value.get_ref() {
+                DeValue::String(_) => "a string",
+                DeValue::Integer(_) => "a whole number",
+                DeValue::Float(_) => "a number with a fraction",
+                DeValue::Boolean(_) => "true or false",
+                DeValue::Datetime(_) => "a date or a time",
+                DeValue::Array(_) => "a list",
+                DeValue::Table(_) => "a table",
+            };
+            let key =
+                self.index.map_or_else(|| self.key.to_owned(), |index| format!("{}[{index}]", self.key));
+            let reason = Reason::WrongType { detail: format!("{found}, expected {expected}") };
+            self.report.add_value(self.value.span().start, &key, self.value, reason);
+        }
+        typed
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        self.typed(self.value.get_ref().as_str(), "a string")
+    }
+
+    /// The elements of a list, and a fault where they are too many.
+    pub(super) fn elements(&mut self, expected: &str, max: Option<usize>) -> Option<&'a DeArray<'t>> {
+        let array = self.typed(self.value.get_ref().as_array(), expected)?;
+        if let Some((max, beyond)) = max.and_then(|max| Some((max, array.get(max)?))) {
+            let reason = Reason::TooMany { count: array.len(), max };
+            let of_tables = beyond.get_ref().is_table();
+            let start = if of_tables { beyond.span().start } else { self.value.span().start };
+            self.report.add_value(start, self.key, self.value, reason);
+        }
+        Some(array)
+    }
+
+    /// The settings of a table.
+    pub(super) fn group<G: Group>(&mut self) -> Option<G> {
+        let table = self.typed(self.value.get_ref().as_table(), "a table")?;
+        Some(read_table(self.report, self.key, table, Some(self.value.span())))
+    }
+
+    /// An array of tables. A wrong entry stands in, too, so that the keys of the others keep their numbers.
+    pub(super) fn groups<G: Group>(&mut self, max: usize) -> Vec<G> {
+        let Some(array) = self.elements("a list of tables", Some(max)) else { return Vec::new() };
+        let read = |(index, value): (usize, &Spanned<DeValue<'t>>)| {
+            let key = format!("{}[{index}]", self.key);
+            let mut entry = Written { report: self.report, key: &key, index: None, value };
+            entry.group().unwrap_or_else(G::stand_in)
+        };
+        array.iter().take(max).enumerate().map(read).collect()
+    }
+
+    /// The elements of a list that are right, and where they stand.
+    pub(super) fn list<T>(&mut self, array: &DeArray<'t>, read: &ReadValue<T>) -> Vec<(T, Range<usize>)> {
+        let each = |(index, value): (usize, &Spanned<DeValue<'t>>)| {
+            let mut element = Written { report: self.report, key: self.key, index: Some(index), value };
+            Some((read(&mut element)?, value.span()))
+        };
+        array.iter().enumerate().filter_map(each).collect()
+    }
+
+    /// An element that stands in the list already, at the octet `first` of the text.
+    pub(super) fn duplicate(&mut self, span: &Range<usize>, first: usize) {
+        let first = Place::of(self.report.text, first).line;
+        self.report.add(self.key, span, Reason::Duplicate { first });
+    }
+
+    /// Remember where the elements of a list stand.
+    pub(super) fn note(&mut self, spans: Vec<Range<usize>>) {
+        self.report.places.insert(self.key.to_owned(), spans);
+    }
+}
+
+fn unknown_key(unknown: &str, known: &[&'static str]) -> Reason {
+    let unknown = unknown.to_ascii_lowercase();
+    let nearest = known
+        .iter()
+        .map(|key| (edits(&unknown, key), *key))
+        .filter(|(edits, key)| *edits <= TYPING_MISTAKE_EDITS_MAX && *edits < key.chars().count())
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, key)| key);
+    Reason::UnknownKey { known: known.to_vec(), nearest }
+}
+
+/// Levenshtein's distance, one row at a time.
+fn edits(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (index, from) in left.chars().enumerate() {
+        let mut diagonal = index;
+        let mut previous = index.saturating_add(1);
+        let cells = row.iter_mut();
+        for (cell, to) in cells.zip(std::iter::once(None).chain(right.chars().map(Some))) {
+            let above = *cell;
+            *cell = match to {
+                None => previous,
+                Some(to) => {
+                    let replaced = diagonal.saturating_add(usize::from(from != to));
+                    replaced.min(above.saturating_add(1)).min(previous.saturating_add(1))
+                }
+            };
+            diagonal = above;
+            previous = *cell;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,105 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::kinds::{Kind, list, number, text};
+use super::names::InterfaceName;
+use super::setting::{sections, settings, words};
+
+/// Interfaces that the steering program's map has room for; the same bound serves egress.
+const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
+/// Entries are looked through one by one for each connection; four for each possible ingress.
+const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
+/// Networks are looked through one by one for each connection.
+const NETWORKS_MAX: usize = 4096;
+
+fn interfaces() -> Kind<Vec<InterfaceName>> {
+    list(text::<InterfaceName>(), Some(INTERFACES_MAX), Some("list at least one interface"))
+}
+
+/// See [`list`].
+pub(super) fn networks(filled: Option<&'static str>) -> Kind<Vec<IpNet>> {
+    list(text::<IpNet>(), Some(NETWORKS_MAX), filled)
+}
+
+settings! {
+    /// `[steering]`.
+    pub struct SteeringConfig {
+        /// Interfaces of the mail clients. Only connections that arrive here are taken over. Interfaces are known by
+        /// name and may appear later (VLAN, VPN). None may stand in `egress`, too.
+        ingress: Vec<InterfaceName> = interfaces()
+            .required("list interface names, such as [\"eth0\"]", r#"["lan0"]"#);
+        /// Interfaces towards the mail servers. A server that is not reached through one of them is refused.
+        egress: Vec<InterfaceName> = interfaces()
+            .required("list interface names, such as [\"eth0\"]", r#"["wan0"]"#);
+        /// The address that servers see.
+        source: Source = text::<Source>().default(Source::Gateway);
+        /// What becomes of new connections while Postern does not run (after a stop, a crash, a kill), drains, or has
+        /// no room.
+        on_exit: OnExit = text::<OnExit>().default(OnExit::Closed);
+        /// Mail threads of the worker.
+        threads: Option<u16> =
+            number((1, i64::from(proxy_ebpf::WORKERS_MAX)), "threads", "one listener per thread, ingress and family")
+            .unset("one per core", "4");
+        /// Who may reach what. Steered mail does not pass the firewall's FORWARD chain, so a guest network that must
+        /// not reach an internal server is told so here. An ingress that no entry names may reach everything behind
+        /// every egress. One that is named may reach only what one of its entries allows.
+        reach: Vec<Reach> = sections(REACH_ENTRIES_MAX);
+    }
+}
+
+settings! {
+    /// One entry of `steering.reach`: what clients of some ingress interfaces may reach.
+    pub struct Reach {
+        /// Interfaces of `steering.ingress` whose clients this entry speaks of.
+        ingress: Vec<InterfaceName> = interfaces()
+            .required("list the ingress interfaces whose clients this entry speaks of", r#"["lan0"]"#);
+        /// Interfaces of `steering.egress` through which they may go.
+        egress: Option<Vec<InterfaceName>> = interfaces().unset("any of them", r#"["wan0"]"#);
+        /// Networks that they may reach.
+        networks: Option<Vec<IpNet>> = networks(Some("list networks, or remove the line for any destination"))
+            .unset("any", r#"["0.0.0.0/0", "2000::/3"]"#);
+        /// Networks that they may not reach, also within `networks`.
+        except: Vec<IpNet> = networks(None).default(Vec::new())
+            .such_as(r#"["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]"#);
+    }
+}
+
+impl SteeringConfig {
+    /// Whether clients of this ingress may reach this destination through this egress. An ingress that no entry names
+    /// may reach everything.
+    #[must_use]
+    pub fn may_reach(&self, ingress: &InterfaceName, egress: &InterfaceName, destination: IpAddr) -> bool {
+        let mut named = self.reach.iter().filter(|reach| reach.ingress.contains(ingress)).peekable();
+        named.peek().is_none() || named.any(|reach| reach.allows(egress, destination))
+    }
+}
+
+impl Reach {
+    fn allows(&self, egress: &InterfaceName, destination: IpAddr) -> bool {
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&destination));
+        self.egress.as_ref().is_none_or(|list| list.contains(egress))
+            && self.networks.as_deref().is_none_or(within)
+            && !within(&self.except)
+    }
+}
+
+words! {
+    /// The address that upstream sockets are bound to.
+    pub enum Source as "source" {
+        /// This machine's own; also the choice where the way to the servers is masqueraded.
+        Gateway => "gateway",
+        /// The client's, with a port of Postern's own (10000 to 32767); for ways that are routed, not masqueraded.
+        Client => "client",
+    }
+}
+
+words! {
+    /// What becomes of new connections while no daemon runs, or while it has no room.
+    pub enum OnExit as "behaviour while no daemon runs" {
+        /// They are dropped, also by the nftables table `inet postern`; without a daemon, `postern clear` ends that.
+        Closed => "closed",
+        /// They reach the servers uninspected.
+        Open => "open",
+    }
+}

@@ -1,0 +1,128 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::describe::ValueForm;
+use super::fault::Reason;
+use super::kinds::{Kind, list, path, quoted, text};
+use super::report::Written;
+use super::setting::{section, settings, words};
+
+settings! {
+    /// `[tls]`.
+    pub struct Tls {
+        /// What a server's certificate is verified against: `"system"`, the system's roots, and PEM files.
+        roots: Vec<TrustedRoot> = list(
+            root(),
+            None,
+            Some("without roots no server can be verified: list \"system\" or PEM files"),
+        ).default(vec![TrustedRoot::System]).such_as(r#"["system", "company-ca.pem"]"#);
+        /// The oldest TLS version on both sides. Older ones than these do not exist here.
+        min_version: TlsVersion = text::<TlsVersion>().default(TlsVersion::Tls12);
+        /// Who opens and seals TLS records after the handshake, this process or the kernel (`modprobe tls`). A side is
+        /// given whole or not at all. `postern check` says what the kernel can do.
+        offload: Offload = text::<Offload>().default(Offload::default());
+        /// What follows a fault of the server's certificate.
+        faults as "fault": FaultPolicy = section();
+    }
+}
+
+impl Tls {
+    /// Whether the system's root certificates are trusted.
+    #[must_use]
+    pub fn trusts_system(&self) -> bool {
+        self.roots.contains(&TrustedRoot::System)
+    }
+
+    /// PEM files with further roots.
+    pub fn root_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.roots.iter().filter_map(|root| match root {
+            TrustedRoot::System => None,
+            TrustedRoot::File(path) => Some(path),
+        })
+    }
+}
+
+settings! {
+    /// `[tls.fault]`: one verdict per fault.
+    #[derive(Copy, Hash)]
+    pub struct FaultPolicy {
+        /// The certificate is used after its `notAfter`.
+        expired: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// The certificate is used before its `notBefore`.
+        not_yet_valid: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// No path leads to a trusted root, or the path breaks a rule of RFC 5280.
+        untrusted: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// The name that the client sent (SNI) is not among the certificate's.
+        wrong_name: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// The client sent no name: the chain is verified, and the client itself checks the names.
+        no_name: Verdict = text::<Verdict>().default(Verdict::Allow);
+    }
+}
+
+/// Whose word counts about a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrustedRoot {
+    /// The system's root certificates.
+    System,
+    /// Those of a PEM file, absolute or resolved against the config file.
+    File(PathBuf),
+}
+
+const SYSTEM: &str = "system";
+
+fn root() -> Kind<TrustedRoot> {
+    let Kind { read, toml, .. } = path("name a file");
+    let read = move |written: &mut Written<'_, '_>| match written.value.get_ref().as_str() {
+        Some(SYSTEM) => Some(TrustedRoot::System),
+        _ => read(written).map(TrustedRoot::File),
+    };
+    let toml = move |root: &TrustedRoot| match root {
+        TrustedRoot::System => quoted(SYSTEM),
+        TrustedRoot::File(file) => toml(file),
+    };
+    let form = ValueForm::Text { what: "`\"system\"` or the path of a PEM file", words: &[] };
+    Kind { read: Box::new(read), toml: Box::new(toml), form }
+}
+
+words! {
+    /// Whether records are the kernel's work (kernel TLS).
+    #[derive(Default)]
+    pub enum Offload as "offload" {
+        /// Measured at each start, for each cipher (half a second each, where the kernel can change keys: Linux 6.14).
+        /// The kernel works where it takes at least a tenth less CPU time. `check` and `status` show the figures.
+        Auto => "auto" default,
+        /// The kernel; a connection that it cannot take is refused with `* BYE` and the reason.
+        Always => "always",
+        /// This process.
+        Never => "never",
+    }
+}
+
+words! {
+    /// Versions that exist here; older ones are a config error.
+    #[derive(PartialOrd, Ord)]
+    pub enum TlsVersion as "TLS version" {
+        /// RFC 5246 and newer.
+        Tls12 => "1.2",
+        /// RFC 8446 only.
+        Tls13 => "1.3",
+    }
+    refuse "1.0" | "1.1" | "SSLv2" | "SSLv3" => Reason::unfit(
+        "does not exist here: SSLv3, TLS 1.0 and TLS 1.1 are broken (RFC 7568, RFC 8996)",
+        "use \"1.2\" or \"1.3\"",
+    );
+}
+
+words! {
+    /// What happens when a server's certificate has a fault; ordered from lenient to strict.
+    #[derive(PartialOrd, Ord)]
+    pub enum Verdict as "verdict" {
+        /// The client's handshake is finished, and `* BYE` tells the reason.
+        Block = 2 => "block",
+        /// The client sees a certificate that it does not trust, so that its own warning appears.
+        Mirror = 1 => "mirror",
+        /// The connection goes on as if the certificate were good.
+        Allow = 0 => "allow",
+    }
+}
