@@ -276,6 +276,11 @@ pub enum Reason {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// Clear text in which nobody reads the commands.
+    #[error(
+        "needs action.inspect = \"full\": without it nobody reads the commands, and a STARTTLS among them would pass"
+    )]
+    UnreadClearText,
     /// Less is held for judging than one message may have.
     #[error(
         "less than one message of limits.message (\"{message}\"), so that none of that size could be judged"
@@ -351,6 +356,10 @@ impl Reason {
             }
             Self::NotANamePattern { .. } => {
                 "write a file name in which `*` stands for any characters and `?` for one, such as \"*.exe\""
+                    .to_owned()
+            }
+            Self::UnreadClearText => {
+                "use \"refuse\", or action.inspect = \"full\"; or list destinations to leave alone in action.bypass"
                     .to_owned()
             }
             Self::HeldUnderMessage { message } => {

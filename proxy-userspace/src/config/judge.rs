@@ -13,9 +13,10 @@ use super::fault::Reason;
 use super::parse::Report;
 use super::shape::{self, List, Number, Text};
 use super::{
-    Action, Admin, Certificates, Config, ContentSettings, FaultPolicy, ForbiddenType, Inspection,
-    InterfaceName, KeyFiles, Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT,
-    ServerCertificate, Source, State, SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT, names,
+    Action, Admin, Certificates, ClearText, Config, ContentSettings, FaultPolicy, ForbiddenType, ImplicitTls,
+    Inspection, InterfaceName, KeyFiles, Offload, OnExit, Processes, Reach, RecordLines, SIGNER_ID_DEFAULT,
+    ServerCertificate, Source, StartTls, State, SteeringConfig, Tls, TlsVersion, Verdict, WORKER_ID_DEFAULT,
+    names,
 };
 
 const STATE_DIRECTORY_DEFAULT: &str = "/var/lib/postern";
@@ -309,14 +310,20 @@ fn server_certificate(
 
 fn action(report: &mut Report<'_>, file: &shape::ActionTable) -> Action {
     const BYPASS: &str = "action.bypass";
-    // These two have one value each in this version; the words are read so that a wish for another is answered.
-    word(report, "action.starttls", file.starttls.as_ref(), (), names::starttls);
-    word(report, "action.cleartext", file.cleartext.as_ref(), (), names::cleartext);
+    const CLEARTEXT: &str = "action.cleartext";
+    let starttls =
+        word(report, "action.starttls", file.starttls.as_ref(), StartTls::default(), names::starttls);
+    let cleartext = word(report, CLEARTEXT, file.cleartext.as_ref(), ClearText::default(), names::cleartext);
+    let implicit =
+        word(report, "action.implicit", file.implicit.as_ref(), ImplicitTls::default(), names::implicit);
     let inspect =
         word(report, "action.inspect", file.inspect.as_ref(), Inspection::default(), names::inspect);
+    if let (ClearText::Inspect, Inspection::None, Some(text)) = (cleartext, inspect, &file.cleartext) {
+        report.add(CLEARTEXT, text.span(), Reason::UnreadClearText);
+    }
     let bypass = file.bypass.as_ref().map(|list| networks(report, BYPASS, list));
     let content = content(report, &file.content);
-    Action { inspect, content, bypass: bypass.unwrap_or_default() }
+    Action { starttls, cleartext, implicit, inspect, content, bypass: bypass.unwrap_or_default() }
 }
 
 fn content(report: &mut Report<'_>, file: &shape::ContentTable) -> ContentSettings {

@@ -244,6 +244,12 @@ pub struct ServerCertificate {
 /// `[action]`: the proxy action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
+    /// What becomes of STARTTLS on port 143.
+    pub starttls: StartTls,
+    /// What becomes of mail in clear text on port 143. [`ClearText::Inspect`] only under [`Inspection::Full`].
+    pub cleartext: ClearText,
+    /// What becomes of connections to port 993.
+    pub implicit: ImplicitTls,
     /// Whether mail is judged.
     pub inspect: Inspection,
     /// What is forbidden in mail that is judged.
@@ -257,6 +263,81 @@ impl Action {
     #[must_use]
     pub fn bypasses(&self, destination: IpAddr) -> bool {
         self.bypass.iter().any(|net| net.contains(&destination))
+    }
+
+    /// Whether nobody can log in on port 143: without STARTTLS, and not in clear text either.
+    #[must_use]
+    pub fn bars_logins(&self) -> bool {
+        (self.starttls, self.cleartext) == (StartTls::Strip, ClearText::Refuse)
+    }
+}
+
+/// What becomes of STARTTLS on port 143.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartTls {
+    /// TLS is ended on both sides.
+    #[default]
+    Inspect,
+    /// It is hidden from clients, and refused to those that ask for it: [`ClearText`] decides about their mail.
+    Strip,
+    /// Client and server have TLS with each other, and nobody looks inside.
+    Bypass,
+}
+
+impl StartTls {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inspect => "inspect",
+            Self::Strip => "strip",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// What becomes of mail in clear text on port 143.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClearText {
+    /// Logins without TLS are refused before the password leaves this machine.
+    #[default]
+    Refuse,
+    /// Clear text on both sides is judged as mail inside TLS is.
+    Inspect,
+}
+
+impl ClearText {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Inspect => "inspect",
+        }
+    }
+}
+
+/// What becomes of connections to port 993, where TLS begins at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImplicitTls {
+    /// TLS is ended on both sides.
+    #[default]
+    Inspect,
+    /// Client and server have TLS with each other, and nobody looks inside.
+    Allow,
+    /// They are refused, with the reason.
+    Deny,
+}
+
+impl ImplicitTls {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inspect => "inspect",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
     }
 }
 

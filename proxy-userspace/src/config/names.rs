@@ -3,7 +3,8 @@ use std::net::IpAddr;
 
 use super::fault::Reason;
 use super::{
-    ForbiddenType, Inspection, InterfaceName, NamePattern, Offload, OnExit, Source, TlsVersion, Verdict,
+    ClearText, ForbiddenType, ImplicitTls, Inspection, InterfaceName, NamePattern, Offload, OnExit, Source,
+    StartTls, TlsVersion, Verdict,
 };
 use crate::words::Size;
 
@@ -132,25 +133,34 @@ pub(super) fn offload(text: &str) -> Result<Offload, Reason> {
     }
 }
 
-pub(super) fn starttls(text: &str) -> Result<(), Reason> {
+pub(super) fn starttls(text: &str) -> Result<StartTls, Reason> {
     match text {
-        "inspect" => Ok(()),
-        "strip" | "bypass" => Err(Reason::NotYet {
-            what: "every STARTTLS is taken over; \"strip\" and \"bypass\" come with a later release",
-            remedy: "use \"inspect\" or remove the line; list destinations to leave alone in action.bypass",
-        }),
-        _ => Err(Reason::UnknownWord { what: "treatment of STARTTLS", known: &["inspect"] }),
+        "inspect" => Ok(StartTls::Inspect),
+        "strip" => Ok(StartTls::Strip),
+        "bypass" => Ok(StartTls::Bypass),
+        _ => {
+            Err(Reason::UnknownWord { what: "treatment of STARTTLS", known: &["inspect", "strip", "bypass"] })
+        }
     }
 }
 
-pub(super) fn cleartext(text: &str) -> Result<(), Reason> {
+pub(super) fn cleartext(text: &str) -> Result<ClearText, Reason> {
     match text {
-        "refuse" => Ok(()),
-        "inspect" => Err(Reason::NotYet {
-            what: "logins in clear text are always refused; \"inspect\" comes with a later release",
-            remedy: "use \"refuse\" or remove the line",
+        "refuse" => Ok(ClearText::Refuse),
+        "inspect" => Ok(ClearText::Inspect),
+        _ => Err(Reason::UnknownWord { what: "treatment of clear text", known: &["refuse", "inspect"] }),
+    }
+}
+
+pub(super) fn implicit(text: &str) -> Result<ImplicitTls, Reason> {
+    match text {
+        "inspect" => Ok(ImplicitTls::Inspect),
+        "allow" => Ok(ImplicitTls::Allow),
+        "deny" => Ok(ImplicitTls::Deny),
+        _ => Err(Reason::UnknownWord {
+            what: "treatment of implicit TLS",
+            known: &["inspect", "allow", "deny"],
         }),
-        _ => Err(Reason::UnknownWord { what: "treatment of clear text", known: &["refuse"] }),
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) struct ServerCertificateTable {
 pub(super) struct ActionTable {
     pub(super) starttls: Option<Text>,
     pub(super) cleartext: Option<Text>,
+    pub(super) implicit: Option<Text>,
     pub(super) inspect: Option<Text>,
     pub(super) bypass: Option<List>,
     pub(super) content: ContentTable,
