@@ -221,6 +221,8 @@ pub struct SessionsStatus {
     pub refused_client_rate: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
+    /// Refused because `action.implicit` denies port 993.
+    pub refused_implicit: u64,
     /// Reset because they were made to a listener itself, by somebody on this machine.
     pub refused_local: u64,
 }

@@ -39,6 +39,9 @@ pub enum Cause {
     /// Accept: the client may not reach the destination.
     #[error(transparent)]
     Egress(EgressFault),
+    /// Accept: policy denies port 993.
+    #[error("TLS from the first octet (port 993) is denied by action.implicit")]
+    ImplicitDenied,
     /// Connect: the server cannot be reached.
     #[error("connecting to the server: {0}")]
     Connect(io::Error),
@@ -114,8 +117,10 @@ pub enum Cause {
     /// A record layer failed after the handshake.
     #[error("{0}")]
     Layer(LayerFault),
-    /// A stream ended without `close_notify`.
-    #[error("the stream ended without close_notify: something may be missing")]
+    /// A stream ended without `close_notify`, or in clear text without a goodbye in IMAP.
+    #[error(
+        "the stream ended without a goodbye (close_notify, or in clear text `* BYE`): something may be missing"
+    )]
     Truncated,
     /// No octet moved for `limits.idle_seconds`.
     #[error("no octet in either direction for the idle limit")]
@@ -161,7 +166,7 @@ impl Failure {
             Cause::Egress(EgressFault::DiffersUnlisted { .. } | EgressFault::DiffersForbidden { .. }) => {
                 "connect"
             }
-            Cause::Egress(_) => "accept",
+            Cause::Egress(_) | Cause::ImplicitDenied => "accept",
             Cause::Connect(_) | Cause::NoPortsLeft(_) | Cause::ClientLinkLocal { .. } => "connect",
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {
                 "starttls"
@@ -187,6 +192,7 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match &self.cause {
             Cause::Egress(fault) => fault.reason(),
+            Cause::ImplicitDenied => "implicit_denied",
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_refused",
                 io::ErrorKind::TimedOut
@@ -229,6 +235,7 @@ impl Failure {
         };
         Cow::Borrowed(match &self.cause {
             Cause::Egress(_) => "the mail server cannot be reached through this gateway",
+            Cause::ImplicitDenied => "this gateway denies port 993",
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "the mail server refuses connections",
                 io::ErrorKind::TimedOut => "the mail server does not answer",
@@ -326,6 +333,7 @@ mod tests {
             Cause::Egress(EgressFault::NotAllowed { ingress: own(), destination, interface: own() }),
             Cause::Egress(EgressFault::DiffersUnlisted { destination, asked: own() }),
             Cause::Egress(EgressFault::Prohibited { destination }),
+            Cause::ImplicitDenied,
             connect(io::ErrorKind::ConnectionRefused),
             connect(io::ErrorKind::TimedOut),
             connect(io::ErrorKind::Other),

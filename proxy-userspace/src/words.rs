@@ -172,6 +172,8 @@ pub enum Mode {
     Implicit,
     /// Port 143: clear text, then STARTTLS.
     StartTls,
+    /// Port 143: clear text to the end.
+    ClearText,
     /// A blind splice, decided by policy.
     Bypass,
 }
@@ -183,6 +185,7 @@ impl Mode {
         match self {
             Self::Implicit => "implicit",
             Self::StartTls => "starttls",
+            Self::ClearText => "cleartext",
             Self::Bypass => "bypass",
         }
     }

@@ -1,6 +1,6 @@
 //! A lab with keys, a configuration and servers: what most tests begin with.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -81,7 +81,20 @@ impl Scene {
         self.listen(&Family::ALL, tls, messages)
     }
 
+    /// The lab's IMAP server with these messages, which takes logins in clear text, too.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn serve_in_clear(&self, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
+        let tls = self.identity.server_config(ALL_VERSIONS)?;
+        ImapServer::in_clear(self.listeners(&Family::ALL)?, tls, messages)
+    }
+
     fn listen(&self, families: &[Family], tls: ServerConfig, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
+        ImapServer::start(self.listeners(families)?, tls, messages, false)
+    }
+
+    fn listeners(&self, families: &[Family]) -> Result<Vec<TcpListener>> {
         let mut listeners = Vec::new();
         for family in families {
             for address in [family.server(), family.other_server()] {
@@ -90,7 +103,7 @@ impl Scene {
                 }
             }
         }
-        ImapServer::start(listeners, tls, messages, false)
+        Ok(listeners)
     }
 
     /// A client that trusts only Postern's authority.

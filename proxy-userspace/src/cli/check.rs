@@ -12,7 +12,9 @@ use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
-use crate::config::{self, Action, Config, ContentSettings, Inspection, InterfaceName, Offload};
+use crate::config::{
+    self, Action, Config, ContentSettings, ImplicitTls, Inspection, InterfaceName, Offload, StartTls,
+};
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
@@ -244,7 +246,8 @@ impl Machine {
     }
 
     fn examine(&self, config: &Config) -> Vec<Item> {
-        let mut items = vec![self.kernel()];
+        let mut items = logins(&config.action);
+        items.push(self.kernel());
         items.extend(CAPABILITIES_NEEDED.map(|(capability, purpose)| self.capability(capability, purpose)));
         let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
         let interfaces = interfaces.chain(config.steering.egress.iter().map(|name| ("egress", name)));
@@ -449,6 +452,38 @@ impl Machine {
             ),
         )
     }
+}
+
+/// How clients may log in, and settings under which none can.
+fn logins(action: &Action) -> Vec<Item> {
+    const THING: &str = "logins";
+    const REMEDY: &str = "action.starttls = \"inspect\" or action.cleartext = \"inspect\" lets them";
+    let Action { starttls, cleartext, implicit, .. } = action;
+    let settings = format!(
+        "starttls {}, cleartext {}, implicit {}",
+        starttls.as_str(),
+        cleartext.as_str(),
+        implicit.as_str()
+    );
+    let barred = match (action.bars_logins(), implicit) {
+        (true, ImplicitTls::Deny) => Some("nobody can log in, on either port"),
+        (true, ImplicitTls::Inspect | ImplicitTls::Allow) => Some("nobody can log in on port 143"),
+        (false, _) => None,
+    };
+    let mut items = vec![match barred {
+        Some(barred) => Item::warn(THING, format!("{barred} ({settings})"), REMEDY),
+        None => Item::ok(THING, settings),
+    }];
+    let unjudged = [
+        (*starttls == StartTls::Bypass, "port 143 behind STARTTLS (action.starttls)"),
+        (*implicit == ImplicitTls::Allow, "port 993 (action.implicit)"),
+    ];
+    let unjudged: Vec<_> = unjudged.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+    if action.inspect == Inspection::Full && !unjudged.is_empty() {
+        let value = format!("mail is not judged on {}", unjudged.join(" and on "));
+        items.push(Item::warn("TLS left alone", value, "\"inspect\" has it judged"));
+    }
+    items
 }
 
 /// Whether mail is judged, and by what.

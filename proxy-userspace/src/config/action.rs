@@ -2,7 +2,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::fault::Reason;
 use super::kinds::{list, text};
 use super::names::NamePattern;
 use super::setting::{section, settings, words};
@@ -17,12 +16,14 @@ settings! {
     /// `[action]`.
     pub struct Action {
         /// What becomes of STARTTLS on port 143.
-        starttls: StartTlsAction = text::<StartTlsAction>().default(StartTlsAction::Inspect);
-        /// What becomes of a login without TLS.
-        cleartext: CleartextAction = text::<CleartextAction>().default(CleartextAction::Refuse);
+        starttls: StartTls = text::<StartTls>().default(StartTls::Inspect);
+        /// What becomes of mail without TLS on port 143.
+        cleartext: ClearText = text::<ClearText>().default(ClearText::Refuse);
+        /// What becomes of connections to port 993, where TLS begins at once.
+        implicit: ImplicitTls = text::<ImplicitTls>().default(ImplicitTls::Inspect);
         /// Whether mail is judged.
         inspect: Inspection = text::<Inspection>().default(Inspection::Full);
-        /// Destinations that are left alone: addresses and networks.
+        /// Destinations that are left alone, whatever the other settings say: addresses and networks.
         bypass: Vec<IpNet> = networks(None).default(Vec::new())
             .such_as(r#"["192.0.2.0/24", "2001:db8:25::/48", "198.51.100.7"]"#);
         /// Mail servers of your own, of which you promise that what stands under a UID never changes. Mail of theirs that was
@@ -41,6 +42,12 @@ impl Action {
     pub fn bypasses(&self, destination: IpAddr) -> bool {
         self.bypass.iter().any(|net| net.contains(&destination))
     }
+
+    /// Whether nobody can log in on port 143: without STARTTLS, and not in clear text either.
+    #[must_use]
+    pub fn bars_logins(&self) -> bool {
+        (self.starttls, self.cleartext) == (StartTls::Strip, ClearText::Refuse)
+    }
 }
 
 settings! {
@@ -56,27 +63,39 @@ settings! {
 }
 
 words! {
-    /// What becomes of STARTTLS.
-    pub enum StartTlsAction as "treatment of STARTTLS" {
-        /// It is taken over. This version knows no other treatment.
+    /// What becomes of STARTTLS on port 143.
+    pub enum StartTls as "treatment of STARTTLS" {
+        /// TLS is ended on both sides, and mail is judged as `inspect` says.
         Inspect => "inspect",
+        /// It is hidden from clients, and a client that asks for it all the same is answered NO; `cleartext` decides about
+        /// mail without TLS.
+        Strip => "strip",
+        /// Client and server have TLS with each other, and nobody looks inside; what comes before is Postern's.
+        Bypass => "bypass",
     }
-    refuse "strip" | "bypass" => Reason::NotYet {
-        what: "every STARTTLS is taken over; \"strip\" and \"bypass\" come with a later release",
-        remedy: "use \"inspect\" or remove the line; list destinations to leave alone in action.bypass",
-    };
 }
 
 words! {
-    /// What becomes of a login without TLS.
-    pub enum CleartextAction as "treatment of clear text" {
-        /// It is refused before the password leaves this machine. This version knows no other treatment.
+    /// What becomes of mail without TLS on port 143.
+    pub enum ClearText as "treatment of clear text" {
+        /// A login is refused before the password leaves this machine.
         Refuse => "refuse",
+        /// Clear text passes on both sides, and is judged; only with `inspect = "full"`. Whoever is on the path reads and
+        /// changes it. With `starttls = "inspect"` or `"bypass"` the client chooses between TLS and clear text.
+        Inspect => "inspect",
     }
-    refuse "inspect" => Reason::NotYet {
-        what: "logins in clear text are always refused; \"inspect\" comes with a later release",
-        remedy: "use \"refuse\" or remove the line",
-    };
+}
+
+words! {
+    /// What becomes of connections to port 993, where TLS begins at once.
+    pub enum ImplicitTls as "treatment of implicit TLS" {
+        /// TLS is ended on both sides, and mail is judged as `inspect` says.
+        Inspect => "inspect",
+        /// Client and server have TLS with each other, and nobody looks inside.
+        Allow => "allow",
+        /// They are refused: the client's handshake is finished and `* BYE` tells the reason.
+        Deny => "deny",
+    }
 }
 
 words! {

@@ -102,7 +102,7 @@ settings! {
         /// Bound on connecting to a server, within `handshake_seconds`.
         connect as "connect_seconds": Duration = seconds((1, 120), PATIENCE).default(Duration::from_secs(10));
         /// Bound on all that comes before mail: from accept to relay, with connecting, the dialogue before STARTTLS and
-        /// both TLS handshakes.
+        /// both TLS handshakes. In clear text a client has to log in within it.
         handshake as "handshake_seconds": Duration = seconds((1, 300), PATIENCE).default(Duration::from_secs(60));
         /// A session without an octet in either direction ends after this.
         idle as "idle_seconds": Duration = seconds(

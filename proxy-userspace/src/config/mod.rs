@@ -38,7 +38,7 @@ mod schema;
 /// `postern config example`.
 mod example;
 
-pub use action::{Action, CleartextAction, ContentSettings, ForbiddenType, Inspection, StartTlsAction};
+pub use action::{Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, StartTls};
 pub use certificates::{Certificates, KeyFiles, ServerCertificate};
 pub use daemon::{Admin, Processes, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};

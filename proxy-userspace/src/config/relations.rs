@@ -3,9 +3,10 @@ use super::fault::Reason;
 use super::limits::{CLIENT_SHARE, HELD_SHARE_MAX, Limits, MEMORY_INSPECTED_MIN, MEMORY_MAX};
 use super::names::InterfaceName;
 use super::report::Report;
-use super::{Config, Inspection, OnExit, SteeringConfig};
+use super::{ClearText, Config, Inspection, OnExit, SteeringConfig};
 use crate::words::Size;
 
+const CLEARTEXT: &str = "action.cleartext";
 const INGRESS: &str = "steering.ingress";
 const EGRESS: &str = "steering.egress";
 const SESSIONS: &str = "limits.sessions";
@@ -31,6 +32,12 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
         inspected_memory(report, &config.limits);
     }
     held(report, &config.limits, config.action.inspect);
+    if (config.action.cleartext, config.action.inspect) == (ClearText::Inspect, Inspection::None) {
+        let what = "needs action.inspect = \"full\": without it nobody reads the commands, and a STARTTLS among them \
+                    would pass";
+        let remedy = "use \"refuse\", or action.inspect = \"full\"; or list destinations to leave alone in action.bypass";
+        report.relate(CLEARTEXT, 0, Reason::unfit(what, remedy));
+    }
     users(report, config.processes);
 }
 

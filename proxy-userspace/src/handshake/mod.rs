@@ -3,6 +3,8 @@
 //!
 //! The client is shown no certificate before the server's was verified. Where the server cannot be reached, or its
 //! certificate is refused, the client's handshake still finishes, so that `* BYE` can say why.
+//!
+//! On port 143 policy may let a session go on in clear text, on both sides, or have TLS pass untouched.
 
 /// The clear-text dialogue on port 143 until STARTTLS, without I/O.
 pub mod clear;
@@ -47,6 +49,7 @@ use rustls::ExtractedSecrets;
 use rustls::server::UnbufferedServerConnection;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
 
 use self::clear::bye;
 pub use self::connect::connect as connect_upstream;
@@ -56,11 +59,12 @@ pub(crate) use self::mint::KeyFile;
 use self::mint::{KeyKind, LeafClass, MintError, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
+use self::starttls::Agreed;
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault, EgressTable};
 use crate::accept::{Admission, SocketBuffers};
-use crate::config::{InterfaceName, Limits, Source};
+use crate::config::{Action, ImplicitTls, InterfaceName, Limits, Source, StartTls};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::jobs::{JOB_WAIT, JobPool};
@@ -113,6 +117,37 @@ pub struct HandshakeTerms<'a> {
     pub pool: &'a Pool,
     /// Threads for verification, minting and slow signatures.
     pub jobs: &'a JobPool,
+    /// What becomes of STARTTLS, clear text and implicit TLS.
+    pub action: &'a Action,
+    /// The largest message that clients are told of in clear text.
+    pub message_max: u64,
+}
+
+/// What a session goes on with.
+pub enum Agreement {
+    /// TLS was ended on both sides: the client's, then the server's.
+    Tls(Box<(Finished, Finished)>),
+    /// Clear text on both sides.
+    ClearText(ClearSession),
+    /// Client and server begin TLS with each other.
+    Bypass {
+        /// Its next octet is TLS.
+        client: TcpStream,
+        /// The same.
+        server: TcpStream,
+    },
+}
+
+/// A session without TLS on either side, at the client's first command that is the server's to answer.
+pub struct ClearSession {
+    /// The client.
+    pub client: TcpStream,
+    /// The server, between two lines.
+    pub server: TcpStream,
+    /// What was read from the client and goes before all that it sends. Wiped when dropped.
+    pub first: Zeroizing<Vec<u8>>,
+    /// What the server said that it can do, with spaces between; empty where the client did not ask.
+    pub capabilities: Vec<u8>,
 }
 
 /// Do both sides' handshakes. `egress` says whether the client may reach the destination at all.
@@ -124,14 +159,22 @@ pub async fn handshake(
     egress: Result<Egress, EgressFault>,
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
-) -> Result<(Finished, Finished), Failure> {
+) -> Result<Agreement, Failure> {
     let bound = Bound::of(terms);
     let (hello, server) = if terms.destination.is_implicit_tls() {
         let hello = hello(&mut client, bound, record).await?;
-        (hello, bound.within(Side::Upstream, connect(egress, terms, record)).await)
+        (hello, bound.within(Side::Upstream, connect_implicit(egress, terms, record)).await)
     } else {
-        let server = clear_text(&mut client, egress, bound, terms, record).await?;
-        (hello(&mut client, bound, record).await?, Ok(server))
+        let (server, agreed) = clear_text(&mut client, egress, bound, terms, record).await?;
+        match agreed {
+            Agreed::ClearText { first, capabilities } => {
+                return Ok(Agreement::ClearText(ClearSession { client, server, first, capabilities }));
+            }
+            Agreed::Tls if terms.action.starttls == StartTls::Bypass => {
+                return Ok(Agreement::Bypass { client, server });
+            }
+            Agreed::Tls => (hello(&mut client, bound, record).await?, Ok(server)),
+        }
     };
     #[cfg(debug_assertions)]
     crate::fault::panic_on_demand(hello.sni.as_deref());
@@ -145,7 +188,20 @@ pub async fn handshake(
             part(&mut server, &words).await;
         }
     };
-    tokio::join!(conclude(client, proven, hello, bound, terms, record), leave).0
+    let (concluded, ()) = tokio::join!(conclude(client, proven, hello, bound, terms, record), leave);
+    Ok(Agreement::Tls(Box::new(concluded?)))
+}
+
+/// Connect for port 993, where policy does not deny it.
+async fn connect_implicit(
+    egress: Result<Egress, EgressFault>,
+    terms: &HandshakeTerms<'_>,
+    record: &mut Record,
+) -> Result<TcpStream, Failure> {
+    match terms.action.implicit {
+        ImplicitTls::Deny => Err(Failure::downstream(Cause::ImplicitDenied)),
+        ImplicitTls::Inspect | ImplicitTls::Allow => connect(egress, terms, record).await,
+    }
 }
 
 /// Show the client a leaf, and finish its handshake: for mail, or for `* BYE`.
@@ -245,15 +301,15 @@ pub async fn connect(
     Ok(server)
 }
 
-/// Port 143 until both sides have agreed on STARTTLS. Where the server cannot be reached, the client is told in clear
-/// text.
+/// Port 143 until both sides have agreed on STARTTLS, or on clear text. Where the server cannot be reached, the client is
+/// told in clear text.
 async fn clear_text(
     client: &mut TcpStream,
     egress: Result<Egress, EgressFault>,
     bound: Bound,
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
-) -> Result<TcpStream, Failure> {
+) -> Result<(TcpStream, Agreed), Failure> {
     let greeted = async {
         let mut server = connect(egress, terms, record).await?;
         let dialogue = starttls::greeted(&mut server).await.map_err(Failure::upstream)?;
@@ -266,14 +322,16 @@ async fn clear_text(
             return Err(failure);
         }
     };
-    let agreed = starttls::agree(client, &mut server, dialogue, bound, record);
-    if let Err(mut parting) = bound.within(Side::Downstream, agreed).await {
-        if matches!(parting.failure.cause, Cause::Silent(_)) {
-            parting.words = goodbye(&parting.failure, record.id());
+    let agreed = starttls::agree(client, &mut server, dialogue, bound, terms, record);
+    match bound.within(Side::Downstream, agreed).await {
+        Ok(agreed) => Ok((server, agreed)),
+        Err(mut parting) => {
+            if matches!(parting.failure.cause, Cause::Silent(_)) {
+                parting.words = goodbye(&parting.failure, record.id());
+            }
+            Err(parting.say(client).await)
         }
-        return Err(parting.say(client).await);
     }
-    Ok(server)
 }
 
 /// The server's handshake, and the judgement of its certificate. A server at fault is returned with the octets that

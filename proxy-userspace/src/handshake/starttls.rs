@@ -1,16 +1,21 @@
-//! The clear-text dialogue on sockets: port 143 until both sides have agreed on STARTTLS.
+//! The clear-text dialogue on sockets: port 143 until both sides have agreed on STARTTLS, or on clear text.
 
 use std::io;
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
-use super::clear::{ClientDialogue, ClientStep, ServerDialogue, ServerStep, StartTlsRefusal};
+use super::clear::{
+    ClientDialogue, ClientStep, ServerDialogue, ServerStep, StartTlsRefusal, capabilities_listed,
+};
 use super::parting::Parting;
-use super::{Bound, goodbye, words};
+use super::{Bound, HandshakeTerms, goodbye, words as words_of};
+use crate::config::StartTls;
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
+use crate::inspect::{STARTTLS_STRIPPED, shown_capabilities};
 use crate::record::Record;
 use crate::words::Side;
 
@@ -27,65 +32,168 @@ pub(super) async fn greeted(server: &mut TcpStream) -> Result<ServerDialogue, Ca
 async fn answer(server: &mut TcpStream, dialogue: &mut ServerDialogue) -> Result<ServerStep, Cause> {
     let mut room = [0; READ_BYTES];
     loop {
-        let count = server.read(&mut room).await.map_err(Cause::Socket)?;
-        if count == 0 {
-            return Err(Cause::Socket(io::ErrorKind::UnexpectedEof.into()));
-        }
-        match dialogue.receive(room.get(..count).unwrap_or_default()).map_err(Cause::ClearServer)? {
+        match read(server, dialogue, &mut room).await? {
             ServerStep::More => {}
             step => return Ok(step),
         }
     }
 }
 
-/// Speak clear text until TLS may begin on both sides.
+/// Read once from the server.
+async fn read(
+    server: &mut TcpStream,
+    dialogue: &mut ServerDialogue,
+    room: &mut [u8],
+) -> Result<ServerStep, Cause> {
+    let count = server.read(room).await.map_err(Cause::Socket)?;
+    if count == 0 {
+        return Err(Cause::Socket(io::ErrorKind::UnexpectedEof.into()));
+    }
+    dialogue.receive(room.get(..count).unwrap_or_default()).map_err(Cause::ClearServer)
+}
+
+/// What came of the dialogue.
+pub(super) enum Agreed {
+    /// Both sides begin TLS.
+    Tls,
+    /// The client goes on in clear text, and so does the server.
+    ClearText {
+        /// What was read of the client's command, and behind it. Wiped when dropped: a password may stand in it.
+        first: Zeroizing<Vec<u8>>,
+        /// What the server said that it can do, where the client asked.
+        capabilities: Vec<u8>,
+    },
+}
+
+/// Speak clear text until TLS may begin on both sides, or until the client goes on without.
 ///
 /// # Errors
 /// What ended the dialogue, and what the client is told.
 pub(super) async fn agree(
     client: &mut TcpStream,
     server: &mut TcpStream,
-    mut asked: ServerDialogue,
+    asked: ServerDialogue,
     bound: Bound,
+    terms: &HandshakeTerms<'_>,
     record: &mut Record,
-) -> Result<(), Parting> {
+) -> Result<Agreed, Parting> {
     let id = record.id();
-    let mut dialogue = ClientDialogue::new().with_reference(id);
-    let mut refused: Option<StartTlsRefusal> = None;
-    say(client, ClientDialogue::GREETING).await?;
-    let mut room = [0; READ_BYTES];
+    let action = terms.action;
+    let dialogue = ClientDialogue::new().with_reference(id).with_settings(action.starttls, action.cleartext);
+    say(client, dialogue.greeting()).await?;
+    let (message_max, starttls) = (terms.message_max, action.starttls);
+    let mut talk = Talk {
+        client,
+        server,
+        dialogue,
+        asked,
+        bound,
+        id,
+        starttls,
+        message_max,
+        refused: None,
+        has_asked: false,
+    };
+    let mut room = Zeroizing::new([0; READ_BYTES]);
     loop {
-        let count =
-            client.read(&mut room).await.map_err(|error| Failure::downstream(Cause::Socket(error)))?;
+        let read = talk.client.read(&mut room[..]).await;
+        let count = read.map_err(|error| Failure::downstream(Cause::Socket(error)))?;
         if count == 0 {
-            return Err(left(refused).into());
+            return Err(left(talk.refused).into());
         }
         let mut input = room.get(..count).unwrap_or_default();
-        while let Some(step) = dialogue.step(&mut input) {
-            record.logins_refused(dialogue.logins_refused());
-            match step {
-                ClientStep::Reply(reply) => say(client, &reply).await?,
-                ClientStep::End { reply: words, fault } => {
-                    let cause = fault.map(|fault| Failure::downstream(Cause::ClearClient(fault)));
-                    return Err(Parting { words, failure: cause.unwrap_or_else(|| left(refused)) });
-                }
-                ClientStep::StartTls if input.is_empty() => match ask(server, &mut asked, bound, id).await? {
-                    None => {
-                        nothing_behind(client, server, &mut dialogue, &mut asked, id)?;
-                        let ready = dialogue.starttls_ready().unwrap_or_default();
-                        return say(client, &ready).await;
-                    }
-                    Some(refusal) => {
-                        refused = Some(refusal);
-                        let words = words(&Failure::upstream(Cause::StartTlsRefused(refusal)), id);
-                        let reply = dialogue.starttls_refused(&words);
-                        say(client, &reply.unwrap_or_default()).await?;
-                    }
-                },
-                // More octets stand behind it: the next step ends the session.
-                ClientStep::StartTls => {}
+        while let Some(step) = talk.dialogue.step(&mut input) {
+            record.logins_refused(talk.dialogue.logins_refused());
+            if let Some(agreed) = talk.take(step, input).await? {
+                return Ok(agreed);
             }
         }
+    }
+}
+
+/// Both dialogues on their sockets.
+struct Talk<'a> {
+    client: &'a mut TcpStream,
+    server: &'a mut TcpStream,
+    dialogue: ClientDialogue,
+    asked: ServerDialogue,
+    bound: Bound,
+    id: EventId,
+    starttls: StartTls,
+    message_max: u64,
+    refused: Option<StartTlsRefusal>,
+    /// The server was asked for its capabilities. It is asked once.
+    has_asked: bool,
+}
+
+impl Talk<'_> {
+    /// Do what a step of the client's asks for; `rest` stands behind it.
+    async fn take(&mut self, step: ClientStep, rest: &[u8]) -> Result<Option<Agreed>, Parting> {
+        match step {
+            ClientStep::Reply(reply) => say(self.client, &reply).await?,
+            ClientStep::End { reply: words, fault } => {
+                let cause = fault.map(|fault| Failure::downstream(Cause::ClearClient(fault)));
+                return Err(Parting { words, failure: cause.unwrap_or_else(|| left(self.refused)) });
+            }
+            ClientStep::StartTls if rest.is_empty() => return self.start_tls().await,
+            // More octets stand behind it: the next step ends the session.
+            ClientStep::StartTls => {}
+            ClientStep::Capability { tag } => {
+                if !self.has_asked {
+                    self.has_asked = true;
+                    let words = self.asked.capability().unwrap_or_default();
+                    ask(self.server, &mut self.asked, &words, self.bound, self.id).await?;
+                }
+                let shows_starttls = self.starttls != StartTls::Strip;
+                let list = shown_capabilities(self.asked.listed(), self.message_max, shows_starttls);
+                say(self.client, &capabilities_listed(&tag, &list)).await?;
+            }
+            ClientStep::HandOver { begun } => {
+                self.between_lines().await?;
+                let first = [&begun, rest].concat().into();
+                return Ok(Some(Agreed::ClearText { first, capabilities: self.asked.listed().to_vec() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The client waits for the answer to STARTTLS.
+    async fn start_tls(&mut self) -> Result<Option<Agreed>, Parting> {
+        if self.starttls == StartTls::Strip {
+            let reply = self.dialogue.starttls_refused(STARTTLS_STRIPPED);
+            say(self.client, &reply.unwrap_or_default()).await?;
+            return Ok(None);
+        }
+        let words = self.asked.starttls().unwrap_or_default();
+        match ask(self.server, &mut self.asked, &words, self.bound, self.id).await? {
+            ServerStep::Refused(refusal) => {
+                self.refused = Some(refusal);
+                let words = words_of(&Failure::upstream(Cause::StartTlsRefused(refusal)), self.id);
+                let reply = self.dialogue.starttls_refused(&words);
+                say(self.client, &reply.unwrap_or_default()).await?;
+                Ok(None)
+            }
+            _ => {
+                nothing_behind(self.client, self.server, &mut self.dialogue, &mut self.asked, self.id)?;
+                let ready = std::mem::take(&mut self.dialogue).starttls_ready().unwrap_or_default();
+                say(self.client, &ready).await?;
+                Ok(Some(Agreed::Tls))
+            }
+        }
+    }
+
+    /// Read the rest of a line that the server has begun: nobody could make anything of it.
+    async fn between_lines(&mut self) -> Result<(), Parting> {
+        while !self.asked.is_between_lines() {
+            let reading = async {
+                let mut room = [0; 1];
+                read(self.server, &mut self.asked, &mut room).await.map_err(Failure::upstream)
+            };
+            if let Err(failure) = self.bound.within(Side::Upstream, reading).await {
+                return Err(Parting { words: goodbye(&failure, self.id), failure });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,24 +204,23 @@ fn left(refused: Option<StartTlsRefusal>) -> Failure {
     }
 }
 
-/// Ask the server for STARTTLS; `None` when it agreed.
+/// Send the server a command, and read until it is answered.
 async fn ask(
     server: &mut TcpStream,
     dialogue: &mut ServerDialogue,
+    words: &[u8],
     bound: Bound,
     id: EventId,
-) -> Result<Option<StartTlsRefusal>, Parting> {
+) -> Result<ServerStep, Parting> {
     let asked = async {
-        let words = dialogue.starttls().unwrap_or_default();
-        server.write_all(&words).await.map_err(Cause::Socket)?;
+        server.write_all(words).await.map_err(Cause::Socket)?;
         answer(server, dialogue).await
     };
     let asked = async { asked.await.map_err(Failure::upstream) };
-    match bound.within(Side::Upstream, asked).await {
-        Ok(ServerStep::Refused(refusal)) => Ok(Some(refusal)),
-        Ok(_) => Ok(None),
-        Err(failure) => Err(Parting { words: goodbye(&failure, id), failure }),
-    }
+    bound
+        .within(Side::Upstream, asked)
+        .await
+        .map_err(|failure| Parting { words: goodbye(&failure, id), failure })
 }
 
 /// Clear text that either side sent behind its STARTTLS line ends the session (CVE-2011-0411 and its kin).
@@ -198,7 +305,9 @@ mod tests {
         server.1.write_all(b"P1 OK begin\r\n").unwrap();
         let limit = Duration::from_secs(60);
         let bound = Bound { deadline: Instant::now() + limit, limit };
-        assert!(ask(&mut server.0, &mut asked, bound, id()).await.unwrap().is_none());
+        let words = asked.starttls().unwrap();
+        let step = ask(&mut server.0, &mut asked, &words, bound, id()).await.unwrap();
+        assert_eq!(step, ServerStep::Accepted);
         (dialogue, asked, [client, server])
     }
 

@@ -93,7 +93,7 @@ const CAPABILITIES: &[(&str, Fit, Treatment)] = {
         ("URLAUTH", Begin, Hide("shows mail by URL")),
         ("URL-PARTIAL", Whole, Hide("shows mail by URL")),
         ("COMPRESS=", Begin, Hide(CANNOT_READ)),
-        ("STARTTLS", Whole, Hide("the session is encrypted already")),
+        ("STARTTLS", Whole, Hide("the session is encrypted already, or stays in clear text")),
         ("PARTIAL", Whole, Hide("changes which messages a FETCH answers for")),
         ("UIDONLY", Whole, Hide("changes the form of FETCH answers")),
         ("UNAUTHENTICATE", Whole, Hide("changes the account in the middle of a session")),

@@ -54,6 +54,7 @@ use std::time::Instant;
 
 pub use plain::Plain;
 pub use recall::Recollection;
+pub use reply::shown_capabilities;
 pub use session::Session;
 pub use terms::MediationTerms;
 pub use uid_trust::{TrustedServers, UidTrust};
@@ -61,6 +62,11 @@ pub use uid_trust::{TrustedServers, UidTrust};
 use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};
 use crate::words::Side;
+
+/// Why STARTTLS is answered NO where policy strips it.
+pub const STARTTLS_STRIPPED: &str = "STARTTLS is switched off at this gateway";
+/// The same in a session that went on in clear text, where policy does not.
+pub const STARTTLS_TOO_LATE: &str = "STARTTLS comes before every other command here: connect again";
 
 /// What goes to a side next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

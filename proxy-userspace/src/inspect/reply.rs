@@ -157,6 +157,28 @@ fn code_words(code: &Code<'_>, message_max: u64, offered: &mut Offered) -> Vec<u
     [b"[CAPABILITY".to_vec(), list, b"]".to_vec()].concat()
 }
 
+/// The server's capabilities, with spaces between, as a client in clear text sees them before it logs in, each behind a
+/// space. Who may use STARTTLS is shown it, whatever the server lists: the list may have been stripped on the path.
+#[must_use]
+pub fn shown_capabilities(list: &[u8], message_max: u64, shows_starttls: bool) -> Vec<u8> {
+    let mut shown = offer(capabilities(list), message_max, &mut Offered::default());
+    let has_version = capabilities(list).any(|name| name.eq_ignore_ascii_case(b"IMAP4REV1"));
+    // The first that RFC 3501 section 7.2.1 requires, where the server listed nothing.
+    let mut whole = if has_version { Vec::new() } else { b" IMAP4rev1".to_vec() };
+    whole.append(&mut shown);
+    if shows_starttls {
+        whole.extend_from_slice(b" STARTTLS");
+    }
+    whole
+}
+
+/// Learn from a list that the client was shown before the session began.
+pub(super) fn note_capabilities(list: &[u8], offered: &mut Offered) {
+    if !list.is_empty() {
+        offer(capabilities(list), 0, offered);
+    }
+}
+
 /// A capability list as clients see it, each name behind a space.
 fn offer<'a>(names: impl Iterator<Item = &'a [u8]>, message_max: u64, offered: &mut Offered) -> Vec<u8> {
     let names: Vec<&[u8]> = names.collect();

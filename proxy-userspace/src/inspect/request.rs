@@ -86,6 +86,8 @@ pub(super) struct Offered {
     pub(super) plus: bool,
     /// What it said of the mailbox.
     pub(super) mailbox: MailboxState,
+    /// In clear text: why STARTTLS is answered NO.
+    pub(super) no_starttls: Option<&'static str>,
 }
 
 /// Decide about one unit of the client's.
@@ -100,6 +102,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
             return bad(tag, &words);
         }
     };
+    if let (Verb::StartTls, Some(reason)) = (command.verb, offered.no_starttls) {
+        return Decision::Answer(tagged(command.tag, "NO", reason));
+    }
     if let Some(reason) = allow::refused(command.verb) {
         return bad(command.tag, &format!("{} is not let through: {reason}", echo(command.name)));
     }

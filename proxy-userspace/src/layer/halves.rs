@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::aead::{Opener, Sealer};
 use super::kernel::{KernelReceive, KernelTransmit};
 use super::offload::{OffloadTerms, crypto_info};
+use super::plain::{PlainReceive, PlainTransmit};
 use super::shared::{Secrets, SideState};
 use super::user::{UserReceive, UserTransmit};
 use super::{Alert, Batch, KernelSide, LayerFault, Pool, Receive, Received, StreamEnd, Transmit};
@@ -23,6 +24,8 @@ pub enum Incoming {
     User(UserReceive),
     /// Opened by the kernel.
     Kernel(KernelReceive),
+    /// Clear text.
+    Plain(PlainReceive),
 }
 
 /// A transmitting half.
@@ -31,6 +34,8 @@ pub enum Outgoing {
     User(UserTransmit),
     /// Sealed by the kernel.
     Kernel(KernelTransmit),
+    /// Clear text.
+    Plain(PlainTransmit),
 }
 
 /// Both halves of a side whose handshake is finished.
@@ -126,6 +131,7 @@ impl Incoming {
         match self {
             Self::User(_) => "user",
             Self::Kernel(_) => "kernel",
+            Self::Plain(_) => "plain",
         }
     }
 }
@@ -137,6 +143,7 @@ impl Outgoing {
         match self {
             Self::User(_) => "user",
             Self::Kernel(_) => "kernel",
+            Self::Plain(_) => "plain",
         }
     }
 }
@@ -146,6 +153,7 @@ impl Receive for Incoming {
         match self {
             Self::User(half) => half.poll_receive(cx),
             Self::Kernel(half) => half.poll_receive(cx),
+            Self::Plain(half) => half.poll_receive(cx),
         }
     }
 
@@ -153,12 +161,13 @@ impl Receive for Incoming {
         match self {
             Self::User(half) => half.batch(),
             Self::Kernel(half) => half.batch(),
+            Self::Plain(half) => half.batch(),
         }
     }
 
     fn kernel(&mut self) -> Option<&mut KernelReceive> {
         match self {
-            Self::User(_) => None,
+            Self::User(_) | Self::Plain(_) => None,
             Self::Kernel(half) => Some(half),
         }
     }
@@ -167,6 +176,7 @@ impl Receive for Incoming {
         match self {
             Self::User(half) => half.copied(),
             Self::Kernel(_) => 0,
+            Self::Plain(half) => half.copied(),
         }
     }
 }
@@ -176,6 +186,7 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.poll_send(cx, batch),
             Self::Kernel(half) => half.poll_send(cx, batch),
+            Self::Plain(half) => half.poll_send(cx, batch),
         }
     }
 
@@ -183,6 +194,7 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.queue(words),
             Self::Kernel(half) => half.queue(words),
+            Self::Plain(half) => half.queue(words),
         }
     }
 
@@ -190,6 +202,7 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.queue_alert(alert),
             Self::Kernel(half) => half.queue_alert(alert),
+            Self::Plain(half) => half.queue_alert(alert),
         }
     }
 
@@ -197,6 +210,7 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.poll_flush(cx),
             Self::Kernel(half) => half.poll_flush(cx),
+            Self::Plain(half) => half.poll_flush(cx),
         }
     }
 
@@ -204,12 +218,13 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.poll_end(cx, end),
             Self::Kernel(half) => half.poll_end(cx, end),
+            Self::Plain(half) => half.poll_end(cx, end),
         }
     }
 
     fn kernel(&mut self) -> Option<&mut KernelTransmit> {
         match self {
-            Self::User(_) => None,
+            Self::User(_) | Self::Plain(_) => None,
             Self::Kernel(half) => Some(half),
         }
     }
@@ -218,6 +233,7 @@ impl Transmit for Outgoing {
         match self {
             Self::User(half) => half.is_mid_batch(),
             Self::Kernel(half) => half.is_mid_batch(),
+            Self::Plain(half) => half.is_mid_batch(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A record layer receives whole records into pooled buffers, opens them in place, lends the plaintext, and seals it
 //! again in the same place for the other side. Every implementation offers `Receive` and `Transmit`: `user` works
 //! in this process, `kernel` uses kernel TLS. Both leave the rotation of secrets and the client's tickets to rustls'
-//! kernel connection.
+//! kernel connection. `plain` is for a session in clear text.
 
 /// Pooled buffers, held only while octets are in them.
 mod buffer;
@@ -21,6 +21,8 @@ mod outlet;
 mod user;
 /// The record layer in the kernel.
 mod kernel;
+/// No TLS: octets as they are.
+mod plain;
 /// What the kernel can do, and whether it is given a side's records.
 pub mod offload;
 /// What either layer costs on this machine.
@@ -45,6 +47,7 @@ use std::task::{Context, Poll};
 pub use buffer::{Batch, Pool};
 pub use halves::{Incoming, Outgoing, split};
 pub use kernel::{KernelReceive, KernelTransmit, Spliced};
+pub use plain::unsealed;
 pub use post::{Alert, KernelSide};
 
 pub(crate) use aead::{ContentType, EXPANSION_TLS12_BYTES_MAX, EXPANSION_TLS13_BYTES_MAX, HEADER_BYTES};

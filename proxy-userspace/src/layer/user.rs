@@ -166,7 +166,7 @@ impl UserReceive {
 
 /// Read once. The runtime waits for the kernel's next event only where the kernel says that nothing more is there
 /// (`TCP_INQ`). A short read alone does not say so, because a read also stops at TCP's urgent mark.
-fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     let mut got = None;
     let tried = socket.try_io(Interest::READABLE, || {
         let (count, more) = sys::receive(socket, room)?;
@@ -311,7 +311,7 @@ fn poll_write_batch(
     Poll::Ready(Ok(()))
 }
 
-fn poll_write(
+pub(super) fn poll_write(
     socket: &OwnedWriteHalf,
     cx: &mut Context<'_>,
     slices: &[IoSlice<'_>],

@@ -109,6 +109,11 @@ impl Record {
         self.session.mode = Mode::Bypass;
     }
 
+    /// The session goes on without TLS on either side.
+    pub const fn clear_text(&mut self) {
+        self.session.mode = Mode::ClearText;
+    }
+
     /// The interface that the client came in on.
     pub fn ingress(&mut self, interface: &str) {
         self.set("observer.ingress.interface.name", interface);
@@ -164,7 +169,7 @@ impl Record {
         self.set(&format!("{prefix}.resumed"), kind == Some(HandshakeKind::Resumed));
     }
 
-    /// Which layer opens and seals a side's records.
+    /// Which layer opens and seals a side's records, or that nothing is sealed.
     pub fn layers(&mut self, side: Side, receive: &'static str, transmit: &'static str) {
         self.set(&format!("postern.{side}.receive.layer"), receive);
         self.set(&format!("postern.{side}.transmit.layer"), transmit);

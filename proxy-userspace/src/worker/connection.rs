@@ -6,15 +6,20 @@ use std::sync::atomic::Ordering;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::Policy;
 use super::thread::Local;
 use crate::accept::Handshaking;
-use crate::config::{Inspection, InterfaceName};
+use crate::config::{Action, ImplicitTls, Inspection, InterfaceName, StartTls};
 use crate::failure::{Cause, Failure};
-use crate::handshake::{Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye};
-use crate::inspect::{Engine, MediationTerms, Plain, Recollection, Session};
-use crate::layer::{Incoming, LayerFault, Outgoing, split};
+use crate::handshake::{
+    Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye,
+};
+use crate::inspect::{
+    Engine, MediationTerms, Plain, Recollection, STARTTLS_STRIPPED, STARTTLS_TOO_LATE, Session,
+};
+use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
 use crate::record::Record;
 use crate::relay::{Relayed, relay, splice};
 use crate::words::{ClientAddr, Direction, OriginalDst, Side};
@@ -33,8 +38,13 @@ pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Hand
     let mut record = local.shared.records.open(arrival.client, arrival.destination);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;
-    if matches!(result, Err(Failure { cause: Cause::Egress(_), .. })) {
-        local.shared.egress_refused.fetch_add(1, Ordering::Relaxed);
+    let refused = match &result {
+        Err(Failure { cause: Cause::Egress(_), .. }) => Some(&local.shared.egress_refused),
+        Err(Failure { cause: Cause::ImplicitDenied, .. }) => Some(&local.shared.implicit_refused),
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        refused.fetch_add(1, Ordering::Relaxed);
     }
     record.close(result);
 }
@@ -49,7 +59,7 @@ async fn carry(
     let policy = local.shared.policy.load_full();
     local.pool.limit(policy.room.buffers_per_thread);
     let (client, destination) = (arrival.client, arrival.destination);
-    let bypassed = policy.config.action.bypasses(destination.ip());
+    let bypassed = is_left_alone(&policy.config.action, destination);
     if bypassed {
         record.bypass();
     }
@@ -60,34 +70,27 @@ async fn carry(
     if let Ok(egress) = &egress {
         record.egress(egress.interface.as_str());
     }
-    let (limits, source) = (&policy.config.limits, policy.config.steering.source);
-    let terms = HandshakeTerms {
-        client,
-        destination,
-        source,
-        sessions: &local.shared.admission,
-        ingress: &arrival.ingress,
-        egress: &local.egress,
-        syn_egress: &local.shared.syn_egress,
-        trust: &policy.trust,
-        layers: &policy.layers,
-        limits,
-        accepted: arrival.accepted,
-        pool: &local.pool,
-        jobs: &local.shared.jobs,
-    };
+    let terms = handshake_terms(arrival, local, &policy);
+    let limits = terms.limits;
     if bypassed {
         let server = connect(egress, &terms, record).await?;
         drop(handshaking);
         return splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await;
     }
     // Boxed: a handshake's state is large and gone before the session idles.
-    let (downstream, upstream) = Box::pin(handshake(socket, egress, &terms, record)).await?;
-    let (asked, verified) = (upstream.asked, upstream.verified);
-    let (mut down_in, mut down_out) = records(downstream, &terms, Side::Downstream, record)?;
-    let (mut up_in, mut up_out) = records(upstream, &terms, Side::Upstream, record)?;
+    let agreement = Box::pin(handshake(socket, egress, &terms, record)).await?;
+    let Sides { downstream, upstream, asked, verified, listed } = match agreement {
+        Agreement::Tls(sides) => sealed(*sides, &terms, record)?,
+        Agreement::ClearText(clear) => in_clear_text(clear, &terms, record),
+        Agreement::Bypass { client, server } => {
+            record.bypass();
+            drop(handshaking);
+            return splice::relay(&client, &server, &local.pipes, &record.meter(), limits.idle).await;
+        }
+    };
+    let ((mut down_in, mut down_out), (mut up_in, mut up_out)) = (downstream, upstream);
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, (destination, verified), record);
+    let mut engine = engine(local, &policy, (destination, verified), listed.as_deref(), record);
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
@@ -101,12 +104,73 @@ async fn carry(
     result
 }
 
-/// What decides about the octets of a session. Boxed: what waits shall be small. A server that did not prove its name may be
-/// anybody, and is not trusted.
+/// Whether nobody looks into the connection from its first octet on.
+fn is_left_alone(action: &Action, destination: OriginalDst) -> bool {
+    let is_allowed = destination.is_implicit_tls() && action.implicit == ImplicitTls::Allow;
+    is_allowed || action.bypasses(destination.ip())
+}
+
+fn handshake_terms<'a>(arrival: &'a Arrival, local: &'a Local, policy: &'a Policy) -> HandshakeTerms<'a> {
+    HandshakeTerms {
+        client: arrival.client,
+        destination: arrival.destination,
+        source: policy.config.steering.source,
+        sessions: &local.shared.admission,
+        ingress: &arrival.ingress,
+        egress: &local.egress,
+        syn_egress: &local.shared.syn_egress,
+        trust: &policy.trust,
+        layers: &policy.layers,
+        limits: &policy.config.limits,
+        accepted: arrival.accepted,
+        pool: &local.pool,
+        jobs: &local.shared.jobs,
+        action: &policy.config.action,
+        message_max: policy.room.message.0,
+    }
+}
+
+/// Both sides of a session that an engine decides about.
+struct Sides {
+    downstream: (Incoming, Outgoing),
+    upstream: (Incoming, Outgoing),
+    /// The server asked for a client certificate.
+    asked: bool,
+    /// The server's certificate is valid for the name that the client asked for.
+    verified: bool,
+    /// In clear text: the server's capabilities, as far as it was asked.
+    listed: Option<Vec<u8>>,
+}
+
+fn sealed(
+    (downstream, upstream): (Finished, Finished),
+    terms: &HandshakeTerms<'_>,
+    record: &mut Record,
+) -> Result<Sides, Failure> {
+    let (asked, verified) = (upstream.asked, upstream.verified);
+    let downstream = records(downstream, terms, Side::Downstream, record)?;
+    let upstream = records(upstream, terms, Side::Upstream, record)?;
+    Ok(Sides { downstream, upstream, asked, verified, listed: None })
+}
+
+/// Neither side has TLS: what is in clear text on one is in clear text on the other.
+fn in_clear_text(clear: ClearSession, terms: &HandshakeTerms<'_>, record: &mut Record) -> Sides {
+    record.clear_text();
+    let downstream = unsealed(clear.client, clear.first, terms.pool);
+    let upstream = unsealed(clear.server, Zeroizing::default(), terms.pool);
+    for (side, halves) in [(Side::Downstream, &downstream), (Side::Upstream, &upstream)] {
+        record.layers(side, halves.0.layer(), halves.1.layer());
+    }
+    Sides { downstream, upstream, asked: false, verified: false, listed: Some(clear.capabilities) }
+}
+
+/// What decides about the octets of a session, and in clear text what the server listed. Boxed: what waits shall be small. A
+/// server that did not prove its name may be anybody, and is not trusted.
 fn engine(
     local: &Local,
     policy: &Policy,
     (server, verified): (OriginalDst, bool),
+    listed: Option<&[u8]>,
     record: &mut Record,
 ) -> Box<dyn Engine> {
     if policy.config.action.inspect == Inspection::None {
@@ -126,7 +190,15 @@ fn engine(
         server: server.to_string().into(),
         vault,
     };
-    Box::new(Session::new(Rc::new(terms)))
+    let session = Session::new(Rc::new(terms));
+    let no_starttls = match policy.config.action.starttls {
+        StartTls::Strip => STARTTLS_STRIPPED,
+        StartTls::Inspect | StartTls::Bypass => STARTTLS_TOO_LATE,
+    };
+    Box::new(match listed {
+        Some(capabilities) => session.in_clear_text(no_starttls, capabilities),
+        None => session,
+    })
 }
 
 /// Under TLS 1.3 a server that wants a certificate says so when the handshake is over for its client (RFC 8446 section

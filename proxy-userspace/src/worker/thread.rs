@@ -63,6 +63,7 @@ pub(super) struct WorkerShared {
     pub(super) vault: Arc<OnceLock<Arc<Vault>>>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
+    pub(super) implicit_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,
     pub(super) syn_egress: SynEgress,
 }

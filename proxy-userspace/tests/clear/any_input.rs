@@ -67,6 +67,9 @@ fn session(greeting: &[u8], answer: &[u8], mut commands: &[u8]) -> (Vec<u8>, Str
     while let Some(step) = client.step(&mut commands) {
         match step {
             ClientStep::Reply(reply) | ClientStep::End { reply, .. } => seen.extend(reply),
+            ClientStep::Capability { .. } | ClientStep::HandOver { .. } => {
+                unreachable!("clear text is refused")
+            }
             ClientStep::StartTls => {
                 assert!(server.starttls().is_some());
                 let outcome = server.receive(answer);

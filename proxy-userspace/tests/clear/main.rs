@@ -3,6 +3,7 @@
 
 /// Every prefix, every split, and octets at random.
 mod any_input;
+mod handing_over;
 
 use postern::event_id::EventId;
 use postern::handshake::clear::{
@@ -34,6 +35,9 @@ fn client<'a>(dialogue: &mut ClientDialogue, reads: impl IntoIterator<Item = &'a
             match step {
                 ClientStep::Reply(reply) => heard.output += std::str::from_utf8(&reply).unwrap(),
                 ClientStep::StartTls => heard.starttls = true,
+                ClientStep::Capability { .. } | ClientStep::HandOver { .. } => {
+                    unreachable!("clear text is refused")
+                }
                 ClientStep::End { reply, fault } => {
                     heard.output += std::str::from_utf8(&reply).unwrap();
                     heard.starttls = false;

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests stop the test")]
 
 /// `[action]`: what is judged, and how much of it is held.
+mod action;
 mod content;
 /// `[process]`, and the configuration on its way to another process.
 mod processes;
@@ -219,18 +220,8 @@ fn an_unknown_key_suggests_the_one_that_was_meant() {
 
 #[test]
 fn what_comes_later_is_said_to_come_later() {
-    assert_message(
-        "[action]\nstarttls = \"strip\"",
-        &["action.starttls = \"strip\"", "later release", "\"inspect\""],
-    );
-    assert_message("[action]\ncleartext = \"inspect\"", &["later release", "\"refuse\""]);
     assert_message("[[policy]]\nfrom = \"any\"", &["policy: not in this version", "one implicit policy"]);
     assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
-}
-
-#[test]
-fn the_values_of_this_version_are_accepted() {
-    good(&format!("{MINIMAL}[action]\nstarttls = \"inspect\"\ncleartext = \"refuse\"\ninspect = \"full\"\n"));
 }
 
 #[test]

@@ -221,10 +221,6 @@ fn tls_and_certificates() -> Vec<Row> {
 }
 
 fn action() -> Vec<Row> {
-    let strip = "not in this version: every STARTTLS is taken over; \"strip\" and \"bypass\" come with a later release; \
-                 use \"inspect\" or remove the line; list destinations to leave alone in action.bypass";
-    let clear = "not in this version: logins in clear text are always refused; \"inspect\" comes with a later release; \
-                 use \"refuse\" or remove the line";
     let pattern = "not a pattern for file names: a file name has no `/`; write a file name in which `*` stands for any \
                    characters and `?` for one, such as \"*.exe\"";
     vec![
@@ -232,15 +228,22 @@ fn action() -> Vec<Row> {
             ACTION,
             "starttls",
             Default("\"inspect\""),
-            &[],
-            &[("\"strip\"", strip), ("\"hide\"", "unknown treatment of STARTTLS; use \"inspect\"")],
+            &["\"strip\"", "\"bypass\""],
+            &[("\"allow\"", "unknown treatment of STARTTLS; use \"inspect\", \"strip\" or \"bypass\"")],
         ),
         row(
             ACTION,
             "cleartext",
             Default("\"refuse\""),
-            &[],
-            &[("\"inspect\"", clear), ("\"allow\"", "unknown treatment of clear text; use \"refuse\"")],
+            &["\"inspect\""],
+            &[("\"allow\"", "unknown treatment of clear text; use \"refuse\" or \"inspect\"")],
+        ),
+        row(
+            ACTION,
+            "implicit",
+            Default("\"inspect\""),
+            &["\"allow\"", "\"deny\""],
+            &[("\"bypass\"", "unknown treatment of implicit TLS; use \"inspect\", \"allow\" or \"deny\"")],
         ),
         row(
             ACTION,

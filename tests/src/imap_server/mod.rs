@@ -25,7 +25,7 @@ pub use mailbox::{Mailbox, attached_message, large_message};
 
 /// The only user.
 pub const USER: &str = "alice";
-/// The only user's password. It must never be seen in clear text on a wire.
+/// The only user's password. It must never be seen in clear text on a wire, unless a test says so.
 pub const PASSWORD: &str = "opensesame";
 
 /// A running server; dropping it ends every session.
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     acceptor: TlsAcceptor,
     log: Mutex<Vec<String>>,
     echo: bool,
+    /// Logins in clear text are taken.
+    pub(crate) in_clear: bool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -74,11 +76,34 @@ impl ImapServer {
         messages: Vec<impl Into<Arc<Vec<u8>>>>,
         echo: bool,
     ) -> Result<Self> {
+        Self::serve(listeners, tls, messages, echo, false)
+    }
+
+    /// The same, and on 143 it takes logins in clear text, too. It still offers STARTTLS.
+    ///
+    /// # Errors
+    /// When the runtime cannot be made.
+    pub fn in_clear(
+        listeners: Vec<TcpListener>,
+        tls: ServerConfig,
+        messages: Vec<impl Into<Arc<Vec<u8>>>>,
+    ) -> Result<Self> {
+        Self::serve(listeners, tls, messages, false, true)
+    }
+
+    fn serve(
+        listeners: Vec<TcpListener>,
+        tls: ServerConfig,
+        messages: Vec<impl Into<Arc<Vec<u8>>>>,
+        echo: bool,
+        in_clear: bool,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             mailbox: Mailbox::new(messages.into_iter().map(Into::into).collect()),
             acceptor: TlsAcceptor::from(Arc::new(tls)),
             log: Mutex::default(),
             echo,
+            in_clear,
         });
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

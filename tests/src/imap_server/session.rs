@@ -33,7 +33,8 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shar
         return secure(stream, peer, shared, true).await;
     }
     let mut session = Session::new(stream, peer, shared, false);
-    session.say("* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] Postern lab ready").await?;
+    let words = session.clear_words();
+    session.say(&format!("* OK [CAPABILITY IMAP4rev1 {words}] Postern lab ready")).await?;
     match session.commands().await? {
         Next::StartTls => {
             ensure!(session.stream.buffer().is_empty(), "commands in clear text behind STARTTLS");
@@ -91,6 +92,10 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         Ok(self.stream.flush().await?)
     }
 
+    const fn clear_words(&self) -> &'static str {
+        if self.shared.in_clear { "STARTTLS AUTH=PLAIN IDLE" } else { "STARTTLS LOGINDISABLED" }
+    }
+
     async fn commands(&mut self) -> Result<Next> {
         while let Some(command) = command::read(&mut self.stream).await? {
             let clear = if self.secure { "" } else { " (clear text)" };
@@ -107,7 +112,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         let tag = &command.tag;
         let done = match command.verb.as_str() {
             "CAPABILITY" => {
-                let words = if self.secure { "IDLE" } else { "STARTTLS LOGINDISABLED" };
+                let words = if self.secure { "IDLE" } else { self.clear_words() };
                 self.say(&format!("* CAPABILITY IMAP4rev1 {words}")).await?;
                 "OK done"
             }
@@ -125,7 +130,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
                 self.say(&format!("{tag} OK begin TLS")).await?;
                 return Ok(Next::StartTls);
             }
-            "LOGIN" if !self.secure => "NO [PRIVACYREQUIRED] not in clear text",
+            "LOGIN" if !self.secure && !self.shared.in_clear => "NO [PRIVACYREQUIRED] not in clear text",
             "LOGIN" => self.login(command),
             _ if !self.entered => "NO log in first",
             _ => return self.mail(command).await.map(|()| Next::Command),

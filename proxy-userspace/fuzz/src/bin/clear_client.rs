@@ -1,8 +1,9 @@
 //! The client's half of the clear-text dialogue: a STARTTLS is refused, so that the dialogue goes on; octets say
-//! the same however they are split; every answer is printable lines.
+//! the same however they are split; every answer is printable lines. What is handed over is what came.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use postern::config::{ClearText, StartTls};
 use postern::handshake::clear::{
     BAD_COMMANDS_MAX, COMMANDS_MAX, ClientDialogue, ClientFault, ClientStep, TAG_BYTES_MAX, VERB_BYTES_MAX,
 };
@@ -45,6 +46,7 @@ fn read(dialogue: &mut ClientDialogue, heard: &mut Heard, mut input: &[u8], refu
                 heard.reply(&reply);
             }
             ClientStep::StartTls => heard.starttls_waits = true,
+            ClientStep::Capability { .. } | ClientStep::HandOver { .. } => panic!("clear text is refused"),
             ClientStep::End { reply, fault } => {
                 heard.reply(&reply);
                 heard.fault = fault;
@@ -71,10 +73,45 @@ fn hear<'a>(reads: impl Iterator<Item = &'a [u8]>, refuse: bool) -> Heard {
     heard
 }
 
+/// Where clients may go on in clear text: the octets behind the answered commands, from the command that is handed over
+/// on, and how many commands were for Postern.
+fn handed_over<'a>(reads: impl Iterator<Item = &'a [u8]>) -> (Option<Vec<u8>>, usize) {
+    let mut dialogue = ClientDialogue::new().with_settings(StartTls::Strip, ClearText::Inspect);
+    let (mut handed, mut steps) = (None, 0);
+    for mut input in reads {
+        if let Some(handed) = &mut handed {
+            Vec::extend_from_slice(handed, input);
+            continue;
+        }
+        while let Some(step) = dialogue.step(&mut input) {
+            match step {
+                ClientStep::HandOver { begun } => {
+                    assert!(begun.len() <= TAG_BYTES_MAX + VERB_BYTES_MAX + 3);
+                    handed = Some([&begun, input].concat());
+                    break;
+                }
+                ClientStep::StartTls => drop(dialogue.starttls_refused("no").expect("a STARTTLS waits")),
+                ClientStep::Capability { tag } => assert!(tag.len() <= TAG_BYTES_MAX),
+                ClientStep::Reply(_) | ClientStep::End { .. } => {}
+            }
+            steps += 1;
+        }
+    }
+    (handed, steps)
+}
+
 fuzz_target!(|data: &[u8]| {
     hear(data.split(|octet| *octet == READ_END), true);
     let joined: Vec<u8> = data.iter().copied().filter(|octet| *octet != READ_END).collect();
     let whole = hear(std::iter::once(&joined[..]), false);
     assert_eq!(hear(joined.chunks(1), false), whole);
     assert_eq!(hear(data.split(|octet| *octet == READ_END), false), whole);
+    let (handed, steps) = handed_over(std::iter::once(&joined[..]));
+    if let Some(handed) = &handed {
+        assert!(joined.ends_with(handed), "other octets were handed over than came");
+        // STARTTLS says the same only where nothing stands behind it in its read.
+        if !joined.to_ascii_uppercase().windows(8).any(|word| word == b"STARTTLS") {
+            assert_eq!(handed_over(joined.chunks(1)), (Some(handed.clone()), steps));
+        }
+    }
 });

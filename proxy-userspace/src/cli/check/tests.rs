@@ -202,3 +202,34 @@ fn newer_kernels_are_newer() {
         assert_eq!(machine.kernel().level, level, "{release:?}");
     }
 }
+
+/// The lines about logins under these settings of `[action]`.
+fn of_action(settings: &str) -> Vec<String> {
+    let text = format!("{TEXT}[action]\n{settings}\n");
+    let config = config::parse(&text, Path::new("/etc/postern/postern.toml")).expect("config");
+    logins(&config.action).iter().map(Item::to_string).collect()
+}
+
+#[test]
+fn settings_under_which_nobody_can_log_in_are_warned_of() {
+    assert_eq!(of_action(""), ["ok    logins: starttls inspect, cleartext refuse, implicit inspect"]);
+    let remedy = " — action.starttls = \"inspect\" or action.cleartext = \"inspect\" lets them";
+    let settings = "starttls strip, cleartext refuse, implicit";
+    for (implicit, who) in
+        [("inspect", "nobody can log in on port 143"), ("deny", "nobody can log in, on either port")]
+    {
+        let said = of_action(&format!("starttls = \"strip\"\nimplicit = \"{implicit}\""));
+        assert_eq!(said, [format!("warn  logins: {who} ({settings} {implicit}){remedy}")]);
+    }
+    let open = "starttls = \"strip\"\ncleartext = \"inspect\"\nimplicit = \"deny\"";
+    assert_eq!(of_action(open), ["ok    logins: starttls strip, cleartext inspect, implicit deny"]);
+}
+
+#[test]
+fn tls_that_is_left_alone_is_warned_of_where_mail_is_to_be_judged() {
+    let said = of_action("starttls = \"bypass\"\nimplicit = \"allow\"");
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[1].starts_with("warn  TLS left alone: mail is not judged on port 143"), "{said:?}");
+    assert!(said[1].contains("port 993 (action.implicit)"), "{said:?}");
+    assert_eq!(of_action("inspect = \"none\"\nimplicit = \"allow\"").len(), 1);
+}

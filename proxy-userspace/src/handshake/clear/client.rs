@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::line::{LineFault, LineReader, Literal, TAG_BYTES_MAX};
+use crate::config::{ClearText, StartTls};
 use crate::event_id::EventId;
 
 /// Commands in clear text on one connection. A client needs three; the bound also bounds our answers.
@@ -23,6 +24,9 @@ const REASON_BYTES_MAX: usize = 512;
 /// Request methods of HTTP (RFC 9110 section 9, RFC 5789) and the preface of HTTP/2 (RFC 9113 section 3.4).
 const HTTP_METHODS: [&[u8]; 10] =
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
+
+/// The commands that the dialogue answers itself, or with BAD where they are not well formed.
+const OWN_COMMANDS: [&[u8]; 5] = [b"CAPABILITY", b"NOOP", b"ID", b"LOGOUT", b"STARTTLS"];
 
 /// The first octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -92,6 +96,18 @@ pub enum ClientStep {
     /// The client asked for TLS. Nothing is read as commands until
     /// [`ClientDialogue::starttls_ready`] or [`ClientDialogue::starttls_refused`].
     StartTls,
+    /// The client asked for the server's capabilities, under [`ClearText::Inspect`]: answer it with
+    /// [`capabilities_listed`].
+    Capability {
+        /// The command's tag.
+        tag: Vec<u8>,
+    },
+    /// The client logs in in clear text, or sends another command that is not for this dialogue, under
+    /// [`ClearText::Inspect`]. The dialogue is over, and takes nothing more.
+    HandOver {
+        /// What was read of the command: its tag, its name, and one space or the line's end.
+        begun: Vec<u8>,
+    },
     /// Send these octets and close.
     End {
         /// The last words, CRLF included.
@@ -122,6 +138,8 @@ pub struct ClientDialogue {
     bad_commands: u32,
     logins_refused: u32,
     reference: Option<EventId>,
+    starttls: StartTls,
+    cleartext: ClearText,
 }
 
 impl ClientDialogue {
@@ -129,8 +147,13 @@ impl ClientDialogue {
     /// sending a password.
     pub const GREETING: &[u8] =
         b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID] Postern ready, STARTTLS required.\r\n";
+    /// The same under [`StartTls::Strip`].
+    const GREETING_WITHOUT_STARTTLS: &[u8] =
+        b"* OK [CAPABILITY IMAP4rev1 LOGINDISABLED ID] Postern ready, no login in clear text.\r\n";
+    /// The same under [`ClearText::Inspect`]: what the server can do, the client has to ask for.
+    const GREETING_IN_CLEAR_TEXT: &[u8] = b"* OK Postern ready.\r\n";
 
-    /// A dialogue whose greeting is still to be sent.
+    /// A dialogue whose greeting is still to be sent, under the default settings.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -141,6 +164,25 @@ impl ClientDialogue {
             bad_commands: 0,
             logins_refused: 0,
             reference: None,
+            starttls: StartTls::Inspect,
+            cleartext: ClearText::Refuse,
+        }
+    }
+
+    /// The same under these settings.
+    #[must_use]
+    pub const fn with_settings(mut self, starttls: StartTls, cleartext: ClearText) -> Self {
+        (self.starttls, self.cleartext) = (starttls, cleartext);
+        self
+    }
+
+    /// The first line that the client reads.
+    #[must_use]
+    pub const fn greeting(&self) -> &'static [u8] {
+        match (self.cleartext, self.starttls) {
+            (ClearText::Inspect, _) => Self::GREETING_IN_CLEAR_TEXT,
+            (ClearText::Refuse, StartTls::Strip) => Self::GREETING_WITHOUT_STARTTLS,
+            (ClearText::Refuse, StartTls::Inspect | StartTls::Bypass) => Self::GREETING,
         }
     }
 
@@ -207,6 +249,8 @@ impl ClientDialogue {
             }
             State::Command => match self.line.push(octet) {
                 Ok(true) => self.line_ended(),
+                // No argument is read here, because it may be a password.
+                Ok(false) if octet == b' ' && self.is_for_the_server() => Some(self.hand_over(b" ")),
                 Ok(false) => None,
                 Err(fault) => Some(self.end(fault.into())),
             },
@@ -261,12 +305,32 @@ impl ClientDialogue {
                 self.state = State::Ended;
                 return ClientStep::End { reply, fault: None };
             }
+            _ if self.is_for_the_server() => return self.hand_over(b"\r\n"),
             Some(ImapCommand::Login) => {
                 self.logins_refused += 1;
-                self.tagged("NO", "[PRIVACYREQUIRED] Postern: no login in clear text, use STARTTLS first")
+                self.tagged(
+                    "NO",
+                    match self.starttls {
+                        StartTls::Strip => "[PRIVACYREQUIRED] Postern: no login in clear text",
+                        StartTls::Inspect | StartTls::Bypass => {
+                            "[PRIVACYREQUIRED] Postern: no login in clear text, use STARTTLS first"
+                        }
+                    },
+                )
+            }
+            Some(ImapCommand::Capability) if self.cleartext == ClearText::Inspect => {
+                let tag = self.line.first().unwrap_or_default().to_vec();
+                self.next_command();
+                return ClientStep::Capability { tag };
             }
             Some(ImapCommand::Capability) => {
-                self.answered("* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n", "CAPABILITY completed")
+                let untagged = match self.starttls {
+                    StartTls::Strip => "* CAPABILITY IMAP4rev1 LOGINDISABLED ID\r\n",
+                    StartTls::Inspect | StartTls::Bypass => {
+                        "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n"
+                    }
+                };
+                self.answered(untagged, "CAPABILITY completed")
             }
             Some(ImapCommand::Id) => self.answered("* ID NIL\r\n", "ID completed"),
             Some(ImapCommand::Noop) => self.answered("", "NOOP completed"),
@@ -287,6 +351,22 @@ impl ClientDialogue {
         let verb = ImapCommand::parse(word.unwrap_or_default(), self.line.has_arguments());
         let is_command = verb != ImapCommand::Other || word.is_some_and(looks_like_a_command);
         (is_tag(tag) && is_command).then_some(verb)
+    }
+
+    /// Whether the line so far, of which the second word is complete, is a command that this dialogue does not answer.
+    fn is_for_the_server(&self) -> bool {
+        let word = self.line.second().unwrap_or_default();
+        self.cleartext == ClearText::Inspect
+            && matches!(self.verb(), Some(ImapCommand::Login | ImapCommand::Other))
+            && !OWN_COMMANDS.iter().any(|own| word.eq_ignore_ascii_case(own))
+    }
+
+    fn hand_over(&mut self, end: &[u8]) -> ClientStep {
+        let (tag, verb) = (self.line.first().unwrap_or_default(), self.line.second().unwrap_or_default());
+        let begun = [tag, b" ", verb, end].concat();
+        self.line.clear();
+        self.state = State::Ended;
+        ClientStep::HandOver { begun }
     }
 
     fn is_http(&self) -> bool {
@@ -353,6 +433,12 @@ impl fmt::Debug for ClientDialogue {
             .field("logins_refused", &self.logins_refused)
             .finish_non_exhaustive()
     }
+}
+
+/// The answer to a client that asked for capabilities: `list` holds each behind a space.
+#[must_use]
+pub fn capabilities_listed(tag: &[u8], list: &[u8]) -> Vec<u8> {
+    [b"* CAPABILITY", list, b"\r\n", tag, b" OK CAPABILITY completed\r\n"].concat()
 }
 
 /// An untagged BYE with a reason in words; octets of `reason` that could end or forge a line are replaced.

@@ -30,7 +30,7 @@ pub enum ServerFault {
     #[error("the server answered a command that was not sent")]
     Unsolicited,
     /// A response with a tag that is not ours, a status that does not exist, or a continuation request.
-    #[error("the server answered STARTTLS with something that is not its tagged response")]
+    #[error("the server answered a command with something that is not its tagged response")]
     NotAnAnswer,
     /// A literal where only lines are expected.
     #[error("the server announced a literal before TLS")]
@@ -92,6 +92,8 @@ pub enum ServerStep {
     Accepted,
     /// The server will not start TLS. STARTTLS may be sent again.
     Refused(StartTlsRefusal),
+    /// The server has answered CAPABILITY: [`ServerDialogue::listed`] has what it said.
+    Listed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,7 @@ enum Phase {
     Greeting,
     Idle,
     Asked,
+    AskedList,
     Accepted,
     Ended(ServerFault),
 }
@@ -113,6 +116,10 @@ pub struct ServerDialogue {
     asked: u32,
     untagged_lines: usize,
     untagged_octets: usize,
+    /// The line so far, while a capability list is awaited.
+    current: Vec<u8>,
+    /// The server's capability list, with the words before it.
+    list: Vec<u8>,
 }
 
 impl ServerDialogue {
@@ -126,6 +133,8 @@ impl ServerDialogue {
             asked: 0,
             untagged_lines: 0,
             untagged_octets: 0,
+            current: Vec::new(),
+            list: Vec::new(),
         }
     }
 
@@ -158,15 +167,43 @@ impl ServerDialogue {
         if self.phase != Phase::Idle {
             return None;
         }
-        self.phase = Phase::Asked;
-        self.asked = self.asked.saturating_add(1);
-        Some(format!("{} STARTTLS\r\n", self.tag()).into_bytes())
+        Some(self.ask(Phase::Asked, "STARTTLS"))
     }
 
-    /// Octets of the server that are held in memory: at most two words.
+    /// The command that asks for the capability list. None unless the server is greeted and no answer is awaited.
+    #[must_use]
+    pub fn capability(&mut self) -> Option<Vec<u8>> {
+        if self.phase != Phase::Idle {
+            return None;
+        }
+        Some(self.ask(Phase::AskedList, "CAPABILITY"))
+    }
+
+    /// The capabilities that the server listed when it was asked for them, with spaces between; nothing where it did
+    /// not. They are of one line, so that they hold no CR, LF or NUL.
+    #[must_use]
+    pub fn listed(&self) -> &[u8] {
+        // The words before them are `*` and `CAPABILITY`.
+        self.list.splitn(3, |octet| *octet == b' ').nth(2).unwrap_or_default().trim_ascii()
+    }
+
+    /// Whether the server's last line is complete. Only there can somebody else go on with what it says.
+    #[must_use]
+    pub const fn is_between_lines(&self) -> bool {
+        self.line.at_start()
+    }
+
+    /// Octets of the server that are held in memory: two words, and, where it was asked for them, a line with
+    /// capabilities and the line that follows.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.line.buffered()
+        self.line.buffered() + self.current.len() + self.list.len()
+    }
+
+    fn ask(&mut self, phase: Phase, command: &str) -> Vec<u8> {
+        self.phase = phase;
+        self.asked = self.asked.saturating_add(1);
+        format!("{} {command}\r\n", self.tag()).into_bytes()
     }
 
     fn tag(&self) -> String {
@@ -177,16 +214,20 @@ impl ServerDialogue {
         match self.phase {
             Phase::Accepted => return Err(ServerFault::InjectedAfterStartTls),
             Phase::Ended(fault) => return Err(fault),
-            Phase::Greeting | Phase::Idle | Phase::Asked => {}
+            Phase::Greeting | Phase::Idle | Phase::Asked | Phase::AskedList => {}
         }
         if self.line.at_start() {
-            self.began_after_asking = self.phase == Phase::Asked;
+            self.began_after_asking = matches!(self.phase, Phase::Asked | Phase::AskedList);
+        }
+        if self.phase == Phase::AskedList {
+            self.current.push(octet);
         }
         if !self.line.push(octet).map_err(|fault| self.line_fault(fault))? {
             return Ok(ServerStep::More);
         }
         let step = self.line_ended();
         self.line.clear();
+        self.current = Vec::new();
         step
     }
 
@@ -211,6 +252,7 @@ impl ServerDialogue {
             (Phase::Greeting, false) => Err(ServerFault::NotImap),
             (_, true) => self.dropped(status),
             (Phase::Asked, false) if self.began_after_asking => self.answered(status),
+            (Phase::AskedList, false) if self.began_after_asking => self.listed_or_not(status),
             (_, false) => Err(ServerFault::Unsolicited),
         }
     }
@@ -239,7 +281,31 @@ impl ServerDialogue {
             _ if self.untagged_lines > UNTAGGED_LINES_MAX || self.untagged_octets > UNTAGGED_BYTES_MAX => {
                 Err(ServerFault::TooMuchUntagged)
             }
+            StatusResponse::None if self.is_list() => {
+                self.list = std::mem::take(&mut self.current);
+                Ok(ServerStep::More)
+            }
             _ => Ok(ServerStep::More),
+        }
+    }
+
+    /// A list that began after it was asked for.
+    fn is_list(&self) -> bool {
+        let is_named = |word: &[u8]| word.eq_ignore_ascii_case(b"CAPABILITY");
+        self.phase == Phase::AskedList && self.began_after_asking && self.line.second().is_some_and(is_named)
+    }
+
+    /// A server that will not list its capabilities has shown none.
+    fn listed_or_not(&mut self, status: StatusResponse) -> Result<ServerStep, ServerFault> {
+        match status {
+            _ if self.line.first() != Some(self.tag().as_bytes()) => Err(ServerFault::NotAnAnswer),
+            StatusResponse::Ok | StatusResponse::No | StatusResponse::Bad => {
+                self.phase = Phase::Idle;
+                Ok(ServerStep::Listed)
+            }
+            StatusResponse::Bye | StatusResponse::Preauth | StatusResponse::None => {
+                Err(ServerFault::NotAnAnswer)
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use super::deferred::Deferred;
 use super::output::{Output, Own};
 use super::plain::FirstOctets;
 use super::refusal::Refused;
+use super::reply::note_capabilities;
 use super::request::{Dialogue, Effect, Offered, Prepared};
 use super::rewrite::Plan;
 use super::server_input::ServerInput;
@@ -130,6 +131,15 @@ impl Session {
             logged_out: false,
             is_cut: false,
         }
+    }
+
+    /// The same without TLS on either side: STARTTLS is answered NO with this reason. The server said that it can do
+    /// `capabilities`, or the client did not ask for them, and they are empty.
+    #[must_use]
+    pub fn in_clear_text(mut self, no_starttls: &'static str, capabilities: &[u8]) -> Self {
+        note_capabilities(capabilities, &mut self.offered);
+        self.offered.no_starttls = Some(no_starttls);
+        self
     }
 
     /// A session at rest, or in IDLE, keeps no queue.

@@ -108,6 +108,13 @@ impl Dialogue {
         (dialogue, go_on)
     }
 
+    /// Without TLS on either side, after the client was shown this list.
+    pub(super) fn in_clear_text(list: &str) -> Self {
+        let dialogue = Self::new();
+        let session = dialogue.session.in_clear_text(STARTTLS_STRIPPED, list.as_bytes());
+        Self { session, ..dialogue }
+    }
+
     fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
         Self::telling(octets, jobs, vault, false, None)
     }

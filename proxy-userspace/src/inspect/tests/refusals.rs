@@ -178,6 +178,27 @@ fn scram_passes_where_the_server_cannot_bind_it() {
 }
 
 #[test]
+fn in_clear_text_starttls_is_answered_no_and_offered_nowhere() {
+    let mut dialogue = Dialogue::in_clear_text("IMAP4rev1 AUTH=SCRAM-SHA-256");
+    dialogue.client("a STARTTLS\r\nb starttls\r\n");
+    let no = "NO STARTTLS is switched off at this gateway";
+    assert_eq!(dialogue.client_got(), format!("a {no}\r\nb {no}\r\n"));
+    dialogue.client("c STARTTLS now\r\n");
+    assert!(dialogue.client_got().starts_with("c BAD "));
+    assert_eq!(dialogue.server_got(), "");
+    dialogue.server("* CAPABILITY IMAP4rev1 STARTTLS\r\n* OK [CAPABILITY STARTTLS IMAP4rev1] hi\r\n");
+    let shown = dialogue.client_got();
+    assert!(shown.contains("IMAP4rev1") && !shown.contains("STARTTLS"), "{shown}");
+    // The list that the client was shown before counts.
+    let scram = "d AUTHENTICATE SCRAM-SHA-256\r\n";
+    assert_eq!(dialogue.client(scram).server_got(), scram);
+    let mut dialogue = Dialogue::in_clear_text("IMAP4rev1 AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-256-PLUS");
+    assert_eq!(dialogue.client(scram).server_got(), "");
+    let mut dialogue = Dialogue::in_clear_text("");
+    assert_eq!(dialogue.client(scram).server_got(), "");
+}
+
+#[test]
 fn untagged_data_response_codes_and_answered_items_on_no_list_stay_out() {
     for (server, client) in [
         ("* XYZZY a b\r\n", ""),

@@ -1,0 +1,78 @@
+use postern::config::{ClearText, ImplicitTls, StartTls};
+
+use super::{MINIMAL, assert_message, good};
+
+fn action(lines: &str) -> postern::config::Action {
+    good(&format!("{MINIMAL}[action]\n{lines}\n")).action
+}
+
+#[test]
+fn starttls_is_inspected_unless_the_owner_says_otherwise() {
+    assert_eq!(good(MINIMAL).action.starttls, StartTls::Inspect);
+    for starttls in [StartTls::Inspect, StartTls::Strip, StartTls::Bypass] {
+        assert_eq!(action(&format!("starttls = \"{}\"", starttls.as_str())).starttls, starttls);
+    }
+    assert_message(
+        "[action]\nstarttls = \"allow\"",
+        &[
+            ":8:12: action.starttls = \"allow\": unknown treatment of STARTTLS; use \"inspect\", \"strip\" or \"bypass\"",
+        ],
+    );
+    assert_message("[action]\nstarttls = true", &["action.starttls = true: wrong type"]);
+}
+
+#[test]
+fn clear_text_is_refused_unless_the_owner_says_otherwise() {
+    assert_eq!(good(MINIMAL).action.cleartext, ClearText::Refuse);
+    for cleartext in [ClearText::Refuse, ClearText::Inspect] {
+        assert_eq!(action(&format!("cleartext = \"{}\"", cleartext.as_str())).cleartext, cleartext);
+    }
+    assert_message(
+        "[action]\ncleartext = \"allow\"",
+        &[
+            ":8:13: action.cleartext = \"allow\": unknown treatment of clear text; use \"refuse\" or \"inspect\"",
+        ],
+    );
+    assert_message("[action]\ncleartext = 1", &["action.cleartext = 1: wrong type"]);
+}
+
+#[test]
+fn clear_text_of_which_nobody_reads_the_commands_is_a_fault() {
+    assert_message(
+        "[action]\ncleartext = \"inspect\"\ninspect = \"none\"",
+        &[
+            ":8:13: action.cleartext = \"inspect\": needs action.inspect = \"full\"",
+            "use \"refuse\"",
+            "action.bypass",
+        ],
+    );
+    assert_eq!(action("cleartext = \"refuse\"\ninspect = \"none\"").cleartext, ClearText::Refuse);
+}
+
+#[test]
+fn implicit_tls_is_inspected_unless_the_owner_says_otherwise() {
+    assert_eq!(good(MINIMAL).action.implicit, ImplicitTls::Inspect);
+    for implicit in [ImplicitTls::Inspect, ImplicitTls::Allow, ImplicitTls::Deny] {
+        assert_eq!(action(&format!("implicit = \"{}\"", implicit.as_str())).implicit, implicit);
+    }
+    assert_message(
+        "[action]\nimplicit = \"bypass\"",
+        &[
+            ":8:12: action.implicit = \"bypass\": unknown treatment of implicit TLS; use \"inspect\", \"allow\" or \"deny\"",
+        ],
+    );
+    assert_message("[action]\nimplicit = [\"deny\"]", &["action.implicit", "wrong type"]);
+    assert_message("[action]\nimplict = \"deny\"", &["action.implict", "\"implicit\"?"]);
+}
+
+#[test]
+fn nobody_can_log_in_without_starttls_and_without_clear_text() {
+    for (settings, bars) in [
+        ("", false),
+        ("starttls = \"strip\"", true),
+        ("starttls = \"strip\"\ncleartext = \"inspect\"", false),
+        ("starttls = \"bypass\"", false),
+    ] {
+        assert_eq!(action(settings).bars_logins(), bars, "{settings}");
+    }
+}
