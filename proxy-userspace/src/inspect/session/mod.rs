@@ -71,6 +71,8 @@ struct Sending(VecDeque<Own>);
 /// A command whose messages are judged before the server sees them.
 struct Upload {
     prepared: Prepared,
+    /// The sender of the first message.
+    from: Option<Rc<str>>,
     in_flight: InFlight,
     heads: Vec<Range<usize>>,
     announced: Vec<u64>,
