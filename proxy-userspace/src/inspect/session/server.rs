@@ -62,7 +62,7 @@ impl Session {
 
     /// A literal comes: it streams, where it is a message that is known, and nothing before it waits.
     fn begin_stream(&mut self, octets: u64) {
-        if self.streaming.is_none() {
+        if self.streaming.is_none() && self.responses.may_stream() {
             self.streaming = self.known_message(octets).map(Box::new);
             if self.streaming.is_some() {
                 return self.responses.stream();
