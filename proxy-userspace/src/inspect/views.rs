@@ -54,6 +54,8 @@ impl JudgedCopy {
 pub(super) struct Copies {
     pins: VecDeque<Rc<JudgedCopy>>,
     until: Option<Instant>,
+    /// Counted up with each change of the mailbox. A verdict may come after it, and UIDs mean other messages then.
+    turn: u64,
 }
 
 impl Copies {
@@ -66,8 +68,11 @@ impl Copies {
         self.pins.iter().find(is_it).map(Rc::clone)
     }
 
-    /// Keep a copy, in place of an older one of the same section.
-    pub(super) fn pin(&mut self, copy: JudgedCopy, now: Instant) {
+    /// Keep a copy, in place of an older one of the same section. It is dropped where it is of a mailbox that was left.
+    pub(super) fn pin(&mut self, copy: JudgedCopy, turn: u64, now: Instant) {
+        if turn != self.turn {
+            return;
+        }
         self.pins.retain(|pinned| pinned.key != copy.key);
         if self.pins.len() >= PINS_MAX {
             self.pins.pop_front();
@@ -85,7 +90,18 @@ impl Copies {
         }
     }
 
-    /// Another mailbox, or none: UIDs mean other messages. Or a copy turned out to be of something else.
+    /// The mailbox that is selected now, as [`Self::pin`] wants it.
+    pub(super) const fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// Another mailbox, or none: UIDs mean other messages.
+    pub(super) fn leave_mailbox(&mut self) {
+        self.turn += 1;
+        self.clear();
+    }
+
+    /// Nobody reads on, or a copy turned out to be of something else.
     pub(super) fn clear(&mut self) {
         self.pins = VecDeque::new();
         self.until = None;

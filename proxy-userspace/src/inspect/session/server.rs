@@ -273,7 +273,7 @@ impl Session {
 
     fn select(&mut self, mailbox: Option<Rc<str>>) {
         self.subject.mailbox = mailbox;
-        self.copies.clear();
+        self.copies.leave_mailbox();
     }
 
     /// A FETCH response: metadata passes, mail is judged first.
@@ -311,7 +311,7 @@ impl Session {
         if pieces.is_empty() {
             let held = Held::new(octets, lease);
             if answer.is_copied() {
-                let mail = Mail::judged(answer, held, subject, blamed);
+                let mail = Mail::judged(answer, held, subject, self.copies.turn(), blamed);
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             } else if let Some(own) = answer.compose(&Rc::new(held), &mut VecDeque::new()) {
                 self.to_client.say(own);
@@ -333,7 +333,8 @@ impl Session {
         };
         match stage {
             Ok(stage) => {
-                let mail = Mail { answer, sections, subject, to_keep, blamed, stage };
+                let turn = self.copies.turn();
+                let mail = Mail { answer, sections, subject, turn, to_keep, blamed, stage };
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             }
             Err(refused) => self.blame(refused),

@@ -123,3 +123,21 @@ fn as_many_sections_are_kept_as_a_client_reads_at_once_and_the_oldest_go_first()
     assert!(!asks(65), "one more");
     assert!(asks(65) && asks(64) && !asks(1), "the oldest is gone");
 }
+
+/// A client may say SELECT before it has its mail: UIDs mean other messages from then on.
+#[test]
+fn a_copy_that_is_judged_when_another_mailbox_is_selected_is_none_of_that_mailbox() {
+    let (mut dialogue, go_on) = Dialogue::stalled();
+    dialogue
+        .takes(Side::Downstream, "a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\ns SELECT Other\r\n")
+        .takes(Side::Upstream, &whole("a", 7, "Subject: first\r\n\r\nhello\r\n"))
+        .takes(Side::Upstream, "s OK done\r\n");
+    drop(go_on);
+    dialogue.settle().unwrap();
+    assert!(dialogue.client_got().contains("Subject: f"));
+    dialogue.server_got();
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.16>)\r\n");
+    assert_eq!(dialogue.server_got(), "b UID FETCH 7 (BODY.PEEK[])\r\n");
+    dialogue.server(&whole("b", 7, "Subject: second\r\n\r\nhello\r\n"));
+    assert!(dialogue.client_got().contains("Subject: second"));
+}
