@@ -233,13 +233,7 @@ impl Mail {
     }
 
     /// Mail of which nothing has to be judged or kept.
-    pub(super) fn judged(
-        answer: Answer,
-        held: Held,
-        subject: Subject,
-        turn: u64,
-        blamed: Blamed,
-    ) -> Self {
+    pub(super) fn judged(answer: Answer, held: Held, subject: Subject, turn: u64, blamed: Blamed) -> Self {
         let stage = Stage::Storing(Rc::new(held), VecDeque::new());
         Self { answer, sections: Vec::new(), subject, turn, to_keep: Vec::new(), blamed, stage }
     }
