@@ -562,3 +562,13 @@ fn a_forbidden_leaf_costs_a_small_multipart_that_leaf_only_whatever_delimits_it(
         }
     }
 }
+
+/// `MZ` and `ZM` are Mozambique and Zambia.
+#[test]
+fn a_table_whose_lines_begin_as_programs_do_passes() {
+    for begin in ["MZ", "ZM", "TVqQ", "#!"] {
+        let table = format!("{begin};Lusaka;2024-01-01;a=b;12345\r\n").repeat(4_000);
+        let message = mail("Content-Type: text/csv", &table);
+        assert!(removed(&message).is_empty(), "{begin}");
+    }
+}
