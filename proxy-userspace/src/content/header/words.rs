@@ -8,18 +8,26 @@ use super::params::percent_decoded;
 
 /// The names that a client may read in `raw`.
 pub(super) fn names(raw: &[u8], charset: Option<&[u8]>) -> Vec<String> {
-    let mut names = vec![clean(&text(raw, None))];
+    let mut texts = vec![text(raw, None)];
     if charset.is_some() {
-        names.push(clean(&text(raw, charset)));
+        texts.push(text(raw, charset));
     }
     if raw.windows(2).any(|pair| pair == b"=?") {
-        names.push(clean(&decoded_words(raw)));
+        texts.push(decoded_words(raw));
     }
     if raw.contains(&b'%') {
-        names.push(clean(&text(&percent_decoded(raw), None)));
+        texts.push(text(&percent_decoded(raw), None));
     }
+    let mut names: Vec<String> =
+        texts.iter().flat_map(|text| [Some(clean(text)), cut(text)]).flatten().collect();
     names.dedup();
     names
+}
+
+/// What stands before the first NUL or line end, where there is one: for a client that ends its strings there.
+fn cut(name: &str) -> Option<String> {
+    let (begin, _) = name.split_once(['\0', '\r', '\n'])?;
+    Some(clean(begin))
 }
 
 /// Without control characters, and without the white space around it.
