@@ -129,6 +129,10 @@ fn encoded_word(rest: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     let rest = rest.strip_prefix(b"=?")?;
     let mut parts = rest.splitn(3, |octet| *octet == b'?');
     let (charset, encoding, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    // Looked at first: the search for the end of each word that is none would take quadratic time.
+    if !matches!(encoding, b"B" | b"b" | b"Q" | b"q") {
+        return None;
+    }
     let length = rest.windows(2).position(|pair| pair == b"?=")?;
     let (encoded, behind) = rest.split_at_checked(length)?;
     let octets = match encoding {
