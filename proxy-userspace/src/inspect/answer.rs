@@ -434,14 +434,17 @@ fn hints(section: &Section, leaves: Option<&Leaves<'_>>) -> Vec<LeafHint> {
         return Vec::new();
     }
     let parts = known.map_or(leaves.parts, std::slice::from_ref);
-    let leaves = parts.iter().filter(|part| !part.is_multipart);
-    leaves
-        .map(|part| LeafHint {
-            media: part.media.clone(),
-            name: part.name.clone(),
-            encoding: part.encoding.clone(),
-        })
-        .collect()
+    parts.iter().filter(|part| !part.is_multipart).flat_map(hints_of).collect()
+}
+
+/// One for each of the part's names.
+fn hints_of(part: &StructurePart) -> impl Iterator<Item = LeafHint> {
+    let names = part.names.iter().map(Some);
+    names.chain(part.names.is_empty().then_some(None)).map(|name| LeafHint {
+        media: part.media.clone(),
+        name: name.cloned(),
+        encoding: part.encoding.clone(),
+    })
 }
 
 fn path(section: &Section) -> String {

@@ -243,7 +243,8 @@ fn extended(value: &[u8], names: &mut Vec<RawName>) {
     }
 }
 
-fn without_charset(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
+/// The charset of `charset'language'text`, and the text.
+pub(super) fn without_charset(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut parts = value.splitn(3, |octet| *octet == b'\'');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(charset), Some(_), Some(text)) => (Some(charset), text),
