@@ -220,14 +220,18 @@ impl Engine for Session {
     }
 
     fn wants(&self, from: Side) -> Want {
+        let is_full = self.to_client.weight() >= WAITING_BYTES_MAX;
         let enough = match from {
             Side::Downstream => {
-                self.units.len() >= UNITS_MAX
+                is_full
+                    || self.units.len() >= UNITS_MAX
                     || self.upload.is_some()
                     || self.units_octets() >= UNITS_BYTES_MAX
             }
-            Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
-        } || self.to_client.weight() >= WAITING_BYTES_MAX;
+            // What waits may wait for the end of a message that streams.
+            Side::Upstream if self.streaming.is_some() => false,
+            Side::Upstream => is_full || self.to_client.deferred() >= DEFERRED_MAX,
+        };
         if enough { Want::Nothing } else { Want::Octets }
     }
 
