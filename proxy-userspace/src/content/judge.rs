@@ -29,7 +29,7 @@ const ENCODED_DEPTH_MAX: u32 = 16;
 /// Octets that may be judged in one piece: its leaves once, and then what overlaps (readings, encoded messages, lines at
 /// which a program may begin). As a multiple of its own octets, and more for small ones. It keeps the time linear.
 const WORK_FACTOR: u64 = 16;
-const WORK_BYTES_MIN: u64 = 16 << 20;
+const WORK_BYTES_MIN: u64 = 2 << 20;
 /// Header fields that are looked at to see whether something is a message.
 const FIELDS_MAX: usize = 50;
 
