@@ -68,7 +68,8 @@ fn text(octets: &[u8], charset: Option<&[u8]>) -> String {
             utf16(octets, !octets.starts_with(&[0xff, 0xfe]))
         }
         b"utf-16le" => utf16(octets, octets.starts_with(&[0xfe, 0xff])),
-        b"utf-7" | b"unicode-1-1-utf-7" => utf7(octets),
+        // `unicode-1-1-utf-7`, `x-unicode-2-0-utf-7`, `csUnicode11UTF7`.
+        name if name.ends_with(b"utf-7") || name.ends_with(b"utf7") => utf7(octets),
         name if is_ebcdic(name) => octets.iter().map(|octet| of_ebcdic(*octet)).collect(),
         _ => match std::str::from_utf8(octets) {
             Ok(text) => text.to_owned(),
