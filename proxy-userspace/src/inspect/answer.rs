@@ -145,6 +145,11 @@ impl Answer {
         parts.collect()
     }
 
+    /// The message's sequence number.
+    pub(super) const fn number(&self) -> u32 {
+        self.response.number
+    }
+
     /// The UID, where the response has one.
     pub(super) fn uid(&self) -> Option<u32> {
         self.response.items.iter().find_map(|item| match item.kind {

@@ -184,7 +184,8 @@ impl Mail {
                 while let Some((key, first, stored)) = storing.front_mut() {
                     let Poll::Ready(copy) = Pin::new(stored).poll(cx) else { return Poll::Pending };
                     let Ok(copy) = copy else { return Poll::Ready(Err(Refused::NoRoom)) };
-                    copies.pin(JudgedCopy::new(key.clone(), *first, copy), self.turn, Instant::now());
+                    let copy = JudgedCopy::new(key.clone(), self.answer.number(), *first, copy);
+                    copies.pin(copy, self.turn, Instant::now());
                     storing.pop_front();
                 }
                 let loads = Loads::of(self.answer.copied_ranges(copies));

@@ -25,14 +25,17 @@ pub(super) type CopyKey = (u32, AnsweredForm, Section);
 #[derive(Debug)]
 pub(super) struct JudgedCopy {
     key: CopyKey,
+    /// The sequence number that the message had when it was judged. It may have another one by now: what says which message
+    /// it is, is the UID.
+    number: u32,
     /// The first octet as the server served it, by which the server is asked whether it is still the same.
     first: Option<u8>,
     octets: SpoolCopy,
 }
 
 impl JudgedCopy {
-    pub(super) const fn new(key: CopyKey, first: Option<u8>, octets: SpoolCopy) -> Self {
-        Self { key, first, octets }
+    pub(super) const fn new(key: CopyKey, number: u32, first: Option<u8>, octets: SpoolCopy) -> Self {
+        Self { key, number, first, octets }
     }
 
     /// Whether the server's answer to `<0.1>` fits.
@@ -59,13 +62,21 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// The copy of this section.
-    pub(super) fn find(&self, uid: u32, form: AnsweredForm, section: &Section) -> Option<Rc<JudgedCopy>> {
+    /// The copy of this section of a message, by UID or by sequence number. By its number it may be of another message: the
+    /// server's answer has a UID, by which that is seen.
+    pub(super) fn find(
+        &self,
+        is_uid: bool,
+        number: u32,
+        form: AnsweredForm,
+        section: &Section,
+    ) -> Option<Rc<JudgedCopy>> {
         let is_it = |copy: &&Rc<JudgedCopy>| {
-            let (of, by, whole) = &copy.key;
-            *of == uid && *by == form && whole == section
+            let (uid, by, whole) = &copy.key;
+            let of = if is_uid { *uid } else { copy.number };
+            of == number && *by == form && whole == section
         };
-        self.pins.iter().find(is_it).map(Rc::clone)
+        self.pins.iter().rev().find(is_it).map(Rc::clone)
     }
 
     /// Keep a copy, in place of an older one of the same section. It is dropped where it is of a mailbox that was left.
