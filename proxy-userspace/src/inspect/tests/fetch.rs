@@ -227,7 +227,7 @@ fn a_part_for_the_whole_stays_out_and_its_command_is_answered_no() {
 fn a_response_that_cannot_be_read_stays_out_and_no_message_is_silently_missing() {
     for command in ["FETCH 1 BODY[]", "FETCH 1:* (FLAGS)", "UID FETCH 1:* (UID ENVELOPE)"] {
         for malformed in
-            ["(FLAGS", "(BODY[] {3}\r\nabc", "(BODY[]{3}\r\nabc)", "(UID 0)", "()x", "(FLAGS ()  UID 5)"]
+            ["(FLAGS", "(BODY[] {3}\r\nabc", "(BODY[]{3}\r\nabc)", "(UID 0)", "()x", "(FLAGS ()\tUID 5)"]
         {
             let mut dialogue = Dialogue::new();
             dialogue.client(&format!("a {command}\r\n"));
