@@ -147,6 +147,11 @@ impl Facts {
         }
         if let Some(name) = &hint.name {
             self.add_names(name, None);
+            // Servers pass the forms of RFC 2231 on as they stand.
+            let (charset, text) = params::without_charset(name);
+            if charset.is_some() {
+                self.add_names(&params::percent_decoded(text), charset);
+            }
         }
         self.add_encoding(&hint.encoding);
     }

@@ -9,6 +9,7 @@ use super::fill::{deny_text, fill};
 use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::leaf_file::LeafFile;
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
+use super::magic::{HEAD_BYTES, may_go_on};
 use super::reading::{Decoder, Reading};
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
@@ -27,7 +28,7 @@ const ENCODED_DEPTH_MAX: u32 = 16;
 /// Octets that may be judged in one piece: its leaves once, and then what overlaps (readings, encoded messages, lines at
 /// which a program may begin). As a multiple of its own octets, and more for small ones. It keeps the time linear.
 const WORK_FACTOR: u64 = 16;
-const WORK_BYTES_MIN: u64 = 16 << 20;
+const WORK_BYTES_MIN: u64 = 2 << 20;
 /// Header fields that are looked at to see whether something is a message.
 const FIELDS_MAX: usize = 50;
 
@@ -313,8 +314,13 @@ impl Examiner<'_> {
     fn candidate(&mut self, content: &[u8], candidate: Candidate) -> Result<Option<RuleName>, Stop> {
         let octets = content.get(candidate.at..).unwrap_or_default();
         let octets = octets.get(..CANDIDATE_BYTES).unwrap_or(octets);
-        self.work(octets.len())?;
         let reading = candidate.reading;
+        // Most are text, of which each line may begin so: a table with country codes does (MZ, ZM).
+        let begin = octets.get(..candidate_head_bytes(reading)).unwrap_or(octets);
+        if !may_go_on(&decoded(reading, begin), octets.len()) {
+            return Ok(None);
+        }
+        self.work(octets.len())?;
         let head = LeafHead { path: "", names: &[], declared_types: &[], reading, is_beginning: true };
         let mut found = BlockFindings::default();
         found.add(self.examine(&head, octets)?)?;
@@ -331,6 +337,15 @@ impl Examiner<'_> {
     fn work(&mut self, octets: usize) -> Result<(), Stop> {
         self.work_left = self.work_left.checked_sub(octets as u64).ok_or(Stop::Beyond)?;
         Ok(())
+    }
+}
+
+/// Octets that hold the first header of a program in this reading, and some that a client skips.
+const fn candidate_head_bytes(reading: Reading) -> usize {
+    match reading {
+        Reading::Identity => HEAD_BYTES,
+        Reading::Base64 => 2 * HEAD_BYTES,
+        Reading::QuotedPrintable => 3 * HEAD_BYTES,
     }
 }
 

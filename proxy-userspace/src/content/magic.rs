@@ -59,7 +59,7 @@ impl fmt::Display for RealType {
 }
 
 /// Octets kept from the beginning: the header of a DOS program (64), and a signature directly behind it.
-const HEAD_BYTES: usize = 68;
+pub(super) const HEAD_BYTES: usize = 68;
 /// Where a DOS header says where the Windows header stands.
 const NEW_HEADER_AT: usize = 60;
 /// Interpreter lines: blanks between `#!` and the path.
@@ -152,6 +152,14 @@ pub(super) fn may_begin(head: &[u8]) -> bool {
                 | [0xce | 0xcf, 0xfa, 0xed, 0xfe, ..]
                 | [0x4c, 0, 0, 0, ..]
         )
+}
+
+/// Whether octets of which [`may_begin`] holds may be a program of so many octets at most. Text is told from DOS programs
+/// by their numbers; where too little of the beginning is there, or it is of another kind, they may.
+pub(super) fn may_go_on(head: &[u8], octets: usize) -> bool {
+    let length = octets as u64;
+    let Some(new_header) = le32(head, NEW_HEADER_AT).filter(|_| is_dos(head)) else { return true };
+    u64::from(new_header) < length || is_dos_program(head, length)
 }
 
 fn is_dos(head: &[u8]) -> bool {

@@ -47,7 +47,7 @@ pub use rules::{RuleName, Rules, RulesError};
 
 /// Counted up by each change of the code after which something that was allowed may be forbidden: what was judged by an
 /// earlier version is judged again.
-pub const JUDGEMENT_VERSION: u32 = 1;
+pub const JUDGEMENT_VERSION: u32 = 2;
 
 /// What is to be judged: the octets of one response or command, and where content stands in them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -235,6 +235,15 @@ impl Pattern {
 
     /// Goes back to the last `*` only: at worst the product of both lengths, and both are bounded.
     fn matches(&self, name: &[char]) -> bool {
+        // Most patterns are `*.exe`: the end decides nearly always, and costs the least.
+        let tail = self.lower.iter().rposition(|p| *p == '*').and_then(|star| self.lower.get(star + 1..));
+        let ends_like = |tail: &[char]| {
+            let mut pairs = tail.iter().rev().zip(name.iter().rev());
+            tail.len() <= name.len() && pairs.all(|(p, c)| *p == '?' || p == c)
+        };
+        if tail.is_some_and(|tail| !ends_like(tail)) {
+            return false;
+        }
         let (mut at, mut with) = (0, 0);
         let mut star: Option<(usize, usize)> = None;
         while let Some(c) = name.get(at) {

@@ -603,3 +603,27 @@ fn a_forbidden_leaf_costs_a_small_multipart_that_leaf_only_whatever_delimits_it(
         }
     }
 }
+
+/// `MZ` and `ZM` are Mozambique and Zambia.
+#[test]
+fn a_table_whose_lines_begin_as_programs_do_passes() {
+    for begin in ["MZ", "ZM", "TVqQ", "#!"] {
+        let table = format!("{begin};Lusaka;2024-01-01;a=b;12345\r\n").repeat(4_000);
+        let message = mail("Content-Type: text/csv", &table);
+        assert!(removed(&message).is_empty(), "{begin}");
+    }
+}
+
+/// Work that is linear takes seconds on any machine. This is no measurement.
+#[test]
+fn long_names_are_compared_with_a_thousand_patterns_in_a_short_time() {
+    let patterns: Vec<String> = (0..999).map(|number| format!("*.e{number}")).collect();
+    let rules = Rules::new::<_, &str>(&patterns, &[]).unwrap();
+    let field = |number: usize| format!("Content-Type: a/b; name=\"a/{}:{number}\"\r\n", ".e".repeat(2_000));
+    let part = format!("--b\r\n{}\r\nx\r\n", (0..125).map(field).collect::<String>());
+    let message = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(8));
+    let begin = std::time::Instant::now();
+    let (octets, _) = judged_by(&rules, message.as_bytes(), Shape::Message);
+    assert!(octets == message.as_bytes());
+    assert!(begin.elapsed().as_secs() < 300);
+}

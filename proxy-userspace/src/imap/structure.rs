@@ -22,8 +22,9 @@ pub struct StructurePart {
     pub path: Vec<u32>,
     /// Type and subtype, as they stand. A multipart's type is `multipart`.
     pub media: (Vec<u8>, Vec<u8>),
-    /// `filename` of the disposition, otherwise `name` of the type: raw, as the server gives it.
-    pub name: Option<Vec<u8>>,
+    /// Each `name` of the type and `filename` of the disposition: raw, as the server gives it. Clients differ in which of
+    /// them they take.
+    pub names: Vec<Vec<u8>>,
     /// The transfer encoding as it stands; empty for a multipart.
     pub encoding: Vec<u8>,
     /// Octets in the transfer encoding, as announced; 0 for a multipart.
@@ -50,7 +51,7 @@ impl StructurePart {
         Self {
             path,
             media: (Vec::new(), Vec::new()),
-            name: None,
+            names: Vec::new(),
             encoding: Vec::new(),
             octets: 0,
             is_multipart: false,
@@ -135,7 +136,7 @@ impl Reader<'_> {
         self.cursor.space()?;
         part.media.1 = self.word()?;
         self.cursor.space()?;
-        part.name = self.parameters(b"name")?;
+        part.names = self.parameters(b"name")?;
         self.cursor.space()?;
         self.cursor.nstring()?; // The identifier.
         self.cursor.space()?;
@@ -198,9 +199,11 @@ impl Reader<'_> {
         if self.cursor.skip(b' ') {
             self.cursor.nstring()?;
             if self.cursor.skip(b' ') {
-                let name = self.disposition()?;
-                if let Some(part) = self.parts.get_mut(index).filter(|_| name.is_some()) {
-                    part.name = name;
+                let mut names = self.disposition()?;
+                if let Some(part) = self.parts.get_mut(index) {
+                    part.names.append(&mut names);
+                    // Mostly both are the same.
+                    part.names.dedup();
                 }
             }
         }
@@ -214,36 +217,54 @@ impl Reader<'_> {
         self.cursor.expect(b')')
     }
 
-    /// NIL or `("attachment" ("filename" "a.txt"))`. Returns the file name.
-    fn disposition(&mut self) -> Result<Option<Vec<u8>>, Malformed> {
+    /// NIL or `("attachment" ("filename" "a.txt"))`. Returns the file names.
+    fn disposition(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
         if self.cursor.skip_word(b"NIL") {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         self.cursor.expect(b'(')?;
         self.word()?;
         self.cursor.space()?;
-        let name = self.parameters(b"filename")?;
+        let names = self.parameters(b"filename")?;
         self.cursor.expect(b')')?;
-        Ok(name)
+        Ok(names)
     }
 
-    /// NIL, a list of names and values, or the empty list that some servers send. Returns the value of one parameter; of
-    /// one in pieces (RFC 2231: `name*0*`, `name*1*`) all of them in the order in which they stand.
-    fn parameters(&mut self, wanted: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    /// NIL, a list of names and values, or the empty list that some servers send. Returns the values of one parameter; of
+    /// one in pieces (RFC 2231: `name*0*`, `name*1*`) all of them, as they stand and in the order of their numbers.
+    fn parameters(&mut self, wanted: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
         if self.cursor.skip_word(b"NIL") {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let mut found: Option<Vec<u8>> = None;
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        let mut pieces: Vec<(u32, Vec<u8>)> = Vec::new();
         self.cursor.list(|cursor| {
             let name = cursor.string()?;
             cursor.space()?;
-            let value = cursor.nstring()?.unwrap_or_default();
-            let base = name.split(|octet| *octet == b'*').next().unwrap_or_default();
+            let value = cursor.nstring()?.unwrap_or_default().into_owned();
+            let (base, suffix) = name.split_at_checked(wanted.len()).unwrap_or((&name, b""));
             if base.eq_ignore_ascii_case(wanted) {
-                found.get_or_insert_default().extend_from_slice(&value);
+                match suffix {
+                    b"" | b"*" => found.push(value),
+                    [b'*', number @ ..] => {
+                        let number = std::str::from_utf8(number.strip_suffix(b"*").unwrap_or(number)).ok();
+                        let number = number.and_then(|number| number.parse().ok());
+                        pieces.push((number.unwrap_or(u32::MAX), value));
+                    }
+                    _ => {}
+                }
             }
             Ok(())
         })?;
+        let joined = |pieces: &[(u32, Vec<u8>)]| -> Vec<u8> {
+            pieces.iter().flat_map(|(_, value)| value).copied().collect()
+        };
+        if !pieces.is_empty() {
+            found.push(joined(&pieces));
+            pieces.sort_by_key(|(number, _)| *number);
+            found.push(joined(&pieces));
+            found.dedup();
+        }
         Ok(found)
     }
 

@@ -405,6 +405,7 @@ impl<'a> Cursor<'a> {
         mut item: impl FnMut(&mut Self) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.expect(b'(')?;
+        self.odd_spaces();
         if self.skip(b')') {
             return Ok(());
         }
@@ -414,7 +415,17 @@ impl<'a> Cursor<'a> {
                 return Ok(());
             }
             self.space()?;
+            self.odd_spaces();
+            if self.lenient && self.skip(b')') {
+                return Ok(());
+            }
         }
+    }
+
+    /// Spaces that have no meaning, where the cursor is lenient: iCloud sends one behind the last flag, DavMail two behind a
+    /// list.
+    pub(super) fn odd_spaces(&mut self) {
+        while self.lenient && self.skip(b' ') {}
     }
 
     /// A list of flags as it stands.

@@ -1,7 +1,7 @@
 //! From a server's FETCH response to the client's: which of its octets must be judged, and the response that is cut from
 //! what was judged.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::views::{Copies, JudgedCopy};
 use crate::content::{ContentPiece, LeafHint, Shape, is_fields_only};
 use crate::imap::fetch::{Partial, Section, SectionText};
 use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
-use crate::imap::structure::Structure;
+use crate::imap::structure::{Structure, StructurePart};
 use crate::vault::SpoolCopy;
 
 /// Octets of one item that is no content: ENVELOPE, BODYSTRUCTURE, labels. The largest seen describes 10,000 parts.
@@ -145,6 +145,11 @@ impl Answer {
         parts.collect()
     }
 
+    /// The message's sequence number.
+    pub(super) const fn number(&self) -> u32 {
+        self.response.number
+    }
+
     /// The UID, where the response has one.
     pub(super) fn uid(&self) -> Option<u32> {
         self.response.items.iter().find_map(|item| match item.kind {
@@ -160,6 +165,7 @@ impl Answer {
     /// What is known of the sections would take many times the octets of the response.
     pub(super) fn pieces(&self, octets: &[u8]) -> Result<Vec<(ContentPiece, String)>, Refused> {
         let structure = self.structure(octets);
+        let leaves = structure.as_ref().map(Leaves::of);
         let mut pieces = Vec::new();
         let mut noted = 0;
         for (item, content) in self.response.items.iter().zip(&self.contents) {
@@ -171,7 +177,7 @@ impl Answer {
                 continue;
             }
             let header = octets.get(range.clone()).unwrap_or_default();
-            let shape = self.shape(section, header, octets, structure.as_ref());
+            let shape = self.shape(section, header, octets, leaves.as_ref());
             noted += noted_bytes(&shape);
             if noted > NOTED_BYTES_MAX {
                 return Err(Refused::TooLarge);
@@ -185,13 +191,7 @@ impl Answer {
     }
 
     /// How a section is read. A header that is longer than headers are is content.
-    fn shape(
-        &self,
-        section: &Section,
-        content: &[u8],
-        octets: &[u8],
-        structure: Option<&Structure>,
-    ) -> Shape {
+    fn shape(&self, section: &Section, content: &[u8], octets: &[u8], leaves: Option<&Leaves<'_>>) -> Shape {
         if !is_content(section) {
             let is_short = content.len() <= HEADER_BYTES_MAX;
             return if is_short { Shape::Header } else { Shape::Unknown { hints: Vec::new() } };
@@ -202,7 +202,7 @@ impl Answer {
                 content.len() <= HEADER_BYTES_MAX || begin.windows(4).any(|end| end == b"\r\n\r\n");
             return if has_header { Shape::Message } else { Shape::Unknown { hints: Vec::new() } };
         }
-        let hints = hints(section, structure);
+        let hints = hints(section, leaves);
         let header = header_of(section).and_then(|header| self.content_of(&header));
         let header = header.and_then(|range| octets.get(range)).filter(|header| !header.is_empty());
         match header.filter(|header| header.len() <= NOTED_BYTES_MAX) {
@@ -399,16 +399,37 @@ fn noted_bytes(shape: &Shape) -> usize {
     header + hints.iter().map(words).sum::<usize>()
 }
 
+/// The parts of a structure that are no multiparts, and where each stands: a response of 2,000 sections with deep paths must
+/// not look through 10,000 parts for each number of each path.
+struct Leaves<'s> {
+    parts: &'s [StructurePart],
+    places: HashMap<&'s [u32], &'s StructurePart>,
+}
+
+impl<'s> Leaves<'s> {
+    fn of(structure: &'s Structure) -> Self {
+        let mut places = HashMap::new();
+        for part in structure.parts.iter().filter(|part| !part.is_multipart) {
+            places.entry(part.path.as_slice()).or_insert(part);
+        }
+        Self { parts: &structure.parts, places }
+    }
+
+    fn at(&self, path: &[u32]) -> Option<&'s StructurePart> {
+        self.places.get(path).copied()
+    }
+}
+
 /// What the structure says of a section. Servers answer `1.1` and `1.TEXT` with the octets of leaf 1, and `0` with those of
 /// the first leaf: so a path that the structure does not know means the leaf above it, and where there is none, any leaf.
-fn hints(section: &Section, structure: Option<&Structure>) -> Vec<LeafHint> {
-    let Some(structure) = structure else { return Vec::new() };
+fn hints(section: &Section, leaves: Option<&Leaves<'_>>) -> Vec<LeafHint> {
+    let Some(leaves) = leaves else { return Vec::new() };
     let mut path = section.path.clone();
     let known = loop {
         if let Some(last @ 0) = path.last_mut() {
             *last = 1;
         }
-        let known = structure.parts.iter().find(|part| part.path == path && !part.is_multipart);
+        let known = leaves.at(&path);
         if known.is_some() || path.pop().is_none() {
             break known;
         }
@@ -417,15 +438,18 @@ fn hints(section: &Section, structure: Option<&Structure>) -> Vec<LeafHint> {
     if section.text == SectionText::Text && known.is_some_and(|part| part.is_message) {
         return Vec::new();
     }
-    let parts = known.map_or(structure.parts.as_slice(), std::slice::from_ref);
-    let leaves = parts.iter().filter(|part| !part.is_multipart);
-    leaves
-        .map(|part| LeafHint {
-            media: part.media.clone(),
-            name: part.name.clone(),
-            encoding: part.encoding.clone(),
-        })
-        .collect()
+    let parts = known.map_or(leaves.parts, std::slice::from_ref);
+    parts.iter().filter(|part| !part.is_multipart).flat_map(hints_of).collect()
+}
+
+/// One for each of the part's names.
+fn hints_of(part: &StructurePart) -> impl Iterator<Item = LeafHint> {
+    let names = part.names.iter().map(Some);
+    names.chain(part.names.is_empty().then_some(None)).map(|name| LeafHint {
+        media: part.media.clone(),
+        name: name.cloned(),
+        encoding: part.encoding.clone(),
+    })
 }
 
 fn path(section: &Section) -> String {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::InspectRefusal;
-use super::held::{Held, try_hold};
+use super::held::{Held, reserve, try_hold};
 use super::refusal::Refused;
 use super::request::{no, tagged};
 use crate::accept::HeldLease;
@@ -169,8 +169,7 @@ impl ClientInput {
             self.discard_with(|tag| tagged(tag, "BAD", "Too many or too large literals in one command"));
         } else {
             // Reserved, not touched: a client that sends nothing takes nothing.
-            let octets = usize::try_from(head.octets).unwrap_or_default();
-            unit.octets.reserve_exact(octets.saturating_add(BEHIND_BYTES));
+            reserve(&mut unit.octets, head.octets, BEHIND_BYTES);
         }
     }
 

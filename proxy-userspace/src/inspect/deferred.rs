@@ -44,6 +44,8 @@ pub(super) struct Mail {
     pub(super) answer: Answer,
     pub(super) sections: Vec<String>,
     pub(super) subject: Subject,
+    /// The mailbox that it is of, as [`Copies::turn`] named it when it came.
+    pub(super) turn: u64,
     pub(super) to_keep: Vec<ToKeep>,
     pub(super) blamed: Blamed,
     pub(super) stage: Stage,
@@ -182,7 +184,8 @@ impl Mail {
                 while let Some((key, first, stored)) = storing.front_mut() {
                     let Poll::Ready(copy) = Pin::new(stored).poll(cx) else { return Poll::Pending };
                     let Ok(copy) = copy else { return Poll::Ready(Err(Refused::NoRoom)) };
-                    copies.pin(JudgedCopy::new(key.clone(), *first, copy), Instant::now());
+                    let copy = JudgedCopy::new(key.clone(), self.answer.number(), *first, copy);
+                    copies.pin(copy, self.turn, Instant::now());
                     storing.pop_front();
                 }
                 let loads = Loads::of(self.answer.copied_ranges(copies));
@@ -235,9 +238,9 @@ impl Mail {
     }
 
     /// Mail of which nothing has to be judged or kept.
-    pub(super) fn judged(answer: Answer, held: Held, subject: Subject, blamed: Blamed) -> Self {
+    pub(super) fn judged(answer: Answer, held: Held, subject: Subject, turn: u64, blamed: Blamed) -> Self {
         let stage = Stage::Storing(Rc::new(held), VecDeque::new());
-        Self { answer, sections: Vec::new(), subject, to_keep: Vec::new(), blamed, stage }
+        Self { answer, sections: Vec::new(), subject, turn, to_keep: Vec::new(), blamed, stage }
     }
 
     /// The response, when all is there.

@@ -12,6 +12,13 @@ pub(super) fn try_hold(lease: &mut HeldLease, from: usize, by: usize) -> bool {
     lease.try_grow(more as u64)
 }
 
+/// Reserve room for a literal and what stands behind it. A large one gets what it needs and no more. Small ones share
+/// room: each of a million would otherwise have all that came before it moved.
+pub(super) fn reserve(unit: &mut Vec<u8>, literal: u64, behind: usize) {
+    let octets = usize::try_from(literal).unwrap_or_default().saturating_add(behind);
+    if octets > unit.len() { unit.reserve_exact(octets) } else { unit.reserve(octets) }
+}
+
 /// Held octets, and the room that they take of `limits.held`. Both are given back when the last who shows them is done.
 #[derive(Debug)]
 pub(super) struct Held {

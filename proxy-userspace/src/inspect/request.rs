@@ -183,9 +183,9 @@ fn fetch(
     }
     let sections = request.items.iter().filter(|item| matches!(item, FetchItem::Content(_))).count();
     let prepared = Prepared { sections, ..prepared };
-    // One message, by UID, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
-    let only = request.single().filter(|_| command.uid && request.modifiers.is_none());
-    let copy = |form, section: &_| only.and_then(|uid| copies.find(uid, form, section));
+    // One message, and no answers beside it that may not come twice (RFC 7162 section 3.2.6).
+    let only = request.single().filter(|_| request.modifiers.is_none());
+    let copy = |form, section: &_| only.and_then(|number| copies.find(command.uid, number, form, section));
     let Some((items, plan)) = rewrite(request, command.uid, copy) else {
         return Decision::Send(prepared);
     };

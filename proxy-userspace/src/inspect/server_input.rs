@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::InspectRefusal;
-use super::held::try_hold;
+use super::held::{reserve, try_hold};
 use super::refusal::Refused;
 use crate::accept::HeldLease;
 use crate::imap::frame::{FrameBounds, FrameStep, Framer, LiteralHead, Speaker};
@@ -88,6 +88,8 @@ pub(super) struct ServerInput {
     lease: Option<HeldLease>,
     discards: Option<Refused>,
     streaming: StreamState,
+    /// Whether a literal of this response was looked at, as one of a message that may be known.
+    looked_at: bool,
     message_max: u64,
 }
 
@@ -100,6 +102,7 @@ impl ServerInput {
             lease: None,
             discards: None,
             streaming: StreamState::None,
+            looked_at: false,
             message_max,
         }
     }
@@ -122,6 +125,18 @@ impl ServerInput {
     /// The response as far as it came.
     pub(super) fn begun(&self) -> &[u8] {
         &self.unit
+    }
+
+    /// Whether the literal that was announced may be a message that streams, by the label before it. It is so once in a
+    /// response, because all that came of the response is read then: one of a million literals must not be read a million
+    /// times. Behind a message, no other one streams.
+    pub(super) fn announces_message(&mut self) -> bool {
+        const LABELS: [&[u8]; 2] = [b"BODY[] ", b"RFC822 "];
+        let brace = self.unit.iter().rposition(|octet| *octet == b'{').unwrap_or_default();
+        let before = self.unit.get(..brace).unwrap_or_default();
+        let label = before.get(before.len().saturating_sub(7)..).unwrap_or_default();
+        let is_message = LABELS.iter().any(|known| label.eq_ignore_ascii_case(known));
+        is_message && !std::mem::replace(&mut self.looked_at, true)
     }
 
     /// The literal that was announced streams: its octets are not kept, nor is what came before it.
@@ -208,6 +223,7 @@ impl ServerInput {
             }
         }
         let whole = is_whole.then(|| {
+            self.looked_at = false;
             let unit = std::mem::take(&mut self.unit);
             let did_stream = std::mem::replace(&mut self.streaming, StreamState::None) != StreamState::None;
             if did_stream && self.discards.is_none() {
@@ -224,8 +240,7 @@ impl ServerInput {
 
     /// A literal is kept. Its room is reserved, not touched: octets that are announced and never come take nothing.
     pub(super) fn reserve(&mut self, octets: u64) {
-        let octets = usize::try_from(octets).unwrap_or_default();
-        self.unit.reserve_exact(octets.saturating_add(BEHIND_BYTES));
+        reserve(&mut self.unit, octets, BEHIND_BYTES);
     }
 
     fn keep(&mut self, octets: &[u8], lease: impl FnOnce() -> HeldLease) {

@@ -25,14 +25,17 @@ pub(super) type CopyKey = (u32, AnsweredForm, Section);
 #[derive(Debug)]
 pub(super) struct JudgedCopy {
     key: CopyKey,
+    /// The sequence number that the message had when it was judged. It may have another one by now: what says which message
+    /// it is, is the UID.
+    number: u32,
     /// The first octet as the server served it, by which the server is asked whether it is still the same.
     first: Option<u8>,
     octets: SpoolCopy,
 }
 
 impl JudgedCopy {
-    pub(super) const fn new(key: CopyKey, first: Option<u8>, octets: SpoolCopy) -> Self {
-        Self { key, first, octets }
+    pub(super) const fn new(key: CopyKey, number: u32, first: Option<u8>, octets: SpoolCopy) -> Self {
+        Self { key, number, first, octets }
     }
 
     /// Whether the server's answer to `<0.1>` fits.
@@ -54,20 +57,33 @@ impl JudgedCopy {
 pub(super) struct Copies {
     pins: VecDeque<Rc<JudgedCopy>>,
     until: Option<Instant>,
+    /// Counted up with each change of the mailbox. A verdict may come after it, and UIDs mean other messages then.
+    turn: u64,
 }
 
 impl Copies {
-    /// The copy of this section.
-    pub(super) fn find(&self, uid: u32, form: AnsweredForm, section: &Section) -> Option<Rc<JudgedCopy>> {
+    /// The copy of this section of a message, by UID or by sequence number. By its number it may be of another message: the
+    /// server's answer has a UID, by which that is seen.
+    pub(super) fn find(
+        &self,
+        is_uid: bool,
+        number: u32,
+        form: AnsweredForm,
+        section: &Section,
+    ) -> Option<Rc<JudgedCopy>> {
         let is_it = |copy: &&Rc<JudgedCopy>| {
-            let (of, by, whole) = &copy.key;
-            *of == uid && *by == form && whole == section
+            let (uid, by, whole) = &copy.key;
+            let of = if is_uid { *uid } else { copy.number };
+            of == number && *by == form && whole == section
         };
-        self.pins.iter().find(is_it).map(Rc::clone)
+        self.pins.iter().rev().find(is_it).map(Rc::clone)
     }
 
-    /// Keep a copy, in place of an older one of the same section.
-    pub(super) fn pin(&mut self, copy: JudgedCopy, now: Instant) {
+    /// Keep a copy, in place of an older one of the same section. It is dropped where it is of a mailbox that was left.
+    pub(super) fn pin(&mut self, copy: JudgedCopy, turn: u64, now: Instant) {
+        if turn != self.turn {
+            return;
+        }
         self.pins.retain(|pinned| pinned.key != copy.key);
         if self.pins.len() >= PINS_MAX {
             self.pins.pop_front();
@@ -85,7 +101,18 @@ impl Copies {
         }
     }
 
-    /// Another mailbox, or none: UIDs mean other messages. Or a copy turned out to be of something else.
+    /// The mailbox that is selected now, as [`Self::pin`] wants it.
+    pub(super) const fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// Another mailbox, or none: UIDs mean other messages.
+    pub(super) fn leave_mailbox(&mut self) {
+        self.turn += 1;
+        self.clear();
+    }
+
+    /// Nobody reads on, or a copy turned out to be of something else.
     pub(super) fn clear(&mut self) {
         self.pins = VecDeque::new();
         self.until = None;

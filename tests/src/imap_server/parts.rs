@@ -205,7 +205,7 @@ mod tests {
         let sample = pe_message();
         let structure = Part::of(&sample.octets).structure();
         let parsed = postern::imap::structure::Structure::parse(structure.as_bytes());
-        let names: Vec<_> = parsed.unwrap().parts.into_iter().map(|part| part.name).collect();
-        assert_eq!(names, [None, None, Some(b"setup.exe".to_vec())], "{structure}");
+        let names: Vec<_> = parsed.unwrap().parts.into_iter().map(|part| part.names).collect();
+        assert_eq!(names, [vec![], vec![], vec![b"setup.exe".to_vec()]], "{structure}");
     }
 }

@@ -94,7 +94,7 @@ impl Parameters {
 }
 
 /// Parameters with quotes obeyed. A quoted value is given unescaped, as it stands, and with what follows its quote; a
-/// bare one up to its semicolon and up to its first white space.
+/// bare one up to its semicolon and up to its first white space, and a name also as the token that it begins with.
 fn quoted(value: &[u8]) -> Vec<Parameter> {
     let mut found = Vec::new();
     let mut rest = value;
@@ -153,8 +153,34 @@ fn bare_value<'v>(key: &[u8], text: &'v [u8], found: &mut Vec<Parameter>) -> &'v
     if word != value {
         found.push((key.to_vec(), word.to_vec()));
     }
+    // Of boundaries that would make a delimiter of each line of dashes: `boundary=----=_Part` is common.
+    let token = word.split(is_tspecial).next().unwrap_or_default();
+    if token != word && !token.is_empty() && (key.starts_with(b"name") || key.starts_with(b"filename")) {
+        found.push((key.to_vec(), token.to_vec()));
+    }
     found.push((key.to_vec(), value.to_vec()));
     behind
+}
+
+/// What ends a token (RFC 2045 section 5.1).
+const fn is_tspecial(octet: &u8) -> bool {
+    matches!(
+        octet,
+        b'(' | b')'
+            | b'<'
+            | b'>'
+            | b'@'
+            | b','
+            | b';'
+            | b':'
+            | b'\\'
+            | b'"'
+            | b'/'
+            | b'['
+            | b']'
+            | b'?'
+            | b'='
+    )
 }
 
 /// Parameters with quotes ignored: every semicolon ends one.
@@ -243,7 +269,8 @@ fn extended(value: &[u8], names: &mut Vec<RawName>) {
     }
 }
 
-fn without_charset(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
+/// The charset of `charset'language'text`, and the text.
+pub(super) fn without_charset(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut parts = value.splitn(3, |octet| *octet == b'\'');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(charset), Some(_), Some(text)) => (Some(charset), text),

@@ -1,25 +1,57 @@
 //! A name as text: encoded words (RFC 2047), charsets, control characters.
 //!
 //! Patterns are mostly ASCII, and nearly all charsets hold ASCII. So only those that do not are decoded; the octets of
-//! the others become characters one by one where they are no UTF-8.
+//! the others become characters one by one where they are no UTF-8. Of charsets that are switched within a text, what
+//! switches them is left out: it may stand anywhere between two letters.
 
 use super::super::reading::{Base64Decoder, QuotedPrintableDecoder};
 use super::params::percent_decoded;
 
 /// The names that a client may read in `raw`.
 pub(super) fn names(raw: &[u8], charset: Option<&[u8]>) -> Vec<String> {
-    let mut names = vec![clean(&text(raw, None))];
+    let mut texts = vec![text(raw, None)];
     if charset.is_some() {
-        names.push(clean(&text(raw, charset)));
+        texts.push(text(raw, charset));
     }
     if raw.windows(2).any(|pair| pair == b"=?") {
-        names.push(clean(&decoded_words(raw)));
+        texts.push(decoded_words(raw));
     }
     if raw.contains(&b'%') {
-        names.push(clean(&text(&percent_decoded(raw), None)));
+        texts.push(text(&percent_decoded(raw), None));
     }
+    let switched: Vec<String> = texts.iter().filter_map(|text| without_switches(text)).collect();
+    texts.extend(switched);
+    let mut names: Vec<String> =
+        texts.iter().flat_map(|text| [Some(clean(text)), cut(text)]).flatten().collect();
     names.dedup();
     names
+}
+
+/// A text without the sequences that switch charsets, where there are any: those of ISO 2022 (RFC 1468: ESC, octets from
+/// space to `/`, and one more) and of HZ (RFC 1843: `~{` and `~}`).
+fn without_switches(text: &str) -> Option<String> {
+    if !text.contains(['\x1b', '~']) {
+        return None;
+    }
+    let mut bare = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\x1b' => {
+                while characters.next_if(|c| (' '..='/').contains(c)).is_some() {}
+                characters.next_if(char::is_ascii_graphic);
+            }
+            '~' if characters.next_if(|c| matches!(c, '{' | '}')).is_some() => {}
+            c => bare.push(c),
+        }
+    }
+    Some(bare)
+}
+
+/// What stands before the first NUL or line end, where there is one: for a client that ends its strings there.
+fn cut(name: &str) -> Option<String> {
+    let (begin, _) = name.split_once(['\0', '\r', '\n'])?;
+    Some(clean(begin))
 }
 
 /// Without control characters, and without the white space around it.
@@ -36,11 +68,49 @@ fn text(octets: &[u8], charset: Option<&[u8]>) -> String {
             utf16(octets, !octets.starts_with(&[0xff, 0xfe]))
         }
         b"utf-16le" => utf16(octets, octets.starts_with(&[0xfe, 0xff])),
-        b"utf-7" | b"unicode-1-1-utf-7" => utf7(octets),
+        // `unicode-1-1-utf-7`, `x-unicode-2-0-utf-7`, `csUnicode11UTF7`.
+        name if name.ends_with(b"utf-7") || name.ends_with(b"utf7") => utf7(octets),
+        name if is_ebcdic(name) => octets.iter().map(|octet| of_ebcdic(*octet)).collect(),
         _ => match std::str::from_utf8(octets) {
             Ok(text) => text.to_owned(),
             Err(_) => octets.iter().map(|octet| char::from(*octet)).collect(),
         },
+    }
+}
+
+/// Whether a charset is one of IBM's that hold no ASCII: `IBM037`, `cp1047`, `ebcdic-cp-us`.
+fn is_ebcdic(charset: &[u8]) -> bool {
+    const NUMBERS: [&[u8]; 39] = [
+        b"037", b"37", b"038", b"273", b"274", b"275", b"277", b"278", b"280", b"281", b"284", b"285",
+        b"290", b"297", b"420", b"423", b"424", b"500", b"870", b"871", b"875", b"880", b"905", b"918",
+        b"924", b"1025", b"1026", b"1047", b"1140", b"1141", b"1142", b"1143", b"1144", b"1145", b"1146",
+        b"1147", b"1148", b"1149", b"1153",
+    ];
+    let contains = |word: &[u8]| charset.windows(word.len()).any(|window| window == word);
+    let letters = charset.iter().rposition(|octet| !octet.is_ascii_digit()).map_or(0, |at| at + 1);
+    let number = charset.get(letters..).unwrap_or_default();
+    contains(b"ebcdic") || (contains(b"ibm") || contains(b"cp")) && NUMBERS.contains(&number)
+}
+
+/// What is the same in all kinds of EBCDIC: letters, digits, and what names of files have beside them.
+fn of_ebcdic(octet: u8) -> char {
+    let letter = |first: u8, by: u8| char::from(first + (octet & 15) - by);
+    match octet {
+        0x81..=0x89 => letter(b'a', 1),
+        0x91..=0x99 => letter(b'j', 1),
+        0xa2..=0xa9 => letter(b's', 2),
+        0xc1..=0xc9 => letter(b'A', 1),
+        0xd1..=0xd9 => letter(b'J', 1),
+        0xe2..=0xe9 => letter(b'S', 2),
+        0xf0..=0xf9 => letter(b'0', 0),
+        0x4b => '.',
+        0x60 => '-',
+        0x6d => '_',
+        0x40 => ' ',
+        0x61 => '/',
+        0x7a => ':',
+        0 => '\0',
+        _ => char::REPLACEMENT_CHARACTER,
     }
 }
 
@@ -121,6 +191,10 @@ fn encoded_word(rest: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
     let rest = rest.strip_prefix(b"=?")?;
     let mut parts = rest.splitn(3, |octet| *octet == b'?');
     let (charset, encoding, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    // Looked at first: the search for the end of each word that is none would take quadratic time.
+    if !matches!(encoding, b"B" | b"b" | b"Q" | b"q") {
+        return None;
+    }
     let length = rest.windows(2).position(|pair| pair == b"?=")?;
     let (encoded, behind) = rest.split_at_checked(length)?;
     let octets = match encoding {

@@ -18,6 +18,7 @@ const ITEMS_USUAL: usize = 4;
 pub(super) fn items(cursor: &mut Cursor<'_>) -> Result<Vec<AnsweredItem>, ResponseFault> {
     let mut items = Vec::with_capacity(ITEMS_USUAL);
     cursor.expect(b'(')?;
+    cursor.odd_spaces();
     if cursor.skip(b')') {
         return Ok(items);
     }
@@ -30,6 +31,7 @@ pub(super) fn items(cursor: &mut Cursor<'_>) -> Result<Vec<AnsweredItem>, Respon
             return Ok(items);
         }
         cursor.space()?;
+        cursor.odd_spaces();
         // Some servers send a space before the last parenthesis.
         if cursor.skip(b')') {
             return Ok(items);

@@ -7,7 +7,8 @@ fn described(value: &str) -> Option<Vec<String>> {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     let part = |part: StructurePart| {
         let path = part.path.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-        let name = part.name.map_or_else(|| "-".to_owned(), |name| text(&name));
+        let names = part.names.iter().map(|name| text(name)).collect::<Vec<_>>();
+        let name = if names.is_empty() { "-".to_owned() } else { names.join("|") };
         let mark = if part.is_multipart {
             "*"
         } else if part.is_message {
@@ -67,14 +68,14 @@ fn messages_within_messages() {
         [
             "* multipart/MIXED -  0",
             "1 TEXT/PLAIN - 7BIT 3028",
-            "@2 MESSAGE/RFC822 n.eml 7BIT 5000",
+            "@2 MESSAGE/RFC822 m.eml|n.eml 7BIT 5000",
             "*2 multipart/MIXED -  0",
             "2.1 TEXT/PLAIN - 7BIT 3028",
             "*2.2 multipart/RELATED -  0",
             "2.2.1 TEXT/PLAIN - 7BIT 3028",
             "2.2.2 IMAGE/GIF a.gif BASE64 9",
-            "@3 MESSAGE/RFC822 n.eml 7BIT 5000",
-            "@3.1 MESSAGE/RFC822 n.eml 7BIT 5000",
+            "@3 MESSAGE/RFC822 m.eml|n.eml 7BIT 5000",
+            "@3.1 MESSAGE/RFC822 m.eml|n.eml 7BIT 5000",
             "3.1.1 TEXT/PLAIN - 7BIT 3028",
         ]
     );
@@ -85,13 +86,18 @@ fn messages_within_messages() {
 fn names() {
     for (parameters, disposition, name) in [
         ("(\"name\" \"a.exe\")", "NIL", "a.exe"),
-        ("(\"NAME\" \"a.txt\")", "(\"attachment\" (\"FileName\" \"b.exe\"))", "b.exe"),
+        ("(\"NAME\" \"a.txt\")", "(\"attachment\" (\"FileName\" \"b.exe\"))", "a.txt|b.exe"),
         ("(\"name\" \"a.exe\")", "(\"inline\" ())", "a.exe"),
         ("(\"x\" \"y\" \"name*\" \"utf-8''a%20b.exe\")", "NIL", "utf-8''a%20b.exe"),
         (
             "NIL",
             "(\"attachment\" (\"filename*0*\" \"utf-8''a\" \"size\" \"5\" \"filename*1\" \".exe\"))",
             "utf-8''a.exe",
+        ),
+        (
+            "NIL",
+            "(\"attachment\" (\"filename*1\" \"exe\" \"filename*\" \"x\" \"filename*0\" \"a.\"))",
+            "x|exea.|a.exe",
         ),
         ("NIL", "(\"attachment\" (\"filename\" \"a\\\"b\\\\.exe\"))", "a\"b\\.exe"),
         ("NIL", "(\"attachment\" (\"filename\" {5}\r\na.exe))", "a.exe"),

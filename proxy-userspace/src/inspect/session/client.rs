@@ -12,7 +12,7 @@ use super::super::output::Own;
 use super::super::refusal::Refused;
 use super::super::request::{Decision, Dialogue, Effect, Prepared, decide, no, sasl_plain_account};
 use super::super::sender::sender;
-use super::super::terms::JudgedMail;
+use super::super::terms::{JudgedMail, Subject};
 use super::{SENT_MAX, Sending, Sent, Session, Upload};
 use crate::content::{ContentPiece, Judged, Shape};
 use crate::words::Direction;
@@ -139,14 +139,13 @@ impl Session {
     fn judge_upload(&mut self, prepared: Prepared, messages: Vec<Range<usize>>, unit: Unit) {
         let heads = unit.heads().iter().map(|(range, _)| range.clone()).collect();
         let announced = unit.heads().iter().map(|(_, head)| head.octets).collect();
-        self.subject.from =
-            messages.first().and_then(|range| unit.octets().get(range.clone())).and_then(sender);
+        let from = messages.first().and_then(|range| unit.octets().get(range.clone())).and_then(sender);
         let pieces: Vec<ContentPiece> =
             messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();
         match self.terms.begin(octets, lease, pieces, Vec::new(), None) {
             Ok(in_flight) => {
-                self.upload = Some(Box::new(Upload { prepared, in_flight, heads, announced }));
+                self.upload = Some(Box::new(Upload { prepared, from, in_flight, heads, announced }));
             }
             Err(refused) => {
                 let words = no(&prepared.tag, refused);
@@ -160,12 +159,13 @@ impl Session {
         let Poll::Ready(done) = upload.in_flight.poll(cx) else { return false };
         let JudgedMail { judged, lease, .. } = done;
         let Some(upload) = self.upload.take() else { return false };
-        let Upload { prepared, heads, announced, .. } = *upload;
+        let Upload { prepared, from, heads, announced, .. } = *upload;
+        let subject = Subject { from, ..self.subject.clone() };
         let refused = match judged {
             Judged::Unavailable { .. } => Some((Refused::NotJudged, Vec::new(), lease)),
             Judged::Final { octets, leaves } => {
                 let direction = Direction::ClientToServer;
-                if self.terms.report(&self.subject, direction, &leaves, &[]) {
+                if self.terms.report(&subject, direction, &leaves, &[]) {
                     Some((Refused::Content, octets, lease))
                 } else {
                     let held = Rc::new(Held::new(octets, lease));

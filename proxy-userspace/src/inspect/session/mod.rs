@@ -72,6 +72,8 @@ struct Sending(VecDeque<Own>);
 /// A command whose messages are judged before the server sees them.
 struct Upload {
     prepared: Prepared,
+    /// The sender of the first message.
+    from: Option<Rc<str>>,
     in_flight: InFlight,
     heads: Vec<Range<usize>>,
     announced: Vec<u64>,
@@ -232,14 +234,18 @@ impl Engine for Session {
     }
 
     fn wants(&self, from: Side) -> Want {
+        let is_full = self.to_client.weight() >= WAITING_BYTES_MAX;
         let enough = match from {
             Side::Downstream => {
-                self.units.len() >= UNITS_MAX
+                is_full
+                    || self.units.len() >= UNITS_MAX
                     || self.upload.is_some()
                     || self.units_octets() >= UNITS_BYTES_MAX
             }
-            Side::Upstream => self.to_client.deferred() >= DEFERRED_MAX,
-        } || self.to_client.weight() >= WAITING_BYTES_MAX;
+            // What waits may wait for the end of a message that streams.
+            Side::Upstream if self.streaming.is_some() => false,
+            Side::Upstream => is_full || self.to_client.deferred() >= DEFERRED_MAX,
+        };
         if enough {
             return Want::Nothing;
         }

@@ -86,7 +86,7 @@ impl Session {
 
     /// A literal comes: it streams, where it is a message that is known, and nothing before it waits.
     fn begin_stream(&mut self, octets: u64) {
-        if self.streaming.is_none() && self.may_stream() {
+        if self.streaming.is_none() && self.may_stream() && self.responses.announces_message() {
             let prefix = self.responses.begun();
             let known = self.known_message(prefix, octets);
             self.streaming = known.map(|known| Box::new(Streaming::begin(known, prefix, self.plan())));
@@ -319,7 +319,7 @@ impl Session {
 
     fn select(&mut self, mailbox: Option<Rc<str>>) {
         self.subject.mailbox = mailbox;
-        self.copies.clear();
+        self.copies.leave_mailbox();
     }
 
     /// A FETCH response: metadata passes, mail is judged first.
@@ -357,7 +357,7 @@ impl Session {
         if pieces.is_empty() {
             let held = Held::new(octets, lease);
             if answer.is_copied() {
-                let mail = Mail::judged(answer, held, subject, blamed);
+                let mail = Mail::judged(answer, held, subject, self.copies.turn(), blamed);
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             } else if let Some(own) = answer.compose(&Rc::new(held), &mut VecDeque::new()) {
                 self.to_client.say(own);
@@ -379,7 +379,8 @@ impl Session {
         };
         match stage {
             Ok(stage) => {
-                let mail = Mail { answer, sections, subject, to_keep, blamed, stage };
+                let turn = self.copies.turn();
+                let mail = Mail { answer, sections, subject, turn, to_keep, blamed, stage };
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             }
             Err(refused) => self.blame(refused),

@@ -123,3 +123,47 @@ fn as_many_sections_are_kept_as_a_client_reads_at_once_and_the_oldest_go_first()
     assert!(!asks(65), "one more");
     assert!(asks(65) && asks(64) && !asks(1), "the oldest is gone");
 }
+
+/// A client may say SELECT before it has its mail: UIDs mean other messages from then on.
+#[test]
+fn a_copy_that_is_judged_when_another_mailbox_is_selected_is_none_of_that_mailbox() {
+    let (mut dialogue, go_on) = Dialogue::stalled();
+    dialogue
+        .takes(Side::Downstream, "a UID FETCH 7 (BODY.PEEK[]<0.10>)\r\ns SELECT Other\r\n")
+        .takes(Side::Upstream, &whole("a", 7, "Subject: first\r\n\r\nhello\r\n"))
+        .takes(Side::Upstream, "s OK done\r\n");
+    drop(go_on);
+    dialogue.settle().unwrap();
+    assert!(dialogue.client_got().contains("Subject: f"));
+    dialogue.server_got();
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[]<0.16>)\r\n");
+    assert_eq!(dialogue.server_got(), "b UID FETCH 7 (BODY.PEEK[])\r\n");
+    dialogue.server(&whole("b", 7, "Subject: second\r\n\r\nhello\r\n"));
+    assert!(dialogue.client_got().contains("Subject: second"));
+}
+
+/// JavaMail reads attachments in pieces of 16 KiB, by sequence number.
+#[test]
+fn a_message_that_is_read_in_pieces_by_its_number_is_fetched_once_and_another_one_there_is_seen() {
+    let mut dialogue = Dialogue::new();
+    let mail = "Subject: x\r\n\r\nhello, world\r\n";
+    dialogue.client("a FETCH 3 (BODY[]<0.10>)\r\n");
+    assert_eq!(dialogue.server_got(), "a FETCH 3 (UID BODY[])\r\n");
+    dialogue.server(&whole("a", 7, mail).replace("* 1", "* 3"));
+    assert_eq!(dialogue.client_got(), "* 3 FETCH (BODY[]<0> {10}\r\nSubject: x)\r\na OK done\r\n");
+
+    dialogue.client("b FETCH 3 (BODY[]<10.9>)\r\n");
+    assert_eq!(dialogue.server_got(), "b FETCH 3 (UID BODY[]<0.1>)\r\n");
+    dialogue.server("* 3 FETCH (UID 7 BODY[]<0> {1}\r\nS)\r\nb OK done\r\n");
+    assert_eq!(dialogue.client_got(), "* 3 FETCH (BODY[]<10> {9}\r\n\r\n\r\nhello)\r\nb OK done\r\n");
+
+    // Message 1 was expunged.
+    dialogue.client("c FETCH 3 (BODY[]<9.1>)\r\n");
+    assert_eq!(dialogue.server_got(), "c FETCH 3 (UID BODY[]<0.1>)\r\n");
+    dialogue.server("* 3 FETCH (UID 8 BODY[]<0> {1}\r\nS)\r\nc OK done\r\n");
+    assert_eq!(dialogue.server_got(), "c FETCH 3 (UID BODY[])\r\n");
+    dialogue.server(&whole("c", 8, "Subject: y\r\n\r\nother\r\n").replace("* 1", "* 3"));
+    assert_eq!(dialogue.client_got(), "* 3 FETCH (BODY[]<9> {1}\r\ny)\r\nc OK done\r\n");
+    dialogue.client("d FETCH 2 (BODY[]<0.1>)\r\n");
+    assert_eq!(dialogue.server_got(), "d FETCH 2 (UID BODY[])\r\n");
+}

@@ -227,7 +227,7 @@ fn a_part_for_the_whole_stays_out_and_its_command_is_answered_no() {
 fn a_response_that_cannot_be_read_stays_out_and_no_message_is_silently_missing() {
     for command in ["FETCH 1 BODY[]", "FETCH 1:* (FLAGS)", "UID FETCH 1:* (UID ENVELOPE)"] {
         for malformed in
-            ["(FLAGS", "(BODY[] {3}\r\nabc", "(BODY[]{3}\r\nabc)", "(UID 0)", "()x", "(FLAGS ()  UID 5)"]
+            ["(FLAGS", "(BODY[] {3}\r\nabc", "(BODY[]{3}\r\nabc)", "(UID 0)", "()x", "(FLAGS ()\tUID 5)"]
         {
             let mut dialogue = Dialogue::new();
             dialogue.client(&format!("a {command}\r\n"));
@@ -358,5 +358,32 @@ fn every_verdict_has_a_line_where_the_owner_wants_it_and_otherwise_those_that_fo
         assert_eq!(words("rule.name"), if all { vec!["-", "names"] } else { vec!["names"] });
         assert_eq!(words("postern.part").last().map(String::as_str), Some("2"));
         assert!(told.iter().all(|line| line["email.from.address"][0] == "joe@example.org"), "{told:?}");
+    }
+}
+
+/// Dovecot answers `1.1` with the octets of leaf 1, and has no header for it: its names are those of the structure, and a
+/// client may go by any of them.
+#[test]
+fn every_name_that_a_structure_has_for_a_leaf_counts() {
+    let body = "harmless words\r\n";
+    for (parameters, disposition) in [
+        ("(\"name\" \"a.exe\")", "NIL"),
+        ("(\"name\" \"a.exe\")", "(\"attachment\" (\"filename\" \"a.txt\"))"),
+        ("(\"name\" \"a.txt\")", "(\"attachment\" (\"filename\" \"a.exe\"))"),
+        ("NIL", "(\"attachment\" (\"filename\" \"a.exe\" \"filename*\" \"utf-8''a.txt\"))"),
+        ("NIL", "(\"attachment\" (\"filename*\" \"utf-8''a%2eexe\" \"filename\" \"a.txt\"))"),
+        ("NIL", "(\"attachment\" (\"filename*\" \"utf-16be''%00a%00.%00e%00x%00e\"))"),
+        ("NIL", "(\"attachment\" (\"filename*1\" \"exe\" \"filename*0\" \"a.\"))"),
+    ] {
+        let answer = format!(
+            "BODY[1.1] {} BODY[1.1.MIME] \"\" BODYSTRUCTURE ((\"a\" \"b\" {parameters} NIL NIL \"7bit\" 16 NIL \
+             {disposition}) \"mixed\")",
+            literal(body)
+        );
+        let got = answered("BODY.PEEK[1.1]", &[&answer]);
+        assert!(
+            got.starts_with("(BODY[1.1] {16}\r\n") && !got.contains("harmless"),
+            "{parameters} {disposition}: {got}"
+        );
     }
 }

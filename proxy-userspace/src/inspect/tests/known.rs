@@ -198,3 +198,25 @@ fn known_messages_that_came_together_go_on_together_as_they_came() {
     assert!(!dialogue.client_got().contains(EICAR));
     assert!(vault.memory.numbers().entries < known, "what changed is forgotten");
 }
+
+/// Answers of our own wait until the message is complete, so that the server has to be read on.
+#[test]
+fn a_client_that_only_talks_does_not_stop_known_mail() {
+    let mail = long_mail("clean");
+    let (mut dialogue, _vault) = knowing(&mail);
+    dialogue.client("b UID FETCH 7 (UID BODY.PEEK[])\r\n").client_got();
+    let answer = whole("b", 7, &mail);
+    let (first, rest) = answer.split_at(60_000);
+    dialogue.server(first);
+    let mut said = 0;
+    while dialogue.session.wants(Side::Downstream) == Want::Octets {
+        dialogue.client(&"c XYZZY\r\n".repeat(100));
+        said += 100;
+    }
+    dialogue.server(rest);
+    let got = dialogue.client_got();
+    let (begin, end) = got.split_at(got.find("c BAD").unwrap());
+    assert!(answer.starts_with(begin) && got.contains("b OK done\r\n"));
+    assert_eq!(end.matches("c BAD").count(), said);
+    assert_eq!(dialogue.session.wants(Side::Downstream), Want::Octets);
+}

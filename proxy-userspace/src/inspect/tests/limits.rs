@@ -315,3 +315,36 @@ fn resident_kib() -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+/// Each announcement is looked at: whether its literal is a message that is known.
+#[test]
+fn a_response_of_many_small_literals_takes_linear_time() {
+    let envelope = "{1}\r\na ".repeat(150_000);
+    let answer = format!("* 1 FETCH (UID 7 ENVELOPE ({envelope}NIL))\r\n");
+    is_no_hang("150,000 literals", || {
+        let mut dialogue = Dialogue::new();
+        dialogue.batch_bytes = 16_384;
+        dialogue.client("a UID FETCH 7 (BODY.PEEK[])\r\n");
+        dialogue.server(&answer);
+        assert_eq!(dialogue.client_got(), answer);
+    });
+}
+
+/// Which part of a structure a path means is looked for from its end to its beginning.
+#[test]
+fn paths_that_no_structure_has_take_linear_time() {
+    let part = "(\"a\" \"b\" NIL NIL NIL \"7bit\" 5 1)";
+    let structure = format!("BODYSTRUCTURE ({} \"mixed\")", part.repeat(9_000));
+    let path = vec!["9000"; 127].join(".");
+    let sections = vec![format!("BODY[{path}] \"x\""); 1_900].join(" ");
+    let answer = format!("* 1 FETCH (UID 7 {structure} {sections})\r\n");
+    is_no_hang("1,900 sections, forty times", || {
+        let mut dialogue = Dialogue::new();
+        dialogue.batch_bytes = 16_384;
+        dialogue.client("a UID FETCH 7 (BODY.PEEK[1])\r\n");
+        for _ in 0..40 {
+            dialogue.server(&answer);
+            assert!(dialogue.client_got().len() > 1_900 * path.len());
+        }
+    });
+}

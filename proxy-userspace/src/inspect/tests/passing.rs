@@ -185,3 +185,31 @@ fn a_status_without_text_passes_as_it_is() {
     let mut dialogue = Dialogue::new();
     assert_eq!(dialogue.client("a NOOP\r\n").server("a OK\r\n").client_got(), "a OK\r\n");
 }
+
+/// iCloud and SurgeMail send a space behind the last flag, DavMail two behind a list, maddy two between flags.
+/// Clients take all of it, and would miss the message.
+#[test]
+fn spaces_that_servers_send_in_lists_pass_as_they_came() {
+    for line in [
+        "* 5 FETCH (FLAGS (\\Seen $NotJunk ) MODSEQ (445400410166781) UID 1 RFC822.SIZE 35943)\r\n",
+        "* 5 FETCH (UID 1989 FLAGS (\\Seen)  RFC822.HEADER {14}\r\nSubject: x\r\n\r\n)\r\n",
+        "* 5 FETCH ( UID 5 FLAGS ( ) )\r\n",
+        "* FLAGS (\\Answered \\Flagged \\Draft \\Seen $Forwarded )\r\n",
+        "* FLAGS (\\Seen \\Draft  $Label1 junk)\r\n",
+        "* FLAGS ( \\Seen)\r\n",
+        "* LIST (\\HasNoChildren ) \"/\" INBOX\r\n",
+        "* STATUS INBOX (MESSAGES 3 UNSEEN 1 )\r\n",
+    ] {
+        let mut dialogue = Dialogue::new();
+        dialogue.client("a UID FETCH 1 (FLAGS RFC822.HEADER)\r\n").server(line).server("a OK done\r\n");
+        assert_eq!(dialogue.client_got(), format!("{line}a OK done\r\n"));
+    }
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a UID FETCH 1 (FLAGS BODY.PEEK[]<0.4>)\r\n");
+    dialogue
+        .server("* 5 FETCH (FLAGS (\\Seen $NotJunk )  UID 1  BODY[] {10}\r\nSubject: x )\r\na OK done\r\n");
+    assert_eq!(
+        dialogue.client_got(),
+        "* 5 FETCH (FLAGS (\\Seen $NotJunk ) UID 1 BODY[]<0> {4}\r\nSubj)\r\na OK done\r\n"
+    );
+}

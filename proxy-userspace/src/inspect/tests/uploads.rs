@@ -181,3 +181,15 @@ fn uploads_wait_for_commands_before_them_and_others_for_uploads() {
     dialogue.server("b OK done\r\n");
     assert_eq!(dialogue.server_got(), "c NOOP\r\n");
 }
+
+#[test]
+fn the_sender_of_an_upload_is_no_sender_of_what_comes_later() {
+    let mut dialogue = Dialogue::new();
+    let mail = "From: uploader@example.org\r\n\r\nhello\r\n";
+    upload(&mut dialogue, &format!("a APPEND INBOX {}\r\n", literal(mail)));
+    dialogue.server("+ go\r\na OK done\r\n").verdicts();
+    dialogue.client("b UID FETCH 7 (BODY.PEEK[])\r\n").server("* 1 FETCH (BODY[\r\nb OK done\r\n");
+    let verdicts = dialogue.verdicts();
+    assert_eq!(verdicts.len(), 1);
+    assert!(!verdicts[0].to_string().contains("uploader"), "{}", verdicts[0]);
+}
