@@ -71,6 +71,8 @@ pub(super) struct Dialogue {
     pub(super) jobs: Arc<JobPool>,
     /// Octets of a batch that may be handed over at once.
     pub(super) batch_bytes: usize,
+    /// Octets of one record of a batch.
+    pub(super) record_bytes: usize,
     /// Octets of our own that are taken at once.
     pub(super) room_bytes: usize,
     /// The client takes what it is sent.
@@ -162,6 +164,7 @@ impl Dialogue {
             held,
             jobs,
             batch_bytes: 4096,
+            record_bytes: usize::MAX,
             room_bytes: 4096,
             client_reads: true,
             on_its_way: Vec::new(),
@@ -180,7 +183,8 @@ impl Dialogue {
                 assert!(Instant::now() < deadline, "{side} is never read again");
                 self.settle()?;
             }
-            self.session.take(side, &Batch::of(&[part]))?;
+            let records: Vec<&[u8]> = part.chunks(self.record_bytes).collect();
+            self.session.take(side, &Batch::of(&records))?;
             self.drain(side.other(), part);
             self.drain(side, &[]);
         }
