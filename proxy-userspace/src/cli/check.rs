@@ -493,11 +493,19 @@ fn judging(action: &Action, held: Size, message: Size) -> Item {
     let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
     let types = if types.is_empty() { "no types".to_owned() } else { format!("types {}", types.join(", ")) };
     let forbidden = format!("{} patterns of file names, {types}", names.len());
+    let trusted: Vec<String> = action.trust_uid_immutability.iter().map(ToString::to_string).collect();
+    let mail = match trusted.as_slice() {
+        [] => "all mail".to_owned(),
+        trusted => format!(
+            "all mail, but known mail of {} in samples only (action.trust_uid_immutability)",
+            trusted.join(", ")
+        ),
+    };
     match action.inspect {
         Inspection::Full => Item::ok(
             THING,
             format!(
-                "all mail, for EICAR, {forbidden}; messages of {message}, {held} at once, out of the memory"
+                "{mail}, for EICAR, {forbidden}; messages of {message}, {held} at once, out of the memory"
             ),
         ),
         Inspection::None if names.is_empty() => {

@@ -233,3 +233,16 @@ fn tls_that_is_left_alone_is_warned_of_where_mail_is_to_be_judged() {
     assert!(said[1].contains("port 993 (action.implicit)"), "{said:?}");
     assert_eq!(of_action("inspect = \"none\"\nimplicit = \"allow\"").len(), 1);
 }
+
+#[test]
+fn servers_whose_mail_is_not_looked_at_are_named() {
+    let said = |settings: &str| {
+        let text = format!("{TEXT}[action]\n{settings}\n");
+        let config = config::parse(&text, Path::new("/etc/postern/postern.toml")).expect("config");
+        judging(&config.action, Size(1 << 30), Size(1 << 26)).to_string()
+    };
+    assert!(said("").starts_with("ok    judging: all mail, for EICAR, "), "{}", said(""));
+    let trusting = said("trust_uid_immutability = [\"192.0.2.7\", \"2001:db8::7\"]");
+    let named = "all mail, but known mail of 192.0.2.7, 2001:db8::7 in samples only (action.trust_uid_immutability), for";
+    assert!(trusting.contains(named), "{trusting}");
+}
