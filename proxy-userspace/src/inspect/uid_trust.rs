@@ -17,9 +17,9 @@ pub struct TrustedServers(Vec<Arc<TrustedServer>>);
 struct TrustedServer {
     address: IpAddr,
     is_withdrawn: AtomicBool,
-    /// Known messages so far in the low bits, and the place of the next sample: see [`UidTrust::takes_unseen`].
-    known: AtomicU32,
-    sampled: AtomicU32,
+    /// The place of the next known message among [`SAMPLE`], and that of the sample. In one word, because all mail threads
+    /// share the server: each place is given once.
+    turn: AtomicU32,
 }
 
 impl TrustedServers {
@@ -31,8 +31,7 @@ impl TrustedServers {
             None => Arc::new(TrustedServer {
                 address: *address,
                 is_withdrawn: AtomicBool::new(false),
-                known: AtomicU32::new(0),
-                sampled: AtomicU32::new(0),
+                turn: AtomicU32::new(0),
             }),
         };
         Self(addresses.iter().map(server).collect())
@@ -68,14 +67,15 @@ impl UidTrust {
         if server.is_withdrawn.load(Ordering::Relaxed) {
             return false;
         }
-        let place = server.known.fetch_add(1, Ordering::Relaxed) % SAMPLE;
-        if place == 0 {
-            let mut drawn = [0];
-            // Without randomness the first one is compared.
-            let _ = aws_lc_rs::rand::fill(&mut drawn);
-            server.sampled.store(u32::from(drawn[0]) % SAMPLE, Ordering::Relaxed);
-        }
-        place != server.sampled.load(Ordering::Relaxed)
+        let mut drawn = None;
+        let mut is_sample = true;
+        let _ = server.turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
+            let (place, sampled) = (turn / SAMPLE, turn % SAMPLE);
+            let sampled = if place == 0 { *drawn.get_or_insert_with(draw) } else { sampled };
+            is_sample = place == sampled;
+            Some((place + 1) % SAMPLE * SAMPLE + sampled)
+        });
+        !is_sample
     }
 
     /// What stood under a UID has changed.
@@ -89,6 +89,13 @@ impl UidTrust {
             );
         }
     }
+}
+
+/// The place of a sample. Without randomness it is the first one.
+fn draw() -> u32 {
+    let mut drawn = [0];
+    let _ = aws_lc_rs::rand::fill(&mut drawn);
+    u32::from(drawn[0]) % SAMPLE
 }
 
 #[cfg(test)]
@@ -107,6 +114,17 @@ mod tests {
             places.extend(unseen.iter().position(|unseen| !unseen));
         }
         assert_eq!(places.len(), 16, "every place is drawn");
+    }
+
+    #[test]
+    fn threads_that_share_a_server_share_its_samples() {
+        let trust = TrustedServers::of(&[SERVER], None).trust(SERVER).unwrap();
+        let sampled: usize = std::thread::scope(|scope| {
+            let draws = || (0..16_000).filter(|_| !trust.takes_unseen()).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(draws)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(sampled, 4 * 16_000 / 16);
     }
 
     #[test]
