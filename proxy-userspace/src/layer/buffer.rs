@@ -1,6 +1,7 @@
 //! Pooled buffers, held only while octets are in them.
 
 use std::cell::RefCell;
+use std::io::IoSlice;
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -338,6 +339,25 @@ impl Batch {
 
     pub(super) fn released(&self) -> &[Span] {
         self.buffer.as_ref().map(|buffer| buffer.released.as_slice()).unwrap_or_default()
+    }
+
+    /// What the kernel has not taken of the released plaintext, as slices of the buffer in which it was received; how many
+    /// slices these are.
+    pub(super) fn unsent<'a>(&'a self, slices: &mut [IoSlice<'a>; BATCH_RECORDS_MAX]) -> usize {
+        let bytes = self.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
+        let mut skip = self.sent;
+        let unsent = self.released().iter().filter_map(|span| {
+            let body = bytes.get(span.body.clone()).unwrap_or_default();
+            let skipped = skip.min(body.len());
+            skip -= skipped;
+            body.get(skipped..).filter(|rest| !rest.is_empty())
+        });
+        let mut count = 0;
+        for (slot, part) in slices.iter_mut().zip(unsent) {
+            *slot = IoSlice::new(part);
+            count += 1;
+        }
+        count
     }
 
     /// All that was released is sent.

@@ -509,19 +509,7 @@ const fn records(octets: usize) -> u64 {
 /// Write all that is left of a batch in one call, as slices of the buffer in which it was received.
 fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, batch: &Batch) -> Poll<Result<usize, LayerFault>> {
     let mut slices = [IoSlice::new(&[]); super::buffer::BATCH_RECORDS_MAX];
-    let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
-    let mut skip = batch.sent;
-    let unsent = batch.released().iter().filter_map(|span| {
-        let body = bytes.get(span.body.clone()).unwrap_or_default();
-        let skipped = skip.min(body.len());
-        skip -= skipped;
-        body.get(skipped..).filter(|rest| !rest.is_empty())
-    });
-    let mut count = 0;
-    for (slot, part) in slices.iter_mut().zip(unsent) {
-        *slot = IoSlice::new(part);
-        count += 1;
-    }
+    let count = batch.unsent(&mut slices);
     let slices = slices.get(..count).unwrap_or_default();
     loop {
         ready!(socket.poll_write_ready(cx)).map_err(system("poll"))?;

@@ -178,19 +178,7 @@ impl PlainTransmit {
         batch.sealed = true;
         while batch.sent < total {
             let mut slices = [IoSlice::new(&[]); BATCH_RECORDS_MAX];
-            let bytes = batch.buffer.as_ref().map(|buffer| &*buffer.bytes).unwrap_or_default();
-            let mut skip = batch.sent;
-            let unsent = batch.released().iter().filter_map(|span| {
-                let body = bytes.get(span.body.clone()).unwrap_or_default();
-                let skipped = skip.min(body.len());
-                skip -= skipped;
-                body.get(skipped..).filter(|rest| !rest.is_empty())
-            });
-            let mut count = 0;
-            for (slot, part) in slices.iter_mut().zip(unsent) {
-                *slot = IoSlice::new(part);
-                count += 1;
-            }
+            let count = batch.unsent(&mut slices);
             let slices = slices.get(..count).unwrap_or_default();
             batch.sent += ready!(poll_write(&self.socket, cx, slices, batch.followed))?;
             self.mid_batch = batch.sent < total;
