@@ -51,3 +51,49 @@ impl LeafFile {
         Self { octets: count, sha256 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::samples::{base64_lines, judged, mail, program, rules};
+    use super::super::{Case, ContentPiece, Judged, Shape, judge};
+    use super::*;
+
+    fn file(octets: &[u8]) -> LeafFile {
+        let digest = aws_lc_rs::digest::digest(&SHA256, octets);
+        LeafFile { octets: octets.len() as u64, sha256: digest.as_ref().try_into().unwrap() }
+    }
+
+    #[test]
+    fn a_file_has_one_hash_however_it_is_encoded_and_fetched() {
+        let header = |encoding: &str| {
+            format!("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
+                .into_bytes()
+        };
+        let quoted: String = program().iter().map(|octet| format!("={octet:02X}=\r\n")).collect();
+        let expected = Some(file(&program()));
+        for (encoding, body) in [("base64", base64_lines(&program())), ("quoted-printable", quoted)] {
+            let message = mail(String::from_utf8(header(encoding)).unwrap().trim_end(), &body);
+            let (_, whole) = judged(message.as_bytes(), Shape::Message);
+            let (_, part) =
+                judged(body.as_bytes(), Shape::Body { header: header(encoding), hints: Vec::new() });
+            assert_eq!(whole.iter().find(|leaf| leaf.path == "2").unwrap().file, expected, "{encoding}");
+            assert_eq!(part[0].file, expected, "{encoding}");
+        }
+    }
+
+    #[test]
+    fn allowed_leaves_are_described_only_for_whom_they_are_written_down() {
+        let message = mail("Content-Type: text/plain", "harmless");
+        for describes_allowed in [false, true] {
+            let pieces = vec![ContentPiece { range: 0..message.len(), shape: Shape::Message }];
+            let case = Case { octets: message.clone().into_bytes(), pieces, describes_allowed };
+            let Judged::Final { leaves, .. } = judge(case, &rules(), &AtomicBool::new(false)) else {
+                panic!()
+            };
+            let leaf = leaves.iter().find(|leaf| leaf.path == "2").unwrap();
+            assert_eq!(leaf.file, describes_allowed.then(|| file(b"harmless")));
+        }
+    }
+}

@@ -50,7 +50,7 @@ fn only_the_forbidden_leaf_is_overwritten() {
     assert_eq!((leaf.path.as_str(), leaf.real_type), ("2", Some(RealType::WindowsProgram)));
     assert_eq!(leaf.rule, Some(RuleName::Type(RealType::WindowsProgram)));
     assert_eq!(leaf.declared_type.as_deref(), Some("application/octet-stream"));
-    assert_eq!(leaf.file, Some(file(&program())));
+    assert_eq!(leaf.file, Some(LeafFile::read(&program(), Reading::Identity)));
     let mut out = Vec::new();
     reading::Base64Decoder::default().push(&octets[begin..end], &mut out);
     assert!(
@@ -426,40 +426,6 @@ fn a_cancelled_judgement_gives_nothing() {
     };
     let why = Unavailable::NoSuchPiece;
     assert_eq!(judge(case, &rules(), &AtomicBool::new(false)), Judged::Unavailable { why });
-}
-
-fn file(octets: &[u8]) -> LeafFile {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
-    LeafFile { octets: octets.len() as u64, sha256: digest.as_ref().try_into().unwrap() }
-}
-
-#[test]
-fn a_file_has_one_hash_however_it_is_encoded_and_fetched() {
-    let header = |encoding: &str| {
-        format!("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
-            .into_bytes()
-    };
-    let quoted: String = program().iter().map(|octet| format!("={octet:02X}=\r\n")).collect();
-    let expected = Some(file(&program()));
-    for (encoding, body) in [("base64", program_lines()), ("quoted-printable", quoted)] {
-        let message = mail(String::from_utf8(header(encoding)).unwrap().trim_end(), &body);
-        let (_, whole) = judged(message.as_bytes(), Shape::Message);
-        let (_, part) = judged(body.as_bytes(), Shape::Body { header: header(encoding), hints: Vec::new() });
-        assert_eq!(whole.iter().find(|leaf| leaf.path == "2").unwrap().file, expected, "{encoding}");
-        assert_eq!(part[0].file, expected, "{encoding}");
-    }
-}
-
-#[test]
-fn allowed_leaves_are_described_only_for_whom_they_are_written_down() {
-    let message = mail("Content-Type: text/plain", "harmless");
-    for describes_allowed in [false, true] {
-        let pieces = vec![ContentPiece { range: 0..message.len(), shape: Shape::Message }];
-        let case = Case { octets: message.clone().into_bytes(), pieces, describes_allowed };
-        let Judged::Final { leaves, .. } = judge(case, &rules(), &AtomicBool::new(false)) else { panic!() };
-        let leaf = leaves.iter().find(|leaf| leaf.path == "2").unwrap();
-        assert_eq!(leaf.file, describes_allowed.then(|| file(b"harmless")));
-    }
 }
 
 #[test]
