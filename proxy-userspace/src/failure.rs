@@ -39,6 +39,11 @@ pub enum Cause {
     /// Accept: the client may not reach the destination.
     #[error(transparent)]
     Egress(EgressFault),
+    /// Accept: no policy fits.
+    #[error(
+        "no policy admits this connection: add one whose `from`, `to`, `sni` and `tls_support` fit (`postern explain`)"
+    )]
+    NoPolicy,
     /// Accept: policy denies port 993.
     #[error("TLS from the first octet (port 993) is denied by action.implicit")]
     ImplicitDenied,
@@ -166,7 +171,7 @@ impl Failure {
             Cause::Egress(EgressFault::DiffersUnlisted { .. } | EgressFault::DiffersForbidden { .. }) => {
                 "connect"
             }
-            Cause::Egress(_) | Cause::ImplicitDenied => "accept",
+            Cause::Egress(_) | Cause::NoPolicy | Cause::ImplicitDenied => "accept",
             Cause::Connect(_) | Cause::NoPortsLeft(_) | Cause::ClientLinkLocal { .. } => "connect",
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {
                 "starttls"
@@ -192,6 +197,7 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match &self.cause {
             Cause::Egress(fault) => fault.reason(),
+            Cause::NoPolicy => "no_policy",
             Cause::ImplicitDenied => "implicit_denied",
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "upstream_refused",
@@ -235,6 +241,7 @@ impl Failure {
         };
         Cow::Borrowed(match &self.cause {
             Cause::Egress(_) => "the mail server cannot be reached through this gateway",
+            Cause::NoPolicy => "no policy of this gateway admits this connection",
             Cause::ImplicitDenied => "this gateway denies port 993",
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "the mail server refuses connections",
@@ -333,6 +340,7 @@ mod tests {
             Cause::Egress(EgressFault::NotAllowed { ingress: own(), destination, interface: own() }),
             Cause::Egress(EgressFault::DiffersUnlisted { destination, asked: own() }),
             Cause::Egress(EgressFault::Prohibited { destination }),
+            Cause::NoPolicy,
             Cause::ImplicitDenied,
             connect(io::ErrorKind::ConnectionRefused),
             connect(io::ErrorKind::TimedOut),

@@ -8,12 +8,14 @@ pub mod words;
 pub mod event_id;
 /// Why sessions fail: stage, side and fault; and how things end.
 pub mod failure;
-/// The policy: one file, parsed into values that cannot be wrong.
+/// The configuration: files, parsed into values that cannot be wrong.
 pub mod config;
 /// Packets: the `sk_lookup` program and the routing that makes transit mail local.
 pub mod steering;
 /// Sockets: listeners, admission, original destination, egress.
 pub mod accept;
+/// Which proxy action and TLS profile a connection gets.
+mod policy;
 /// Threads for work that a peer can make long.
 pub mod jobs;
 /// TLS on both sides: clear dialogue, ClientHello, upstream first, verification, leaves.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Memory, MemoryLimit};
 use super::{Bounds, DESCRIPTORS_PER_SESSION, descriptors_reserved};
-use crate::config::{CLIENT_SHARE, Config, HELD_SHARE_MAX, Inspection, OnExit};
+use crate::config::{CLIENT_SHARE, Config, HELD_SHARE_MAX, OnExit};
 use crate::layer::BUFFER_BYTES;
 use crate::words::Size;
 
@@ -202,7 +202,7 @@ fn memory(config: &Config, memory: &Memory, narrowed: &mut Vec<Narrowed>) -> Mem
 /// message at least, and never so much that sessions do not keep their part.
 fn held(config: &Config, memory: Size, narrowed: &mut Vec<Narrowed>) -> (Size, Size) {
     let limits = &config.limits;
-    if config.action.inspect == Inspection::None {
+    if !config.judges_mail() {
         return (Size(0), limits.message);
     }
     let most = Size(memory.0 / HELD_SHARE_MAX);
@@ -254,11 +254,11 @@ fn sessions(
 /// The `limits.memory` of which sessions have so many octets, beside what is then held for judging.
 fn all_memory(config: &Config, of_sessions: u64) -> Size {
     let limits = &config.limits;
-    let held = match (config.action.inspect, limits.held) {
-        (Inspection::None, _) => 0,
-        (Inspection::Full, Some(held)) => held.0,
+    let held = match (config.judges_mail(), limits.held) {
+        (false, _) => 0,
+        (true, Some(held)) => held.0,
         // Of the whole, of_sessions are all parts but one.
-        (Inspection::Full, None) => (of_sessions / (HELD_SHARE - 1)).max(limits.message.0),
+        (true, None) => (of_sessions / (HELD_SHARE - 1)).max(limits.message.0),
     };
     Size(of_sessions.saturating_add(held))
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,12 +9,13 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, steering};
+use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, policies, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
 use crate::config::{
     self, Action, Config, ContentSettings, ImplicitTls, Inspection, InterfaceName, Offload, StartTls,
+    UNNAMED_ACTION,
 };
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
@@ -66,6 +68,14 @@ impl Item {
         remedy: impl Into<String>,
     ) -> Self {
         Self { level: Level::Fail, thing: thing.into(), value: value.into(), remedy: remedy.into() }
+    }
+
+    /// The same of a proxy action with a name.
+    fn under(mut self, action: &str) -> Self {
+        if action != UNNAMED_ACTION {
+            self.thing = format!("{} under {action}", self.thing);
+        }
+        self
     }
 
     pub(super) fn is_failure(&self) -> bool {
@@ -143,8 +153,9 @@ fn examine(
         ));
         items.push(key(&format!("key of {names}"), &server.files.key, "correct certificates.server"));
     }
-    let roots = config.tls.root_files();
-    items.extend(roots.map(|root| certificate("root certificates", root, "correct tls.roots")));
+    let roots: BTreeSet<_> = config.profiles_in_use().flat_map(|(_, profile)| profile.root_files()).collect();
+    let root = |path: &PathBuf| certificate("root certificates", path, "correct `roots` of the TLS profile");
+    items.extend(roots.into_iter().map(root));
     // Whether authorities may sign, roots are roots, and, in `check`, keys belong to certificates.
     if !items.iter().any(Item::is_failure)
         && let Err(error) = judge(config)
@@ -241,12 +252,15 @@ impl Machine {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             capabilities: effective.into_iter().collect(),
             descriptors: getrlimit(Resource::Nofile).maximum,
-            layers: OffloadTerms::find(config.tls.offload),
+            layers: OffloadTerms::find(config.offload()),
         }
     }
 
     fn examine(&self, config: &Config) -> Vec<Item> {
-        let mut items = logins(&config.action);
+        let mut items = policies::items(config);
+        for (name, action) in config.actions_in_use() {
+            items.extend(logins(action).into_iter().map(|item| item.under(name)));
+        }
         items.push(self.kernel());
         items.extend(CAPABILITIES_NEEDED.map(|(capability, purpose)| self.capability(capability, purpose)));
         let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
@@ -258,7 +272,7 @@ impl Machine {
         items.push(self.migration());
         items.push(self.descriptor_limit(config));
         items.extend(self.room(config));
-        if config.action.inspect == Inspection::Full {
+        if config.judges_mail() {
             items.push(self.state(config));
         }
         items.push(self.socket_buffers(config));
@@ -371,7 +385,10 @@ impl Machine {
             "{} for sessions ({}), {session} for one at most, {buffers_per_thread} buffers a thread",
             memory.size, memory.origin
         );
-        let mut items = vec![Item::ok("memory", value), judging(&config.action, held, message)];
+        let mut items = vec![Item::ok("memory", value)];
+        for (name, action) in config.actions_in_use() {
+            items.push(judging(action, held, message).under(name));
+        }
         let sessions = format!("{}, {} of one client", bounds.sessions, bounds.sessions_per_client);
         items.push(Item::ok("sessions", sessions));
         let narrowed = narrowed.iter().map(|narrowed| Item::warn("limits", narrowed.to_string(), ""));

@@ -4,6 +4,12 @@
 mod check;
 /// Its part about the firewall: what stops steered mail, and the rules that are missing.
 mod firewall;
+/// Its part about policies: what each admits, and those that are never reached.
+mod policies;
+/// `postern action` and `postern profile`: objects with names.
+mod objects;
+/// `postern explain`: which policy, action and profile a connection gets, and why.
+mod explain;
 /// Its part about steering: rules of others in front, and the chain that drops what would be forwarded.
 mod steering;
 /// `postern ca init`: the re-signing authority.
@@ -20,7 +26,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{self, Config};
+use self::objects::ObjectArgs;
+use crate::config::{self, Config, ObjectKind};
 use crate::confine::Role;
 use crate::ipc::{Channel, begin};
 use crate::lines::Lines;
@@ -56,6 +63,12 @@ enum Command {
     Clear,
     /// The re-signing authority.
     Ca(CaArgs),
+    /// Proxy actions: what becomes of mail.
+    Action(ObjectArgs),
+    /// TLS profiles: how TLS is spoken.
+    Profile(ObjectArgs),
+    /// Say which policy, proxy action and TLS profile a connection would get, and why.
+    Explain(explain::ExplainArgs),
     /// Print what there is to configure.
     Config(ConfigArgs),
     /// A process of a running daemon; started by `run` and by nobody else.
@@ -109,6 +122,13 @@ pub fn main() -> ExitCode {
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
         Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
+        Command::Action(ObjectArgs { command }) => {
+            objects::run(&cli.config, ObjectKind::ProxyAction, &command)
+        }
+        Command::Profile(ObjectArgs { command }) => {
+            objects::run(&cli.config, ObjectKind::TlsProfile, &command)
+        }
+        Command::Explain(traffic) => explain::explain(&cli.config, &traffic),
         Command::Config(ConfigArgs { command }) => print(&match command {
             ConfigCommand::Reference => config::reference(),
             ConfigCommand::Schema => config::schema(),

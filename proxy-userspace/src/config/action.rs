@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::kinds::{list, text};
-use super::names::NamePattern;
+use super::names::{NamePattern, ObjectName};
 use super::setting::{section, settings, words};
 use super::steering::networks;
 
@@ -13,7 +13,7 @@ const NAME_PATTERNS_MAX: usize = 1000;
 const TRUSTED_SERVERS_MAX: usize = 64;
 
 settings! {
-    /// `[action]`.
+    /// `[action]` and `[proxy_action."NAME"]`.
     pub struct Action {
         /// What becomes of STARTTLS on port 143.
         starttls: StartTls = text::<StartTls>().default(StartTls::Inspect);
@@ -21,6 +21,11 @@ settings! {
         cleartext: ClearText = text::<ClearText>().default(ClearText::Refuse);
         /// What becomes of connections to port 993, where TLS begins at once.
         implicit: ImplicitTls = text::<ImplicitTls>().default(ImplicitTls::Inspect);
+        /// The TLS profile of connections where TLS begins at once.
+        tls_profile: Option<String> = text::<ObjectName>().unset("what `[tls]` says", r#""TLS-Client.Standard""#);
+        /// The TLS profile of connections that begin with STARTTLS.
+        starttls_profile: Option<String> = text::<ObjectName>()
+            .unset("the one of `tls_profile`", r#""TLS-Client.Strict""#);
         /// Whether mail is judged.
         inspect: Inspection = text::<Inspection>().default(Inspection::Full);
         /// Destinations that are left alone, whatever the other settings say: addresses and networks.
@@ -41,6 +46,24 @@ impl Action {
     #[must_use]
     pub fn bypasses(&self, destination: IpAddr) -> bool {
         self.bypass.iter().any(|net| net.contains(&destination))
+    }
+
+    /// Whether known mail of this server goes on in samples only.
+    #[must_use]
+    pub fn trusts_uids_of(&self, server: IpAddr) -> bool {
+        self.trust_uid_immutability.contains(&server)
+    }
+
+    /// The name of the TLS profile where TLS begins at once; without one it is what `[tls]` says.
+    #[must_use]
+    pub fn implicit_profile(&self) -> Option<&str> {
+        self.tls_profile.as_deref()
+    }
+
+    /// The same behind STARTTLS.
+    #[must_use]
+    pub fn starttls_profile(&self) -> Option<&str> {
+        self.starttls_profile.as_deref().or(self.implicit_profile())
     }
 
     /// Whether nobody can log in on port 143: without STARTTLS, and not in clear text either.

@@ -1,5 +1,6 @@
 use super::Config;
 use super::setting::Group as _;
+use super::write::joined;
 use crate::words::Size;
 
 /// Columns of what is printed.
@@ -38,12 +39,38 @@ pub(super) enum Presence {
 /// What a value may be.
 pub(super) enum ValueForm {
     Flag,
-    Number { min: i64, max: i64, unit: &'static str, why: &'static str },
-    Size { min: Size, max: Size, why: &'static str },
-    Text { what: &'static str, words: Words },
-    List { of: Box<ValueForm>, min: usize, max: Option<usize> },
+    Number {
+        min: i64,
+        max: i64,
+        unit: &'static str,
+        why: &'static str,
+    },
+    Size {
+        min: Size,
+        max: Size,
+        why: &'static str,
+    },
+    Text {
+        what: &'static str,
+        words: Words,
+    },
+    List {
+        of: Box<ValueForm>,
+        min: usize,
+        max: Option<usize>,
+    },
     Table(SettingsOf),
-    Tables { of: SettingsOf, max: usize },
+    Tables {
+        of: SettingsOf,
+        max: usize,
+    },
+    /// Tables under names, with the settings of the table `like`.
+    Named {
+        of: SettingsOf,
+        max: usize,
+        like: &'static str,
+        example: &'static str,
+    },
 }
 
 impl ValueForm {
@@ -64,7 +91,7 @@ impl ValueForm {
                 let keys: Vec<_> = settings().iter().map(|setting| format!("`{}`", setting.key)).collect();
                 format!("table with {}", keys.join(", "))
             }
-            Self::Tables { max, .. } => format!("at most {max} tables"),
+            Self::Tables { max, .. } | Self::Named { max, .. } => format!("at most {max} tables"),
         }
     }
 
@@ -96,8 +123,10 @@ pub(super) struct DescribedTable {
     /// `[tls.fault]` or `[[steering.reach]]`.
     pub(super) header: String,
     pub(super) purpose: &'static str,
-    /// Of an array of tables: how many there may be.
+    /// Of tables in an array, or under names: how many there may be.
     pub(super) max: Option<usize>,
+    /// The table that has the same settings, where they are told.
+    pub(super) like: Option<&'static str>,
     /// An array of tables, or below one: there may be none.
     pub(super) is_optional: bool,
     pub(super) settings: Vec<Setting>,
@@ -126,15 +155,18 @@ pub(super) fn sections() -> Vec<DescribedTable> {
 fn collect(path: &str, is_optional: bool, settings: Vec<Setting>, sections: &mut Vec<DescribedTable>) {
     for Setting { key, purpose, form, .. } in settings {
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let (header, max, of) = match form {
-            ValueForm::Table(of) => (format!("[{path}]"), None, of),
-            ValueForm::Tables { of, max } => (format!("[[{path}]]"), Some(max), of),
+        let (header, max, like, settings) = match form {
+            ValueForm::Table(of) => (format!("[{path}]"), None, None, of()),
+            ValueForm::Tables { of, max } => (format!("[[{path}]]"), Some(max), None, of()),
+            ValueForm::Named { max, like, example, .. } => {
+                (format!("[{}]", joined(&path, example)), Some(max), Some(like), Vec::new())
+            }
             _ => continue,
         };
         let (below, settings) =
-            of().into_iter().partition(|setting| matches!(setting.given, Presence::Section));
+            settings.into_iter().partition(|setting| matches!(setting.given, Presence::Section));
         let is_optional = is_optional || max.is_some();
-        sections.push(DescribedTable { header, purpose, max, is_optional, settings });
+        sections.push(DescribedTable { header, purpose, max, like, is_optional, settings });
         collect(&path, is_optional, below, sections);
     }
 }

@@ -27,6 +27,9 @@ fn of_section(section: &DescribedTable) -> String {
     if let Some(max) = section.max {
         purpose.push_str(&format!(" By default there are none, at most there are {max}."));
     }
+    if let Some(like) = section.like {
+        purpose.push_str(&format!(" The settings are those of {like}."));
+    }
     let mut text = comment(&purpose);
     text.push_str(&format!("{off}{}\n", section.header));
     for (setting, words) in section.lines() {

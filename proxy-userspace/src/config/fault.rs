@@ -33,12 +33,20 @@ pub enum ConfigError {
         /// The most that is read, in octets.
         max: u64,
     },
-    /// The file is read, and this is wrong with it. One line per fault.
-    #[error("{}", lines(.path, .faults))]
-    Wrong {
-        /// The file.
+    /// More files in the directory than are read.
+    #[error("{}: {count} files, room for {max}; keep several objects in one file", .path.display())]
+    TooManyFiles {
+        /// The directory.
         path: PathBuf,
-        /// In the order of the file; never empty.
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The files are read, and this is wrong with them. One line per fault.
+    #[error("{}", lines(.faults))]
+    Wrong {
+        /// In the order of the files; never empty.
         faults: Vec<Fault>,
     },
 }
@@ -48,8 +56,8 @@ impl ConfigError {
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         match self {
-            Self::Wrong { faults, .. } => faults,
-            Self::Missing { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => &[],
+            Self::Wrong { faults } => faults,
+            _ => &[],
         }
     }
 }
@@ -63,12 +71,12 @@ fn unreadable_remedy(source: &io::Error) -> &'static str {
     }
 }
 
-fn lines(path: &std::path::Path, faults: &[Fault]) -> String {
+fn lines(faults: &[Fault]) -> String {
     let lines: Vec<String> = faults
         .iter()
         .map(|fault| match fault.place {
-            Some(Place { line, column }) => format!("{}:{line}:{column}: {fault}", path.display()),
-            None => format!("{}: {fault}", path.display()),
+            Some(Place { line, column }) => format!("{}:{line}:{column}: {fault}", fault.file.display()),
+            None => format!("{}: {fault}", fault.file.display()),
         })
         .collect();
     lines.join("\n")
@@ -96,6 +104,8 @@ impl Place {
 /// One thing that is wrong: `key = value: reason; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// In which file.
+    pub file: PathBuf,
     /// Where; `None` when the key and its whole section are missing.
     pub place: Option<Place>,
     /// The key with its section, such as `tls.fault.expired`; empty when the text is not TOML.
@@ -234,11 +244,6 @@ impl Reason {
                 "a server that asks for a client certificate is answered with none; the choice comes with a later \
                  release",
                 "remove the line",
-            ),
-            "policy" | "policies" | "profile" | "profiles" | "unmatched" | "steering.unmatched" => (
-                "there is one implicit policy, and ports 143 and 993 are always steered; policies come with a later \
-                 release",
-                "remove it, and use [tls] and [action]",
             ),
             _ => return None,
         };

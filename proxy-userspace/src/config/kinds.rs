@@ -9,6 +9,7 @@ use super::describe::{ValueForm, Words};
 use super::fault::Reason;
 use super::report::Written;
 use super::setting::Group;
+use super::write::TableWriter;
 use crate::words::Size;
 
 /// What a value may be: how it is read, and how it is described. It is made for one reading.
@@ -164,8 +165,13 @@ pub(super) fn list<T: 'static>(
 
 /// A table as a value, such as `{ cert = "a.pem", key = "a.key" }`, which has to be there: it has no default.
 pub(super) fn table<G: Group>() -> Kind<G> {
+    let toml = |value: &G| {
+        let mut table = TableWriter::default();
+        value.write(&mut table);
+        table.into_inline()
+    };
     let form = ValueForm::Table(G::settings);
-    Kind { read: Box::new(|written| written.group()), toml: Box::new(|_| String::new()), form }
+    Kind { read: Box::new(|written| written.group()), toml: Box::new(toml), form }
 }
 
 /// As a basic string of TOML, whose escapes are those of JSON.

@@ -1,4 +1,5 @@
-//! The policy: one TOML file, parsed into one immutable value that a connection holds until it ends.
+//! The configuration: one TOML file, and objects in the files of `conf.d`, parsed into one immutable value that a
+//! connection holds until it ends.
 //!
 //! A setting is one line of a `settings!` group, with its key, its kind of value, its default and its purpose. The
 //! reading of the file, the reference, the schema and the example come from that line.
@@ -25,10 +26,20 @@ mod action;
 mod limits;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
 mod daemon;
+/// `[[policy]]`: which connections get which proxy action; and the objects that have names.
+mod policy;
+/// Objects that every configuration has.
+mod predefined;
+/// Objects with names: where they come from, and how one is shown.
+mod objects;
+/// `postern action clone` and `postern profile clone`.
+mod clone;
 /// What settings demand of each other.
 mod relations;
 /// What is wrong with a file, in an operator's words.
 mod fault;
+/// Values as a file has them.
+mod write;
 /// Settings in words, for what is printed about them.
 mod describe;
 /// `postern config reference`.
@@ -40,20 +51,31 @@ mod example;
 
 pub use action::{Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, StartTls};
 pub use certificates::{Certificates, KeyFiles, ServerCertificate};
+pub use clone::{CloneError, ObjectFile, clone_object};
 pub use daemon::{Admin, Processes, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
+pub use names::parse_interface;
 pub use names::{InterfaceName, NamePattern};
-pub use parse::{load, parse};
+pub use objects::ObjectKind;
+pub use parse::{load, objects_directory, parse};
+pub use policy::{
+    DEFAULT_POLICY, NamedObjects, PolicyRule, Sni, TlsSupport, Traffic, UNNAMED_ACTION, UNNAMED_PROFILE,
+};
+pub use predefined::{
+    CLIENT_ACTION, CLIENT_PROFILE, CLIENT_STRICT_PROFILE, SERVER_ACTION, SERVER_PROFILE,
+    SERVER_STRICT_PROFILE,
+};
 pub use reference::reference;
 pub use schema::schema;
 pub use steering::{OnExit, Reach, Source, SteeringConfig};
 pub use tls::{FaultPolicy, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
 
-use setting::{section, settings};
+use policy::POLICIES_MAX;
+use setting::{flatten, section, sections, settings};
 
 settings! {
     /// Everything an owner decides. The supervisor reads it from the file and passes it on to its worker, so what is
@@ -61,12 +83,18 @@ settings! {
     pub struct Config {
         /// Which packets, and where they may go.
         steering: SteeringConfig = section();
-        /// The TLS profile.
-        tls: Tls = section();
+        /// The TLS profile of proxy actions that name none.
+        unnamed_profile as "tls": Tls = section();
         /// Keys and certificates that Postern shows.
         certificates: Certificates = section();
-        /// The proxy action: what becomes of mail.
-        action: Action = section();
+        /// The proxy action of policies that name none: what becomes of mail.
+        unnamed_action as "action": Action = section();
+        /// Proxy actions and TLS profiles with names.
+        objects: NamedObjects = flatten();
+        /// Which connections get which proxy action. Policies are looked through in the order of the file, and the first
+        /// that fits decides. A connection that none fits is refused. Without policies all connections get what
+        /// `[action]` says.
+        policies as "policy": Vec<PolicyRule> = sections(POLICIES_MAX);
         /// Bounds with their units.
         limits: Limits = section();
         /// What is written on stdout. A record is written when a session ends.

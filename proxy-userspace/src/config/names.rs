@@ -12,6 +12,8 @@ const INTERFACE_NAME_BYTES_MAX: usize = 15;
 const DNS_NAME_BYTES_MAX: usize = 253;
 /// Octets of one label (RFC 1035 section 2.3.4).
 const DNS_LABEL_BYTES_MAX: usize = 63;
+/// Octets of an object's name: it fits into a file's name and into a column.
+const OBJECT_NAME_BYTES_MAX: usize = 64;
 /// Octets of a pattern for file names: no file on Linux has a longer name (`NAME_MAX`, linux/limits.h).
 const NAME_PATTERN_BYTES_MAX: usize = 255;
 
@@ -25,6 +27,14 @@ impl InterfaceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The name of an interface, as the command line has it.
+///
+/// # Errors
+/// Why it is none.
+pub fn parse_interface(text: &str) -> Result<InterfaceName, Reason> {
+    InterfaceName::parse(text)
 }
 
 impl TextValue for InterfaceName {
@@ -134,6 +144,32 @@ fn label_fault(label: &str) -> Option<&'static str> {
         Some("a label starts or ends with `-`")
     } else {
         None
+    }
+}
+
+/// The name of a policy, a proxy action or a TLS profile: 1 to 64 letters, digits, dots, hyphens and underscores, of which
+/// the first is a letter or a digit. It is also a part of a file's name.
+pub(super) struct ObjectName;
+
+impl TextValue for ObjectName {
+    type Value = String;
+    const WHAT: &'static str = "a name";
+
+    fn parse(text: &str) -> Result<String, Reason> {
+        let is_part = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
+        let fits = (1..=OBJECT_NAME_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(is_part)
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric());
+        if fits {
+            return Ok(text.to_owned());
+        }
+        let remedy =
+            "use 1 to 64 letters, digits, dots, hyphens and underscores, such as \"IMAP-Client.Office\"";
+        Err(Reason::unfit("not a name", remedy))
+    }
+
+    fn show(value: &String) -> String {
+        value.clone()
     }
 }
 

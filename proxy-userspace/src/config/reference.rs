@@ -24,6 +24,9 @@ fn of_section(section: &DescribedTable) -> String {
     if let Some(max) = section.max {
         purpose.push_str(&format!(" There may be {max} of these tables; by default there are none."));
     }
+    if let Some(like) = section.like {
+        purpose.push_str(&format!(" The settings are those of `{like}`."));
+    }
     text.push_str(&wrapped(&purpose, "", ""));
     for (setting, words) in section.lines() {
         text.push_str(&of_setting(setting, words));

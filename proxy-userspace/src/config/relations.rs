@@ -2,11 +2,12 @@ use super::daemon::{Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 use super::fault::Reason;
 use super::limits::{CLIENT_SHARE, HELD_SHARE_MAX, Limits, MEMORY_INSPECTED_MIN, MEMORY_MAX};
 use super::names::InterfaceName;
-use super::report::Report;
-use super::{ClearText, Config, Inspection, OnExit, SteeringConfig};
+use super::objects::ObjectKind;
+use super::report::{Report, nearest};
+use super::write::joined;
+use super::{Action, ClearText, Config, Inspection, OnExit, SteeringConfig};
 use crate::words::Size;
 
-const CLEARTEXT: &str = "action.cleartext";
 const INGRESS: &str = "steering.ingress";
 const EGRESS: &str = "steering.egress";
 const SESSIONS: &str = "limits.sessions";
@@ -28,17 +29,62 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
     if config.steering.on_exit == OnExit::Open {
         shares(report, &config.limits);
     }
-    if config.action.inspect == Inspection::Full {
+    policies(report, config);
+    let judges_mail = config.judges_mail();
+    if judges_mail {
         inspected_memory(report, &config.limits);
     }
-    held(report, &config.limits, config.action.inspect);
-    if (config.action.cleartext, config.action.inspect) == (ClearText::Inspect, Inspection::None) {
-        let what = "needs action.inspect = \"full\": without it nobody reads the commands, and a STARTTLS among them \
-                    would pass";
-        let remedy = "use \"refuse\", or action.inspect = \"full\"; or list destinations to leave alone in action.bypass";
-        report.relate(CLEARTEXT, 0, Reason::unfit(what, remedy));
+    held(report, &config.limits, judges_mail);
+    action(report, config, "action", &config.unnamed_action);
+    for (name, named) in &config.objects.proxy_actions {
+        action(report, config, &joined(ObjectKind::ProxyAction.table(), name), named);
     }
     users(report, config.processes);
+}
+
+/// What policies name has to be there, and each has a name of its own.
+fn policies(report: &mut Report<'_>, config: &Config) {
+    for (index, policy) in config.policies.iter().enumerate() {
+        let key = |name: &str| format!("policy[{index}].{name}");
+        let ingress = policy.ingress.as_deref().unwrap_or_default();
+        listed(report, &key("ingress"), ingress, INGRESS, &config.steering.ingress);
+        let earlier = config.policies.iter().take(index).position(|earlier| earlier.name == policy.name);
+        if let Some(earlier) = earlier.filter(|_| report.is_sound(&key("name"))) {
+            let first = report.line(&format!("policy[{earlier}].name"), 0);
+            report.relate(&key("name"), 0, Reason::Duplicate { first });
+        }
+        exists(report, config, ObjectKind::ProxyAction, &key("proxy_action"), policy.proxy_action.as_deref());
+    }
+}
+
+/// What a proxy action names has to be there, and its settings have to go together.
+fn action(report: &mut Report<'_>, config: &Config, path: &str, action: &Action) {
+    let key = |name: &str| format!("{path}.{name}");
+    let Action { tls_profile, starttls_profile, .. } = action;
+    exists(report, config, ObjectKind::TlsProfile, &key("tls_profile"), tls_profile.as_deref());
+    exists(report, config, ObjectKind::TlsProfile, &key("starttls_profile"), starttls_profile.as_deref());
+    if (action.cleartext, action.inspect) == (ClearText::Inspect, Inspection::None) {
+        let what = format!(
+            "needs {}.inspect = \"full\": without it nobody reads the commands, and a STARTTLS among them would pass",
+            path
+        );
+        let remedy = format!(
+            "use \"refuse\", or {path}.inspect = \"full\"; or list destinations to leave alone in {path}.bypass"
+        );
+        report.relate(&key("cleartext"), 0, Reason::unfit(what, remedy));
+    }
+}
+
+fn exists(report: &mut Report<'_>, config: &Config, kind: ObjectKind, key: &str, name: Option<&str>) {
+    let known = config.object_names(kind);
+    if let Some(name) = name.filter(|name| !known.contains(name) && report.is_sound(key)) {
+        let nearest = nearest(name, known.iter().copied());
+        let remedy = match nearest {
+            Some(nearest) => format!("did you mean {nearest:?}?"),
+            None => format!("`postern {} list` shows what there is", kind.command()),
+        };
+        report.relate(key, 0, Reason::unfit(format!("there is no such {kind}"), remedy));
+    }
 }
 
 /// Postern's own connections leave by egress, and must not be steered.
@@ -107,9 +153,9 @@ fn inspected_memory(report: &mut Report<'_>, limits: &Limits) {
 }
 
 /// At least one message, and, of a memory that is known, not so much that sessions have no room.
-fn held(report: &mut Report<'_>, limits: &Limits, inspect: Inspection) {
+fn held(report: &mut Report<'_>, limits: &Limits, judges_mail: bool) {
     let Some(held) = limits.held.filter(|_| report.is_sound(MESSAGE)) else { return };
-    let memory = limits.memory.filter(|_| inspect == Inspection::Full && report.is_sound(MEMORY));
+    let memory = limits.memory.filter(|_| judges_mail && report.is_sound(MEMORY));
     let message = limits.message;
     if held < message {
         let what = format!(

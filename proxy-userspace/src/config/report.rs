@@ -6,8 +6,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::fault::{Fault, Place, Reason};
-use super::kinds::ReadValue;
+use super::kinds::{ReadValue, TextValue as _};
+use super::names::ObjectName;
 use super::setting::{Group, StandIn as _};
+use super::write::joined;
 
 /// More faults than this help nobody at once.
 const FAULTS_MAX: usize = 50;
@@ -18,69 +20,117 @@ const VALUE_CHARS_MAX: usize = 60;
 /// Edits between a typing mistake and the key that was meant.
 const TYPING_MISTAKE_EDITS_MAX: usize = 3;
 
+/// A file of the configuration.
+pub(super) struct SourceFile {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// Where a value stands.
+#[derive(Clone, Default)]
+struct Spot {
+    /// Of [`Report::files`].
+    file: usize,
+    span: Range<usize>,
+}
+
 /// The faults found so far, and where values stand, for relations between them.
 pub(super) struct Report<'t> {
-    text: &'t str,
-    /// The file's directory, absolute: relative paths are meant from it.
+    files: &'t [SourceFile],
+    /// The one that is read now.
+    file: usize,
+    /// The first file's directory, absolute: relative paths of all files are meant from it.
     pub(super) base: PathBuf,
-    faults: Vec<Fault>,
-    places: BTreeMap<String, Vec<Range<usize>>>,
+    faults: Vec<(usize, Fault)>,
+    places: BTreeMap<String, Vec<Spot>>,
 }
 
 impl<'t> Report<'t> {
-    pub(super) const fn new(text: &'t str, base: PathBuf) -> Self {
-        Self { text, base, faults: Vec::new(), places: BTreeMap::new() }
+    pub(super) const fn new(files: &'t [SourceFile], base: PathBuf) -> Self {
+        Self { files, file: 0, base, faults: Vec::new(), places: BTreeMap::new() }
+    }
+
+    /// How many files there are.
+    pub(super) const fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// From now on this file is read; its text.
+    pub(super) fn enter(&mut self, file: usize) -> &'t str {
+        self.file = file;
+        self.text_of(file)
+    }
+
+    fn text_of(&self, file: usize) -> &'t str {
+        self.files.get(file).map_or("", |file| &file.text)
     }
 
     /// A fault of the text at `span`, which is shown.
     pub(super) fn add(&mut self, key: &str, span: &Range<usize>, reason: Reason) {
-        let value = self.excerpt(span);
-        self.push(Some(span.start), key, value, reason);
+        self.add_at(&Spot { file: self.file, span: span.clone() }, key, reason);
+    }
+
+    fn add_at(&mut self, spot: &Spot, key: &str, reason: Reason) {
+        let value = self.excerpt(spot);
+        self.push(spot.file, Some(spot.span.start), key, value, reason);
     }
 
     /// A fault of a value. The text of a table says nothing in a message: it may be a header or many lines.
     fn add_value(&mut self, start: usize, key: &str, value: &Spanned<DeValue<'_>>, reason: Reason) {
         let of_tables = |array: &DeArray<'_>| array.iter().any(|element| element.get_ref().is_table());
         let wide = value.get_ref().is_table() || value.get_ref().as_array().is_some_and(of_tables);
-        let excerpt = if wide { String::new() } else { self.excerpt(&value.span()) };
-        self.push(Some(start), key, excerpt, reason);
+        let spot = Spot { file: self.file, span: value.span() };
+        let excerpt = if wide { String::new() } else { self.excerpt(&spot) };
+        self.push(self.file, Some(start), key, excerpt, reason);
     }
 
-    fn push(&mut self, offset: Option<usize>, key: &str, value: String, reason: Reason) {
+    fn push(&mut self, file: usize, offset: Option<usize>, key: &str, value: String, reason: Reason) {
         if self.faults.len() < FAULTS_FOUND_MAX {
-            let place = offset.map(|offset| Place::of(self.text, offset));
-            self.faults.push(Fault { place, key: key.to_owned(), value, reason });
+            let place = offset.map(|offset| Place::of(self.text_of(file), offset));
+            let path = self.files.get(file).map(|file| file.path.clone()).unwrap_or_default();
+            self.faults.push((file, Fault { file: path, place, key: key.to_owned(), value, reason }));
         }
     }
 
     /// A fault of a value that was read, between it and another: `element` of a list, 0 of anything else.
     pub(super) fn relate(&mut self, key: &str, element: usize, reason: Reason) {
-        let span = self.span(key, element);
-        let value = self.excerpt(&span);
-        self.push(Some(span.start), key, value, reason);
+        let spot = self.spot(key, element);
+        self.add_at(&spot, key, reason);
+    }
+
+    /// A fault of a table that was read, whose text is not shown.
+    pub(super) fn relate_table(&mut self, key: &str, reason: Reason) {
+        let Spot { file, span } = self.spot(key, 0);
+        self.push(file, Some(span.start), key, String::new(), reason);
     }
 
     /// The line of a value that was read, as in [`Report::relate`].
     pub(super) fn line(&self, key: &str, element: usize) -> usize {
-        Place::of(self.text, self.span(key, element).start).line
+        let Spot { file, span } = self.spot(key, element);
+        Place::of(self.text_of(file), span.start).line
     }
 
-    fn span(&self, key: &str, element: usize) -> Range<usize> {
+    /// The file of a value that was read.
+    pub(super) fn file_of(&self, key: &str) -> PathBuf {
+        self.files.get(self.spot(key, 0).file).map(|file| file.path.clone()).unwrap_or_default()
+    }
+
+    fn spot(&self, key: &str, element: usize) -> Spot {
         self.places.get(key).and_then(|places| places.get(element)).cloned().unwrap_or_default()
     }
 
     /// Whether nothing is wrong with a value itself. Others are compared with it only then.
     pub(super) fn is_sound(&self, key: &str) -> bool {
-        self.faults.iter().all(|fault| fault.key != key)
+        self.faults.iter().all(|(_, fault)| fault.key != key)
     }
 
     /// What was said about a key, to be said better.
     pub(super) fn reasons_mut(&mut self, key: &str) -> impl Iterator<Item = &mut Reason> {
-        self.faults.iter_mut().filter(move |fault| fault.key == key).map(|fault| &mut fault.reason)
+        self.faults.iter_mut().filter(move |(_, fault)| fault.key == key).map(|(_, fault)| &mut fault.reason)
     }
 
-    fn excerpt(&self, span: &Range<usize>) -> String {
-        let value = self.text.get(span.clone()).unwrap_or("");
+    fn excerpt(&self, spot: &Spot) -> String {
+        let value = self.text_of(spot.file).get(spot.span.clone()).unwrap_or("");
         let line: String = value.split_whitespace().collect::<Vec<_>>().join(" ");
         match line.char_indices().nth(VALUE_CHARS_MAX) {
             Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or("")),
@@ -88,11 +138,11 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// In the order of the file; what is missing with its whole section comes last.
+    /// In the order of the files; what is missing in a file with its whole section comes last there.
     pub(super) fn into_faults(mut self) -> Vec<Fault> {
-        self.faults.sort_by_key(|fault| fault.place.map_or((1, None), |place| (0, Some(place))));
+        self.faults.sort_by_key(|(file, fault)| (*file, fault.place.is_none(), fault.place));
         self.faults.truncate(FAULTS_MAX);
-        self.faults
+        self.faults.into_iter().map(|(_, fault)| fault).collect()
     }
 }
 
@@ -109,7 +159,7 @@ pub(super) struct TableReader<'a, 't> {
 impl<'a, 't> TableReader<'a, 't> {
     /// A key with its section, such as `tls.fault.expired`.
     pub(super) fn path(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        joined(&self.path, key)
     }
 
     /// What a key's value is read as, if the key is there.
@@ -121,7 +171,7 @@ impl<'a, 't> TableReader<'a, 't> {
         let path = self.path(key);
         self.known.push(key);
         let value = self.table.get(key)?;
-        self.report.places.insert(path.clone(), vec![value.span()]);
+        self.report.places.insert(path.clone(), vec![Spot { file: self.report.file, span: value.span() }]);
         Some(read(&mut Written { report: self.report, key: &path, index: None, value }))
     }
 
@@ -129,7 +179,8 @@ impl<'a, 't> TableReader<'a, 't> {
     pub(super) fn missing(&mut self, key: &str, remedy: &'static str) {
         let path = self.path(key);
         let offset = self.span.as_ref().map(|span| span.start);
-        self.report.push(offset, &path, String::new(), Reason::Missing { remedy });
+        let file = self.report.file;
+        self.report.push(file, offset, &path, String::new(), Reason::Missing { remedy });
     }
 }
 
@@ -229,6 +280,28 @@ impl<'a, 't> Written<'a, 't> {
         array.iter().take(max).enumerate().map(read).collect()
     }
 
+    /// Tables, each under a name.
+    pub(super) fn named<G: Group>(&mut self, max: usize) -> BTreeMap<String, G> {
+        let Some(table) = self.typed(self.value.get_ref().as_table(), "a table of named tables") else {
+            return BTreeMap::new();
+        };
+        if table.len() > max {
+            self.fault(Reason::TooMany { count: table.len(), max });
+        }
+        let mut objects = BTreeMap::new();
+        for (name, value) in table.iter().take(max) {
+            let key = joined(self.key, name.get_ref());
+            if let Err(reason) = ObjectName::parse(name.get_ref()) {
+                self.report.add(&key, &name.span(), reason);
+            }
+            let spot = Spot { file: self.report.file, span: name.span() };
+            self.report.places.insert(key.clone(), vec![spot]);
+            let mut entry = Written { report: self.report, key: &key, index: None, value };
+            objects.insert(name.get_ref().to_string(), entry.group().unwrap_or_else(G::stand_in));
+        }
+        objects
+    }
+
     /// The elements of a list that are right, and where they stand.
     pub(super) fn list<T>(&mut self, array: &DeArray<'t>, read: &ReadValue<T>) -> Vec<(T, Range<usize>)> {
         let each = |(index, value): (usize, &Spanned<DeValue<'t>>)| {
@@ -240,25 +313,30 @@ impl<'a, 't> Written<'a, 't> {
 
     /// An element that stands in the list already, at the octet `first` of the text.
     pub(super) fn duplicate(&mut self, span: &Range<usize>, first: usize) {
-        let first = Place::of(self.report.text, first).line;
+        let first = Place::of(self.report.text_of(self.report.file), first).line;
         self.report.add(self.key, span, Reason::Duplicate { first });
     }
 
     /// Remember where the elements of a list stand.
     pub(super) fn note(&mut self, spans: Vec<Range<usize>>) {
-        self.report.places.insert(self.key.to_owned(), spans);
+        let file = self.report.file;
+        let spots = spans.into_iter().map(|span| Spot { file, span }).collect();
+        self.report.places.insert(self.key.to_owned(), spots);
     }
 }
 
 fn unknown_key(unknown: &str, known: &[&'static str]) -> Reason {
+    Reason::UnknownKey { known: known.to_vec(), nearest: nearest(unknown, known.iter().copied()) }
+}
+
+/// The word that was probably meant.
+pub(super) fn nearest<'k>(unknown: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let unknown = unknown.to_ascii_lowercase();
-    let nearest = known
-        .iter()
-        .map(|key| (edits(&unknown, key), *key))
+    known
+        .map(|key| (edits(&unknown, &key.to_ascii_lowercase()), key))
         .filter(|(edits, key)| *edits <= TYPING_MISTAKE_EDITS_MAX && *edits < key.chars().count())
         .min_by_key(|(edits, _)| *edits)
-        .map(|(_, key)| key);
-    Reason::UnknownKey { known: known.to_vec(), nearest }
+        .map(|(_, key)| key)
 }
 
 /// Levenshtein's distance, one row at a time.

@@ -81,6 +81,11 @@ fn of_form(form: &ValueForm) -> Keywords {
             list
         }
         ValueForm::Table(settings) => of_table(&settings()),
+        ValueForm::Named { of, max, .. } => vec![
+            ("type", "object".into()),
+            ("additionalProperties", object(of_table(&of()))),
+            ("maxProperties", (*max).into()),
+        ],
         ValueForm::Tables { of, max } => {
             vec![("type", "array".into()), ("items", object(of_table(&of()))), ("maxItems", (*max).into())]
         }

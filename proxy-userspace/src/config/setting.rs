@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use toml::de::DeTable;
@@ -5,6 +6,7 @@ use toml::de::DeTable;
 use super::describe::{Presence, Setting, ValueForm};
 use super::kinds::Kind;
 use super::report::{Report, TableReader, read_table};
+use super::write::TableWriter;
 
 /// Declares a struct whose fields are the settings of one table. Of each line come the field, the reading of the file,
 /// and what the reference, the schema and the example say.
@@ -40,6 +42,13 @@ macro_rules! settings {
                     ));
                 })+
                 settings
+            }
+
+            fn write(&self, table: &mut $crate::config::write::TableWriter) {
+                $({
+                    let declared: $crate::config::setting::Declaration<$type> = $declared;
+                    (declared.write)(&self.$field, settings!(@key $field $($key)?), table);
+                })+
             }
         }
     };
@@ -106,6 +115,9 @@ pub(super) trait Group: Sized + 'static {
 
     /// In the order of the declaration.
     fn settings() -> Vec<Setting>;
+
+    /// Every value, as a file has it; what is unset is left out.
+    fn write(&self, table: &mut TableWriter);
 }
 
 /// What stands in for a value that is missing or wrong, which was reported: a file with a fault is never used.
@@ -116,11 +128,17 @@ pub(super) trait StandIn {
 
 impl<G: Group> StandIn for G {
     fn stand_in() -> Self {
-        read_table(&mut Report::new("", "/".into()), "", &DeTable::new(), None)
+        read_table(&mut Report::new(&[], "/".into()), "", &DeTable::new(), None)
     }
 }
 
 impl<T> StandIn for Vec<T> {
+    fn stand_in() -> Self {
+        Self::new()
+    }
+}
+
+impl StandIn for String {
     fn stand_in() -> Self {
         Self::new()
     }
@@ -132,15 +150,18 @@ impl StandIn for PathBuf {
     }
 }
 
-/// What stands behind the `=` of a setting: how its value is read, or what holds without it, and what is said about it.
+/// What stands behind the `=` of a setting: how its value is read, or what holds without it, how it is written, and what
+/// is said about it.
 pub(super) struct Declaration<T> {
     pub(super) read: ReadSetting<T>,
+    pub(super) write: WriteSetting<T>,
     pub(super) form: ValueForm,
     pub(super) given: Presence,
     pub(super) toml: String,
 }
 
 type ReadSetting<T> = Box<dyn FnOnce(&mut TableReader<'_, '_>, &'static str) -> T>;
+type WriteSetting<T> = Box<dyn FnOnce(&T, &'static str, &mut TableWriter)>;
 
 impl<T> Declaration<T> {
     /// For the reference, the schema and the example.
@@ -172,6 +193,7 @@ impl<T: 'static> Kind<T> {
         };
         Declaration {
             read: Box::new(required),
+            write: Box::new(move |value, key, table| table.line(key, &(self.toml)(value))),
             form: self.form,
             given: Presence::Required,
             toml: example.to_owned(),
@@ -181,8 +203,14 @@ impl<T: 'static> Kind<T> {
     /// The setting may be absent, and then something else decides, as `means` says. The example is TOML.
     pub(super) fn unset(self, means: &'static str, example: &str) -> Declaration<Option<T>> {
         let unset = move |table: &mut TableReader<'_, '_>, key| table.value(key, &self.read).flatten();
+        let write = move |value: &Option<T>, key, table: &mut TableWriter| {
+            if let Some(value) = value {
+                table.line(key, &(self.toml)(value));
+            }
+        };
         Declaration {
             read: Box::new(unset),
+            write: Box::new(write),
             form: self.form,
             given: Presence::Unset { means },
             toml: example.to_owned(),
@@ -197,6 +225,7 @@ impl<T: 'static> Kind<T> {
         };
         Declaration {
             read: Box::new(default),
+            write: Box::new(move |value, key, table| table.line(key, &(self.toml)(value))),
             form: self.form,
             given: Presence::Default { such_as: None },
             toml,
@@ -211,8 +240,14 @@ pub(super) fn section<G: Group>() -> Declaration<G> {
         let path = table.path(key);
         present.unwrap_or_else(|| read_table(table.report, &path, &DeTable::new(), None))
     };
-    let form = ValueForm::Table(G::settings);
-    Declaration { read: Box::new(read), form, given: Presence::Section, toml: String::new() }
+    let write = |value: &G, key, table: &mut TableWriter| table.below(key, |below| value.write(below));
+    Declaration {
+        read: Box::new(read),
+        write: Box::new(write),
+        form: ValueForm::Table(G::settings),
+        given: Presence::Section,
+        toml: String::new(),
+    }
 }
 
 /// An array of tables below this one, at most so many; without the key there is none.
@@ -220,8 +255,44 @@ pub(super) fn sections<G: Group>(max: usize) -> Declaration<Vec<G>> {
     let read = move |table: &mut TableReader<'_, '_>, key| {
         table.value(key, |written| written.groups(max)).unwrap_or_default()
     };
-    let form = ValueForm::Tables { of: G::settings, max };
-    Declaration { read: Box::new(read), form, given: Presence::Section, toml: String::new() }
+    let write = |values: &Vec<G>, key, table: &mut TableWriter| {
+        for value in values {
+            table.entry(key, |entry| value.write(entry));
+        }
+    };
+    Declaration {
+        read: Box::new(read),
+        write: Box::new(write),
+        form: ValueForm::Tables { of: G::settings, max },
+        given: Presence::Section,
+        toml: String::new(),
+    }
+}
+
+/// Tables below this one, each under a name that the owner chooses, at most so many; without the key there is none. Their
+/// settings are those of the table `like`, which says what they mean.
+pub(super) fn named<G: Group>(
+    max: usize,
+    like: &'static str,
+    example: &'static str,
+) -> Declaration<BTreeMap<String, G>> {
+    let read = move |table: &mut TableReader<'_, '_>, key| {
+        table.value(key, |written| written.named(max)).unwrap_or_default()
+    };
+    let write = |values: &BTreeMap<String, G>, key: &'static str, table: &mut TableWriter| {
+        table.below(key, |named| {
+            for (name, value) in values {
+                named.below(name, |below| value.write(below));
+            }
+        });
+    };
+    Declaration {
+        read: Box::new(read),
+        write: Box::new(write),
+        form: ValueForm::Named { of: G::settings, max, like, example },
+        given: Presence::Section,
+        toml: String::new(),
+    }
 }
 
 /// The keys of another group, in this table.
@@ -229,6 +300,7 @@ pub(super) fn flatten<G: Group>() -> Declaration<G> {
     let form = ValueForm::Table(G::settings);
     Declaration {
         read: Box::new(|table, _| G::read(table)),
+        write: Box::new(|value, _, table| value.write(table)),
         form,
         given: Presence::Flattened,
         toml: String::new(),

@@ -13,7 +13,8 @@ const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
 
-fn interfaces() -> Kind<Vec<InterfaceName>> {
+/// See [`list`].
+pub(super) fn interfaces() -> Kind<Vec<InterfaceName>> {
     list(text::<InterfaceName>(), Some(INTERFACES_MAX), Some("list at least one interface"))
 }
 

@@ -9,7 +9,7 @@ use super::report::Written;
 use super::setting::{section, settings, words};
 
 settings! {
-    /// `[tls]`.
+    /// `[tls]` and `[tls_profile."NAME"]`.
     pub struct Tls {
         /// What a server's certificate is verified against: `"system"`, the system's roots, and PEM files.
         roots: Vec<TrustedRoot> = list(
@@ -28,6 +28,18 @@ settings! {
 }
 
 impl Tls {
+    /// The same with what `.Strict` profiles have: TLS 1.3 alone, and a client that names its server.
+    pub(super) fn strict(mut self) -> Self {
+        self.min_version = TlsVersion::Tls13;
+        self.faults.no_name = Verdict::Block;
+        self
+    }
+
+    /// The four lines that Fireware shows when a profile is chosen.
+    pub(super) fn summary(&self) -> String {
+        format!("minimum protocol version: TLS {}", self.min_version.as_str())
+    }
+
     /// Whether the system's root certificates are trusted.
     #[must_use]
     pub fn trusts_system(&self) -> bool {

@@ -43,10 +43,12 @@ mod tests;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::time::Duration;
 
 use rustls::ExtractedSecrets;
 use rustls::server::UnbufferedServerConnection;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
@@ -64,12 +66,13 @@ use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
 use crate::accept::egress::{Egress, EgressFault, EgressTable};
 use crate::accept::{Admission, SocketBuffers};
-use crate::config::{Action, ImplicitTls, InterfaceName, Limits, Source, StartTls};
+use crate::config::{Action, ImplicitTls, InterfaceName, Limits, Sni, Source, StartTls, Traffic};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
 use crate::jobs::{JOB_WAIT, JobPool};
 use crate::layer::offload::OffloadTerms;
 use crate::layer::{KernelSide, Pool, Receive, Received, StreamEnd, Transmit, split};
+use crate::policy::{Policies, PolicyInForce, ProfileInForce};
 use crate::record::Record;
 use crate::signer::SignFault;
 use crate::steering::syn_egress::SynEgress;
@@ -90,7 +93,8 @@ pub struct Finished {
 }
 
 /// What a handshake needs besides its sockets.
-pub struct HandshakeTerms<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct HandshakeTerms<'a> {
     /// The client's address.
     pub client: ClientAddr,
     /// Where the client meant to go.
@@ -105,10 +109,10 @@ pub struct HandshakeTerms<'a> {
     pub egress: &'a RefCell<EgressTable>,
     /// The interface that a connection's SYN left by.
     pub syn_egress: &'a SynEgress,
-    /// How servers are verified, and what clients are shown.
-    pub trust: &'a Trust,
-    /// Whether the kernel is given a side's records.
-    pub layers: &'a OffloadTerms,
+    /// All policies: the name in the ClientHello may lead to another one.
+    pub policies: &'a Policies,
+    /// The one that applies.
+    pub policy: &'a PolicyInForce,
     /// Bounds.
     pub limits: &'a Limits,
     /// When the connection was accepted: `limits.handshake` counts from then until the relay begins.
@@ -117,14 +121,44 @@ pub struct HandshakeTerms<'a> {
     pub pool: &'a Pool,
     /// Threads for verification, minting and slow signatures.
     pub jobs: &'a JobPool,
-    /// What becomes of STARTTLS, clear text and implicit TLS.
-    pub action: &'a Action,
     /// The largest message that clients are told of in clear text.
     pub message_max: u64,
 }
 
+impl<'a> HandshakeTerms<'a> {
+    /// How servers are verified, and what clients are shown.
+    fn trust(&self) -> &'a Trust {
+        &self.profile().trust
+    }
+
+    /// Whether the kernel is given a side's records.
+    pub(crate) fn layers(&self) -> &'a OffloadTerms {
+        &self.profile().layers
+    }
+
+    fn profile(&self) -> &'a ProfileInForce {
+        self.policy.profile(self.destination)
+    }
+
+    /// What becomes of STARTTLS, clear text and implicit TLS.
+    fn action(&self) -> &'a Action {
+        &self.policy.action().settings
+    }
+
+    /// What policies are looked through with.
+    pub(crate) fn traffic<'t>(&'t self, sni: Sni<'t>) -> Traffic<'t> {
+        Traffic {
+            ingress: self.ingress,
+            client: self.client.0.ip(),
+            destination: self.destination.ip(),
+            is_implicit_tls: self.destination.is_implicit_tls(),
+            sni,
+        }
+    }
+}
+
 /// What a session goes on with.
-pub enum Agreement {
+pub(crate) enum Agreement {
     /// TLS was ended on both sides: the client's, then the server's.
     Tls(Box<(Finished, Finished)>),
     /// Clear text on both sides.
@@ -139,7 +173,7 @@ pub enum Agreement {
 }
 
 /// A session without TLS on either side, at the client's first command that is the server's to answer.
-pub struct ClearSession {
+pub(crate) struct ClearSession {
     /// The client.
     pub client: TcpStream,
     /// The server, between two lines.
@@ -150,31 +184,52 @@ pub struct ClearSession {
     pub capabilities: Vec<u8>,
 }
 
-/// Do both sides' handshakes. `egress` says whether the client may reach the destination at all.
+/// Do both sides' handshakes, and say which policy applies to what follows: the one of `terms`, or the one to which the
+/// client's SNI led. `egress` says whether the client may reach the destination at all.
 ///
 /// # Errors
 /// What ended it. The client has been told, where a client can be told.
-pub async fn handshake(
+pub(crate) async fn handshake<'a>(
     mut client: TcpStream,
     egress: Result<Egress, EgressFault>,
-    terms: &HandshakeTerms<'_>,
+    terms: &HandshakeTerms<'a>,
     record: &mut Record,
-) -> Result<Agreement, Failure> {
+) -> Result<(Agreement, &'a PolicyInForce), Failure> {
     let bound = Bound::of(terms);
-    let (hello, server) = if terms.destination.is_implicit_tls() {
+    let (hello, terms, server) = if terms.destination.is_implicit_tls() {
         let hello = hello(&mut client, bound, record).await?;
-        (hello, bound.within(Side::Upstream, connect_implicit(egress, terms, record)).await)
+        let (terms, admitted) = renewed(terms, &hello, record);
+        let connecting = async {
+            admitted?;
+            connect_implicit(egress, &terms, record).await
+        };
+        let server = bound.within(Side::Upstream, connecting).await;
+        (hello, terms, server)
     } else {
         let (server, agreed) = clear_text(&mut client, egress, bound, terms, record).await?;
         match agreed {
             Agreed::ClearText { first, capabilities } => {
-                return Ok(Agreement::ClearText(ClearSession { client, server, first, capabilities }));
+                let clear = ClearSession { client, server, first, capabilities };
+                return Ok((Agreement::ClearText(clear), terms.policy));
             }
-            Agreed::Tls if terms.action.starttls == StartTls::Bypass => {
-                return Ok(Agreement::Bypass { client, server });
+            Agreed::Tls if terms.action().starttls == StartTls::Bypass => {
+                return Ok((Agreement::Bypass { client, server }, terms.policy));
             }
-            Agreed::Tls => (hello(&mut client, bound, record).await?, Ok(server)),
+            Agreed::Tls => {
+                let hello = hello(&mut client, bound, record).await?;
+                let (terms, admitted) = renewed(terms, &hello, record);
+                (hello, terms, admitted.map(|()| server))
+            }
         }
+    };
+    let terms = &terms;
+    let server = match server {
+        Ok(mut server) if leaves_tls_alone(terms) => {
+            let passing = async { server.write_all(&hello.octets).await.map_err(unsent) };
+            bound.within(Side::Upstream, passing).await?;
+            return Ok((Agreement::Bypass { client, server }, terms.policy));
+        }
+        server => server,
     };
     #[cfg(debug_assertions)]
     crate::fault::panic_on_demand(hello.sni.as_deref());
@@ -189,7 +244,41 @@ pub async fn handshake(
         }
     };
     let (concluded, ()) = tokio::join!(conclude(client, proven, hello, bound, terms, record), leave);
-    Ok(Agreement::Tls(Box::new(concluded?)))
+    Ok((Agreement::Tls(Box::new(concluded?)), terms.policy))
+}
+
+/// The terms of the policy to which the ClientHello leads. Where no policy admits the name, the client is told so under
+/// the terms that it had.
+fn renewed<'a>(
+    terms: &HandshakeTerms<'a>,
+    hello: &Hello,
+    record: &mut Record,
+) -> (HandshakeTerms<'a>, Result<(), Failure>) {
+    if !terms.policy.depends_on_name() {
+        return (*terms, Ok(()));
+    }
+    let sni = hello.sni.as_deref().map_or(Sni::Absent, Sni::Name);
+    match terms.policies.find(&terms.traffic(sni)) {
+        Some(policy) => {
+            record.applied(policy.names(terms.destination));
+            (HandshakeTerms { policy, ..*terms }, Ok(()))
+        }
+        None => (*terms, Err(Failure::downstream(Cause::NoPolicy))),
+    }
+}
+
+/// Whether the policy to which the ClientHello led has TLS pass untouched. Where another decided before STARTTLS, only
+/// `starttls = "bypass"` does.
+fn leaves_tls_alone(terms: &HandshakeTerms<'_>) -> bool {
+    if terms.destination.is_implicit_tls() {
+        terms.policy.leaves_alone(terms.destination)
+    } else {
+        terms.action().starttls == StartTls::Bypass
+    }
+}
+
+fn unsent(error: io::Error) -> Failure {
+    Failure::upstream(Cause::Socket(error))
 }
 
 /// Connect for port 993, where policy does not deny it.
@@ -198,7 +287,7 @@ async fn connect_implicit(
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<TcpStream, Failure> {
-    match terms.action.implicit {
+    match terms.action().implicit {
         ImplicitTls::Deny => Err(Failure::downstream(Cause::ImplicitDenied)),
         ImplicitTls::Inspect | ImplicitTls::Allow => connect(egress, terms, record).await,
     }
@@ -256,7 +345,7 @@ async fn offloaded(
 ) -> Result<(Finished, Finished), Failure> {
     let sides = [(Side::Downstream, &downstream), (Side::Upstream, &upstream)];
     let refused = sides.into_iter().find_map(|(side, finished)| {
-        let fault = terms.layers.admit(&finished.kernel).err()?;
+        let fault = terms.layers().admit(&finished.kernel).err()?;
         Some(Failure { side, cause: Cause::Layer(fault) })
     });
     match refused {
@@ -283,7 +372,7 @@ async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Res
 ///
 /// # Errors
 /// The destination may not be reached, or was reached by another interface, or [`connect_upstream`]'s.
-pub async fn connect(
+pub(crate) async fn connect(
     egress: Result<Egress, EgressFault>,
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
@@ -343,7 +432,7 @@ async fn prove(
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> (Result<(TcpStream, Proven), Failure>, Option<(TcpStream, Vec<u8>)>) {
-    let proving = terms.trust.prove(&mut server, hello, terms, record);
+    let proving = terms.trust().prove(&mut server, hello, terms, record);
     match bound.within(Side::Upstream, proving).await {
         Ok(proven) => (Ok((server, proven)), None),
         Err(Parting { failure, words }) => (Err(failure), (!words.is_empty()).then_some((server, words))),
@@ -369,7 +458,7 @@ async fn show(
         class,
         key: hello.key,
     };
-    let minting = terms.trust.leaves().server_config(&request, terms.jobs);
+    let minting = terms.trust().leaves().server_config(&request, terms.jobs);
     // A server that used up the time must not leave the client without words, and nobody but the signer needs longer.
     let shown = match timeout_at(bound.at_least(JOB_WAIT).deadline, minting).await {
         Ok(shown) => shown,

@@ -78,7 +78,7 @@ pub(super) async fn agree(
     record: &mut Record,
 ) -> Result<Agreed, Parting> {
     let id = record.id();
-    let action = terms.action;
+    let action = terms.action();
     let dialogue = ClientDialogue::new().with_reference(id).with_settings(action.starttls, action.cleartext);
     say(client, dialogue.greeting()).await?;
     let (message_max, starttls) = (terms.message_max, action.starttls);

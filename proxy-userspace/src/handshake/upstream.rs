@@ -17,15 +17,15 @@ use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
 use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
-use crate::config::{Config, Verdict};
+use crate::config::{Certificates, Config, Tls, Verdict};
 use crate::failure::{Cause, Failure};
 use crate::layer::KernelSide;
 use crate::record::Record;
-use crate::signer::{KeyFacts, SignerLink, Signing};
+use crate::signer::{KeyFacts, Signing};
 use crate::words::{OriginalDst, Side};
 
-/// One policy generation's TLS: how servers prove themselves and what clients are shown. Tickets of one generation are
-/// of no use in the next.
+/// The TLS of one profile in one policy generation: how servers prove themselves and what clients are shown. Tickets of
+/// one profile, and of one generation, are of no use in another.
 pub struct Trust {
     judge: Arc<Judge>,
     leaves: Leaves,
@@ -63,39 +63,41 @@ pub(super) struct Proven {
 }
 
 impl Trust {
-    /// Read roots, authority and certificates; this process signs.
+    /// Read roots, authority and certificates, for each TLS profile in use; this process signs.
     ///
     /// # Errors
     /// Which file, what is wrong with it, and the remedy.
-    pub fn load(config: &Config) -> Result<Self, TrustError> {
+    pub fn load(config: &Config) -> Result<Vec<Self>, TrustError> {
         let (material, keys) = TrustMaterial::read(config)?;
-        let judge = Judge::assemble(&material.roots(), config.tls.faults)?;
-        let leaves = Leaves::load_keys(&config.certificates, &config.tls, material.chains, &keys)?;
-        Self::new(config, judge, leaves)
+        let of_profile = |(name, profile): (&str, &Tls)| {
+            let judge = Judge::assemble(&material.roots(name), profile.faults)?;
+            let chains = material.chains.clone();
+            Self::new(profile, judge, Leaves::load_keys(&config.certificates, profile, chains, &keys)?)
+        };
+        config.profiles_in_use().map(of_profile).collect()
     }
 
-    /// From what others read: `facts` is what the process at the other end of `signer` said of its keys of this
-    /// `generation`. No file is read.
+    /// For the profile of this name, from what others read: `facts` is what the process at the other end of `signer` said
+    /// of its keys of this `generation`. No file is read.
     ///
     /// # Errors
     /// The parts do not belong together, or rustls refuses.
     pub(crate) fn assemble(
-        config: &Config,
-        material: TrustMaterial,
+        (name, profile): (&str, &Tls),
+        certificates: &Certificates,
+        material: &TrustMaterial,
         facts: Vec<KeyFacts>,
-        generation: u64,
-        signer: SignerLink,
+        signing: Signing,
     ) -> Result<Self, TrustError> {
-        let judge = Judge::assemble(&material.roots(), config.tls.faults)?;
-        let signing = Signing::Process { link: signer, generation };
-        let leaves = Leaves::assemble(&config.certificates, &config.tls, material.chains, facts, signing)?;
-        Self::new(config, judge, leaves)
+        let judge = Judge::assemble(&material.roots(name), profile.faults)?;
+        let leaves = Leaves::assemble(certificates, profile, material.chains.clone(), facts, signing)?;
+        Self::new(profile, judge, leaves)
     }
 
-    fn new(config: &Config, judge: Judge, leaves: Leaves) -> Result<Self, TrustError> {
+    fn new(profile: &Tls, judge: Judge, leaves: Leaves) -> Result<Self, TrustError> {
         let judge = Arc::new(judge);
         let mut client = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions(config.tls.min_version))?
+            .with_protocol_versions(versions(profile.min_version))?
             .dangerous()
             .with_custom_certificate_verifier(judge.verifier())
             .with_client_cert_resolver(Arc::new(NoCertificate));

@@ -11,6 +11,7 @@ mod counts;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::{ProtocolVersion, SupportedCipherSuite};
@@ -23,6 +24,7 @@ pub use self::session::Record;
 pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
 use crate::event_id::EventId;
 use crate::lines::Lines;
+use crate::policy::AppliedNames;
 use crate::words::{ClientAddr, Mode, OriginalDst, Side};
 
 /// Lines that wait for a slow reader of stdout; more are counted as lost, because a session never waits for a log.
@@ -76,7 +78,7 @@ impl Records {
 }
 
 /// What every line of a session has in common.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct SessionIdentity {
     id: EventId,
     /// When the connection was accepted.
@@ -84,6 +86,8 @@ struct SessionIdentity {
     client: ClientAddr,
     server: OriginalDst,
     mode: Mode,
+    /// Which policy, action and profile apply, as soon as that is known.
+    applied: Option<Arc<AppliedNames>>,
     downstream: TlsTerms,
     upstream: TlsTerms,
 }
@@ -100,7 +104,7 @@ impl SessionIdentity {
         let at = SystemTime::now();
         let mode = if server.is_implicit_tls() { Mode::Implicit } else { Mode::StartTls };
         let (downstream, upstream) = (TlsTerms::default(), TlsTerms::default());
-        Self { id: EventId::at(at), at, client, server, mode, downstream, upstream }
+        Self { id: EventId::at(at), at, client, server, mode, applied: None, downstream, upstream }
     }
 }
 
@@ -126,6 +130,11 @@ impl LineFields {
         self.set("server.ip", server.ip().to_string());
         self.set("server.port", server.port());
         self.set("postern.mode", session.mode.as_str());
+        if let Some(applied) = &session.applied {
+            self.set("postern.policy", applied.policy.as_str());
+            self.set("postern.proxy_action", applied.action.as_str());
+            self.set("postern.tls_profile", applied.profile.as_str());
+        }
     }
 
     /// What a side's handshake agreed on; nothing before it is finished.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -14,6 +15,7 @@ use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, Verdi
 use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::verify::Judgement;
+use crate::policy::AppliedNames;
 use crate::relay::Meter;
 use crate::words::{Direction, Mode, Side};
 
@@ -101,7 +103,12 @@ impl Record {
     /// Where verdicts of this session are written. They tell of the handshakes that are finished when this is called.
     #[must_use]
     pub fn verdict_lines(&self) -> VerdictLines {
-        VerdictLines::new(self.sink.clone(), self.session)
+        VerdictLines::new(self.sink.clone(), self.session.clone())
+    }
+
+    /// Which policy, action and profile apply.
+    pub fn applied(&mut self, names: &Arc<AppliedNames>) {
+        self.session.applied = Some(Arc::clone(names));
     }
 
     /// Policy leaves it alone.

@@ -20,10 +20,10 @@ use tempfile::TempDir;
 
 use super::link::REQUESTS_IN_FLIGHT_MAX;
 use super::protocol::{Ask, Refusal, Reply, SignRequest};
-use super::{SignFault, SignerControl, SignerLink, serve};
+use super::{KeyFacts, SignFault, SignerControl, SignerLink, Signing, serve};
 use crate::config::{self, Config};
 use crate::handshake::mint::{KeyKind, LeafClass, MintError, Shown};
-use crate::handshake::{KeyFile, Trust, TrustMaterial, mint};
+use crate::handshake::{KeyFile, Trust, TrustError, TrustMaterial, mint};
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::jobs::{JOB_WAIT, JobPool, JobPurpose};
 
@@ -101,7 +101,18 @@ async fn connect(control: &SignerControl, link: &SignerLink) {
 async fn trust(files: &Files, control: &SignerControl, generation: u64, link: &SignerLink) -> Trust {
     let (material, keys) = files.read();
     let facts = control.load(generation, &keys, &material).await.unwrap();
-    Trust::assemble(&files.config, material, facts, generation, link.clone()).unwrap()
+    assembled(files, &material, facts, Signing::Process { link: link.clone(), generation }).unwrap()
+}
+
+/// Under the only profile of the files.
+fn assembled(
+    files: &Files,
+    material: &TrustMaterial,
+    facts: Vec<KeyFacts>,
+    signing: Signing,
+) -> Result<Trust, TrustError> {
+    let profile = files.config.profiles_in_use().next().unwrap();
+    Trust::assemble(profile, &files.config.certificates, material, facts, signing)
 }
 
 async fn shown(trust: &Trust, sni: &str, key: KeyKind, jobs: &JobPool) -> Result<Shown, MintError> {
@@ -448,8 +459,8 @@ async fn keys_and_certificates_that_do_not_belong_together_are_refused() {
     let (material, keys) = files.read();
     let facts = control.load(1, &keys, &material).await.unwrap();
     for facts in [facts[..1].to_vec(), Vec::new(), [&facts[..], &facts[..1]].concat()] {
-        let assembled = Trust::assemble(&files.config, material.clone(), facts, 1, SignerLink::new());
-        let told = assembled.map(drop).unwrap_err().to_string();
+        let signing = Signing::Process { link: SignerLink::new(), generation: 1 };
+        let told = assembled(&files, &material, facts, signing).map(drop).unwrap_err().to_string();
         assert!(told.contains("not those of the configuration"), "{told}");
     }
 }

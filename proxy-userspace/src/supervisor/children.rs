@@ -14,7 +14,6 @@ use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
 use super::state::StateFiles;
 use crate::accept::filters_are_strict;
-use crate::config::Inspection;
 use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
 use crate::signer::{KeyFacts, SignerControl};
@@ -219,7 +218,7 @@ impl Children {
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
         let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
         let message = policy.for_worker(keys.clone())?;
-        if policy.config.action.inspect == Inspection::Full && self.given.state.is_none() {
+        if policy.config.judges_mail() && self.given.state.is_none() {
             let state = StateFiles::open(&policy.config.state.directory, std::time::Instant::now());
             state.pass(worker.control()).await?;
             self.given.state = Some(state);

@@ -42,7 +42,7 @@ use self::state::StateFiles;
 pub(crate) use self::state::look as look_at_state;
 use crate::accept::SocketBuffers;
 use crate::admin::{AdminError, AdminSocket, ask, serve};
-use crate::config::{Config, Inspection, InterfaceName, OnExit, SteeringConfig as Settings};
+use crate::config::{Config, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::layer::offload::{OffloadTerms, peers_pad};
 use crate::lines::Lines;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
@@ -66,7 +66,7 @@ const PADDING_LOOK: Duration = Duration::from_secs(10);
 /// What could not be installed, in an operator's words.
 pub fn run(config: Config, path: &Path, log: &Lines) -> Result<()> {
     powers::held()?;
-    let layers = OffloadTerms::find(config.tls.offload);
+    let layers = OffloadTerms::find(config.offload());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(daemon(config, layers, path, log))
 }
@@ -123,8 +123,8 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);
     let listeners = Listeners::open(&mut program, &settings, threads, buffers)?;
     let shown = listeners.status();
-    let state = (policy.config.action.inspect == Inspection::Full)
-        .then(|| StateFiles::open(&policy.config.state.directory, deadline));
+    let state =
+        policy.config.judges_mail().then(|| StateFiles::open(&policy.config.state.directory, deadline));
     let given = Given { listeners, syn_egress, state };
     let mut children = Children::start(signer, given, Rc::clone(&board)).await?;
     let (steering, began) = install(&settings, device, program)?;

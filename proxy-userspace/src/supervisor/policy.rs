@@ -69,7 +69,7 @@ impl LoadedPolicy {
         machine: MachineResources,
     ) -> Result<Self> {
         let (material, keys) = TrustMaterial::read(&config)?;
-        let layers = OffloadTerms { mode: config.tls.offload, ..layers };
+        let layers = OffloadTerms { mode: config.offload(), ..layers };
         let room = Room::new(&config, thread_count(config.steering.threads), &machine);
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");

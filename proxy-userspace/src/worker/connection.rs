@@ -11,15 +11,16 @@ use zeroize::Zeroizing;
 use super::Policy;
 use super::thread::Local;
 use crate::accept::Handshaking;
-use crate::config::{Action, ImplicitTls, Inspection, InterfaceName, StartTls};
+use crate::config::{Inspection, InterfaceName, Sni, StartTls, Traffic};
 use crate::failure::{Cause, Failure};
 use crate::handshake::{
-    Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, say_goodbye,
+    Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, part, say_goodbye,
 };
 use crate::inspect::{
     Engine, MediationTerms, Plain, Recollection, STARTTLS_STRIPPED, STARTTLS_TOO_LATE, Session,
 };
 use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
+use crate::policy::PolicyInForce;
 use crate::record::Record;
 use crate::relay::{Relayed, relay, splice};
 use crate::words::{ClientAddr, Direction, OriginalDst, Side};
@@ -59,7 +60,14 @@ async fn carry(
     let policy = local.shared.policy.load_full();
     local.pool.limit(policy.room.buffers_per_thread);
     let (client, destination) = (arrival.client, arrival.destination);
-    let bypassed = is_left_alone(&policy.config.action, destination);
+    let terms = match handshake_terms(arrival, local, &policy) {
+        Some(terms) => terms,
+        None => return Err(refuse_unmatched(socket, destination, record).await),
+    };
+    record.applied(terms.policy.names(destination));
+    // Where the name in the ClientHello may lead to another policy, nothing is left alone before it is read.
+    let is_undecided = destination.is_implicit_tls() && terms.policy.depends_on_name();
+    let bypassed = !is_undecided && terms.policy.leaves_alone(destination);
     if bypassed {
         record.bypass();
     }
@@ -70,7 +78,6 @@ async fn carry(
     if let Ok(egress) = &egress {
         record.egress(egress.interface.as_str());
     }
-    let terms = handshake_terms(arrival, local, &policy);
     let limits = terms.limits;
     if bypassed {
         let server = connect(egress, &terms, record).await?;
@@ -78,7 +85,8 @@ async fn carry(
         return splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await;
     }
     // Boxed: a handshake's state is large and gone before the session idles.
-    let agreement = Box::pin(handshake(socket, egress, &terms, record)).await?;
+    let (agreement, applied) = Box::pin(handshake(socket, egress, &terms, record)).await?;
+    let terms = HandshakeTerms { policy: applied, ..terms };
     let Sides { downstream, upstream, asked, verified, listed } = match agreement {
         Agreement::Tls(sides) => sealed(*sides, &terms, record)?,
         Agreement::ClearText(clear) => in_clear_text(clear, &terms, record),
@@ -90,7 +98,7 @@ async fn carry(
     };
     let ((mut down_in, mut down_out), (mut up_in, mut up_out)) = (downstream, upstream);
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, (destination, verified), listed.as_deref(), record);
+    let mut engine = engine(local, &policy, applied, (destination, verified), listed.as_deref(), record);
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
@@ -104,14 +112,30 @@ async fn carry(
     result
 }
 
-/// Whether nobody looks into the connection from its first octet on.
-fn is_left_alone(action: &Action, destination: OriginalDst) -> bool {
-    let is_allowed = destination.is_implicit_tls() && action.implicit == ImplicitTls::Allow;
-    is_allowed || action.bypasses(destination.ip())
+/// No policy fits: where a session begins in clear text the client is told so, elsewhere its connection ends.
+async fn refuse_unmatched(mut socket: TcpStream, destination: OriginalDst, record: &Record) -> Failure {
+    let failure = Failure::downstream(Cause::NoPolicy);
+    if !destination.is_implicit_tls() {
+        part(&mut socket, &goodbye(&failure, record.id())).await;
+    }
+    failure
 }
 
-fn handshake_terms<'a>(arrival: &'a Arrival, local: &'a Local, policy: &'a Policy) -> HandshakeTerms<'a> {
-    HandshakeTerms {
+/// `None` where no policy fits.
+fn handshake_terms<'a>(
+    arrival: &'a Arrival,
+    local: &'a Local,
+    policy: &'a Policy,
+) -> Option<HandshakeTerms<'a>> {
+    let traffic = Traffic {
+        ingress: &arrival.ingress,
+        client: arrival.client.0.ip(),
+        destination: arrival.destination.ip(),
+        is_implicit_tls: arrival.destination.is_implicit_tls(),
+        sni: Sni::Unread,
+    };
+    let first = policy.policies.find(&traffic)?;
+    Some(HandshakeTerms {
         client: arrival.client,
         destination: arrival.destination,
         source: policy.config.steering.source,
@@ -119,15 +143,14 @@ fn handshake_terms<'a>(arrival: &'a Arrival, local: &'a Local, policy: &'a Polic
         ingress: &arrival.ingress,
         egress: &local.egress,
         syn_egress: &local.shared.syn_egress,
-        trust: &policy.trust,
-        layers: &policy.layers,
+        policies: &policy.policies,
+        policy: first,
         limits: &policy.config.limits,
         accepted: arrival.accepted,
         pool: &local.pool,
         jobs: &local.shared.jobs,
-        action: &policy.config.action,
         message_max: policy.room.message.0,
-    }
+    })
 }
 
 /// Both sides of a session that an engine decides about.
@@ -169,11 +192,13 @@ fn in_clear_text(clear: ClearSession, terms: &HandshakeTerms<'_>, record: &mut R
 fn engine(
     local: &Local,
     policy: &Policy,
+    applied: &PolicyInForce,
     (server, verified): (OriginalDst, bool),
     listed: Option<&[u8]>,
     record: &mut Record,
 ) -> Box<dyn Engine> {
-    if policy.config.action.inspect == Inspection::None {
+    let action = applied.action();
+    if action.settings.inspect == Inspection::None {
         return Box::new(Plain::default());
     }
     let vault = local.shared.vault.get().cloned();
@@ -181,17 +206,19 @@ fn engine(
         message_max: policy.room.message.0,
         held: Arc::clone(&local.shared.held),
         jobs: Arc::clone(&local.shared.content_jobs),
-        rules: Arc::clone(&policy.rules),
+        rules: Arc::clone(&action.rules),
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
         clean_verdicts: policy.config.records.clean_verdicts,
-        recollection: vault.clone().map(|vault| Recollection::new(vault, policy.generation)),
-        uid_trust: verified.then(|| policy.trusted_servers.trust(server.ip())).flatten(),
+        recollection: vault.clone().map(|vault| Recollection::new(vault, action.generation)),
+        uid_trust: (verified && action.settings.trusts_uids_of(server.ip()))
+            .then(|| policy.trusted_servers.trust(server.ip()))
+            .flatten(),
         server: server.to_string().into(),
         vault,
     };
     let session = Session::new(Rc::new(terms));
-    let no_starttls = match policy.config.action.starttls {
+    let no_starttls = match action.settings.starttls {
         StartTls::Strip => STARTTLS_STRIPPED,
         StartTls::Inspect | StartTls::Bypass => STARTTLS_TOO_LATE,
     };
@@ -218,7 +245,7 @@ fn records(
     name: Side,
     record: &mut Record,
 ) -> Result<(Incoming, Outgoing), Failure> {
-    let halves = split(side.socket, side.secrets, side.kernel, terms.pool, terms.layers)
+    let halves = split(side.socket, side.secrets, side.kernel, terms.pool, terms.layers())
         .map_err(|fault| Failure { side: name, cause: Cause::Layer(fault) })?;
     record.layers(name, halves.0.layer(), halves.1.layer());
     Ok(halves)

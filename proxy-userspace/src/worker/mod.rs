@@ -14,6 +14,8 @@ mod memory;
 /// What it is given before it serves.
 mod setup;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,27 +28,23 @@ use self::setup::Setup;
 use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
-use crate::config::{Config, ContentSettings, Inspection, NamePattern};
-use crate::content::{JUDGEMENT_VERSION, Rules};
+use crate::config::Config;
 use crate::handshake::Trust;
 use crate::inspect::TrustedServers;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
 use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
-use crate::signer::SignerLink;
-use crate::vault::RuleGeneration;
+use crate::policy::Policies;
+use crate::signer::{SignerLink, Signing};
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
     pub(crate) config: Config,
-    pub(crate) trust: Trust,
+    /// Which proxy action and TLS profile a connection gets.
+    pub(crate) policies: Policies,
     pub(crate) layers: OffloadTerms,
     pub(crate) room: Room,
-    /// What is forbidden in mail.
-    pub(crate) rules: Arc<Rules>,
-    /// These rules, by the name under which verdicts are remembered.
-    pub(crate) generation: RuleGeneration,
-    /// Servers whose known mail goes on without a look.
+    /// Servers whose known mail goes on without a look, under some action.
     pub(crate) trusted_servers: TrustedServers,
 }
 
@@ -59,16 +57,20 @@ impl Policy {
         before: Option<&Self>,
     ) -> Result<Self> {
         let PolicyMessage { generation, config, material, keys, offload, room } = message;
-        let trust = Trust::assemble(&config, material, keys, generation, signer.clone())?;
         let layers = layers.with(offload);
-        let ContentSettings { names, types } = &config.action.content;
-        let names: Vec<&str> = names.iter().map(NamePattern::as_str).collect();
-        let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
-        let rules = Arc::new(Rules::new(&names, &types)?);
-        let generation = RuleGeneration::of(&config.action.content, JUDGEMENT_VERSION)?;
+        let policies = Policies::assemble(&config, &layers, |name, profile| {
+            let signing = Signing::Process { link: signer.clone(), generation };
+            let trust =
+                Trust::assemble((name, profile), &config.certificates, &material, keys.clone(), signing)?;
+            Ok(trust)
+        })?;
         let before = before.map(|policy| &policy.trusted_servers);
-        let trusted_servers = TrustedServers::of(&config.action.trust_uid_immutability, before);
-        Ok(Self { config, trust, layers, room, rules, generation, trusted_servers })
+        let listed: BTreeSet<IpAddr> = config
+            .actions_in_use()
+            .flat_map(|(_, action)| action.trust_uid_immutability.iter().copied())
+            .collect();
+        let trusted_servers = TrustedServers::of(&Vec::from_iter(listed), before);
+        Ok(Self { config, policies, layers, room, trusted_servers })
     }
 }
 
@@ -173,8 +175,8 @@ fn renew(
         if let Some(vault) = shared.vault.get() {
             vault.spool.set_limit(policy.config.limits.spool);
         }
-        if policy.config.action.inspect == Inspection::Full {
-            // Under none, sessions of the old policy go on judging.
+        if policy.config.judges_mail() {
+            // Where none does, sessions of the old policy go on judging.
             shared.held.set_limit(policy.room.held);
         }
         shared.policy.store(Arc::new(policy));

@@ -3,12 +3,12 @@ use postern::config::{ClearText, ImplicitTls, StartTls};
 use super::{MINIMAL, assert_message, good};
 
 fn action(lines: &str) -> postern::config::Action {
-    good(&format!("{MINIMAL}[action]\n{lines}\n")).action
+    good(&format!("{MINIMAL}[action]\n{lines}\n")).unnamed_action
 }
 
 #[test]
 fn starttls_is_inspected_unless_the_owner_says_otherwise() {
-    assert_eq!(good(MINIMAL).action.starttls, StartTls::Inspect);
+    assert_eq!(good(MINIMAL).unnamed_action.starttls, StartTls::Inspect);
     for starttls in [StartTls::Inspect, StartTls::Strip, StartTls::Bypass] {
         assert_eq!(action(&format!("starttls = \"{}\"", starttls.as_str())).starttls, starttls);
     }
@@ -23,7 +23,7 @@ fn starttls_is_inspected_unless_the_owner_says_otherwise() {
 
 #[test]
 fn clear_text_is_refused_unless_the_owner_says_otherwise() {
-    assert_eq!(good(MINIMAL).action.cleartext, ClearText::Refuse);
+    assert_eq!(good(MINIMAL).unnamed_action.cleartext, ClearText::Refuse);
     for cleartext in [ClearText::Refuse, ClearText::Inspect] {
         assert_eq!(action(&format!("cleartext = \"{}\"", cleartext.as_str())).cleartext, cleartext);
     }
@@ -51,7 +51,7 @@ fn clear_text_of_which_nobody_reads_the_commands_is_a_fault() {
 
 #[test]
 fn implicit_tls_is_inspected_unless_the_owner_says_otherwise() {
-    assert_eq!(good(MINIMAL).action.implicit, ImplicitTls::Inspect);
+    assert_eq!(good(MINIMAL).unnamed_action.implicit, ImplicitTls::Inspect);
     for implicit in [ImplicitTls::Inspect, ImplicitTls::Allow, ImplicitTls::Deny] {
         assert_eq!(action(&format!("implicit = \"{}\"", implicit.as_str())).implicit, implicit);
     }

@@ -6,17 +6,17 @@ use postern::words::Size;
 use super::{MINIMAL, assert_message, faults, good};
 
 fn of_content(lines: &str) -> ContentSettings {
-    good(&format!("{MINIMAL}[action.content]\n{lines}\n")).action.content
+    good(&format!("{MINIMAL}[action.content]\n{lines}\n")).unnamed_action.content
 }
 
 #[test]
 fn mail_is_not_judged_unless_the_owner_says_so() {
-    let action = good(MINIMAL).action;
+    let action = good(MINIMAL).unnamed_action;
     assert_eq!(action.inspect, Inspection::Full);
     assert!(action.content.names.is_empty());
     for (word, inspect) in [("none", Inspection::None), ("full", Inspection::Full)] {
         let text = format!("{MINIMAL}[action]\ninspect = \"{word}\"\n");
-        assert_eq!((good(&text).action.inspect, inspect.as_str()), (inspect, word));
+        assert_eq!((good(&text).unnamed_action.inspect, inspect.as_str()), (inspect, word));
     }
     assert_message(
         "[action]\ninspect = \"headers\"",

@@ -4,6 +4,10 @@
 /// `[action]`: what is judged, and how much of it is held.
 mod action;
 mod content;
+/// `[[policy]]`: which connections get which proxy action.
+mod policies;
+/// Proxy actions and TLS profiles with names, in files of `conf.d`, and clones of them.
+mod objects;
 /// `[process]`, and the configuration on its way to another process.
 mod processes;
 /// `[steering]`.
@@ -78,16 +82,16 @@ fn the_minimal_file_has_the_documented_defaults() {
     assert_eq!(config.steering.on_exit, OnExit::Closed);
     assert_eq!(config.steering.threads, None);
     assert!(config.steering.reach.is_empty());
-    assert!(config.tls.trusts_system() && config.tls.root_files().next().is_none());
-    assert_eq!(config.tls.min_version, TlsVersion::Tls12);
-    assert_eq!(config.tls.offload, Offload::Auto);
-    let faults = config.tls.faults;
+    assert!(config.unnamed_profile.trusts_system() && config.unnamed_profile.root_files().next().is_none());
+    assert_eq!(config.unnamed_profile.min_version, TlsVersion::Tls12);
+    assert_eq!(config.unnamed_profile.offload, Offload::Auto);
+    let faults = config.unnamed_profile.faults;
     assert_eq!(
         [faults.expired, faults.not_yet_valid, faults.untrusted, faults.wrong_name],
         [Verdict::Block; 4]
     );
     assert_eq!(faults.no_name, Verdict::Allow);
-    assert!(config.certificates.server.is_empty() && config.action.bypass.is_empty());
+    assert!(config.certificates.server.is_empty() && config.unnamed_action.bypass.is_empty());
     assert_eq!((config.limits.sessions, config.limits.sessions_per_client), (None, None));
     let limits = &config.limits;
     assert_eq!((limits.handshakes, limits.handshakes_per_client), (None, 16));
@@ -106,9 +110,9 @@ fn relative_paths_are_meant_from_the_directory_of_the_file() {
         good(&format!("{MINIMAL}[tls]\nroots = [\"system\", \"ca/company.pem\", \"/srv/other.pem\"]\n"));
     assert_eq!(config.certificates.authority.cert, Path::new("/etc/postern/authority.pem"));
     assert_eq!(config.certificates.authority.key, Path::new("/etc/postern/authority.key"));
-    assert!(config.tls.trusts_system());
+    assert!(config.unnamed_profile.trusts_system());
     assert_eq!(
-        config.tls.root_files().collect::<Vec<_>>(),
+        config.unnamed_profile.root_files().collect::<Vec<_>>(),
         [Path::new("/etc/postern/ca/company.pem"), Path::new("/srv/other.pem")]
     );
 }
@@ -116,7 +120,7 @@ fn relative_paths_are_meant_from_the_directory_of_the_file() {
 #[test]
 fn offload_is_one_of_three_words() {
     for (word, offload) in [("auto", Offload::Auto), ("always", Offload::Always), ("never", Offload::Never)] {
-        assert_eq!(good(&format!("{MINIMAL}[tls]\noffload = \"{word}\"\n")).tls.offload, offload);
+        assert_eq!(good(&format!("{MINIMAL}[tls]\noffload = \"{word}\"\n")).unnamed_profile.offload, offload);
     }
     assert_message(
         "[tls]\noffload = \"on\"",
@@ -138,14 +142,14 @@ fn a_line_at_the_start_of_a_session_is_written_unless_it_is_switched_off() {
 #[test]
 fn without_system_only_the_files_are_trusted() {
     let config = good(&format!("{MINIMAL}[tls]\nroots = [\"company.pem\"]\n"));
-    assert!(!config.tls.trusts_system());
+    assert!(!config.unnamed_profile.trusts_system());
 }
 
 #[test]
 fn a_bare_address_in_bypass_is_one_host() {
     let config =
         good(&format!("{MINIMAL}[action]\nbypass = [\"192.0.2.1\", \"2001:db8::1\", \"198.51.100.0/24\"]\n"));
-    let bypasses = |address: &str| config.action.bypasses(address.parse().expect("address"));
+    let bypasses = |address: &str| config.unnamed_action.bypasses(address.parse().expect("address"));
     assert!(bypasses("192.0.2.1") && bypasses("2001:db8::1") && bypasses("198.51.100.77"));
     assert!(!bypasses("192.0.2.2") && !bypasses("2001:db8::2") && !bypasses("198.51.101.1"));
 }
@@ -220,7 +224,6 @@ fn an_unknown_key_suggests_the_one_that_was_meant() {
 
 #[test]
 fn what_comes_later_is_said_to_come_later() {
-    assert_message("[[policy]]\nfrom = \"any\"", &["policy: not in this version", "one implicit policy"]);
     assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
 }
 
@@ -233,7 +236,10 @@ fn broken_protocol_versions_do_not_exist() {
         );
     }
     assert_message("[tls]\nmin_version = \"1.4\"", &["unknown TLS version"]);
-    assert_eq!(good(&format!("{MINIMAL}[tls]\nmin_version = \"1.3\"\n")).tls.min_version, TlsVersion::Tls13);
+    assert_eq!(
+        good(&format!("{MINIMAL}[tls]\nmin_version = \"1.3\"\n")).unnamed_profile.min_version,
+        TlsVersion::Tls13
+    );
 }
 
 #[test]
@@ -252,11 +258,11 @@ fn networks_are_networks() {
 
 #[test]
 fn trusted_servers_are_single_addresses_and_none_by_default() {
-    assert!(good(MINIMAL).action.trust_uid_immutability.is_empty());
+    assert!(good(MINIMAL).unnamed_action.trust_uid_immutability.is_empty());
     let config =
         good(&format!("{MINIMAL}[action]\ntrust_uid_immutability = [\"192.0.2.7\", \"2001:db8::7\"]\n"));
     let addresses: Vec<String> =
-        config.action.trust_uid_immutability.iter().map(ToString::to_string).collect();
+        config.unnamed_action.trust_uid_immutability.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["192.0.2.7", "2001:db8::7"]);
     for wrong in ["192.0.2.0/24", "imap.example.org", ""] {
         assert_message(
@@ -272,7 +278,7 @@ fn trusted_servers_are_single_addresses_and_none_by_default() {
         let addresses: Vec<String> = (0..count).map(|host| format!("\"192.0.2.{host}\"")).collect();
         format!("[action]\ntrust_uid_immutability = [{}]", addresses.join(", "))
     };
-    assert_eq!(good(&format!("{MINIMAL}{}\n", of(64))).action.trust_uid_immutability.len(), 64);
+    assert_eq!(good(&format!("{MINIMAL}{}\n", of(64))).unnamed_action.trust_uid_immutability.len(), 64);
     assert_message(&of(65), &["list at most 64"]);
 }
 

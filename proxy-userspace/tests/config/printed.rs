@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use postern::config::{self, Fault, SteeringConfig, load, parse};
+use postern::config::{self, Config, Fault, ObjectKind, SteeringConfig, load, parse};
 
 use super::{FILE, MINIMAL, good};
 
@@ -36,11 +36,16 @@ fn the_files_are_what_the_program_prints() {
 fn the_example_is_the_minimal_file_and_shows_the_defaults_of_everything_else() {
     assert_eq!(good(&config::example()), good(MINIMAL));
     let (shown, minimal) = (good(&everything()), good(MINIMAL));
+    let names = |config: &Config| config.object_names(ObjectKind::ProxyAction).len();
+    assert_eq!((names(&shown), shown.policies.len()), (names(&minimal) + 1, 1));
     let reach = &shown.steering.reach;
     assert!(reach.len() == 1 && reach[0].ingress == minimal.steering.ingress, "{reach:?}");
     let threads = minimal.steering.threads;
     assert_eq!(SteeringConfig { reach: Vec::new(), threads, ..shown.steering }, minimal.steering);
-    assert_eq!((shown.tls, shown.action), (minimal.tls, minimal.action));
+    let mut action = shown.unnamed_action;
+    assert!(action.tls_profile.is_some() && action.starttls_profile.is_some());
+    (action.tls_profile, action.starttls_profile) = (None, None);
+    assert_eq!((shown.unnamed_profile, action), (minimal.unnamed_profile, minimal.unnamed_action));
     assert_eq!((shown.records, shown.state, shown.admin), (minimal.records, minimal.state, minimal.admin));
     let mut limits = shown.limits;
     assert!(limits.sessions.is_some() && limits.memory.is_some() && limits.held.is_some());

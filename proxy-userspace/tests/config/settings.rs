@@ -61,6 +61,7 @@ impl Row {
                 self.header,
                 match self.header {
                     "[[steering.reach]]" => vec![("ingress", "[\"lan0\"]")],
+                    "[[policy]]" => vec![("name", "\"default\"")],
                     "[[certificates.server]]" => {
                         vec![("names", "[\"a.example\"]"), ("cert", "\"c\""), ("key", "\"k\"")]
                     }
@@ -93,6 +94,7 @@ const SERVER: &str = "[[certificates.server]]";
 const ACTION: &str = "[action]";
 const CONTENT: &str = "[action.content]";
 const LIMITS: &str = "[limits]";
+const POLICY: &str = "[[policy]]";
 
 const FORM: &str = "see its form in what `postern config example` prints";
 const DESCRIPTORS: &str = "out of range (two descriptors a session); use 1 to 524288";
@@ -220,7 +222,78 @@ fn tls_and_certificates() -> Vec<Row> {
     ]
 }
 
+fn policy() -> Vec<Row> {
+    let no_networks = |of: &str| format!("empty; list networks of {of}, or remove the line for any");
+    let name = "not a name; use 1 to 64 letters, digits, dots, hyphens and underscores, such as \"IMAP-Client.Office\"";
+    let no_action = "there is no such proxy action; `postern action list` shows what there is";
+    let sni = "not a server name: `*` stands only for the whole first label; write a DNS name such as \
+               \"imap.example.org\" or \"*.example.org\"";
+    vec![
+        row(
+            POLICY,
+            "name",
+            Missing,
+            &["\"a\"", "\"Office-1.b_2\""],
+            &[
+                ("\"\"", name),
+                ("\".a\"", name),
+                ("\"a/b\"", name),
+                (&format!("\"{}\"", "a".repeat(65)), name),
+            ],
+        ),
+        row(
+            POLICY,
+            "ingress",
+            Unset,
+            &["[\"lan0\"]"],
+            &[
+                ("[]", "empty; list at least one interface"),
+                ("[\"wan0\"]", "not among steering.ingress; add it to steering.ingress or correct the name"),
+            ],
+        ),
+        row(
+            POLICY,
+            "from",
+            Unset,
+            &["[\"10.0.0.0/8\"]"],
+            &[("[]", &no_networks("clients")), ("[\"a\"]", NETWORK)],
+        )
+        .room(4096, network),
+        row(POLICY, "to", Unset, &["[\"::1\"]"], &[("[]", &no_networks("servers")), ("[\"a\"]", NETWORK)])
+            .room(4096, network),
+        row(
+            POLICY,
+            "sni",
+            Unset,
+            &["[\"*.example.org\"]"],
+            &[("[]", "empty; list at least one name"), ("[\"a.*\"]", sni)],
+        )
+        .room(256, |number| format!("\"{number}.example.org\"")),
+        row(
+            POLICY,
+            "tls_support",
+            Default("\"enabled\""),
+            &["\"disabled\"", "\"required\""],
+            &[("\"on\"", "unknown TLS support; use \"disabled\", \"enabled\" or \"required\"")],
+        ),
+        row(
+            POLICY,
+            "proxy_action",
+            Unset,
+            &["\"IMAP-Server.Standard\""],
+            &[
+                ("\"Nothing\"", no_action),
+                (
+                    "\"IMAP-Client.Standrad\"",
+                    "there is no such proxy action; did you mean \"IMAP-Client.Standard\"?",
+                ),
+            ],
+        ),
+    ]
+}
+
 fn action() -> Vec<Row> {
+    let no_profile = "there is no such TLS profile; `postern profile list` shows what there is";
     let pattern = "not a pattern for file names: a file name has no `/`; write a file name in which `*` stands for any \
                    characters and `?` for one, such as \"*.exe\"";
     vec![
@@ -245,6 +318,8 @@ fn action() -> Vec<Row> {
             &["\"allow\"", "\"deny\""],
             &[("\"bypass\"", "unknown treatment of implicit TLS; use \"inspect\", \"allow\" or \"deny\"")],
         ),
+        row(ACTION, "tls_profile", Unset, &["\"TLS-Server.Standard\""], &[("\"Nothing\"", no_profile)]),
+        row(ACTION, "starttls_profile", Unset, &["\"TLS-Client.Strict\""], &[("\"Nothing\"", no_profile)]),
         row(
             ACTION,
             "inspect",
@@ -419,7 +494,7 @@ fn daemon() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [steering(), tls_and_certificates(), action(), counts(), sizes(), daemon()]
+    [steering(), tls_and_certificates(), action(), policy(), counts(), sizes(), daemon()]
         .into_iter()
         .flatten()
         .collect()
@@ -461,7 +536,16 @@ fn described(schema: &Value, path: &str, settings: &mut Vec<(String, Value)>) {
     for (key, schema) in properties {
         let is_section = schema.get("examples").is_none()
             && (schema.get("properties").is_some() || schema.pointer("/items/properties").is_some());
-        if is_section {
+        // Objects with names have the settings of the tables without.
+        let like = schema.get("additionalProperties").filter(|of_object| of_object.is_object());
+        if let Some(of_object) = like {
+            let unnamed = match key.as_str() {
+                "proxy_action" => "action",
+                "tls_profile" => "tls",
+                key => panic!("{key} is new"),
+            };
+            assert_eq!(properties[unnamed]["properties"], of_object["properties"], "{key}");
+        } else if is_section {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             described(schema, &path, settings);
         } else {

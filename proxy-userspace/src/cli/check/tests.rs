@@ -207,7 +207,7 @@ fn newer_kernels_are_newer() {
 fn of_action(settings: &str) -> Vec<String> {
     let text = format!("{TEXT}[action]\n{settings}\n");
     let config = config::parse(&text, Path::new("/etc/postern/postern.toml")).expect("config");
-    logins(&config.action).iter().map(Item::to_string).collect()
+    logins(&config.unnamed_action).iter().map(Item::to_string).collect()
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn servers_whose_mail_is_not_looked_at_are_named() {
     let said = |settings: &str| {
         let text = format!("{TEXT}[action]\n{settings}\n");
         let config = config::parse(&text, Path::new("/etc/postern/postern.toml")).expect("config");
-        judging(&config.action, Size(1 << 30), Size(1 << 26)).to_string()
+        judging(&config.unnamed_action, Size(1 << 30), Size(1 << 26)).to_string()
     };
     assert!(said("").starts_with("ok    judging: all mail, for EICAR, "), "{}", said(""));
     let trusting = said("trust_uid_immutability = [\"192.0.2.7\", \"2001:db8::7\"]");

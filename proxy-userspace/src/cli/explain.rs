@@ -1,0 +1,127 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{EXIT_CONFIG, print};
+use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic, parse_interface};
+use crate::words::OriginalDst;
+
+/// A connection that is asked about.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The client's address.
+    #[arg(long)]
+    client: IpAddr,
+    /// The server's address and port, such as 198.51.100.7:993 or [2001:db8::7]:143.
+    #[arg(long)]
+    server: SocketAddr,
+    /// The client's interface; not needed where there is one ingress.
+    #[arg(long)]
+    ingress: Option<String>,
+    /// The name in the client's ClientHello; without it the client sends none.
+    #[arg(long)]
+    sni: Option<String>,
+}
+
+pub(super) fn explain(path: &Path, asked: &ExplainArgs) -> ExitCode {
+    let explained =
+        config::load(path).map_err(|error| error.to_string()).and_then(|config| told(&config, asked));
+    match explained {
+        Ok(text) => print(&text),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
+    let ingress = ingress(config, asked.ingress.as_deref())?;
+    let destination = OriginalDst(asked.server);
+    let is_implicit_tls = destination.is_implicit_tls();
+    let sni = asked.sni.as_deref().map_or(Sni::Absent, Sni::Name);
+    let traffic = |sni| Traffic {
+        ingress: &ingress,
+        client: asked.client,
+        destination: destination.ip(),
+        is_implicit_tls,
+        sni,
+    };
+    let mut text = String::new();
+    let first = config.policy_for(&traffic(Sni::Unread));
+    let last = config.policy_for(&traffic(sni));
+    // Where the first policy says nothing of names, no ClientHello changes it.
+    let depends =
+        first.and_then(|index| config.policies.get(index)).is_some_and(|policy| policy.sni.is_some());
+    let decided = if depends { last } else { first };
+    for (index, policy) in config.policies.iter().enumerate() {
+        let why = policy.unfit(&traffic(if depends { sni } else { Sni::Unread }));
+        let fits = decided == Some(index);
+        let verdict = match why {
+            Some(why) => why,
+            None if fits => "fits, and decides".to_owned(),
+            None => "fits, but an earlier one decides".to_owned(),
+        };
+        text.push_str(&format!("policy {} ({}): {verdict}\n", policy.name, policy.conditions()));
+    }
+    if depends && !is_implicit_tls {
+        let name = first.and_then(|index| config.policies.get(index)).map(|policy| policy.name.as_str());
+        text.push_str(&format!(
+            "before the ClientHello, policy {} decides about STARTTLS and clear text\n",
+            name.unwrap_or_default()
+        ));
+    }
+    match decided.and_then(|index| config.policies.get(index)) {
+        None => text.push_str("refused: no policy admits this connection\n"),
+        Some(policy) => text.push_str(&outcome(config, policy, destination)),
+    }
+    Ok(text)
+}
+
+fn ingress(config: &Config, named: Option<&str>) -> Result<InterfaceName, String> {
+    let known = &config.steering.ingress;
+    let names = || known.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ");
+    match (named, known.as_slice()) {
+        (Some(named), _) => {
+            let name = parse_interface(named).map_err(|reason| format!("--ingress {named}: {reason}"))?;
+            if known.contains(&name) {
+                return Ok(name);
+            }
+            Err(format!(
+                "--ingress {named}: not among steering.ingress ({}): its mail is not taken over",
+                names()
+            ))
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(format!("--ingress is needed: one of {}", names())),
+    }
+}
+
+/// What applies, in the words of records.
+fn outcome(config: &Config, policy: &PolicyRule, destination: OriginalDst) -> String {
+    let Some(action) = config.action(policy.proxy_action.as_deref()) else { return String::new() };
+    let is_implicit_tls = destination.is_implicit_tls();
+    let profile = if is_implicit_tls { action.implicit_profile() } else { action.starttls_profile() };
+    let mut text = format!(
+        "policy        {}\nproxy action  {}\nTLS profile   {}\n",
+        policy.name,
+        policy.action_name(),
+        profile.unwrap_or(config::UNNAMED_PROFILE)
+    );
+    let treatment = if action.bypasses(destination.ip()) {
+        "left alone: `bypass` lists the destination".to_owned()
+    } else if is_implicit_tls {
+        format!("implicit = {:?}, inspect = {:?}", action.implicit.as_str(), action.inspect.as_str())
+    } else {
+        format!(
+            "starttls = {:?}, cleartext = {:?}, inspect = {:?}",
+            action.starttls.as_str(),
+            action.cleartext.as_str(),
+            action.inspect.as_str()
+        )
+    };
+    text.push_str(&format!("treatment     {treatment}\n"));
+    text
+}

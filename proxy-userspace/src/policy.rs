@@ -1,0 +1,153 @@
+//! Policies in force: which proxy action and which TLS profile a connection gets, each with what was made from it once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+
+use crate::config::{
+    Action, Config, ContentSettings, ImplicitTls, NamePattern, PolicyRule, Tls, Traffic, UNNAMED_PROFILE,
+};
+use crate::content::{JUDGEMENT_VERSION, Rules};
+use crate::handshake::Trust;
+use crate::layer::offload::OffloadTerms;
+use crate::vault::RuleGeneration;
+use crate::words::OriginalDst;
+
+/// The policies of one generation, in the order of the file.
+pub(crate) struct Policies(Vec<PolicyInForce>);
+
+/// One policy.
+pub(crate) struct PolicyInForce {
+    rule: PolicyRule,
+    action: Arc<ActionInForce>,
+    /// What records say of it where TLS begins at once, and with STARTTLS.
+    names: [Arc<AppliedNames>; 2],
+}
+
+/// The names of what applies to a connection, for its records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AppliedNames {
+    /// The policy.
+    pub policy: String,
+    /// The proxy action; `[action]` where it has no name.
+    pub action: String,
+    /// The TLS profile; `[tls]` where it has no name.
+    pub profile: String,
+}
+
+/// A proxy action, and what mail is judged with under it.
+pub(crate) struct ActionInForce {
+    pub(crate) settings: Action,
+    /// What is forbidden in mail.
+    pub(crate) rules: Arc<Rules>,
+    /// These rules, by the name under which verdicts are remembered.
+    pub(crate) generation: RuleGeneration,
+    implicit: Arc<ProfileInForce>,
+    starttls: Arc<ProfileInForce>,
+}
+
+/// A TLS profile, and what handshakes under it are done with.
+pub(crate) struct ProfileInForce {
+    pub(crate) trust: Trust,
+    pub(crate) layers: OffloadTerms,
+}
+
+impl Policies {
+    /// From a configuration. `trust` makes what handshakes need; `layers` is what was found out about the kernel.
+    ///
+    /// # Errors
+    /// What a profile or an action cannot be made of.
+    pub(crate) fn assemble(
+        config: &Config,
+        layers: &OffloadTerms,
+        trust: impl Fn(&str, &Tls) -> Result<Trust>,
+    ) -> Result<Self> {
+        let mut profiles = BTreeMap::new();
+        for (name, profile) in config.profiles_in_use() {
+            let layers = OffloadTerms { mode: profile.offload, ..layers.clone() };
+            let in_force = ProfileInForce { trust: trust(name, profile)?, layers };
+            profiles.insert(name, Arc::new(in_force));
+        }
+        let mut actions = BTreeMap::new();
+        for (name, action) in config.actions_in_use() {
+            actions.insert(name, Arc::new(ActionInForce::assemble(action, &profiles)?));
+        }
+        let policy = |rule: &PolicyRule| {
+            let action = actions.get(rule.action_name()).ok_or_else(|| missing(rule.action_name()))?;
+            Ok(PolicyInForce::new(rule.clone(), Arc::clone(action)))
+        };
+        Ok(Self(config.policies.iter().map(policy).collect::<Result<_>>()?))
+    }
+
+    /// The first policy that fits.
+    pub(crate) fn find(&self, traffic: &Traffic<'_>) -> Option<&PolicyInForce> {
+        self.0.iter().find(|policy| policy.rule.fits(traffic))
+    }
+}
+
+fn missing(name: &str) -> anyhow::Error {
+    anyhow!("the configuration names {name}, and does not have it; please report it")
+}
+
+impl PolicyInForce {
+    fn new(rule: PolicyRule, action: Arc<ActionInForce>) -> Self {
+        let named = |profile: Option<&str>| {
+            Arc::new(AppliedNames {
+                policy: rule.name.clone(),
+                action: rule.action_name().to_owned(),
+                profile: profile.unwrap_or(UNNAMED_PROFILE).to_owned(),
+            })
+        };
+        let names = [named(action.settings.implicit_profile()), named(action.settings.starttls_profile())];
+        Self { rule, action, names }
+    }
+
+    /// Whether the ClientHello's name may lead to another policy.
+    pub(crate) const fn depends_on_name(&self) -> bool {
+        self.rule.sni.is_some()
+    }
+
+    /// What becomes of the connection.
+    pub(crate) fn action(&self) -> &ActionInForce {
+        &self.action
+    }
+
+    /// What records say.
+    pub(crate) fn names(&self, destination: OriginalDst) -> &Arc<AppliedNames> {
+        let [implicit, starttls] = &self.names;
+        if destination.is_implicit_tls() { implicit } else { starttls }
+    }
+
+    /// The TLS profile of connections to this destination.
+    pub(crate) fn profile(&self, destination: OriginalDst) -> &ProfileInForce {
+        let Self { action, .. } = self;
+        if destination.is_implicit_tls() { &action.implicit } else { &action.starttls }
+    }
+
+    /// Whether nobody looks into the connection from its first octet on.
+    pub(crate) fn leaves_alone(&self, destination: OriginalDst) -> bool {
+        let settings = &self.action.settings;
+        let is_allowed = destination.is_implicit_tls() && settings.implicit == ImplicitTls::Allow;
+        is_allowed || settings.bypasses(destination.ip())
+    }
+}
+
+impl ActionInForce {
+    fn assemble(action: &Action, profiles: &BTreeMap<&str, Arc<ProfileInForce>>) -> Result<Self> {
+        let profile = |name: Option<&str>| {
+            let name = name.unwrap_or(UNNAMED_PROFILE);
+            profiles.get(name).cloned().ok_or_else(|| missing(name))
+        };
+        let ContentSettings { names, types } = &action.content;
+        let names: Vec<&str> = names.iter().map(NamePattern::as_str).collect();
+        let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
+        Ok(Self {
+            rules: Arc::new(Rules::new(&names, &types)?),
+            generation: RuleGeneration::of(&action.content, JUDGEMENT_VERSION)?,
+            implicit: profile(action.implicit_profile())?,
+            starttls: profile(action.starttls_profile())?,
+            settings: action.clone(),
+        })
+    }
+}

@@ -1,0 +1,302 @@
+//! Which connection gets what: policies by network, by name and by port, seen by clients, and what `postern explain` says.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use postern_tests::client::{self, Session};
+use postern_tests::corpus::eicar_message;
+use postern_tests::lab::Family;
+use postern_tests::pki;
+use postern_tests::postern::{Policy, Postern};
+use postern_tests::record::Record;
+use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::wait;
+use rustix::process::Signal;
+use rustls::ALL_VERSIONS;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a client reads where no policy fits.
+const UNMATCHED: &str = "no policy of this gateway admits this connection";
+
+/// A policy of the file; `lines` are its conditions.
+fn rule(name: &str, lines: &str, action: &str) -> String {
+    format!("[[policy]]\nname = \"{name}\"\n{lines}\nproxy_action = \"{action}\"\n")
+}
+
+/// The judged, the relayed and the untouched.
+const ACTIONS: &str = "[proxy_action.Judged]\ninspect = \"full\"\n\
+                       [proxy_action.Relayed]\ninspect = \"none\"\n\
+                       [proxy_action.Untouched]\nimplicit = \"allow\"\nstarttls = \"bypass\"\n";
+
+fn policy(rules: &[String]) -> Policy {
+    Policy::new().table(ACTIONS).table(&rules.concat())
+}
+
+/// What records and `postern explain` say of a connection.
+fn names(record: &Record) -> [&str; 3] {
+    ["postern.policy", "postern.proxy_action", "postern.tls_profile"].map(|field| record.text(field))
+}
+
+/// The same, as `postern explain` says it of a client of this family; `None` where no policy admits it.
+fn explained(scene: &Scene, family: Family, port: u16, sni: &str) -> Result<Option<[String; 3]>> {
+    let client = family.client().to_string();
+    let server = scene.server(family, port).to_string();
+    let args = ["explain", "--client", &client, "--server", &server, "--sni", sni];
+    let said = scene.installation.command(&scene.lab.gateway, &args)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    if said.stdout.contains("\nrefused: ") {
+        return Ok(None);
+    }
+    let told = |word: &str| -> Result<String> {
+        let line = said.stdout.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix("  "));
+        Ok(line.with_context(|| format!("no {word}: {said:?}"))?.trim().to_owned())
+    };
+    Ok(Some([told("policy")?, told("proxy action")?, told("TLS profile")?]))
+}
+
+fn only(postern: &Postern<'_>, count: usize) -> Result<Record> {
+    let mut records = postern.wait_records(count)?;
+    ensure!(records.len() == count, "{records:#?}");
+    records.pop().context("no record")
+}
+
+#[test]
+fn two_networks_have_two_actions_at_once_on_both_ports() -> Result<()> {
+    let sample = eicar_message();
+    let rules =
+        [rule("four", "from = [\"0.0.0.0/0\"]", "Judged"), rule("six", "from = [\"::/0\"]", "Relayed")];
+    let scene = Scene::new(&policy(&rules))?;
+    let postern = scene.start()?;
+    let server =
+        scene.serve_with(scene.identity.server_config(ALL_VERSIONS)?, vec![sample.octets.clone()])?;
+    for (turn, port) in [143, 993].into_iter().enumerate() {
+        let (mut judged, mut relayed) = (scene.session(Family::V4, port)?, scene.session(Family::V6, port)?);
+        judged.enter()?;
+        relayed.enter()?;
+        sample.arrived_as(&sample.octets, &judged.fetch(1)?)?;
+        assert!(relayed.fetch(1)? == sample.octets, "the policy for IPv6 judges no mail");
+        judged.logout()?;
+        relayed.logout()?;
+        let records = postern.wait_records(2 * (turn + 1))?;
+        for (family, wanted) in
+            [(Family::V4, ["four", "Judged", "[tls]"]), (Family::V6, ["six", "Relayed", "[tls]"])]
+        {
+            let client = family.client().to_string();
+            let of_family = records.iter().rev().find(|record| record.text("client.ip") == client);
+            let record = of_family.context("no record")?;
+            assert_eq!(names(record), wanted, "{record:#?}");
+            assert_eq!(explained(&scene, family, port, family.name())?, Some(wanted.map(str::to_owned)));
+        }
+    }
+    let verdicts = postern.verdicts()?;
+    assert!(
+        !verdicts.is_empty() && verdicts.iter().all(|verdict| names(verdict) == ["four", "Judged", "[tls]"])
+    );
+    let starts = postern.starts()?;
+    assert!(starts.iter().all(|start| !start.text("postern.policy").is_empty()), "{starts:#?}");
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn one_client_has_three_policies_by_name_each_as_explained() -> Result<()> {
+    let rules = [
+        rule("untouched", &format!("sni = [{:?}]", Family::V6.name()), "Untouched"),
+        rule("judged", &format!("sni = [{:?}]", Family::V4.name()), "Judged"),
+    ];
+    let scene = Scene::new(&policy(&rules))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let (to, from) = (scene.server(Family::V4, 993), &scene.lab.client);
+    let own = std::sync::Arc::new(client::config(pki::trust(scene.roots.pem())?, ALL_VERSIONS));
+
+    // The client and the server have TLS with each other.
+    let mut untouched = Session::open(from, to, Family::V6.name(), &own)?;
+    untouched.enter()?;
+    assert_eq!(untouched.fetch(1)?, MESSAGE);
+    assert_eq!(untouched.shown()?.fingerprint, scene.identity.fingerprint()?);
+    untouched.logout()?;
+    let record = only(&postern, 1)?;
+    assert_eq!(
+        (record.text("postern.mode"), record.text("tls.client.server_name")),
+        ("bypass", Family::V6.name())
+    );
+    assert_eq!(names(&record), ["untouched", "Untouched", "[tls]"]);
+
+    let mut judged = Session::open(from, to, Family::V4.name(), &scene.client()?)?;
+    judged.enter()?;
+    assert_eq!(judged.fetch(1)?, MESSAGE);
+    judged.logout()?;
+    let record = only(&postern, 2)?;
+    assert_eq!(names(&record), ["judged", "Judged", "[tls]"]);
+    assert!(record.number("postern.content.judged") > 0, "{record:#?}");
+
+    let (other, before) = ("other.lab.test", server.log().len());
+    let mut refused = Session::implicit(from, to, other, &scene.client()?)?;
+    let said = refused.line()?;
+    assert!(said.starts_with("* BYE") && said.contains(UNMATCHED), "{said}");
+    drop(refused);
+    let record = only(&postern, 3)?;
+    assert_eq!((record.text("event.reason"), record.text("postern.stage")), ("no_policy", "accept"));
+    assert_eq!(server.log().len(), before, "the server heard of a connection that no policy admits");
+
+    for (sni, wanted) in [
+        (Family::V6.name(), Some(["untouched", "Untouched", "[tls]"])),
+        (Family::V4.name(), Some(["judged", "Judged", "[tls]"])),
+        (other, None),
+    ] {
+        let wanted = wanted.map(|names| names.map(str::to_owned));
+        assert_eq!(explained(&scene, Family::V4, 993, sni)?, wanted, "{sni}");
+    }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn behind_starttls_the_name_leads_to_another_policy() -> Result<()> {
+    // The first policy decides until the ClientHello, whatever name follows.
+    let rules = [
+        rule("judged", &format!("sni = [{:?}]", Family::V4.name()), "Judged"),
+        rule("untouched", &format!("sni = [{:?}]", Family::V6.name()), "Untouched"),
+    ];
+    let scene = Scene::new(&policy(&rules))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let to = scene.server(Family::V4, 143);
+    let own = std::sync::Arc::new(client::config(pki::trust(scene.roots.pem())?, ALL_VERSIONS));
+    for (turn, (name, config, wanted)) in [
+        (Family::V4.name(), scene.client()?, ["judged", "Judged", "[tls]"]),
+        (Family::V6.name(), own, ["untouched", "Untouched", "[tls]"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut session = Session::open(&scene.lab.client, to, name, &config)?;
+        session.enter()?;
+        assert_eq!(session.fetch(1)?, MESSAGE);
+        session.logout()?;
+        let record = only(&postern, turn + 1)?;
+        assert_eq!(names(&record), wanted, "{record:#?}");
+        let start = postern.starts()?.pop().context("no first line")?;
+        assert_eq!(start.text("postern.policy"), "judged");
+        assert_eq!(explained(&scene, Family::V4, 143, name)?, Some(wanted.map(str::to_owned)));
+    }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+/// What a client sees of a port: mail, or why not.
+fn sees(scene: &Scene, family: Family, port: u16) -> Result<String> {
+    let (from, to) = (&scene.lab.client, scene.server(family, port));
+    if port == 143 {
+        let mut session = Session::clear(from.connect(to)?);
+        let greeting = session.line()?;
+        if greeting.starts_with("* BYE") {
+            return Ok(greeting);
+        }
+        let mut session = session.starttls(family.name(), &scene.client()?)?;
+        session.enter()?;
+        session.logout()?;
+        return Ok("mail".to_owned());
+    }
+    let Ok(mut session) = Session::implicit(from, to, family.name(), &scene.client()?) else {
+        return Ok("ended".to_owned());
+    };
+    session.enter()?;
+    session.logout()?;
+    Ok("mail".to_owned())
+}
+
+#[test]
+fn tls_support_admits_the_ports_that_it_says() -> Result<()> {
+    for (support, starttls, implicit) in
+        [("disabled", true, false), ("enabled", true, true), ("required", false, true)]
+    {
+        // IPv6 keeps both ports, so that both are steered.
+        let rules = [
+            rule("four", &format!("from = [\"0.0.0.0/0\"]\ntls_support = \"{support}\""), "Relayed"),
+            rule("six", "from = [\"::/0\"]", "Relayed"),
+        ];
+        let scene = Scene::new(&policy(&rules))?;
+        let postern = scene.start()?;
+        let server = scene.serve()?;
+        for (port, is_admitted) in [(143, starttls), (993, implicit)] {
+            let seen = sees(&scene, Family::V4, port).with_context(|| format!("{support}, port {port}"))?;
+            match (is_admitted, port) {
+                (true, _) => assert_eq!(seen, "mail", "{support}, port {port}"),
+                (false, 143) => assert!(seen.contains(UNMATCHED), "{support}: {seen}"),
+                (false, _) => assert_eq!(seen, "ended", "{support}, port {port}"),
+            }
+            let explained = explained(&scene, Family::V4, port, Family::V4.name())?;
+            assert_eq!(explained.is_some(), is_admitted, "{support}, port {port}");
+            assert_eq!(sees(&scene, Family::V6, port)?, "mail", "{support}, port {port}, the other policy");
+        }
+        let refused = postern.wait_record("a refusal", |record| record.text("event.reason") == "no_policy");
+        assert_eq!(refused.is_ok(), !(starttls && implicit), "{support}");
+        drop(server);
+        postern.stop()?;
+        scene.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_action_is_cloned_edited_and_in_force_after_a_reload() -> Result<()> {
+    let rules = |action: &str| vec![rule("all", "", action)];
+    let scene = Scene::new(&policy(&rules("Judged")))?;
+    let said = |args: &[&str]| -> Result<String> {
+        let said = scene.installation.command(&scene.lab.gateway, args)?;
+        ensure!(said.code == Some(0), "{said:?}");
+        Ok(said.stdout)
+    };
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let mut held = scene.session(Family::V4, 993)?;
+
+    let wrote = said(&["action", "clone", "Judged", "Stripped"])?;
+    let file = scene.installation.dir().join("conf.d/action-Stripped.toml");
+    assert!(wrote.contains(&file.display().to_string()), "{wrote}");
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, text.replace("starttls = \"inspect\"", "starttls = \"strip\""))?;
+    let shown = said(&["action", "show", "Stripped"])?;
+    assert!(shown.contains("starttls = \"strip\"") && shown.contains("minimum protocol version"), "{shown}");
+    let listed = said(&["action", "list"])?;
+    assert!(listed.lines().any(|line| line.starts_with("Stripped") && line.ends_with('-')), "{listed}");
+
+    scene.installation.configure(&policy(&rules("Stripped")))?;
+    postern.signal(Signal::HUP)?;
+    wait::until("the clone in force", PATIENCE, || {
+        let mut session = Session::clear(scene.lab.client.connect(scene.server(Family::V4, 143))?);
+        let greeting = session.greeting()?;
+        Ok((!greeting.contains("STARTTLS")).then_some(()))
+    })?;
+    let record = postern.wait_record("the clone's record", |record| names(record)[1] == "Stripped")?;
+    assert_eq!(names(&record), ["all", "Stripped", "[tls]"]);
+    // A session keeps what it began with.
+    held.enter()?;
+    held.logout()?;
+    let record = postern.wait_record("the session that was held", |record| record.succeeded())?;
+    assert_eq!(names(&record), ["all", "Judged", "[tls]"]);
+
+    // An edit of a predefined action is refused with the way out, and the policy in force stays.
+    let edit = scene.installation.dir().join("conf.d/edit.toml");
+    fs::write(&edit, "[proxy_action.\"IMAP-Client.Standard\"]\nstarttls = \"strip\"\n")?;
+    postern.signal(Signal::HUP)?;
+    postern.wait_log("predefined, and cannot be edited, deleted or shadowed")?;
+    let checked = scene.installation.command(&scene.lab.gateway, &["check"])?;
+    let way_out = checked.stderr.split('`').nth(1).context("no command")?.replace("NAME", "Mine");
+    let args: Vec<&str> = way_out.split_whitespace().skip(1).collect();
+    said(&args)?;
+    fs::remove_file(&edit)?;
+    assert!(said(&["action", "show", "Mine"])?.contains("starttls = \"strip\""));
+    if scene.session(Family::V4, 143).is_ok() {
+        bail!("STARTTLS is stripped by the policy that stays in force");
+    }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
