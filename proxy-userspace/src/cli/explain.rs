@@ -3,6 +3,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::{EXIT_CONFIG, print};
 use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic, parse_interface};
@@ -20,6 +21,9 @@ pub(super) struct ExplainArgs {
     /// The client's interface; not needed where there is one ingress.
     #[arg(long)]
     ingress: Option<String>,
+    /// When the connection is accepted, such as 2026-12-24T22:30:00+01:00 (RFC 3339); without it, now.
+    #[arg(long)]
+    at: Option<Timestamp>,
     /// The name in the client's ClientHello; without it the client sends none.
     #[arg(long)]
     sni: Option<String>,
@@ -41,11 +45,13 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
     let ingress = ingress(config, asked.ingress.as_deref())?;
     let destination = OriginalDst(asked.server);
     let is_implicit_tls = destination.is_implicit_tls();
+    let at = asked.at.unwrap_or_else(Timestamp::now);
     let sni = asked.sni.as_deref().map_or(Sni::Absent, Sni::Name);
     let traffic = |sni| Traffic {
         ingress: &ingress,
         client: asked.client,
         destination: destination.ip(),
+        at,
         is_implicit_tls,
         sni,
     };

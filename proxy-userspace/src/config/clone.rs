@@ -84,7 +84,7 @@ pub fn clone_object(
     let text = known.object_text(kind, from).ok_or_else(unknown)?;
     let mut object = object_in(&text, kind, &[from]).ok_or_else(unknown)?;
     if let Some(path) = edited {
-        let edit = edit_in(config, parse::read(path)?, kind, &[to, from])?;
+        let edit = edit_in(config, &parse::read(path)?, kind, &[to, from])?;
         lay_over(
             &mut object,
             edit.ok_or_else(|| CloneError::NoEdit {
@@ -110,7 +110,7 @@ pub fn clone_object(
 /// What is written about an object under one of these names; faults of it are told with their lines.
 fn edit_in(
     config: &Path,
-    file: SourceFile,
+    file: &SourceFile,
     kind: ObjectKind,
     names: &[&str],
 ) -> Result<Option<Table>, ConfigError> {
@@ -118,7 +118,7 @@ fn edit_in(
         let of = |name: &&str| fault.key.starts_with(&joined(kind.table(), name));
         fault.key.is_empty() || names.iter().any(of)
     };
-    let faults: Vec<Fault> = parse::faults_of_objects(&file, config).into_iter().filter(concerns).collect();
+    let faults: Vec<Fault> = parse::faults_of_objects(file, config).into_iter().filter(concerns).collect();
     if !faults.is_empty() {
         return Err(ConfigError::Wrong { faults });
     }

@@ -28,6 +28,8 @@ mod limits;
 mod daemon;
 /// `[[policy]]`: which connections get which proxy action; and the objects that have names.
 mod policy;
+/// Hours of the week in a time zone.
+mod hours;
 /// Objects that every configuration has.
 mod predefined;
 /// Objects with names: where they come from, and how one is shown.
@@ -56,6 +58,7 @@ pub use daemon::{Admin, Processes, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
+pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
 pub use names::parse_interface;

@@ -100,12 +100,10 @@ fn insert<T>(
     further: BTreeMap<String, T>,
 ) {
     for (name, object) in further {
-        if objects.contains_key(&name) {
-            let key = joined(kind.table(), &name);
+        let key = joined(kind.table(), &name);
+        if objects.insert(name, object).is_some() {
             let what = format!("an earlier file has this {kind}, too");
             report.relate_table(&key, Reason::unfit(what, "rename or remove one of them"));
-        } else {
-            objects.insert(name, object);
         }
     }
 }
@@ -170,7 +168,7 @@ impl Config {
     pub fn summaries(&self, kind: ObjectKind, name: &str) -> Vec<(String, String)> {
         let summary = |purpose: String, name: &str| {
             let profile = self.profile((name != UNNAMED_PROFILE).then_some(name))?;
-            Some((purpose, profile.summary().to_string()))
+            Some((purpose, profile.summary()))
         };
         match (kind, self.profile_names(name).as_slice()) {
             (ObjectKind::TlsProfile, _) => summary(name.to_owned(), name).into_iter().collect(),

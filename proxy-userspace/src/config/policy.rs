@@ -2,9 +2,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::kinds::{list, text};
+use super::hours::{NamedZone, WeekHours};
+use super::kinds::{TextValue as _, list, text};
 use super::names::{InterfaceName, ObjectName, ServerName};
 use super::setting::{StandIn as _, named, settings, words};
 use super::steering::{interfaces, networks};
@@ -16,6 +18,8 @@ const OBJECTS_MAX: usize = 256;
 pub(super) const POLICIES_MAX: usize = 256;
 /// Names of one policy, compared one by one with the client's.
 const SNI_PATTERNS_MAX: usize = 256;
+/// Entries of `hours` in one policy.
+const HOURS_MAX: usize = 64;
 /// How records and commands call what `[action]` says.
 pub const UNNAMED_ACTION: &str = "[action]";
 /// How records and commands call what `[tls]` says.
@@ -57,6 +61,11 @@ settings! {
         /// all are looked through again, over what TLS and judging need.
         sni: Option<Vec<String>> = list(text::<ServerName>(), Some(SNI_PATTERNS_MAX), Some("list at least one name"))
             .unset("any, and none", r#"["imap.example.org", "*.mail.example.org"]"#);
+        /// Days of the week and hours, in `time_zone`, at which the connection is accepted. Sessions last longer.
+        hours: Option<Vec<WeekHours>> = list(text::<WeekHours>(), Some(HOURS_MAX), Some("list days and hours, or remove the line for any time"))
+            .unset("at any time", r#"["Mon-Fri 07:00-19:00", "Sat 08:00-12:00"]"#);
+        /// The time zone of `hours`, by its name in the system's database.
+        time_zone: NamedZone = text::<NamedZone>().default(NamedZone::utc()).such_as(r#""Europe/Berlin""#);
         /// On which ports.
         tls_support: TlsSupport = text::<TlsSupport>().default(TlsSupport::Enabled);
         /// What becomes of the connection.
@@ -86,6 +95,8 @@ pub struct Traffic<'a> {
     pub client: IpAddr,
     /// Where it meant to go.
     pub destination: IpAddr,
+    /// When it was accepted.
+    pub at: Timestamp,
     /// TLS begins at once.
     pub is_implicit_tls: bool,
     /// The ClientHello's name.
@@ -112,6 +123,8 @@ impl PolicyRule {
             from: None,
             to: None,
             sni: None,
+            hours: None,
+            time_zone: NamedZone::utc(),
             tls_support: TlsSupport::Enabled,
             proxy_action: None,
         }
@@ -140,6 +153,7 @@ impl PolicyRule {
         self.admits(traffic.ingress, traffic.is_implicit_tls)
             && within(&self.from, traffic.client)
             && within(&self.to, traffic.destination)
+            && self.is_in_time(traffic.at)
             && self.fits_name(traffic.sni)
     }
 
@@ -162,6 +176,7 @@ impl PolicyRule {
             ingress.then(|| format!("ingress is {}", traffic.ingress.as_str())),
             outside(&self.from, traffic.client).then(|| format!("the client is {}", traffic.client)),
             outside(&self.to, traffic.destination).then(|| format!("the server is {}", traffic.destination)),
+            (!self.is_in_time(traffic.at)).then(|| format!("it is {}", self.time_zone.words(traffic.at))),
             (!self.admits_port(traffic.is_implicit_tls)).then(|| port.to_owned()),
             (!self.fits_name(traffic.sni)).then(|| match traffic.sni {
                 Sni::Name(name) => format!("SNI is {name}"),
@@ -179,6 +194,10 @@ impl PolicyRule {
         }
     }
 
+    fn is_in_time(&self, at: Timestamp) -> bool {
+        self.hours.as_ref().is_none_or(|hours| self.time_zone.holds(hours, at))
+    }
+
     /// Whether this is the policy of a file that has none.
     #[must_use]
     pub fn is_of_everything(&self) -> bool {
@@ -194,11 +213,14 @@ impl PolicyRule {
         };
         let ingress = self.ingress.as_ref();
         let ingress = ingress.map(|list| list.iter().map(|name| name.as_str().to_owned()).collect());
+        let hours = self.hours.as_ref();
+        let hours = hours.map(|list| list.iter().map(WeekHours::show).collect());
         let conditions = [
             listed("ingress", ingress),
             listed("from", texts(&self.from)),
             listed("to", texts(&self.to)),
             listed("SNI", self.sni.clone()),
+            listed("hours", hours),
             Some(format!("TLS support {}", self.tls_support.as_str())),
         ];
         conditions.into_iter().flatten().collect::<Vec<_>>().join("; ")
@@ -207,7 +229,11 @@ impl PolicyRule {
     /// Whether the policy has no condition but the ports.
     #[must_use]
     pub const fn is_unconditional(&self) -> bool {
-        self.ingress.is_none() && self.from.is_none() && self.to.is_none() && self.sni.is_none()
+        self.ingress.is_none()
+            && self.from.is_none()
+            && self.to.is_none()
+            && self.sni.is_none()
+            && self.hours.is_none()
     }
 
     /// The proxy action's name, as records show it.

@@ -46,6 +46,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::ExtractedSecrets;
 use rustls::server::UnbufferedServerConnection;
 use tokio::io::AsyncWriteExt as _;
@@ -109,6 +110,8 @@ pub(crate) struct HandshakeTerms<'a> {
     pub egress: &'a RefCell<EgressTable>,
     /// The interface that a connection's SYN left by.
     pub syn_egress: &'a SynEgress,
+    /// When the connection was accepted, as clocks on the wall have it.
+    pub at: Timestamp,
     /// All policies: the name in the ClientHello may lead to another one.
     pub policies: &'a Policies,
     /// The one that applies.
@@ -151,6 +154,7 @@ impl<'a> HandshakeTerms<'a> {
             ingress: self.ingress,
             client: self.client.0.ip(),
             destination: self.destination.ip(),
+            at: self.at,
             is_implicit_tls: self.destination.is_implicit_tls(),
             sni,
         }

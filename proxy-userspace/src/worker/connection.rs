@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -127,10 +128,12 @@ fn handshake_terms<'a>(
     local: &'a Local,
     policy: &'a Policy,
 ) -> Option<HandshakeTerms<'a>> {
+    let at = Timestamp::now();
     let traffic = Traffic {
         ingress: &arrival.ingress,
         client: arrival.client.0.ip(),
         destination: arrival.destination.ip(),
+        at,
         is_implicit_tls: arrival.destination.is_implicit_tls(),
         sni: Sni::Unread,
     };
@@ -143,6 +146,7 @@ fn handshake_terms<'a>(
         ingress: &arrival.ingress,
         egress: &local.egress,
         syn_egress: &local.shared.syn_egress,
+        at,
         policies: &policy.policies,
         policy: first,
         limits: &policy.config.limits,

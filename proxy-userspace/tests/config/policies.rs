@@ -17,6 +17,7 @@ struct Asked<'a> {
     ingress: &'a str,
     client: &'a str,
     server: &'a str,
+    at: &'a str,
     is_implicit_tls: bool,
     sni: Sni<'a>,
 }
@@ -25,6 +26,7 @@ const ASKED: Asked<'static> = Asked {
     ingress: "lan0",
     client: "192.0.2.7",
     server: "198.51.100.7",
+    at: "2026-11-30T12:00:00Z",
     is_implicit_tls: true,
     sni: Sni::Absent,
 };
@@ -38,10 +40,12 @@ impl Asked<'_> {
             ingress: &ingress,
             client: address(self.client),
             destination: address(self.server),
+            at: self.at.parse().expect("a time"),
             is_implicit_tls: self.is_implicit_tls,
             sni: self.sni,
         };
-        config.policy_for(&traffic).map(|index| config.policies[index].name.clone())
+        let index = config.policy_for(&traffic)?;
+        Some(config.policies.get(index)?.name.clone())
     }
 }
 
@@ -135,23 +139,61 @@ fn a_policy_for_names_counts_before_the_client_hello_and_then_for_these_names_al
 fn why_a_policy_does_not_fit_is_told_with_every_reason() {
     let config = policies(
         "[[policy]]\nname = \"a\"\ningress = [\"guest0\"]\nfrom = [\"10.0.0.0/8\"]\nto = [\"10.0.0.1\"]\n\
-         sni = [\"a.example\"]\ntls_support = \"disabled\"\n",
+         sni = [\"a.example\"]\nhours = [\"Tue 00:00-24:00\"]\ntime_zone = \"Asia/Tokyo\"\ntls_support = \"disabled\"\n",
     );
     let ingress = parse_interface("lan0").expect("a name");
     let traffic = Traffic {
         ingress: &ingress,
         client: "192.0.2.7".parse().expect("an address"),
         destination: "198.51.100.7".parse().expect("an address"),
+        at: "2026-11-30T12:00:00Z".parse().expect("a time"),
         is_implicit_tls: true,
         sni: Sni::Name("b.example"),
     };
     assert_eq!(
         config.policies[0].unfit(&traffic).as_deref(),
         Some(
-            "does not fit: ingress is lan0, the client is 192.0.2.7, the server is 198.51.100.7, TLS begins at once \
+            "does not fit: ingress is lan0, the client is 192.0.2.7, the server is 198.51.100.7, it is Mon \
+             21:00 in Asia/Tokyo, TLS begins at once \
              there, SNI is b.example"
         )
     );
+}
+
+#[test]
+fn hours_count_in_their_time_zone_and_over_midnight() {
+    let decided = |hours: &str, zone: &str, at: &str| {
+        let config =
+            policies(&format!("[[policy]]\nname = \"a\"\nhours = [{hours}]\ntime_zone = \"{zone}\"\n"));
+        Asked { at, ..ASKED }.decided(&config).is_some()
+    };
+    // 2026-11-30 is a Monday.
+    for (hours, at, is_in) in [
+        ("\"Mon-Fri 07:00-19:00\"", "2026-11-30T06:59:59Z", false),
+        ("\"Mon-Fri 07:00-19:00\"", "2026-11-30T07:00:00Z", true),
+        ("\"Mon-Fri 07:00-19:00\"", "2026-11-30T18:59:59Z", true),
+        ("\"Mon-Fri 07:00-19:00\"", "2026-11-30T19:00:00Z", false),
+        ("\"Mon-Fri 07:00-19:00\"", "2026-11-28T12:00:00Z", false),
+        ("\"Mon-Fri 07:00-19:00\", \"sat 08:00-12:00\"", "2026-11-28T08:00:00Z", true),
+        ("\"Fri-Mon 00:00-24:00\"", "2026-11-30T23:59:59Z", true),
+        ("\"Fri-Mon 00:00-24:00\"", "2026-12-01T00:00:00Z", false),
+        ("\"Sun 22:00-06:00\"", "2026-11-30T05:59:59Z", true),
+        ("\"Sun 22:00-06:00\"", "2026-11-30T06:00:00Z", false),
+        ("\"Sun 22:00-06:00\"", "2026-11-30T22:00:00Z", false),
+        ("\"Tue,Thu 00:00-01:00\"", "2026-12-03T00:30:00Z", true),
+        ("\"daily 12:00-13:00\"", "2026-12-02T12:30:00Z", true),
+    ] {
+        assert_eq!(decided(hours, "UTC", at), is_in, "{hours} at {at}");
+    }
+    // Summer and winter.
+    for (at, is_in) in [
+        ("2026-11-30T06:30:00Z", true),
+        ("2026-11-30T05:30:00Z", false),
+        ("2026-07-06T05:30:00Z", true),
+        ("2026-07-06T04:30:00Z", false),
+    ] {
+        assert_eq!(decided("\"Mon 07:00-08:00\"", "Europe/Berlin", at), is_in, "{at}");
+    }
 }
 
 #[test]

@@ -31,8 +31,10 @@ fn each_process_has_a_number_of_its_own() {
 
 #[test]
 fn a_configuration_reaches_another_process_as_it_is() {
-    let config = good(&printed::everything());
+    let text = printed::everything().replace("time_zone = \"UTC\"", "time_zone = \"Europe/Berlin\"");
+    let config = good(&text);
     let octets = postcard::to_stdvec(&config).expect("octets");
     let passed: Config = postcard::from_bytes(&octets).expect("a configuration");
     assert_eq!(format!("{passed:?}"), format!("{config:?}"));
+    assert!(format!("{config:?}").contains("Europe/Berlin"));
 }

@@ -225,6 +225,10 @@ fn tls_and_certificates() -> Vec<Row> {
 fn policy() -> Vec<Row> {
     let no_networks = |of: &str| format!("empty; list networks of {of}, or remove the line for any");
     let name = "not a name; use 1 to 64 letters, digits, dots, hyphens and underscores, such as \"IMAP-Client.Office\"";
+    let no_hours = "not days and hours; write days and hours such as \"Mon-Fri 07:00-19:00\", \"Sat,Sun 22:00-06:00\" or \
+                    \"daily 00:00-12:00\"";
+    let no_zone = "not the name of a time zone; write a name such as \"Europe/Berlin\" or \"UTC\"; the system's package \
+                   tzdata has them";
     let no_action = "there is no such proxy action; `postern action list` shows what there is";
     let sni = "not a server name: `*` stands only for the whole first label; write a DNS name such as \
                \"imap.example.org\" or \"*.example.org\"";
@@ -269,6 +273,40 @@ fn policy() -> Vec<Row> {
             &[("[]", "empty; list at least one name"), ("[\"a.*\"]", sni)],
         )
         .room(256, |number| format!("\"{number}.example.org\"")),
+        row(
+            POLICY,
+            "hours",
+            Unset,
+            &["[\"daily 22:00-06:00\"]", "[\"Mon,Wed-Fri 00:00-24:00\"]"],
+            &[
+                ("[]", "empty; list days and hours, or remove the line for any time"),
+                ("[\"Mon\"]", no_hours),
+                ("[\"Mon 7:00-19:00\"]", no_hours),
+                ("[\"Mon 07:00-07:00\"]", no_hours),
+                ("[\"Mon 07:00-24:01\"]", no_hours),
+                ("[\"Mon 24:00-07:00\"]", no_hours),
+                ("[\"Mon 07:60-09:00\"]", no_hours),
+                ("[\"Moon 07:00-19:00\"]", no_hours),
+            ],
+        )
+        .room(64, |number| {
+            format!("\"Mon 00:{:02}-24:00\"", number % 60).replace("24:00", &format!("2{}:00", number / 60))
+        }),
+        row(
+            POLICY,
+            "time_zone",
+            Default("\"UTC\""),
+            &["\"Europe/Berlin\""],
+            &[
+                ("\"\"", no_zone),
+                ("\"../../../etc/passwd\"", no_zone),
+                (
+                    "\"Europe/Nowhere\"",
+                    "no such time zone (/usr/share/zoneinfo/Europe/Nowhere: No such file or directory (os error 2)); \
+                     write a name such as \"Europe/Berlin\" or \"UTC\"; the system's package tzdata has them",
+                ),
+            ],
+        ),
         row(
             POLICY,
             "tls_support",
@@ -544,7 +582,8 @@ fn described(schema: &Value, path: &str, settings: &mut Vec<(String, Value)>) {
                 "tls_profile" => "tls",
                 key => panic!("{key} is new"),
             };
-            assert_eq!(properties[unnamed]["properties"], of_object["properties"], "{key}");
+            let unnamed = properties.get(unnamed).and_then(|table| table.get("properties"));
+            assert!(unnamed.is_some() && unnamed == of_object.get("properties"), "{key}");
         } else if is_section {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             described(schema, &path, settings);
