@@ -223,6 +223,8 @@ pub struct SessionsStatus {
     pub refused_egress: u64,
     /// Refused because `action.implicit` denies port 993.
     pub refused_implicit: u64,
+    /// Refused because no policy admits them.
+    pub refused_policy: u64,
     /// Reset because they were made to a listener itself, by somebody on this machine.
     pub refused_local: u64,
 }

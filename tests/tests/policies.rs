@@ -139,6 +139,7 @@ fn one_client_has_three_policies_by_name_each_as_explained() -> Result<()> {
     assert!(said.starts_with("* BYE") && said.contains(UNMATCHED), "{said}");
     drop(refused);
     let record = only(&postern, 3)?;
+    assert_eq!(postern.counter("refused_policy")?, 1);
     assert_eq!((record.text("event.reason"), record.text("postern.stage")), ("no_policy", "accept"));
     assert_eq!(server.log().len(), before, "the server heard of a connection that no policy admits");
 
@@ -296,6 +297,61 @@ fn an_action_is_cloned_edited_and_in_force_after_a_reload() -> Result<()> {
     if scene.session(Family::V4, 143).is_ok() {
         bail!("STARTTLS is stripped by the policy that stays in force");
     }
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+/// The commands of the worked example in docs/from-fireware.md, without their comments.
+fn commands_of_the_page() -> Result<Vec<Vec<String>>> {
+    let page = include_str!("../../docs/from-fireware.md");
+    let (_, example) = page.split_once("## A worked example").context("no example")?;
+    let lines = example.lines().filter_map(|line| line.strip_prefix("postern "));
+    let words = |line: &str| {
+        line.split('#').next().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    };
+    Ok(lines.map(words).collect())
+}
+
+#[test]
+fn the_worked_example_for_administrators_of_fireware_works() -> Result<()> {
+    let scene = Scene::new(&Policy::new())?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let said = |args: &[String]| -> Result<String> {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let said = scene.installation.command(&scene.lab.gateway, &args)?;
+        ensure!(said.code == Some(0), "{args:?}: {said:?}");
+        Ok(said.stdout)
+    };
+    let commands = commands_of_the_page()?;
+    let [clone_action, clone_profile, show, _check, explain] = commands.as_slice() else {
+        bail!("the page has other commands: {commands:?}")
+    };
+    said(clone_action)?;
+    said(clone_profile)?;
+    let edit = |file: &str, from: &str, to: &str| -> Result<()> {
+        let path = scene.installation.dir().join("conf.d").join(file);
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{text}");
+        Ok(fs::write(&path, text.replace(from, to))?)
+    };
+    edit("profile-OfficeTLS.toml", "min_version = \"1.2\"", "min_version = \"1.3\"")?;
+    // The lab's servers are of an authority of its own.
+    edit("profile-OfficeTLS.toml", "roots = [\"system\"]", "roots = [\"roots.pem\"]")?;
+    edit("action-Office.toml", "tls_profile = ", "starttls_profile = \"OfficeTLS\"\ntls_profile = ")?;
+    assert!(said(show)?.contains("inimum protocol version: TLS 1.3"));
+    let office = "[[policy]]\nname = \"office\"\nfrom = [\"0.0.0.0/0\"]\nproxy_action = \"Office\"\n";
+    scene.installation.configure(&Policy::new().table(office))?;
+    assert!(said(explain)?.contains("TLS profile   OfficeTLS"));
+    postern.signal(Signal::HUP)?;
+    let record = wait::until("the policy in force", PATIENCE, || {
+        scene.session(Family::V4, 143)?.logout()?;
+        let records = postern.records()?.into_iter();
+        Ok(records.rev().find(|record| names(record) == ["office", "Office", "OfficeTLS"]))
+    })?;
+    assert_eq!((record.text("tls.version"), record.text("postern.upstream.tls.version")), ("1.3", "1.3"));
+    assert!(record.succeeded(), "{record:#?}");
     drop(server);
     postern.stop()?;
     scene.finish()

@@ -115,7 +115,7 @@ fn readable(status: &Status) -> String {
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\nlayer     {}\n\
          sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress, \
-         {} port 993, {} made to a listener itself\n\
+         {} port 993, {} by no policy, {} made to a listener itself\n\
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
          memory    {} for sessions ({}), {} for one at most, {} buffers a thread\n\
          held      {}\n\
@@ -144,6 +144,7 @@ fn readable(status: &Status) -> String {
         sessions.refused_client,
         sessions.refused_egress,
         sessions.refused_implicit,
+        sessions.refused_policy,
         sessions.refused_local,
         sessions.handshakes,
         sessions.handshakes_limit,

@@ -43,6 +43,7 @@ pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Hand
     let refused = match &result {
         Err(Failure { cause: Cause::Egress(_), .. }) => Some(&local.shared.egress_refused),
         Err(Failure { cause: Cause::ImplicitDenied, .. }) => Some(&local.shared.implicit_refused),
+        Err(Failure { cause: Cause::NoPolicy, .. }) => Some(&local.shared.unmatched_refused),
         _ => None,
     };
     if let Some(refused) = refused {

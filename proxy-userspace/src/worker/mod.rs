@@ -203,6 +203,7 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
             refused_client_rate: numbers.refused_client_rate,
             refused_egress: shared.egress_refused.load(Ordering::Relaxed),
             refused_implicit: shared.implicit_refused.load(Ordering::Relaxed),
+            refused_policy: shared.unmatched_refused.load(Ordering::Relaxed),
             refused_local: shared.local_refused.load(Ordering::Relaxed),
         },
         held: HeldStatus {

@@ -97,6 +97,7 @@ impl Setup {
             records: Records::to_stdout().context("starting the thread that writes records")?,
             egress_refused: Arc::default(),
             implicit_refused: Arc::default(),
+            unmatched_refused: Arc::default(),
             local_refused: Arc::default(),
             syn_egress,
         };

@@ -64,6 +64,8 @@ pub(super) struct WorkerShared {
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) implicit_refused: Arc<AtomicU64>,
+    /// Connections that no policy admits.
+    pub(super) unmatched_refused: Arc<AtomicU64>,
     pub(super) local_refused: Arc<AtomicU64>,
     pub(super) syn_egress: SynEgress,
 }

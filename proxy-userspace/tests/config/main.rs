@@ -14,6 +14,8 @@ mod processes;
 mod steering;
 /// Every setting: its default, its limits, the words about what is wrong.
 mod settings;
+/// Pages about settings.
+mod pages;
 /// What the program prints about its settings, and the files that hold it.
 mod printed;
 
