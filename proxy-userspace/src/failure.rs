@@ -127,7 +127,7 @@ pub enum Cause {
         "the stream ended without a goodbye (close_notify, or in clear text `* BYE`): something may be missing"
     )]
     Truncated,
-    /// No octet moved for `limits.idle_seconds`.
+    /// No octet moved for `limits.idle_seconds`, or for what the action says instead.
     #[error("no octet in either direction for the idle limit")]
     Idle,
     /// The engine of the session ended it.

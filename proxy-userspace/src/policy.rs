@@ -10,9 +10,10 @@ use crate::config::{
 };
 use crate::content::{JUDGEMENT_VERSION, Rules};
 use crate::handshake::Trust;
+use crate::inspect::ImapTerms;
 use crate::layer::offload::OffloadTerms;
 use crate::vault::RuleGeneration;
-use crate::words::OriginalDst;
+use crate::words::{ClientAddr, OriginalDst};
 
 /// The policies of one generation, in the order of the file.
 pub(crate) struct Policies(Vec<PolicyInForce>);
@@ -43,6 +44,8 @@ pub(crate) struct ActionInForce {
     pub(crate) rules: Arc<Rules>,
     /// These rules, by the name under which verdicts are remembered.
     pub(crate) generation: RuleGeneration,
+    /// What it says about IMAP itself.
+    pub(crate) imap: Arc<ImapTerms>,
     implicit: Arc<ProfileInForce>,
     starttls: Arc<ProfileInForce>,
 }
@@ -126,10 +129,10 @@ impl PolicyInForce {
     }
 
     /// Whether nobody looks into the connection from its first octet on.
-    pub(crate) fn leaves_alone(&self, destination: OriginalDst) -> bool {
+    pub(crate) fn leaves_alone(&self, client: ClientAddr, destination: OriginalDst) -> bool {
         let settings = &self.action.settings;
         let is_allowed = destination.is_implicit_tls() && settings.implicit == ImplicitTls::Allow;
-        is_allowed || settings.bypasses(destination.ip())
+        is_allowed || settings.bypasses(client.0.ip(), destination.ip())
     }
 }
 
@@ -145,6 +148,7 @@ impl ActionInForce {
         Ok(Self {
             rules: Arc::new(Rules::new(&names, &types)?),
             generation: RuleGeneration::of(&action.content, JUDGEMENT_VERSION)?,
+            imap: Arc::new(ImapTerms::of(action)),
             implicit: profile(action.implicit_profile())?,
             starttls: profile(action.starttls_profile())?,
             settings: action.clone(),

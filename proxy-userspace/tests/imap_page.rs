@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postern::inspect::allow::{Mechanism, Treatment, capability_rows, codes, mechanism_rows};
+use postern::inspect::allow::{
+    Mechanism, Treatment, built_on, capability_rows, codes, hideable, mechanism_rows,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -43,6 +45,19 @@ fn every_capability_stands_in_the_page_with_what_becomes_of_it() {
         assert_eq!(&shown[..expected.len()], expected);
         assert!(!shown[2].is_empty(), "{shown:?} names no document");
     }
+}
+
+#[test]
+fn every_capability_that_can_be_hidden_stands_in_the_page_with_what_it_hides() {
+    let expected: Vec<Vec<String>> = hideable()
+        .map(|name| {
+            let also: Vec<String> = built_on(name).iter().map(|name| code(name)).collect();
+            vec![code(name), also.join(", ")]
+        })
+        .collect();
+    let shown = rows("What a policy hides beside that");
+    let end = shown.iter().position(|row| row.len() != 3).unwrap();
+    assert_eq!(shown[..end].iter().map(|row| row[..2].to_vec()).collect::<Vec<_>>(), expected);
 }
 
 #[test]

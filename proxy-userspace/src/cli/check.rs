@@ -474,23 +474,32 @@ impl Machine {
 /// How clients may log in, and settings under which none can.
 fn logins(action: &Action) -> Vec<Item> {
     const THING: &str = "logins";
-    const REMEDY: &str = "action.starttls = \"inspect\" or action.cleartext = \"inspect\" lets them";
-    let Action { starttls, cleartext, implicit, .. } = action;
+    const PORT: &str = "action.starttls = \"inspect\" or action.cleartext = \"inspect\" lets them";
+    const WAY: &str = "list one in action.capabilities.mechanisms, or action.capabilities.login = true";
+    let Action { starttls, cleartext, implicit, capabilities, .. } = action;
     let settings = format!(
-        "starttls {}, cleartext {}, implicit {}",
+        "starttls {}, cleartext {}, implicit {}{}",
         starttls.as_str(),
         cleartext.as_str(),
-        implicit.as_str()
+        implicit.as_str(),
+        if capabilities.bar_logins() { ", no mechanism and no LOGIN" } else { "" }
     );
-    let barred = match (action.bars_logins(), implicit) {
-        (true, ImplicitTls::Deny) => Some("nobody can log in, on either port"),
-        (true, ImplicitTls::Inspect | ImplicitTls::Allow) => Some("nobody can log in on port 143"),
-        (false, _) => None,
+    let remedy = match (action.bars_logins(), capabilities.bar_logins()) {
+        (true, true) => format!("{PORT}; and {WAY}"),
+        (true, false) => PORT.to_owned(),
+        (false, _) => WAY.to_owned(),
     };
-    let mut items = vec![match barred {
-        Some(barred) => Item::warn(THING, format!("{barred} ({settings})"), REMEDY),
+    let mut items = vec![match barred(action) {
+        Some(barred) => Item::warn(THING, format!("{barred} ({settings})"), remedy),
         None => Item::ok(THING, settings),
     }];
+    if capabilities.need_unbound() {
+        let value = format!(
+            "only by {}, which is hidden where the server offers a -PLUS form of it: nobody can log in there",
+            capabilities.mechanisms.join(", ")
+        );
+        items.push(Item::warn(THING, value, WAY));
+    }
     let unjudged = [
         (*starttls == StartTls::Bypass, "port 143 behind STARTTLS (action.starttls)"),
         (*implicit == ImplicitTls::Allow, "port 993 (action.implicit)"),
@@ -501,6 +510,20 @@ fn logins(action: &Action) -> Vec<Item> {
         items.push(Item::warn("TLS left alone", value, "\"inspect\" has it judged"));
     }
     items
+}
+
+/// Where nobody can log in, in words. Where TLS is left alone, nobody reads how a client logs in.
+fn barred(action: &Action) -> Option<&'static str> {
+    let inside = action.capabilities.bar_logins();
+    let on_143 = action.bars_logins() || (inside && action.starttls != StartTls::Bypass);
+    match (on_143, action.implicit) {
+        (true, ImplicitTls::Inspect) if !inside => Some("nobody can log in on port 143"),
+        (true, ImplicitTls::Allow) => Some("nobody can log in on port 143"),
+        (true, ImplicitTls::Inspect | ImplicitTls::Deny) => Some("nobody can log in, on either port"),
+        (false, ImplicitTls::Inspect) if inside => Some("nobody can log in on port 993"),
+        // Who denies port 993 has said so.
+        (false, _) => None,
+    }
 }
 
 /// Whether mail is judged, and by what.

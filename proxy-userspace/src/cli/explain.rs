@@ -81,7 +81,7 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
     }
     match decided.and_then(|index| config.policies.get(index)) {
         None => text.push_str("refused: no policy admits this connection\n"),
-        Some(policy) => text.push_str(&outcome(config, policy, destination)),
+        Some(policy) => text.push_str(&outcome(config, policy, asked.client, destination)),
     }
     Ok(text)
 }
@@ -106,7 +106,7 @@ fn ingress(config: &Config, named: Option<&str>) -> Result<InterfaceName, String
 }
 
 /// What applies, in the words of records.
-fn outcome(config: &Config, policy: &PolicyRule, destination: OriginalDst) -> String {
+fn outcome(config: &Config, policy: &PolicyRule, client: IpAddr, destination: OriginalDst) -> String {
     let Some(action) = config.action(policy.proxy_action.as_deref()) else { return String::new() };
     let is_implicit_tls = destination.is_implicit_tls();
     let profile = if is_implicit_tls { action.implicit_profile() } else { action.starttls_profile() };
@@ -116,8 +116,8 @@ fn outcome(config: &Config, policy: &PolicyRule, destination: OriginalDst) -> St
         policy.action_name(),
         profile.unwrap_or(config::UNNAMED_PROFILE)
     );
-    let treatment = if action.bypasses(destination.ip()) {
-        "left alone: `bypass` lists the destination".to_owned()
+    let treatment = if action.bypasses(client, destination.ip()) {
+        "left alone: `bypass` lists the destination, or `bypass_clients` the client".to_owned()
     } else if is_implicit_tls {
         format!("implicit = {:?}, inspect = {:?}", action.implicit.as_str(), action.inspect.as_str())
     } else {

@@ -2,6 +2,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::capabilities::CapabilitySettings;
+use super::general::GeneralSettings;
 use super::kinds::{list, text};
 use super::names::{NamePattern, ObjectName};
 use super::setting::{section, settings, words};
@@ -31,21 +33,30 @@ settings! {
         /// Destinations that are left alone, whatever the other settings say: addresses and networks.
         bypass: Vec<IpNet> = networks(None).default(Vec::new())
             .such_as(r#"["192.0.2.0/24", "2001:db8:25::/48", "198.51.100.7"]"#);
+        /// Clients that are left alone, wherever they go: addresses and networks.
+        bypass_clients: Vec<IpNet> = networks(None).default(Vec::new())
+            .such_as(r#"["192.0.2.25", "2001:db8:1::/64"]"#);
         /// Mail servers of your own, of which you promise that what stands under a UID never changes. Mail of theirs that was
         /// judged before goes on without a look, but for one message of each sixteen. The first that differs ends the trust,
         /// until Postern starts again.
         trust_uid_immutability: Vec<IpAddr> = list(text::<IpAddr>(), Some(TRUSTED_SERVERS_MAX), None)
             .default(Vec::new()).such_as(r#"["198.51.100.7"]"#);
+        /// How long a session may last, its lines, and what it tells.
+        general: GeneralSettings = section();
+        /// What clients may use of IMAP under `inspect = "full"`: the allow-list of docs/imap.md, narrowed. Nothing can be added
+        /// to it. All that can be judged passes without these settings, and what cannot be judged never passes.
+        capabilities: CapabilitySettings = section();
         /// What is forbidden in mail under `inspect = "full"`. The EICAR test file always is.
         content: ContentSettings = section();
     }
 }
 
 impl Action {
-    /// Whether policy leaves this destination alone.
+    /// Whether policy leaves this client alone, or this destination.
     #[must_use]
-    pub fn bypasses(&self, destination: IpAddr) -> bool {
-        self.bypass.iter().any(|net| net.contains(&destination))
+    pub fn bypasses(&self, client: IpAddr, destination: IpAddr) -> bool {
+        let within = |networks: &[IpNet], address| networks.iter().any(|network| network.contains(&address));
+        within(&self.bypass, destination) || within(&self.bypass_clients, client)
     }
 
     /// Whether known mail of this server goes on in samples only.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::kinds::{number, seconds, size};
+use super::kinds::{Kind, number, seconds, size};
 use super::setting::settings;
 use crate::words::Size;
 
@@ -35,6 +35,19 @@ const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 const DESCRIPTORS: &str = "two descriptors a session";
 const OF_SESSIONS: &str = "a handshake belongs to a session";
 const PATIENCE: &str = "clients give up after one to two minutes";
+
+/// What comes before mail may take so long.
+pub(super) fn handshake_seconds() -> Kind<Duration> {
+    seconds((1, 300), PATIENCE)
+}
+
+/// A session without an octet may last so long.
+pub(super) fn idle_seconds() -> Kind<Duration> {
+    seconds(
+        (1860, 604_800),
+        "IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more leave room",
+    )
+}
 
 settings! {
     /// `[limits]`.
@@ -103,12 +116,9 @@ settings! {
         connect as "connect_seconds": Duration = seconds((1, 120), PATIENCE).default(Duration::from_secs(10));
         /// Bound on all that comes before mail: from accept to relay, with connecting, the dialogue before STARTTLS and
         /// both TLS handshakes. In clear text a client has to log in within it.
-        handshake as "handshake_seconds": Duration = seconds((1, 300), PATIENCE).default(Duration::from_secs(60));
+        handshake as "handshake_seconds": Duration = handshake_seconds().default(Duration::from_secs(60));
         /// A session without an octet in either direction ends after this.
-        idle as "idle_seconds": Duration = seconds(
-            (1860, 604_800),
-            "IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more leave room",
-        ).default(Duration::from_secs(2100));
+        idle as "idle_seconds": Duration = idle_seconds().default(Duration::from_secs(2100));
         /// How long sessions may go on after TERM.
         drain as "drain_seconds": Duration =
             seconds((0, 86_400), "a stop has to end").default(Duration::from_secs(30));

@@ -22,6 +22,10 @@ mod tls;
 mod certificates;
 /// `[action]`: the proxy action.
 mod action;
+/// `[action.general]`: time-outs, the length of lines, and what a session tells.
+mod general;
+/// `[action.capabilities]`: the allow-list, narrowed.
+mod capabilities;
 /// `[limits]`: bounds with their units.
 mod limits;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
@@ -52,12 +56,14 @@ mod schema;
 mod example;
 
 pub use action::{Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, StartTls};
+pub use capabilities::CapabilitySettings;
 pub use certificates::{Certificates, KeyFiles, ServerCertificate};
 pub use clone::{CloneError, ObjectFile, clone_object};
 pub use daemon::{Admin, Processes, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
+pub use general::{GeneralSettings, LINE_LENGTH_MAX};
 pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};

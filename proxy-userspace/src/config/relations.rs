@@ -5,7 +5,7 @@ use super::names::InterfaceName;
 use super::objects::ObjectKind;
 use super::report::{Report, nearest};
 use super::write::joined;
-use super::{Action, ClearText, Config, Inspection, OnExit, SteeringConfig};
+use super::{Action, ClearText, Config, Inspection, OnExit, SteeringConfig, capabilities};
 use crate::words::Size;
 
 const INGRESS: &str = "steering.ingress";
@@ -73,6 +73,7 @@ fn action(report: &mut Report<'_>, config: &Config, path: &str, action: &Action)
         );
         report.relate(&key("cleartext"), 0, Reason::unfit(what, remedy));
     }
+    capabilities::judge(report, path, action);
 }
 
 fn exists(report: &mut Report<'_>, config: &Config, kind: ObjectKind, key: &str, name: Option<&str>) {

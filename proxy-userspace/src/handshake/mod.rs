@@ -70,6 +70,7 @@ use crate::accept::{Admission, SocketBuffers};
 use crate::config::{Action, ImplicitTls, InterfaceName, Limits, Sni, Source, StartTls, Traffic};
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
+use crate::inspect::ImapTerms;
 use crate::jobs::{JOB_WAIT, JobPool};
 use crate::layer::offload::OffloadTerms;
 use crate::layer::{KernelSide, Pool, Receive, Received, StreamEnd, Transmit, split};
@@ -118,7 +119,7 @@ pub(crate) struct HandshakeTerms<'a> {
     pub policy: &'a PolicyInForce,
     /// Bounds.
     pub limits: &'a Limits,
-    /// When the connection was accepted: `limits.handshake` counts from then until the relay begins.
+    /// When the connection was accepted: the bound on the handshake counts from then until the relay begins.
     pub accepted: Instant,
     /// Buffers for a farewell.
     pub pool: &'a Pool,
@@ -146,6 +147,11 @@ impl<'a> HandshakeTerms<'a> {
     /// What becomes of STARTTLS, clear text and implicit TLS.
     fn action(&self) -> &'a Action {
         &self.policy.action().settings
+    }
+
+    /// What the policy says about IMAP itself.
+    fn imap(&self) -> &'a ImapTerms {
+        &self.policy.action().imap
     }
 
     /// What policies are looked through with.
@@ -275,7 +281,7 @@ fn renewed<'a>(
 /// `starttls = "bypass"` does.
 fn leaves_tls_alone(terms: &HandshakeTerms<'_>) -> bool {
     if terms.destination.is_implicit_tls() {
-        terms.policy.leaves_alone(terms.destination)
+        terms.policy.leaves_alone(terms.client, terms.destination)
     } else {
         terms.action().starttls == StartTls::Bypass
     }
@@ -538,7 +544,7 @@ struct Bound {
 
 impl Bound {
     fn of(terms: &HandshakeTerms<'_>) -> Self {
-        let limit = terms.limits.handshake;
+        let limit = terms.action().general.handshake_of(terms.limits);
         Self { deadline: terms.accepted + limit, limit }
     }
 

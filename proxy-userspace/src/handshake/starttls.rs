@@ -15,7 +15,7 @@ use super::{Bound, HandshakeTerms, goodbye, words as words_of};
 use crate::config::StartTls;
 use crate::event_id::EventId;
 use crate::failure::{Cause, Failure};
-use crate::inspect::{STARTTLS_STRIPPED, shown_capabilities};
+use crate::inspect::{ImapTerms, STARTTLS_STRIPPED, shown_capabilities};
 use crate::record::Record;
 use crate::words::Side;
 
@@ -80,7 +80,8 @@ pub(super) async fn agree(
     let id = record.id();
     let action = terms.action();
     let dialogue = ClientDialogue::new().with_reference(id).with_settings(action.starttls, action.cleartext);
-    say(client, dialogue.greeting()).await?;
+    let dialogue = dialogue.with_imap_terms(terms.imap());
+    say(client, &dialogue.greeting()).await?;
     let (message_max, starttls) = (terms.message_max, action.starttls);
     let mut talk = Talk {
         client,
@@ -91,6 +92,7 @@ pub(super) async fn agree(
         id,
         starttls,
         message_max,
+        imap: terms.imap(),
         refused: None,
         has_asked: false,
     };
@@ -121,6 +123,7 @@ struct Talk<'a> {
     id: EventId,
     starttls: StartTls,
     message_max: u64,
+    imap: &'a ImapTerms,
     refused: Option<StartTlsRefusal>,
     /// The server was asked for its capabilities. It is asked once.
     has_asked: bool,
@@ -145,7 +148,8 @@ impl Talk<'_> {
                     ask(self.server, &mut self.asked, &words, self.bound, self.id).await?;
                 }
                 let shows_starttls = self.starttls != StartTls::Strip;
-                let list = shown_capabilities(self.asked.listed(), self.message_max, shows_starttls);
+                let list =
+                    shown_capabilities(self.asked.listed(), self.message_max, self.imap, shows_starttls);
                 say(self.client, &capabilities_listed(&tag, &list)).await?;
             }
             ClientStep::HandOver { begun } => {

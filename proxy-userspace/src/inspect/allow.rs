@@ -189,16 +189,103 @@ const CODES: &[&str] = &[
 /// What ENABLE may switch on (RFC 5161).
 const ENABLES: &[&str] = &["CONDSTORE", "QRESYNC", "UTF8=ACCEPT"];
 
+/// What is hidden together with a capability, because it is built on it.
+const BUILT_ON: &[(&str, &[&str])] = &[
+    // RFC 7162 section 3.2.3 and RFC 9755 section 3: a client has to enable them.
+    ("ENABLE", &["QRESYNC", "UTF8=ACCEPT"]),
+    ("CONDSTORE", &["QRESYNC"]),
+    ("SPECIAL-USE", &["CREATE-SPECIAL-USE"]),
+    ("LIST-EXTENDED", &["LIST-STATUS", "LIST-MYRIGHTS", "LIST-METADATA"]),
+    ("ESEARCH", &["SEARCHRES"]),
+    ("SORT", &["SORT=DISPLAY", "ESORT"]),
+    ("QUOTA", &["QUOTA=RES-", "QUOTASET"]),
+    ("ACL", &["RIGHTS=", "LIST-MYRIGHTS"]),
+    ("METADATA", &["METADATA-SERVER", "LIST-METADATA"]),
+];
+
+/// Capabilities that pass and that no policy can hide: name, why not, and what to do.
+const NEVER_HIDDEN: &[(&str, &str, &str)] = &[
+    ("IMAP4REV1", "without it no client speaks with the server", "remove it"),
+    ("IMAP4", "it names the protocol, as IMAP4REV1 does", "remove it"),
+    (
+        "LOGINDISABLED",
+        "without it clients send a password that the server refuses",
+        "remove it, and use action.capabilities.login",
+    ),
+    ("STARTTLS", "action.starttls decides who is shown it", "remove it, and use action.starttls"),
+    ("LITERAL+", "clients are shown LITERAL- in its place", "write \"LITERAL-\""),
+    ("APPENDLIMIT", "it tells what the gateway takes (limits.message)", "remove it"),
+    (
+        "AUTH",
+        "action.capabilities.mechanisms says which mechanisms pass",
+        "remove it, and use action.capabilities.mechanisms",
+    ),
+];
+
+/// Whether a policy can hide a capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hiding {
+    /// It can.
+    Possible,
+    /// It cannot.
+    Never {
+        /// The reason, in words.
+        why: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// It never passes. The reason, in words.
+    Already(&'static str),
+    /// It stands in no table, and never passes.
+    Unknown,
+}
+
 /// What becomes of this capability; unknown ones are hidden.
 #[must_use]
 pub fn capability(name: &[u8]) -> Treatment {
-    let fits = |(entry, fit, _): &&(&str, Fit, Treatment)| match fit {
+    entry(name).map_or(Treatment::Hide("unknown"), |(_, _, treatment)| *treatment)
+}
+
+fn entry(name: &[u8]) -> Option<&'static (&'static str, Fit, Treatment)> {
+    CAPABILITIES.iter().find(|(entry, fit, _)| match fit {
         Fit::Whole => name.eq_ignore_ascii_case(entry.as_bytes()),
-        Fit::Begin => {
-            name.get(..entry.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(entry.as_bytes()))
-        }
-    };
-    CAPABILITIES.iter().find(fits).map_or(Treatment::Hide("unknown"), |(_, _, treatment)| *treatment)
+        Fit::Begin => begins(name, entry),
+    })
+}
+
+/// Whether a name begins so, in any case.
+pub(super) fn begins(name: &[u8], begin: &str) -> bool {
+    name.get(..begin.len()).is_some_and(|head| head.eq_ignore_ascii_case(begin.as_bytes()))
+}
+
+/// Whether a policy can hide this, which is a capability or the beginning of some, such as `THREAD=`.
+#[must_use]
+pub fn hiding(name: &str) -> Hiding {
+    let of_family = name.split('=').next().unwrap_or_default();
+    let never = NEVER_HIDDEN.iter().find(|(entry, _, _)| {
+        name.eq_ignore_ascii_case(entry) || (name.contains('=') && of_family.eq_ignore_ascii_case(entry))
+    });
+    if let Some((_, why, remedy)) = never {
+        return Hiding::Never { why, remedy };
+    }
+    // What is no atom (RFC 9051 section 9) is the name of nothing.
+    let is_atom = name.bytes().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\]".contains(&octet));
+    match entry(name.as_bytes()).filter(|_| is_atom) {
+        None => Hiding::Unknown,
+        Some((_, _, Treatment::Hide(why))) => Hiding::Already(why),
+        Some(_) => Hiding::Possible,
+    }
+}
+
+/// Every name of a table's row that a policy can hide.
+pub fn hideable() -> impl Iterator<Item = &'static str> {
+    CAPABILITIES.iter().map(|(name, _, _)| *name).filter(|name| hiding(name) == Hiding::Possible)
+}
+
+/// What is hidden together with this capability.
+#[must_use]
+pub fn built_on(name: &str) -> &'static [&'static str] {
+    BUILT_ON.iter().find(|(entry, _)| name.eq_ignore_ascii_case(entry)).map_or(&[], |(_, names)| *names)
 }
 
 /// What becomes of this SASL mechanism; unknown ones are refused.

@@ -2,14 +2,16 @@
 //! anything of its command; one that is too large is never asked for.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::InspectRefusal;
 use super::held::{Held, reserve, try_hold};
+use super::imap_terms::{ImapTerms, NO_LOGIN};
 use super::refusal::Refused;
 use super::request::{no, tagged};
 use crate::accept::HeldLease;
 use crate::imap::command::{Verb, peek};
-use crate::imap::frame::{CLIENT_TEXT_BYTES_MAX, FrameBounds, FrameStep, Framer, LiteralHead, Speaker};
+use crate::imap::frame::{FrameBounds, FrameStep, Framer, FramingFault, LiteralHead, Speaker};
 
 /// Octets of all literals in one command that uploads nothing: names, passwords, search strings.
 const COMMAND_LITERALS_BYTES_MAX: u64 = 64 * 1024;
@@ -73,12 +75,12 @@ pub(super) struct ClientInput {
     /// The command is refused, but its octets come all the same: what the client is told when they have come.
     discards: Option<Vec<u8>>,
     message_max: u64,
+    imap: Arc<ImapTerms>,
 }
 
 impl ClientInput {
-    pub(super) fn new(message_max: u64) -> Self {
-        let framer = Framer::new(Speaker::Client, FrameBounds { text: CLIENT_TEXT_BYTES_MAX });
-        Self { framer, unit: None, discards: None, message_max }
+    pub(super) fn new(message_max: u64, imap: Arc<ImapTerms>) -> Self {
+        Self { framer: framer(&imap), unit: None, discards: None, message_max, imap }
     }
 
     /// Whether a command has begun.
@@ -100,7 +102,10 @@ impl ClientInput {
         inputs: &mut Vec<Input>,
     ) -> Result<(), InspectRefusal> {
         while !octets.is_empty() {
-            let frame = self.framer.take(octets).map_err(InspectRefusal::ClientFraming)?;
+            let frame = self.framer.take(octets).map_err(|fault| match fault {
+                FramingFault::TooLong(octets) => InspectRefusal::LineTooLong(octets),
+                fault => InspectRefusal::ClientFraming(fault),
+            })?;
             let (now, later) = octets.split_at_checked(frame.octets).unwrap_or((octets, &[]));
             octets = later;
             self.keep(now, frame.bare_line_feed, &lease);
@@ -142,7 +147,7 @@ impl ClientInput {
         match &self.discards {
             // The client waits, and does not send the literal: the command is over.
             Some(_) if head.sync => {
-                self.framer = Framer::new(Speaker::Client, FrameBounds { text: CLIENT_TEXT_BYTES_MAX });
+                self.framer = framer(&self.imap);
                 self.discards.take().map(Input::Refuse)
             }
             Some(_) => None,
@@ -153,7 +158,8 @@ impl ClientInput {
     /// Note a literal, or refuse its command.
     fn admit(&mut self, head: LiteralHead) {
         let Some(unit) = &mut self.unit else { return };
-        let uploads = matches!(peek(&unit.octets), Some((_, Verb::Append | Verb::Replace)));
+        let verb = peek(&unit.octets).map(|(_, verb)| verb);
+        let uploads = matches!(verb, Some(Verb::Append | Verb::Replace));
         let announced: u64 = unit.heads.iter().map(|(_, head)| head.octets).sum();
         let total = announced.saturating_add(head.octets);
         let end = unit.octets.len();
@@ -161,7 +167,12 @@ impl ClientInput {
         unit.heads.push((begin..end, head));
         // Nothing is reserved: a client that announces a message and never sends it takes no room.
         let has_room = !uploads || unit.lease.has_room(head.octets);
-        if uploads && total > self.message_max {
+        if verb == Some(Verb::Login) && !self.imap.takes_login() {
+            // The password has not left the client, where it waits to be asked.
+            self.discard_with(|tag| tagged(tag, "NO", NO_LOGIN));
+        } else if let Some(why) = self.imap.refuses_literal(verb, head.sync) {
+            self.discard_with(|tag| tagged(tag, "BAD", &why));
+        } else if uploads && total > self.message_max {
             self.discard(Refused::TooLarge);
         } else if !has_room {
             self.discard(Refused::NoRoom);
@@ -182,4 +193,8 @@ impl ClientInput {
         let tag = unit.as_ref().and_then(|unit| peek(&unit.octets)).map(|(tag, _)| tag);
         self.discards = Some(words(tag.unwrap_or(b"*")));
     }
+}
+
+fn framer(imap: &ImapTerms) -> Framer {
+    Framer::new(Speaker::Client, FrameBounds { text: imap.line_bytes_max() })
 }

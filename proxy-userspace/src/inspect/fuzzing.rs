@@ -42,6 +42,7 @@ pub fn engine(octets: &[u8]) {
     let held = HeldOctets::new(HELD);
     let terms = MediationTerms {
         message_max: MESSAGE_MAX,
+        imap: Arc::default(),
         held: Arc::clone(&held),
         jobs,
         rules,

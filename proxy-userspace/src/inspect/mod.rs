@@ -11,6 +11,10 @@ mod session;
 mod terms;
 /// What may pass by name.
 pub mod allow;
+/// The same, as a policy narrows it.
+mod imap_terms;
+/// Which capabilities a command needs.
+mod uses;
 /// From octets of the client's to complete commands.
 mod client_input;
 /// What becomes of one complete command.
@@ -52,6 +56,7 @@ mod tests;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+pub use imap_terms::ImapTerms;
 pub use plain::Plain;
 pub use recall::Recollection;
 pub use reply::shown_capabilities;
@@ -169,6 +174,11 @@ pub enum InspectRefusal {
     /// The client speaks HTTP.
     #[error("the client sent an HTTP request on an IMAP port")]
     Http,
+    /// A command of the client's is longer than the policy lets through.
+    #[error(
+        "the client sent a command of more than {0} octets, literals not counted (action.general.line_length)"
+    )]
+    LineTooLong(usize),
     /// The client's octets cannot be divided into commands.
     #[error("the client's commands cannot be told apart: {0}")]
     ClientFraming(FramingFault),
@@ -192,6 +202,7 @@ impl InspectRefusal {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Http => "http_request",
+            Self::LineTooLong(_) => "line_too_long",
             Self::ClientFraming(_) => "command_framing",
             Self::ServerFraming(_) => "response_framing",
             Self::CommandCut => "command_cut",
@@ -204,7 +215,7 @@ impl InspectRefusal {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Self::Http | Self::ClientFraming(_) | Self::CommandCut => Side::Downstream,
+            Self::Http | Self::LineTooLong(_) | Self::ClientFraming(_) | Self::CommandCut => Side::Downstream,
             Self::ServerFraming(_) | Self::ResponseCut | Self::ContentChanged => Side::Upstream,
         }
     }
@@ -216,7 +227,8 @@ impl InspectRefusal {
         match self {
             // No mail client.
             Self::Http => StreamEnd::Closed,
-            Self::ClientFraming(_)
+            Self::LineTooLong(_)
+            | Self::ClientFraming(_)
             | Self::CommandCut
             | Self::ServerFraming(_)
             | Self::ResponseCut
@@ -229,6 +241,7 @@ impl InspectRefusal {
     pub const fn told(self) -> &'static str {
         match self {
             Self::Http => "this is an IMAP port",
+            Self::LineTooLong(_) => "a command is longer than this gateway lets through",
             Self::ClientFraming(_) | Self::CommandCut => "the client broke the rules of IMAP",
             Self::ServerFraming(_) | Self::ResponseCut => "the mail server broke the rules of IMAP",
             Self::ContentChanged => "the mail server changed a message while it was read",

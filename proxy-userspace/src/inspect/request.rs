@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::allow::{self, Mechanism};
+use super::imap_terms::{ImapTerms, NO_LOGIN};
 use super::recall::MailboxState;
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
@@ -91,7 +92,7 @@ pub(super) struct Offered {
 }
 
 /// Decide about one unit of the client's.
-pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision {
+pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &Copies) -> Decision {
     let command = match ClientCommand::parse(unit) {
         Ok(command) => command,
         Err(CommandFault::NoTag) => {
@@ -106,6 +107,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
         return Decision::Answer(tagged(command.tag, "NO", reason));
     }
     if let Some(reason) = allow::refused(command.verb) {
+        return bad(command.tag, &format!("{} is not let through: {reason}", echo(command.name)));
+    }
+    if let Some(reason) = imap.refuses(&command, unit) {
         return bad(command.tag, &format!("{} is not let through: {reason}", echo(command.name)));
     }
     let prepared = |effect, dialogue| Prepared {
@@ -139,9 +143,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
         Arguments::Append(request) => {
             Decision::Upload(prepared(Effect::None, Dialogue::None), request.messages.clone())
         }
-        Arguments::Enable(names) => enable(&command, names, prepared(Effect::None, Dialogue::None)),
+        Arguments::Enable(names) => enable(&command, names, imap, prepared(Effect::None, Dialogue::None)),
         Arguments::Authenticate { mechanism, initial } => {
-            if let Some(reason) = refused_mechanism(mechanism, offered) {
+            if let Some(reason) = refused_mechanism(mechanism, offered, imap) {
                 let words = format!("{} is not let through: {reason}", echo(mechanism));
                 return Decision::Answer(tagged(command.tag, "NO", &words));
             }
@@ -149,6 +153,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, copies: &Copies) -> Decision
             let account = initial.filter(|_| is_plain).and_then(sasl_plain_account);
             let dialogue = Dialogue::Sasl { is_plain: is_plain && initial.is_none() };
             Decision::Send(prepared(Effect::Login(account), dialogue))
+        }
+        Arguments::Login { .. } if !imap.takes_login() => {
+            Decision::Answer(tagged(command.tag, "NO", NO_LOGIN))
         }
         Arguments::Login { user } => {
             Decision::Send(prepared(Effect::Login(Some(name(user))), Dialogue::None))
@@ -214,8 +221,8 @@ fn fetch_words(command: &ClientCommand<'_>, request: &FetchRequest<'_>, items: &
 }
 
 /// ENABLE without what is not let through; what remains may be nothing (RFC 5161 section 3.1 answers it so, too).
-fn enable(command: &ClientCommand<'_>, names: &[&[u8]], prepared: Prepared) -> Decision {
-    let allowed: Vec<&[u8]> = names.iter().copied().filter(|name| allow::enable(name)).collect();
+fn enable(command: &ClientCommand<'_>, names: &[&[u8]], imap: &ImapTerms, prepared: Prepared) -> Decision {
+    let allowed: Vec<&[u8]> = names.iter().copied().filter(|name| imap.enable(name)).collect();
     if allowed.len() == names.len() {
         return Decision::Send(prepared);
     }
@@ -228,8 +235,8 @@ fn enable(command: &ClientCommand<'_>, names: &[&[u8]], prepared: Prepared) -> D
     Decision::Send(Prepared { words: Some(words), ..prepared })
 }
 
-fn refused_mechanism(mechanism: &[u8], offered: Offered) -> Option<&'static str> {
-    match allow::mechanism(mechanism) {
+fn refused_mechanism(mechanism: &[u8], offered: Offered, imap: &ImapTerms) -> Option<&'static str> {
+    match imap.mechanism(mechanism) {
         Mechanism::Pass => None,
         Mechanism::Refuse(reason) => Some(reason),
         Mechanism::UnlessPlus if offered.plus => {
@@ -255,7 +262,7 @@ fn name(octets: &[u8]) -> Box<str> {
 }
 
 /// A peer's word as it may stand in a line to the peer.
-fn echo(word: &[u8]) -> String {
+pub(super) fn echo(word: &[u8]) -> String {
     let word = word.get(..word.len().min(ECHO_BYTES_MAX)).unwrap_or_default();
     word.iter().map(|octet| if octet.is_ascii_graphic() { char::from(*octet) } else { '?' }).collect()
 }

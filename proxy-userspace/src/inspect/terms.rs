@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::imap_terms::ImapTerms;
 use super::recall::{ContentName, Recollection};
 use super::refusal::Refused;
 use super::uid_trust::UidTrust;
@@ -35,6 +36,8 @@ pub(super) struct Subject {
 pub struct MediationTerms {
     /// The largest message, in octets.
     pub message_max: u64,
+    /// What the policy says about IMAP itself.
+    pub imap: Arc<ImapTerms>,
     /// Room for held mail.
     pub held: Arc<HeldOctets>,
     /// Threads that judge.

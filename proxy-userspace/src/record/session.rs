@@ -28,6 +28,10 @@ pub struct Record {
     content: Option<Rc<ContentCounts>>,
     fields: LineFields,
     end: Option<End>,
+    /// The session has a record only if something is to be told of it.
+    only_events: bool,
+    /// Something was refused or passed over that only the record of the session tells.
+    has_event: bool,
 }
 
 /// How a connection ended.
@@ -53,6 +57,11 @@ impl End {
         }
     }
 
+    /// Whether nothing went wrong.
+    const fn is_clean(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
     /// The same in words.
     fn message(&self) -> String {
         match self {
@@ -74,6 +83,8 @@ impl Record {
             content: None,
             fields: LineFields::default(),
             end: None,
+            only_events: false,
+            has_event: false,
         }
     }
 
@@ -83,8 +94,16 @@ impl Record {
         self.session.id
     }
 
+    /// Whether policy wants a record only where there is something to tell of the session.
+    pub const fn only_events(&mut self, only: bool) {
+        self.only_events = only;
+    }
+
     /// Write the first line: what is known so far. Without it a session that lasts, or that a kill ends, has no trace.
     pub fn started(&mut self) {
+        if self.only_events {
+            return;
+        }
         self.fields.identify(&self.session, self.session.at, "session_start");
         self.sink.write(&self.fields);
     }
@@ -144,6 +163,7 @@ impl Record {
     /// Logins in clear text that were refused.
     pub fn logins_refused(&mut self, count: u32) {
         if count > 0 {
+            self.has_event = true;
             self.set("postern.logins_refused", count);
         }
     }
@@ -188,6 +208,7 @@ impl Record {
             self.set("postern.upstream.tls.server.hash.sha256", hex(digest(&SHA256, leaf).as_ref()));
         }
         if !judgement.faults.is_empty() {
+            self.has_event = true;
             let faults: Vec<_> = judgement.faults.iter().map(|fault| fault.as_str()).collect();
             self.set("postern.certificate.faults", faults);
             self.set("postern.certificate.verdict", format!("{:?}", judgement.verdict).to_lowercase());
@@ -210,14 +231,10 @@ impl Record {
         self.fields.set(name, value);
     }
 
-    fn finish(&mut self) {
-        let end = self
-            .end
-            .take()
-            .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
+    fn finish(&mut self, end: &End) {
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.fields.identify(&self.session, self.session.at, "session_end");
-        self.set("event.outcome", if matches!(end, End::Closed) { "success" } else { "failure" });
+        self.set("event.outcome", if end.is_clean() { "success" } else { "failure" });
         self.set("event.reason", end.reason());
         self.set("event.duration", duration);
         self.set("message", end.message());
@@ -229,6 +246,13 @@ impl Record {
             self.set(&format!("postern.{direction}.held_bytes"), meter.held(direction));
             self.set(&format!("postern.{direction}.copied_bytes"), meter.copied(direction));
         }
+    }
+
+    /// Whether there is something to tell of this session that no other line tells: it did not end in order, or something was
+    /// refused or passed over. Verdicts have lines of their own.
+    fn has_event(&self, end: &End) -> bool {
+        let refused = self.content.as_ref().is_some_and(|counts| counts.commands_refused() > 0);
+        !end.is_clean() || self.has_event || refused
     }
 
     /// What was done to mail.
@@ -246,7 +270,14 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.finish();
+        let end = self
+            .end
+            .take()
+            .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
+        if self.only_events && !self.has_event(&end) {
+            return;
+        }
+        self.finish(&end);
         self.content();
         self.sink.write(&self.fields);
     }
@@ -264,7 +295,9 @@ mod tests {
     use std::sync::mpsc::Receiver;
 
     use super::*;
+    use crate::config::Verdict;
     use crate::failure::Cause;
+    use crate::handshake::verify::{CertificateFault, Faults};
     use crate::lines::Lines;
     use crate::words::{ClientAddr, OriginalDst};
 
@@ -367,6 +400,34 @@ mod tests {
         record.close(Ok(()));
         let line = only(&written);
         assert!(line.get("postern.content.judged").is_none() && line.get("postern.imap.left_out").is_none());
+    }
+
+    #[test]
+    fn where_only_events_are_told_a_session_in_order_has_no_line_and_every_other_has_one() {
+        let silent = |happens: fn(&mut Record), result: Result<(), Failure>| {
+            let (_records, written, mut record) = opened(2);
+            record.only_events(true);
+            record.started();
+            happens(&mut record);
+            record.close(result);
+            written.try_recv().is_err()
+        };
+        assert!(silent(|_| {}, Ok(())));
+        assert!(silent(|record| record.content_counts().count_judged(3), Ok(())));
+        assert!(!silent(|_| {}, Err(Failure::downstream(Cause::Idle))));
+        assert!(!silent(|record| record.content_counts().count_commands_refused(1), Ok(())));
+        assert!(!silent(|record| record.logins_refused(1), Ok(())));
+        let judgement = |faults: Faults| Judgement { faults, verdict: Verdict::Allow };
+        let (_records, written, mut record) = opened(1);
+        record.only_events(true);
+        record.judged(None, &judgement([CertificateFault::Expired].into_iter().collect()));
+        record.close(Ok(()));
+        assert_eq!(only(&written)["postern.certificate.verdict"], "allow");
+        let (_records, written, mut record) = opened(1);
+        record.only_events(true);
+        record.judged(None, &judgement(Faults::default()));
+        drop(record);
+        assert_eq!(only(&written)["event.reason"], "cut_by_stop");
     }
 
     #[test]

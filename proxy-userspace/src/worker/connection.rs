@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
@@ -69,10 +70,11 @@ async fn carry(
     record.applied(terms.policy.names(destination));
     // Where the name in the ClientHello may lead to another policy, nothing is left alone before it is read.
     let is_undecided = destination.is_implicit_tls() && terms.policy.depends_on_name();
-    let bypassed = !is_undecided && terms.policy.leaves_alone(destination);
+    let bypassed = !is_undecided && terms.policy.leaves_alone(client, destination);
     if bypassed {
         record.bypass();
     }
+    record.only_events(!terms.policy.action().settings.general.log_sessions);
     if policy.config.records.start {
         record.started();
     }
@@ -80,22 +82,24 @@ async fn carry(
     if let Ok(egress) = &egress {
         record.egress(egress.interface.as_str());
     }
-    let limits = terms.limits;
     if bypassed {
         let server = connect(egress, &terms, record).await?;
         drop(handshaking);
-        return splice::relay(&socket, &server, &local.pipes, &record.meter(), limits.idle).await;
+        return splice::relay(&socket, &server, &local.pipes, &record.meter(), idle(&terms)).await;
     }
     // Boxed: a handshake's state is large and gone before the session idles.
     let (agreement, applied) = Box::pin(handshake(socket, egress, &terms, record)).await?;
+    // The name in the ClientHello may have led to another policy.
     let terms = HandshakeTerms { policy: applied, ..terms };
+    record.only_events(!applied.action().settings.general.log_sessions);
+    let idle = idle(&terms);
     let Sides { downstream, upstream, asked, verified, listed } = match agreement {
         Agreement::Tls(sides) => sealed(*sides, &terms, record)?,
         Agreement::ClearText(clear) => in_clear_text(clear, &terms, record),
         Agreement::Bypass { client, server } => {
             record.bypass();
             drop(handshaking);
-            return splice::relay(&client, &server, &local.pipes, &record.meter(), limits.idle).await;
+            return splice::relay(&client, &server, &local.pipes, &record.meter(), idle).await;
         }
     };
     let ((mut down_in, mut down_out), (mut up_in, mut up_out)) = (downstream, upstream);
@@ -104,7 +108,7 @@ async fn carry(
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
-        relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, limits.idle).await;
+        relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, idle).await;
     let unserved = meter.octets(Direction::ServerToClient) == 0;
     let result = result.map_err(|failure| refused_without_certificate(failure, asked && unserved));
     if may_tell && let Err(failure) = &result {
@@ -112,6 +116,11 @@ async fn carry(
         Box::pin(say_goodbye(&mut down_in, &mut down_out, &words)).await;
     }
     result
+}
+
+/// How long the session may go without an octet.
+fn idle(terms: &HandshakeTerms<'_>) -> Duration {
+    terms.policy.action().settings.general.idle_of(terms.limits)
 }
 
 /// No policy fits: where a session begins in clear text the client is told so, elsewhere its connection ends.
@@ -209,6 +218,7 @@ fn engine(
     let vault = local.shared.vault.get().cloned();
     let terms = MediationTerms {
         message_max: policy.room.message.0,
+        imap: Arc::clone(&action.imap),
         held: Arc::clone(&local.shared.held),
         jobs: Arc::clone(&local.shared.content_jobs),
         rules: Arc::clone(&action.rules),

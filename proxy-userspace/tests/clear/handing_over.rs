@@ -4,7 +4,7 @@ use postern::config::{ClearText, StartTls};
 use postern::handshake::clear::{
     ClientDialogue, ClientStep, LINE_BYTES_MAX, ServerDialogue, ServerFault, ServerStep, capabilities_listed,
 };
-use postern::inspect::shown_capabilities;
+use postern::inspect::{ImapTerms, shown_capabilities};
 
 const MODES: [StartTls; 3] = [StartTls::Inspect, StartTls::Strip, StartTls::Bypass];
 
@@ -75,7 +75,7 @@ fn starttls_is_shown_in_every_mode_but_strip() {
     for cleartext in [ClearText::Refuse, ClearText::Inspect] {
         for starttls in MODES {
             let dialogue = ClientDialogue::new().with_settings(starttls, cleartext);
-            let greeting = std::str::from_utf8(dialogue.greeting()).unwrap();
+            let greeting = String::from_utf8(dialogue.greeting().into_owned()).unwrap();
             assert!(greeting.starts_with("* OK ") && greeting.ends_with("\r\n"));
             let refuses = cleartext == ClearText::Refuse;
             assert_eq!(greeting.contains("STARTTLS"), refuses && starttls != StartTls::Strip, "{greeting}");
@@ -83,7 +83,12 @@ fn starttls_is_shown_in_every_mode_but_strip() {
             let list = match last(starttls, cleartext, "a CAPABILITY\r\n").0 {
                 Some(ClientStep::Reply(reply)) => reply,
                 Some(ClientStep::Capability { tag }) => {
-                    let list = shown_capabilities(b"IMAP4rev1 STARTTLS", 7, starttls != StartTls::Strip);
+                    let list = shown_capabilities(
+                        b"IMAP4rev1 STARTTLS",
+                        7,
+                        &ImapTerms::default(),
+                        starttls != StartTls::Strip,
+                    );
                     capabilities_listed(&tag, &list)
                 }
                 step => panic!("{step:?}"),
@@ -109,7 +114,7 @@ fn octets_behind_starttls_end_the_dialogue_in_every_mode() {
 #[test]
 fn what_a_server_lists_is_shown_as_far_as_it_passes() {
     let shown = |list: &str, starttls| {
-        String::from_utf8(shown_capabilities(list.as_bytes(), 1000, starttls)).unwrap()
+        String::from_utf8(shown_capabilities(list.as_bytes(), 1000, &ImapTerms::default(), starttls)).unwrap()
     };
     let list = "IMAP4rev1 STARTTLS LOGINDISABLED COMPRESS=DEFLATE AUTH=PLAIN AUTH=GSSAPI SASL-IR";
     let passes = " IMAP4rev1 LOGINDISABLED AUTH=PLAIN SASL-IR APPENDLIMIT=1000";

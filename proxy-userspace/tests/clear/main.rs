@@ -4,6 +4,7 @@
 /// Every prefix, every split, and octets at random.
 mod any_input;
 mod handing_over;
+mod narrowed;
 
 use postern::event_id::EventId;
 use postern::handshake::clear::{
@@ -295,11 +296,11 @@ fn a_line_is_cut_at_the_bound() {
     assert_eq!(says(&line).output, format!("a {LOGIN_NO}"));
     line.insert(8, b'x');
     assert_eq!(says(&line[..LINE_BYTES_MAX - 2]).ended, None);
-    ends(&line, ClientFault::Line(LineFault::TooLong));
+    ends(&line, ClientFault::Line(LineFault::TooLong(LINE_BYTES_MAX)));
     let endless = vec![b'x'; LINE_BYTES_MAX];
-    ends(&endless, ClientFault::Line(LineFault::TooLong));
+    ends(&endless, ClientFault::Line(LineFault::TooLong(LINE_BYTES_MAX)));
     let endless = format!("a NOOP {}", "{0+}\r\n".repeat(LINE_BYTES_MAX));
-    ends(endless.as_bytes(), ClientFault::Line(LineFault::TooLong));
+    ends(endless.as_bytes(), ClientFault::Line(LineFault::TooLong(LINE_BYTES_MAX)));
 }
 
 #[test]
@@ -308,12 +309,12 @@ fn a_hundred_megabytes_without_line_end_are_never_held() {
     for start in [&b""[..], b"a ", b"a LOGIN "] {
         let reads = std::iter::once(start).chain(std::iter::repeat_n(megabyte.as_slice(), 100));
         let heard = client(&mut ClientDialogue::new(), reads);
-        assert_eq!(heard.ended, Some(Some(ClientFault::Line(LineFault::TooLong))));
+        assert_eq!(heard.ended, Some(Some(ClientFault::Line(LineFault::TooLong(LINE_BYTES_MAX)))));
     }
     let mut dialogue = ServerDialogue::new();
     assert_eq!(dialogue.receive(b"* OK "), Ok(ServerStep::More));
     for _ in 0..100 {
-        assert_eq!(dialogue.receive(&megabyte), Err(ServerFault::Line(LineFault::TooLong)));
+        assert_eq!(dialogue.receive(&megabyte), Err(ServerFault::Line(LineFault::TooLong(LINE_BYTES_MAX))));
         assert!(dialogue.buffered() <= HELD_BYTES_MAX);
     }
 }

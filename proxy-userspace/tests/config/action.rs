@@ -76,3 +76,38 @@ fn nobody_can_log_in_without_starttls_and_without_clear_text() {
         assert_eq!(action(settings).bars_logins(), bars, "{settings}");
     }
 }
+
+#[test]
+fn what_is_hidden_in_commands_that_nobody_reads_is_a_fault() {
+    for (table, line) in [
+        ("general", "hide_banner = true"),
+        ("capabilities", "hide = [\"IDLE\"]"),
+        ("capabilities", "mechanisms = [\"PLAIN\"]"),
+        ("capabilities", "login = false"),
+    ] {
+        let key = line.split(' ').next().unwrap();
+        let said = format!("action.{table}.{key} = ");
+        assert_message(
+            &format!("[action]\ninspect = \"none\"\n[action.{table}]\n{line}"),
+            &[":10:", &said, "needs action.inspect = \"full\": without it nobody reads commands"],
+        );
+        good(&format!("{MINIMAL}[action.{table}]\n{line}\n"));
+    }
+    // Every mechanism, in any order, hides none.
+    let mut all = good(MINIMAL).unnamed_action.capabilities.mechanisms;
+    all.reverse();
+    good(&format!("{MINIMAL}[action]\ninspect = \"none\"\n[action.capabilities]\nmechanisms = {all:?}\n"));
+}
+
+#[test]
+fn an_action_without_time_outs_of_its_own_has_those_of_limits() {
+    let limits = "[limits]\nidle_seconds = 1900\nhandshake_seconds = 7\n";
+    let times = |general: &str| {
+        let config = good(&format!("{MINIMAL}[action.general]\n{general}\n{limits}"));
+        let general = config.unnamed_action.general;
+        (general.idle_of(&config.limits).as_secs(), general.handshake_of(&config.limits).as_secs())
+    };
+    assert_eq!(times(""), (1900, 7));
+    assert_eq!(times("idle_seconds = 1860"), (1860, 7));
+    assert_eq!(times("handshake_seconds = 90"), (1900, 90));
+}

@@ -148,12 +148,20 @@ fn without_system_only_the_files_are_trusted() {
 }
 
 #[test]
-fn a_bare_address_in_bypass_is_one_host() {
-    let config =
-        good(&format!("{MINIMAL}[action]\nbypass = [\"192.0.2.1\", \"2001:db8::1\", \"198.51.100.0/24\"]\n"));
-    let bypasses = |address: &str| config.unnamed_action.bypasses(address.parse().expect("address"));
-    assert!(bypasses("192.0.2.1") && bypasses("2001:db8::1") && bypasses("198.51.100.77"));
-    assert!(!bypasses("192.0.2.2") && !bypasses("2001:db8::2") && !bypasses("198.51.101.1"));
+fn a_bare_address_in_bypass_is_one_host_and_clients_are_not_destinations() {
+    let list = "[\"192.0.2.1\", \"2001:db8::1\", \"198.51.100.0/24\"]";
+    let address = |text: &str| text.parse().expect("address");
+    for (key, is_client) in [("bypass", false), ("bypass_clients", true)] {
+        let config = good(&format!("{MINIMAL}[action]\n{key} = {list}\n"));
+        let bypasses = |listed: &str| {
+            let (listed, other) = (address(listed), address("203.0.113.9"));
+            let (client, destination) = if is_client { (listed, other) } else { (other, listed) };
+            assert!(!config.unnamed_action.bypasses(destination, client), "{key}: the other way round");
+            config.unnamed_action.bypasses(client, destination)
+        };
+        assert!(bypasses("192.0.2.1") && bypasses("2001:db8::1") && bypasses("198.51.100.77"));
+        assert!(!bypasses("192.0.2.2") && !bypasses("2001:db8::2") && !bypasses("198.51.101.1"));
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn the_example_is_the_minimal_file_and_shows_the_defaults_of_everything_else() {
     let mut action = shown.unnamed_action;
     assert!(action.tls_profile.is_some() && action.starttls_profile.is_some());
     (action.tls_profile, action.starttls_profile) = (None, None);
+    assert!(action.general.idle.take().is_some() && action.general.handshake.take().is_some());
     assert_eq!((shown.unnamed_profile, action), (minimal.unnamed_profile, minimal.unnamed_action));
     assert_eq!((shown.records, shown.state, shown.admin), (minimal.records, minimal.state, minimal.admin));
     let mut limits = shown.limits;

@@ -6,7 +6,11 @@ use std::path::Path;
 use postern::config::{Config, parse};
 use serde_json::Value;
 
+use self::narrowing::{capabilities, general};
 use super::{FILE, MINIMAL, good};
+
+/// Rows of `[action.general]` and `[action.capabilities]`.
+mod narrowing;
 
 /// What the file has without the key.
 enum Without {
@@ -100,6 +104,8 @@ const FORM: &str = "see its form in what `postern config example` prints";
 const DESCRIPTORS: &str = "out of range (two descriptors a session); use 1 to 524288";
 const OF_SESSIONS: &str = "out of range (a handshake belongs to a session); use 1 to 524288";
 const ID: &str = "out of range (0 is root, and 4294967295 is no user); use 1 to 4294967294";
+const IDLE: &str = "out of range (IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two \
+                    more leave room); use 1860 to 604800";
 const NETWORK: &str =
     "not a network; write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
 const NO_FILE: &str = "empty; name a file";
@@ -367,6 +373,8 @@ fn action() -> Vec<Row> {
         ),
         row(ACTION, "bypass", Default("[]"), &["[\"10.0.0.1\"]"], &[("[\"a\"]", NETWORK)])
             .room(4096, network),
+        row(ACTION, "bypass_clients", Default("[]"), &["[\"10.0.0.0/8\"]"], &[("[\"a\"]", NETWORK)])
+            .room(4096, network),
         row(
             ACTION,
             "trust_uid_immutability",
@@ -406,8 +414,6 @@ fn counts() -> Vec<Row> {
     let most = "out of range (no machine finishes more); use 1 to 100000";
     let patience = |max| format!("out of range (clients give up after one to two minutes); use 1 to {max}");
     let (connect, handshake) = (patience(120), patience(300));
-    let idle = "out of range (IDLE is renewed every 29 minutes, RFC 9051 section 5.4 forbids less than 30, and two more \
-                leave room); use 1860 to 604800";
     let drain = "out of range (a stop has to end); use 0 to 86400";
     vec![
         sessions("sessions", Unset, DESCRIPTORS),
@@ -435,7 +441,7 @@ fn counts() -> Vec<Row> {
             "idle_seconds",
             Default("2100"),
             &["1860", "604800"],
-            &[("1859", idle), ("604801", idle)],
+            &[("1859", IDLE), ("604801", IDLE)],
         ),
         row(
             LIMITS,
@@ -532,10 +538,20 @@ fn daemon() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [steering(), tls_and_certificates(), action(), policy(), counts(), sizes(), daemon()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        steering(),
+        tls_and_certificates(),
+        action(),
+        general(),
+        capabilities(),
+        policy(),
+        counts(),
+        sizes(),
+        daemon(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn accepted(row: &Row, value: Option<&str>) -> Config {

@@ -226,6 +226,44 @@ fn settings_under_which_nobody_can_log_in_are_warned_of() {
 }
 
 #[test]
+fn a_policy_without_any_way_to_log_in_is_warned_of() {
+    let none = "[action.capabilities]\nmechanisms = []\nlogin = false";
+    let way = "list one in action.capabilities.mechanisms, or action.capabilities.login = true";
+    let settings = |text: &str| format!("({text}, no mechanism and no LOGIN)");
+    for (lines, who, shown) in [
+        ("", "nobody can log in, on either port", "starttls inspect, cleartext refuse, implicit inspect"),
+        (
+            "implicit = \"allow\"\n",
+            "nobody can log in on port 143",
+            "starttls inspect, cleartext refuse, implicit allow",
+        ),
+        (
+            "starttls = \"bypass\"\n",
+            "nobody can log in on port 993",
+            "starttls bypass, cleartext refuse, implicit inspect",
+        ),
+        (
+            "implicit = \"deny\"\n",
+            "nobody can log in, on either port",
+            "starttls inspect, cleartext refuse, implicit deny",
+        ),
+    ] {
+        let said = of_action(&format!("{lines}{none}"));
+        assert_eq!(said[0], format!("warn  logins: {who} {} — {way}", settings(shown)));
+    }
+    let said = of_action(&format!("starttls = \"bypass\"\nimplicit = \"allow\"\n{none}"));
+    assert!(said[0].starts_with("ok    logins: "), "{said:?}");
+    let said = of_action(&format!("starttls = \"strip\"\n{none}"));
+    assert!(said[0].contains("action.starttls = \"inspect\"") && said[0].ends_with(way), "{said:?}");
+    for lines in ["mechanisms = []", "login = false"] {
+        let said = of_action(&format!("[action.capabilities]\n{lines}"));
+        assert_eq!(said, ["ok    logins: starttls inspect, cleartext refuse, implicit inspect"]);
+    }
+    let said = of_action("[action.capabilities]\nmechanisms = [\"SCRAM-SHA-256\"]\nlogin = false");
+    assert!(said[1].starts_with("warn  logins: only by SCRAM-SHA-256, which is hidden"), "{said:?}");
+}
+
+#[test]
 fn tls_that_is_left_alone_is_warned_of_where_mail_is_to_be_judged() {
     let said = of_action("starttls = \"bypass\"\nimplicit = \"allow\"");
     assert_eq!(said.len(), 2, "{said:?}");

@@ -1,5 +1,6 @@
 //! The dialogue with a mail client until STARTTLS: RFC 9051 section 6.2.1, and RFC 8314 section 5 on why no login.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use thiserror::Error;
@@ -7,6 +8,7 @@ use thiserror::Error;
 use super::line::{LineFault, LineReader, Literal, TAG_BYTES_MAX};
 use crate::config::{ClearText, StartTls};
 use crate::event_id::EventId;
+use crate::inspect::ImapTerms;
 
 /// Commands in clear text on one connection. A client needs three; the bound also bounds our answers.
 pub const COMMANDS_MAX: u32 = 100;
@@ -27,6 +29,9 @@ const HTTP_METHODS: [&[u8]; 10] =
 
 /// The commands that the dialogue answers itself, or with BAD where they are not well formed.
 const OWN_COMMANDS: [&[u8]; 5] = [b"CAPABILITY", b"NOOP", b"ID", b"LOGOUT", b"STARTTLS"];
+
+/// The one capability that the dialogue offers and a policy can hide (RFC 2971).
+const ID: &[u8] = b"ID";
 
 /// The first octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -79,7 +84,7 @@ impl ClientFault {
             Self::PipelinedAfterStartTls => "clear text after STARTTLS",
             Self::TlsOnClearPort => "this port speaks clear text until STARTTLS; implicit TLS is on port 993",
             Self::HttpOnClearPort => "this is an IMAP port",
-            Self::Line(LineFault::TooLong) => "line too long",
+            Self::Line(LineFault::TooLong(_)) => "line too long",
             Self::Line(_) => "not a line of IMAP",
             Self::LiteralTooLong => "literal too long",
             Self::TooManyBadCommands => "too many bad commands",
@@ -140,6 +145,8 @@ pub struct ClientDialogue {
     reference: Option<EventId>,
     starttls: StartTls,
     cleartext: ClearText,
+    /// The policy hides the capability ID.
+    hides_id: bool,
 }
 
 impl ClientDialogue {
@@ -166,6 +173,7 @@ impl ClientDialogue {
             reference: None,
             starttls: StartTls::Inspect,
             cleartext: ClearText::Refuse,
+            hides_id: false,
         }
     }
 
@@ -176,14 +184,33 @@ impl ClientDialogue {
         self
     }
 
+    /// The same under a policy that bounds lines and narrows the capabilities.
+    #[must_use]
+    pub fn with_imap_terms(mut self, imap: &ImapTerms) -> Self {
+        self.line.bound(imap.line_bytes_max());
+        self.hides_id = imap.hides(ID);
+        self
+    }
+
     /// The first line that the client reads.
     #[must_use]
-    pub const fn greeting(&self) -> &'static [u8] {
-        match (self.cleartext, self.starttls) {
+    pub fn greeting(&self) -> Cow<'static, [u8]> {
+        self.shown(match (self.cleartext, self.starttls) {
             (ClearText::Inspect, _) => Self::GREETING_IN_CLEAR_TEXT,
             (ClearText::Refuse, StartTls::Strip) => Self::GREETING_WITHOUT_STARTTLS,
             (ClearText::Refuse, StartTls::Inspect | StartTls::Bypass) => Self::GREETING,
-        }
+        })
+    }
+
+    /// A line of ours that may list ID behind LOGINDISABLED, as this policy shows it.
+    fn shown(&self, line: &'static [u8]) -> Cow<'static, [u8]> {
+        const LISTED: &[u8] = b"LOGINDISABLED ID";
+        let at = line.windows(LISTED.len()).position(|words| words == LISTED).filter(|_| self.hides_id);
+        let Some((before, behind)) = at.and_then(|at| line.split_at_checked(at)) else {
+            return Cow::Borrowed(line);
+        };
+        let behind = behind.strip_prefix(LISTED).unwrap_or(behind);
+        Cow::Owned([before, b"LOGINDISABLED", behind].concat())
     }
 
     /// The same, with the record's identifier in its last reply.
@@ -324,16 +351,19 @@ impl ClientDialogue {
                 return ClientStep::Capability { tag };
             }
             Some(ImapCommand::Capability) => {
-                let untagged = match self.starttls {
-                    StartTls::Strip => "* CAPABILITY IMAP4rev1 LOGINDISABLED ID\r\n",
+                let untagged: &[u8] = match self.starttls {
+                    StartTls::Strip => b"* CAPABILITY IMAP4rev1 LOGINDISABLED ID\r\n",
                     StartTls::Inspect | StartTls::Bypass => {
-                        "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n"
+                        b"* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID\r\n"
                     }
                 };
-                self.answered(untagged, "CAPABILITY completed")
+                self.answered(&self.shown(untagged), "CAPABILITY completed")
             }
-            Some(ImapCommand::Id) => self.answered("* ID NIL\r\n", "ID completed"),
-            Some(ImapCommand::Noop) => self.answered("", "NOOP completed"),
+            Some(ImapCommand::Id) if self.hides_id => {
+                return self.bad(Some("Postern: ID is not let through: this gateway hides it"));
+            }
+            Some(ImapCommand::Id) => self.answered(b"* ID NIL\r\n", "ID completed"),
+            Some(ImapCommand::Noop) => self.answered(b"", "NOOP completed"),
             Some(ImapCommand::Other) => {
                 let words = "Postern: before TLS only CAPABILITY, NOOP, ID, LOGOUT and STARTTLS, well formed";
                 return self.bad(Some(words));
@@ -389,8 +419,8 @@ impl ClientDialogue {
         ClientStep::Reply(reply)
     }
 
-    fn answered(&self, untagged: &str, words: &str) -> Vec<u8> {
-        let mut reply = untagged.as_bytes().to_vec();
+    fn answered(&self, untagged: &[u8], words: &str) -> Vec<u8> {
+        let mut reply = untagged.to_vec();
         reply.extend(self.tagged("OK", words));
         reply
     }

@@ -29,9 +29,9 @@ pub enum LineFault {
     /// A control character or an octet above 126 where a tag, a command or a status belongs.
     #[error("a binary octet where IMAP has a word")]
     Binary,
-    /// More than [`LINE_BYTES_MAX`] octets without a line end.
-    #[error("a line of more than {LINE_BYTES_MAX} octets")]
-    TooLong,
+    /// More than so many octets without a line end: [`LINE_BYTES_MAX`], or less under a policy.
+    #[error("a line of more than {0} octets")]
+    TooLong(usize),
 }
 
 impl LineFault {
@@ -43,7 +43,7 @@ impl LineFault {
             Self::BareCr => "bare_cr",
             Self::Nul => "nul_octet",
             Self::Binary => "binary_octet",
-            Self::TooLong => "line_too_long",
+            Self::TooLong(_) => "line_too_long",
         }
     }
 }
@@ -130,17 +130,27 @@ pub(super) struct LineReader {
     after_cr: bool,
     announcement: Announcement,
     octets: usize,
+    /// Octets of the longest line.
+    bytes_max: usize,
 }
 
 impl LineReader {
     pub(super) const fn new() -> Self {
         Self {
+            bytes_max: LINE_BYTES_MAX,
             first: Word::new(TAG_BYTES_MAX),
             second: Word::new(VERB_BYTES_MAX),
             part: LinePart::First,
             after_cr: false,
             announcement: Announcement::None,
             octets: 0,
+        }
+    }
+
+    /// With a lower bound on lines, in octets; a higher one than [`LINE_BYTES_MAX`] changes nothing.
+    pub(super) const fn bound(&mut self, octets: usize) {
+        if octets < self.bytes_max {
+            self.bytes_max = octets;
         }
     }
 
@@ -155,7 +165,7 @@ impl LineReader {
             _ if self.after_cr => return Err(LineFault::BareCr),
             b'\n' => return Err(LineFault::BareLf),
             0 => return Err(LineFault::Nul),
-            _ if self.octets >= LINE_BYTES_MAX => return Err(LineFault::TooLong),
+            _ if self.octets >= self.bytes_max => return Err(LineFault::TooLong(self.bytes_max)),
             b'\r' => self.after_cr = true,
             _ => {
                 self.announcement = self.announcement.after(octet);

@@ -81,7 +81,7 @@ impl Session {
 
     /// Decide about a command, and begin it. One that must be alone is given back while others are not answered.
     fn start(&mut self, unit: Unit) -> Option<Unit> {
-        match decide(unit.octets(), self.offered, &self.copies) {
+        match decide(unit.octets(), self.offered, &self.terms.imap, &self.copies) {
             Decision::Answer(words) => self.refuse(words),
             Decision::Send(prepared) => {
                 if is_alone(&prepared, &unit) && !self.sent.is_empty() {

@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -101,6 +102,8 @@ pub struct Session {
     streaming: Option<Box<Streaming>>,
     subject: Subject,
     comfort: Comfort,
+    /// The server's first response has come.
+    has_greeted: bool,
     said_bye: bool,
     logged_out: bool,
     /// The server's stream ended inside a response.
@@ -112,10 +115,11 @@ impl Session {
     #[must_use]
     pub fn new(terms: Rc<MediationTerms>) -> Self {
         let message_max = terms.message_max;
+        let input = ClientInput::new(message_max, Arc::clone(&terms.imap));
         Self {
             terms,
             first: FirstOctets::default(),
-            input: ClientInput::new(message_max),
+            input,
             responses: ServerInput::new(message_max),
             units: VecDeque::new(),
             is_first_alone: false,
@@ -129,6 +133,7 @@ impl Session {
             streaming: None,
             subject: Subject::default(),
             comfort: Comfort::default(),
+            has_greeted: false,
             said_bye: false,
             logged_out: false,
             is_cut: false,
@@ -139,7 +144,7 @@ impl Session {
     /// `capabilities`, or the client did not ask for them, and they are empty.
     #[must_use]
     pub fn in_clear_text(mut self, no_starttls: &'static str, capabilities: &[u8]) -> Self {
-        note_capabilities(capabilities, &mut self.offered);
+        note_capabilities(capabilities, &self.terms.imap, &mut self.offered);
         self.offered.no_starttls = Some(no_starttls);
         self
     }

@@ -12,7 +12,7 @@ use super::super::held::Held;
 use super::super::output::Own;
 use super::super::recall::{ContentName, Recall, only_content};
 use super::super::refusal::Refused;
-use super::super::reply::{Reply, classify};
+use super::super::reply::{Reply, Shown, classify};
 use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
 use super::super::sender::sender;
@@ -179,7 +179,9 @@ impl Session {
 
     /// Decide about one whole response.
     fn respond(&mut self, response: Response<'_>) {
-        match classify(response.octets(), self.terms.message_max, &mut self.offered) {
+        let greets = !std::mem::replace(&mut self.has_greeted, true);
+        let shown = Shown { message_max: self.terms.message_max, imap: &self.terms.imap, greets };
+        match classify(response.octets(), shown, &mut self.offered) {
             Err(refused) => {
                 self.skip(&response);
                 self.blame(refused);

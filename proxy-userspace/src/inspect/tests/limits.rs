@@ -134,7 +134,7 @@ fn a_command_of_64_kib_passes_and_a_longer_one_ends_the_session() {
     assert_eq!(dialogue.client(&longest).server_got(), longest);
     assert!(dialogue.session.heap() < 3 * 64 * 1024);
     let refusal = Dialogue::new().says(Side::Downstream, command(64 * 1024 + 100).as_bytes()).unwrap_err();
-    assert!(matches!(refusal, InspectRefusal::ClientFraming(_)));
+    assert!(matches!(refusal, InspectRefusal::LineTooLong(65_536)));
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod copies;
 mod passing;
 /// What does not, and in which words.
 mod refusals;
+/// What a policy hides beside that.
+mod narrowed;
 /// FETCH, its rewriting, and its answers.
 mod fetch;
 /// APPEND, MULTIAPPEND, REPLACE, and other literals of a client.
@@ -118,17 +120,23 @@ impl Dialogue {
     }
 
     fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
-        Self::telling(octets, jobs, vault, false, None)
+        Self::telling(octets, jobs, vault, false, None, Arc::default())
+    }
+
+    /// Under a policy that narrows what may pass.
+    pub(super) fn under(imap: ImapTerms) -> Self {
+        static JOBS: LazyLock<Arc<JobPool>> = LazyLock::new(judges);
+        Self::telling(1 << 30, Arc::clone(&JOBS), Arc::clone(&VAULT), false, None, Arc::new(imap))
     }
 
     /// With a line for each verdict.
     pub(super) fn telling_all() -> Self {
-        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true, None)
+        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true, None, Arc::default())
     }
 
     /// With a server that the owner trusts, and a place of its own for copies.
     pub(super) fn trusting(vault: Arc<Vault>, trust: UidTrust) -> Self {
-        Self::telling(1 << 30, judges(), vault, false, Some(trust))
+        Self::telling(1 << 30, judges(), vault, false, Some(trust), Arc::default())
     }
 
     fn telling(
@@ -137,6 +145,7 @@ impl Dialogue {
         vault: Arc<Vault>,
         clean_verdicts: bool,
         uid_trust: Option<UidTrust>,
+        imap: Arc<ImapTerms>,
     ) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
@@ -144,6 +153,7 @@ impl Dialogue {
         let held = HeldOctets::new(Size(octets));
         let terms = MediationTerms {
             message_max: MESSAGE_MAX,
+            imap,
             held: Arc::clone(&held),
             jobs: Arc::clone(&jobs),
             rules: Arc::clone(&RULES),
