@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use crate::accept::egress::EgressFault;
 use crate::config::Source;
 use crate::handshake::clear::{ClientFault, ServerFault, StartTlsRefusal};
+use crate::handshake::compliance::Deviation;
 use crate::handshake::mint::MintError;
 use crate::handshake::verify::Faults;
 use crate::inspect::InspectRefusal;
@@ -103,11 +104,23 @@ pub enum Cause {
          list the server in action.bypass, which leaves its mail uninspected"
     )]
     ClientCertificateWanted(Alert),
+    /// The server asked for a client certificate, and policy refuses such servers.
+    #[error(
+        "the server asks for a client certificate, which tls.client_certificate = \"block\" refuses: use \"none\", or list \
+         the server in action.bypass, which leaves its mail uninspected"
+    )]
+    ClientCertificateBlocked,
+    /// A peer deviates from the RFCs of TLS, and policy does not tolerate it.
+    #[error(
+        "{0} ({rule}), which tls.compliance = \"enforced\" refuses: renew the peer's TLS, or use \"tolerant\"",
+        rule = .0.rule()
+    )]
+    Deviation(Deviation),
     /// No version, cipher or key exchange that both sides speak.
     #[error(
         "the server and Postern have no TLS in common ({0}): the server speaks only versions older than tls.min_version, \
-         or only ciphers with CBC, or only DHE or RSA key exchange; renew its TLS, or list it in action.bypass, which \
-         leaves its mail uninspected"
+         or only ciphers with CBC, or only DHE or RSA key exchange, or nothing of tls.ciphers and tls.groups; renew its \
+         TLS, or list it in action.bypass, which leaves its mail uninspected"
     )]
     TlsIncompatible(rustls::Error),
     /// The server's certificate has faults that policy blocks.
@@ -176,13 +189,16 @@ impl Failure {
             Cause::ClearClient(_) | Cause::ClearServer(_) | Cause::NoStartTls | Cause::StartTlsRefused(_) => {
                 "starttls"
             }
+            Cause::Deviation(Deviation::NoCloseNotify) => "relay",
             Cause::Silent(_)
+            | Cause::Deviation(_)
             | Cause::Socket(_)
             | Cause::Record(_)
             | Cause::HandshakeTooLong
             | Cause::Alpn
             | Cause::Tls(_)
             | Cause::ClientCertificateWanted(_)
+            | Cause::ClientCertificateBlocked
             | Cause::TlsIncompatible(_)
             | Cause::Certificate(_)
             | Cause::Job(_)
@@ -219,6 +235,8 @@ impl Failure {
             Cause::Alpn => "alpn_refused",
             Cause::Tls(_) => "tls_handshake_failed",
             Cause::ClientCertificateWanted(_) => "upstream_wants_client_certificate",
+            Cause::ClientCertificateBlocked => "client_certificate_blocked",
+            Cause::Deviation(_) => "tls_deviation",
             Cause::TlsIncompatible(_) => "upstream_tls_incompatible",
             Cause::Certificate(_) => "certificate_blocked",
             Cause::Job(error) => error.reason(),
@@ -273,8 +291,15 @@ impl Failure {
             Cause::ClientCertificateWanted(_) => {
                 "the mail server wants a client certificate, which cannot pass this gateway; ask its operator"
             }
+            Cause::ClientCertificateBlocked => {
+                "the mail server asks for a client certificate, which this gateway refuses; ask its operator"
+            }
+            Cause::Deviation(_) => of_side(
+                "the mail server deviates from TLS, which this gateway refuses",
+                "the client deviates from TLS, which this gateway refuses",
+            ),
             Cause::TlsIncompatible(_) => {
-                "the mail server speaks only outdated TLS, which this gateway refuses; ask its operator"
+                "the mail server speaks only TLS that this gateway refuses, such as outdated TLS; ask its operator"
             }
             // The faults are public: anybody who connects to the server sees them.
             Cause::Certificate(faults) => return Cow::Owned(faults.to_string()),
@@ -357,6 +382,8 @@ mod tests {
             Cause::Alpn,
             Cause::Tls(Error::General(own())),
             Cause::ClientCertificateWanted(Alert::BAD_CERTIFICATE),
+            Cause::ClientCertificateBlocked,
+            Cause::Deviation(Deviation::NoCloseNotify),
             Cause::TlsIncompatible(Error::General(own())),
             Cause::Certificate(CertificateFault::ALL.into_iter().collect()),
             Cause::Mint(MintError::Tls(Error::General(own()))),

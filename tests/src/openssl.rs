@@ -31,18 +31,29 @@ impl OpenSsl {
     /// # Errors
     /// Shows what it said.
     pub fn start(scene: &Scene, args: &[&str]) -> Result<Self> {
+        let this = Self::begin(scene, 993, args)?;
+        this.wait("* OK", 1)?;
+        Ok(this)
+    }
+
+    /// Start it towards this port of the server's, with STARTTLS on 143; whether the handshake succeeds is not waited for.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(scene: &Scene, port: u16, args: &[&str]) -> Result<Self> {
         let output = scene.installation.dir().join("openssl");
         let file = File::create(&output)?;
         let mut command = scene.lab.client.command("openssl");
-        command.args(["s_client", "-crlf", "-connect", &scene.server(Family::V4, 993).to_string()]);
+        command.args(["s_client", "-crlf", "-connect", &scene.server(Family::V4, port).to_string()]);
+        if port == 143 {
+            command.args(["-starttls", "imap"]);
+        }
         command.args(["-servername", Family::V4.name(), "-verify_return_error", "-CAfile"]);
         command.arg(scene.installation.authority_file()).args(args);
         command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file);
         let mut child: Child = command.spawn()?;
         let input = child.stdin.take().context("no standard input")?;
-        let this = Self { child: Process(child), input, output };
-        this.wait("* OK", 1)?;
-        Ok(this)
+        Ok(Self { child: Process(child), input, output })
     }
 
     /// Everything it said.

@@ -94,6 +94,18 @@ impl Authority {
     /// # Errors
     /// When a name is no name.
     pub fn issue(&self, wanted: &Wanted) -> Result<Identity> {
+        self.issue_for(wanted, &KeyPair::generate()?)
+    }
+
+    /// The same for an RSA key, of 2048 bits.
+    ///
+    /// # Errors
+    /// When a name is no name.
+    pub fn issue_rsa(&self, wanted: &Wanted) -> Result<Identity> {
+        self.issue_for(wanted, &KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?)
+    }
+
+    fn issue_for(&self, wanted: &Wanted, key: &KeyPair) -> Result<Identity> {
         let mut params = CertificateParams::new(wanted.names.clone())?;
         params.subject_alt_names.extend(wanted.addresses.iter().copied().map(SanType::IpAddress));
         params.distinguished_name = common(wanted.names.first().map_or("nameless", String::as_str));
@@ -103,8 +115,7 @@ impl Authority {
         params.not_before = OffsetDateTime::now_utc() + Duration::days(wanted.from_days);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(wanted.to_days);
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate()?;
-        let cert = params.signed_by(&key, &self.issuer)?;
+        let cert = params.signed_by(key, &self.issuer)?;
         Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
 }

@@ -130,6 +130,16 @@ impl Scene {
         Session::open(&self.lab.client, self.server(family, port), family.name(), &self.client()?)
     }
 
+    /// A session of that client with the server, behind STARTTLS; nothing is read inside TLS yet.
+    ///
+    /// # Errors
+    /// What the network or TLS says.
+    pub fn starttls(&self, family: Family) -> Result<Session> {
+        let mut session = Session::clear(self.lab.client.connect(self.server(family, 143))?);
+        session.greeting()?;
+        session.starttls(family.name(), &self.client()?)
+    }
+
     /// So many sessions of that client, logged in, in both families and on both ports by turns.
     ///
     /// # Errors

@@ -141,6 +141,21 @@ pub fn until_starttls(stream: &mut TcpStream, answer: &str) -> Result<Vec<String
     }
 }
 
+/// A server that takes one connection, agrees on STARTTLS, and then runs the script.
+///
+/// # Errors
+/// When the address is taken.
+pub fn behind_starttls<T: Send + 'static>(
+    namespace: &Namespace,
+    at: SocketAddr,
+    script: impl FnOnce(TcpStream) -> Result<T> + Send + 'static,
+) -> Result<Scripted<T>> {
+    Scripted::once(namespace, at, move |mut tcp| {
+        until_starttls(&mut tcp, "TAG OK go\r\n")?;
+        script(tcp)
+    })
+}
+
 /// The server's side of a TLS handshake, finished.
 ///
 /// # Errors

@@ -240,11 +240,6 @@ impl Reason {
             "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
                 ("revocation is not looked at; this fault comes with a later release", "remove the line")
             }
-            "action.client_certificate" => (
-                "a server that asks for a client certificate is answered with none; the choice comes with a later \
-                 release",
-                "remove the line",
-            ),
             _ => return None,
         };
         Some(Self::NotYet { what, remedy })

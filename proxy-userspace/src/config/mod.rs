@@ -81,7 +81,10 @@ pub use predefined::{
 pub use reference::reference;
 pub use schema::schema;
 pub use steering::{OnExit, Reach, Source, SteeringConfig};
-pub use tls::{FaultPolicy, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
+pub use tls::{
+    ClientCertificate, Compliance, ContentInspectionSummary, FaultPolicy, Ocsp, Offload, Pfs, Tls, TlsCipher,
+    TlsGroup, TlsVersion, TrustedRoot, Verdict,
+};
 
 use policy::POLICIES_MAX;
 use setting::{flatten, section, sections, settings};

@@ -168,7 +168,7 @@ impl Config {
     pub fn summaries(&self, kind: ObjectKind, name: &str) -> Vec<(String, String)> {
         let summary = |purpose: String, name: &str| {
             let profile = self.profile((name != UNNAMED_PROFILE).then_some(name))?;
-            Some((purpose, profile.summary()))
+            Some((purpose, profile.summary().to_string()))
         };
         match (kind, self.profile_names(name).as_slice()) {
             (ObjectKind::TlsProfile, _) => summary(name.to_owned(), name).into_iter().collect(),

@@ -1,5 +1,6 @@
 //! Objects that every configuration has. Nobody edits, deletes or shadows them.
 
+use super::Compliance;
 use super::action::Action;
 use super::policy::NamedObjects;
 use super::setting::StandIn as _;
@@ -22,7 +23,9 @@ pub const SERVER_STRICT_PROFILE: &str = "TLS-Server.Strict";
 pub(super) fn objects() -> NamedObjects {
     let action = |profile: &str| Action { tls_profile: Some(profile.to_owned()), ..Action::stand_in() };
     let actions = [(CLIENT_ACTION, action(CLIENT_PROFILE)), (SERVER_ACTION, action(SERVER_PROFILE))];
-    let (client, server) = (Tls::stand_in(), Tls::stand_in());
+    // Servers of others are many and old; an owner's own server meets TLS that keeps to the RFCs.
+    let client = Tls::default();
+    let server = Tls { compliance: Compliance::Enforced, ..Tls::default() };
     let profiles = [
         (CLIENT_STRICT_PROFILE, client.clone().strict()),
         (CLIENT_PROFILE, client),

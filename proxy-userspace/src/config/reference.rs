@@ -1,4 +1,4 @@
-use super::describe::{DescribedTable, Presence, Setting, Words, prose, sections, wrapped};
+use super::describe::{COLUMNS, DescribedTable, Presence, Setting, Words, prose, sections, wrapped};
 
 const HEAD: &str = "One TOML file, `/etc/postern/postern.toml` or what `--config` names, holds all settings. `postern \
 check` reads it and looks at the machine; on HUP a running Postern reads it again. Relative paths are meant from the file's \
@@ -50,10 +50,19 @@ fn of_setting(setting: &Setting, words: Words) -> String {
         Presence::Default { such_as: Some(example) } => {
             ("- Default: ", format!("`{toml}`; such as `{example}`"))
         }
+        Presence::Default { .. } if is_long_list_of_all(toml, form.words()) => {
+            ("- Default: ", "all of these, in this order".to_owned())
+        }
         Presence::Default { .. } | Presence::Section | Presence::Flattened => {
             ("- Default: ", format!("`{toml}`"))
         }
     };
     text.push_str(&wrapped(&said, first, "  "));
     text
+}
+
+/// Whether a list holds every word that there is, and more than one line of them.
+fn is_long_list_of_all(toml: &str, words: Words) -> bool {
+    let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    toml.len() > COLUMNS && toml == format!("[{}]", all.join(", "))
 }

@@ -5,7 +5,7 @@ use super::names::InterfaceName;
 use super::objects::ObjectKind;
 use super::report::{Report, nearest};
 use super::write::joined;
-use super::{Action, ClearText, Config, Inspection, OnExit, SteeringConfig, capabilities};
+use super::{Action, ClearText, Config, Inspection, OnExit, SteeringConfig, capabilities, tls};
 use crate::words::Size;
 
 const INGRESS: &str = "steering.ingress";
@@ -38,6 +38,10 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
     action(report, config, "action", &config.unnamed_action);
     for (name, named) in &config.objects.proxy_actions {
         action(report, config, &joined(ObjectKind::ProxyAction.table(), name), named);
+    }
+    tls::judge(report, "tls", &config.unnamed_profile);
+    for (name, named) in &config.objects.tls_profiles {
+        tls::judge(report, &joined(ObjectKind::TlsProfile.table(), name), named);
     }
     users(report, config.processes);
 }

@@ -1,3 +1,12 @@
+/// `tls.ciphers`.
+mod ciphers;
+/// `tls.groups`.
+mod groups;
+/// Forward secrecy, revocation, deviations from TLS, client certificates; the summary of a profile.
+mod assurance;
+/// What versions, ciphers and groups demand of each other.
+mod versions;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -6,7 +15,13 @@ use super::describe::ValueForm;
 use super::fault::Reason;
 use super::kinds::{Kind, list, path, quoted, text};
 use super::report::Written;
-use super::setting::{section, settings, words};
+use super::setting::{StandIn as _, section, settings, words};
+pub use assurance::{ClientCertificate, Compliance, ContentInspectionSummary, Ocsp, Pfs};
+use ciphers::CipherText;
+pub use ciphers::TlsCipher;
+use groups::GroupText;
+pub use groups::TlsGroup;
+pub(super) use versions::judge;
 
 settings! {
     /// `[tls]` and `[tls_profile."NAME"]`.
@@ -19,25 +34,63 @@ settings! {
         ).default(vec![TrustedRoot::System]).such_as(r#"["system", "company-ca.pem"]"#);
         /// The oldest TLS version on both sides. Older ones than these do not exist here.
         min_version: TlsVersion = text::<TlsVersion>().default(TlsVersion::Tls12);
+        /// The cipher suites of both sides. Servers are offered them in this order; towards clients the client's own order
+        /// decides. All have forward secrecy. Without a suite of TLS 1.3, TLS 1.2 alone is spoken.
+        ciphers: Vec<TlsCipher> = list(
+            text::<CipherText>(),
+            None,
+            Some("without cipher suites there is no TLS: list some, or remove the line for all"),
+        ).default(TlsCipher::ALL.to_vec());
+        /// The groups in which both sides exchange keys. Servers are offered them in this order; towards clients the
+        /// client's own order decides. Without `"secp256r1"` servers of TLS 1.2 whose certificate has a key on P-256 may
+        /// refuse (RFC 8422 section 5.1).
+        groups: Vec<TlsGroup> = list(
+            text::<GroupText>(),
+            None,
+            Some("without groups no keys can be exchanged: list some, or remove the line for the usual ones"),
+        ).default(TlsGroup::COMMON.to_vec());
+        /// Whether key exchange has to have forward secrecy. Each that exists here has it, so that both words negotiate the
+        /// same. A resumed session of TLS 1.3 exchanges keys anew; one of TLS 1.2 has the secrecy of the session that it
+        /// resumes.
+        pfs: Pfs = text::<Pfs>().default(Pfs::Allowed);
+        /// Whether servers' certificates are asked about, for revocation.
+        ocsp: Ocsp = text::<Ocsp>().default(Ocsp::Disabled);
+        /// Whether only TLS passes that keeps to the RFCs. What is not TLS never passes. Deviations that can be tolerated
+        /// are listed in docs/tls.md; the record of a session names those of its peers.
+        compliance: Compliance = text::<Compliance>().default(Compliance::Tolerant);
+        /// What follows when a server asks for a client certificate. The client's key never leaves the client, so that Postern
+        /// has none to show.
+        client_certificate: ClientCertificate = text::<ClientCertificate>().default(ClientCertificate::None);
         /// Who opens and seals TLS records after the handshake, this process or the kernel (`modprobe tls`). A side is
         /// given whole or not at all. `postern check` says what the kernel can do.
         offload: Offload = text::<Offload>().default(Offload::default());
-        /// What follows a fault of the server's certificate.
+        /// What follows a fault of the server's certificate, or of its validation.
         faults as "fault": FaultPolicy = section();
     }
 }
 
+/// The profile of a file that says nothing of TLS.
+impl Default for Tls {
+    fn default() -> Self {
+        Self::stand_in()
+    }
+}
+
 impl Tls {
-    /// The same with what `.Strict` profiles have: TLS 1.3 alone, and a client that names its server.
+    /// The same with what `.Strict` profiles have: TLS 1.3 alone, peers that keep to it, and a client that names its
+    /// server.
     pub(super) fn strict(mut self) -> Self {
         self.min_version = TlsVersion::Tls13;
+        self.pfs = Pfs::Required;
+        self.compliance = Compliance::Enforced;
         self.faults.no_name = Verdict::Block;
         self
     }
 
-    /// The four lines that Fireware shows when a profile is chosen.
-    pub(super) fn summary(&self) -> String {
-        format!("minimum protocol version: TLS {}", self.min_version.as_str())
+    /// The four lines that are shown where a profile is chosen.
+    #[must_use]
+    pub const fn summary(&self) -> ContentInspectionSummary {
+        ContentInspectionSummary::of(self)
     }
 
     /// Whether the system's root certificates are trusted.
@@ -69,6 +122,18 @@ settings! {
         wrong_name: Verdict = text::<Verdict>().default(Verdict::Block);
         /// The client sent no name: the chain is verified, and the client itself checks the names.
         no_name: Verdict = text::<Verdict>().default(Verdict::Allow);
+        /// The certificate was not validated in time: no thread was free within five seconds, or too many waited. Clients
+        /// can cause it by their number.
+        late: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// The validation itself failed, and nothing was found out.
+        unverified: Verdict = text::<Verdict>().default(Verdict::Block);
+    }
+}
+
+/// The verdicts of a file that has none.
+impl Default for FaultPolicy {
+    fn default() -> Self {
+        Self::stand_in()
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn alert_for(cause: &Cause) -> Option<Alert> {
         Cause::Record(fault) => fault.alert(),
         Cause::HandshakeTooLong => Some(Alert::DECODE_ERROR),
         Cause::Alpn => Some(Alert::NO_APPLICATION_PROTOCOL),
+        Cause::Deviation(deviation) => deviation.alert(),
         Cause::Tls(error) => alert_of(error),
         // No signature came.
         Cause::Mint(_) => Some(Alert::INTERNAL_ERROR),

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::alerts::{alert_for, correction, instead};
+use super::compliance::{Conduct, Deviation};
 use crate::failure::Cause;
 use crate::jobs::{JobError, JobKind, JobPool};
 use crate::layer::{
@@ -75,7 +76,7 @@ impl<C> fmt::Debug for Broken<C> {
 }
 
 /// Run a handshake to its end. `incoming` holds the octets that were read already. With `apart`, its steps run on a
-/// thread of that pool, because they may take long.
+/// thread of that pool, because they may take long. `conduct` notes what the peer does that policy may tolerate.
 ///
 /// # Errors
 /// What ended it.
@@ -84,6 +85,7 @@ pub(super) async fn drive<C: Unbuffered + Send + 'static>(
     socket: &mut TcpStream,
     incoming: Vec<u8>,
     apart: Option<&JobPool>,
+    conduct: &mut Conduct,
 ) -> Result<C, Broken<C>> {
     let mut driver = Driver {
         connection,
@@ -92,6 +94,7 @@ pub(super) async fn drive<C: Unbuffered + Send + 'static>(
         last_record: 0,
         outgoing: Vec::new(),
         changed_cipher: false,
+        warned: false,
     };
     loop {
         let taken;
@@ -103,7 +106,7 @@ pub(super) async fn drive<C: Unbuffered + Send + 'static>(
         };
         let done = matches!(taken, Ok(HandshakeStep::Done));
         let answered = match taken {
-            Ok(HandshakeStep::Read) => driver.read(socket).await,
+            Ok(HandshakeStep::Read) => driver.read(socket, conduct).await,
             Ok(HandshakeStep::Again | HandshakeStep::Send | HandshakeStep::Done) => driver.send(socket).await,
             Err(error) => Err(tls(error)),
         };
@@ -137,6 +140,8 @@ struct Driver<C> {
     total: usize,
     /// The peer sent a ChangeCipherSpec: under TLS 1.2 its records are sealed from then on.
     changed_cipher: bool,
+    /// The peer sent an alert in clear text. Where the handshake goes on, rustls took it for a warning.
+    warned: bool,
 }
 
 impl<C: Unbuffered + Send + 'static> Driver<C> {
@@ -190,17 +195,32 @@ impl<C: Unbuffered> Driver<C> {
         Ok(())
     }
 
-    async fn read(&mut self, socket: &mut TcpStream) -> Result<(), Cause> {
-        let sealed = match self.connection.common().protocol_version() {
+    async fn read(&mut self, socket: &mut TcpStream, conduct: &mut Conduct) -> Result<(), Cause> {
+        self.last_record = self.incoming.len();
+        let version = self.connection.common().protocol_version();
+        // TLS 1.2 has warnings (RFC 5246 section 7.2). The version is known only behind the ServerHello.
+        if self.warned && version == Some(ProtocolVersion::TLSv1_3) {
+            conduct.note(Deviation::WarningAlert)?;
+        }
+        let sealed = match version {
             Some(ProtocolVersion::TLSv1_3) => Sealed::Tls13,
             Some(_) if self.changed_cipher => Sealed::Tls12,
             _ => Sealed::Nothing,
         };
-        self.last_record = self.incoming.len();
         let content = read_record(socket, &mut self.incoming, sealed).await?;
         self.changed_cipher |= content == ContentType::ChangeCipherSpec;
         self.total += self.incoming.len() - self.last_record;
-        if self.total > HANDSHAKE_BYTES_MAX { Err(Cause::HandshakeTooLong) } else { Ok(()) }
+        if self.total > HANDSHAKE_BYTES_MAX {
+            return Err(Cause::HandshakeTooLong);
+        }
+        // An alert before an agreement may have any version, and mostly ends the handshake.
+        if content == ContentType::Alert {
+            self.warned = true;
+        } else if self.incoming.get(self.last_record..).is_none_or(|record| record.get(1..3) != Some(&[3, 3]))
+        {
+            conduct.note(Deviation::RecordVersion)?;
+        }
+        Ok(())
     }
 
     /// Queue the alert that tells the peer what happened.
@@ -338,6 +358,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::config::Compliance;
     use crate::jobs::JobPurpose;
 
     type Threads = Arc<Mutex<Vec<Option<String>>>>;
@@ -396,9 +417,10 @@ mod tests {
         let name = ServerName::try_from("server.test").unwrap();
         let client = UnbufferedClientConnection::new(Arc::new(client), name).unwrap();
         let server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
+        let [mut of_client, mut of_server] = [Conduct::under(Compliance::Tolerant); 2];
         let (client, server) = tokio::join!(
-            drive(client, &mut near, Vec::new(), None),
-            drive(server, &mut far, Vec::new(), apart),
+            drive(client, &mut near, Vec::new(), None, &mut of_server),
+            drive(server, &mut far, Vec::new(), apart, &mut of_client),
         );
         client.unwrap();
         server.unwrap();

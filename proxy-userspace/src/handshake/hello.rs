@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use rustls::server::{Accepted, Acceptor, ClientHello};
-use rustls::{CipherSuite, Error, SignatureScheme};
+use rustls::{CipherSuite, Error};
 use tokio::net::TcpStream;
 
 use super::alerts::{alert_for, correction};
+use super::compliance::{Deviation, Deviations};
 use super::drive::{Sealed, read_record, tls};
-use super::mint::KeyKind;
+use super::mint::ClientOffer;
 use super::parting::Parting;
 use crate::failure::{Cause, Failure};
 use crate::layer::{ContentType, HEADER_BYTES, LayerFault};
@@ -22,17 +23,25 @@ const HELLO_FIXED_BYTES: usize = 4 + 2 + 32;
 /// The extension's type, and the only name type that exists (RFC 6066 section 3).
 const SERVER_NAME: &[u8] = &[0, 0];
 const HOST_NAME: &[u8] = &[0];
+/// The extension's type, and the version in it (RFC 8446 section 4.2.1).
+const SUPPORTED_VERSIONS: &[u8] = &[0, 43];
+const TLS13: [u8; 2] = [3, 4];
+/// Signals that the client speaks newer versions than it offers (RFC 7507 section 2).
+const FALLBACK_SCSV: u16 = 0x5600;
 const ALPN_IMAP: &[u8] = b"imap";
 
 /// What the client offers, and the octets of its ClientHello, to be replayed into rustls.
 pub(super) struct Hello {
     pub(super) octets: Vec<u8>,
+    /// In lower case, without a dot at its end.
     pub(super) sni: Option<String>,
     /// An address in the place of a name, which RFC 6066 section 3 does not allow. It is recorded and otherwise
     /// ignored.
     pub(super) sni_address: Option<IpAddr>,
     pub(super) offers_alpn: bool,
-    pub(super) key: KeyKind,
+    pub(super) offer: ClientOffer,
+    /// What of it deviates from the RFCs.
+    pub(super) deviations: Deviations,
 }
 
 /// Read a ClientHello. One that is not for a mail server is refused, and no server learns of it.
@@ -95,28 +104,63 @@ fn offered(hello: &ClientHello<'_>, octets: Vec<u8>) -> Result<Hello, Parting> {
     if alpn == Some(false) {
         return Err(refused(Cause::Alpn, Vec::new()));
     }
-    let schemes: &[SignatureScheme] = hello.signature_schemes();
     let suites: &[CipherSuite] = hello.cipher_suites();
+    let mut deviations = Deviations::default();
+    // rustls takes a dot at its end away.
     let sni = hello.server_name().map(str::to_ascii_lowercase);
-    Ok(Hello {
-        sni_address: if sni.is_none() { sni_address(&octets) } else { None },
-        sni,
-        offers_alpn: alpn.is_some(),
-        key: KeyKind::for_client(schemes, suites, hello.named_groups()),
-        octets,
-    })
+    let (message, has_usual_versions) = unwrapped(&octets).unwrap_or_default();
+    let offers_tls13 = offers_tls13(&message).unwrap_or_default();
+    if offers_tls13 && !has_usual_versions {
+        deviations.insert(Deviation::RecordVersion);
+    }
+    if !offers_tls13 && suites.iter().any(|suite| u16::from(*suite) == FALLBACK_SCSV) {
+        deviations.insert(Deviation::Fallback);
+    }
+    let name = host_name(&message);
+    let text = name.and_then(|name| std::str::from_utf8(name).ok());
+    let sni_address = text.and_then(|text| text.parse().ok());
+    match name {
+        None => {}
+        Some(_) if sni_address.is_some() => deviations.insert(Deviation::SniAddress),
+        Some(name) if name.ends_with(b".") => deviations.insert(Deviation::SniTrailingDot),
+        Some(_) => {}
+    }
+    let (offers_alpn, offer) = (alpn.is_some(), ClientOffer::of(hello));
+    Ok(Hello { octets, sni, sni_address, offers_alpn, offer, deviations })
 }
 
-/// The address in the `server_name` extension of a ClientHello that rustls has read, in its records. rustls keeps
-/// names only.
-fn sni_address(records: &[u8]) -> Option<IpAddr> {
+/// The message in the records of a ClientHello that rustls has read, and whether all of them have a version that a client
+/// of TLS 1.3 may write there (RFC 8446 section 5.1). One that speaks TLS 1.2 at most may write any (RFC 5246 appendix
+/// E.1).
+fn unwrapped(records: &[u8]) -> Option<(Vec<u8>, bool)> {
     let mut message = Vec::with_capacity(records.len());
+    let mut has_usual_versions = true;
     let mut rest = records;
     // Type and version; the length stands before the fragment.
-    while take(&mut rest, HEADER_BYTES - 2).is_some() {
+    while let Some(head) = take(&mut rest, HEADER_BYTES - 2) {
+        has_usual_versions &= matches!(head, [_, 3, 1 | 3]);
         message.extend_from_slice(vector(&mut rest, 2)?);
     }
-    let mut hello = message.as_slice();
+    Some((message, has_usual_versions))
+}
+
+/// The name in the `server_name` extension, whatever it is. rustls keeps DNS names only.
+fn host_name(message: &[u8]) -> Option<&[u8]> {
+    let mut names = vector(&mut extension(message, SERVER_NAME)?, 2)?;
+    let kind = take(&mut names, 1)?;
+    let name = vector(&mut names, 2)?;
+    (kind == HOST_NAME).then_some(name)
+}
+
+/// Whether TLS 1.3 is among the client's versions. rustls does not say.
+fn offers_tls13(message: &[u8]) -> Option<bool> {
+    let versions = vector(&mut extension(message, SUPPORTED_VERSIONS)?, 1)?;
+    Some(versions.chunks_exact(2).any(|version| version == TLS13))
+}
+
+/// What an extension of the ClientHello holds.
+fn extension<'a>(message: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut hello = message;
     take(&mut hello, HELLO_FIXED_BYTES)?;
     // Session, suites, compression methods (RFC 8446 section 4.1.2).
     for length_bytes in [1, 2, 1] {
@@ -124,12 +168,9 @@ fn sni_address(records: &[u8]) -> Option<IpAddr> {
     }
     let mut extensions = vector(&mut hello, 2)?;
     while let Some(kind) = take(&mut extensions, 2) {
-        let mut extension = vector(&mut extensions, 2)?;
-        if kind == SERVER_NAME {
-            let mut names = vector(&mut extension, 2)?;
-            let kind = take(&mut names, 1)?;
-            let name = std::str::from_utf8(vector(&mut names, 2)?).ok()?;
-            return if kind == HOST_NAME { name.parse().ok() } else { None };
+        let content = vector(&mut extensions, 2)?;
+        if kind == wanted {
+            return Some(content);
         }
     }
     None
@@ -149,7 +190,7 @@ fn vector<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
 }
 
 /// rustls' own alert, or ours where it has none or not the right one.
-fn refused(cause: Cause, said: Vec<u8>) -> Parting {
+pub(super) fn refused(cause: Cause, said: Vec<u8>) -> Parting {
     let ours = if said.is_empty() { alert_for(&cause) } else { correction(&cause) };
     let words = ours.map_or(said, |alert| alert.clear_record().to_vec());
     Parting { words, failure: Failure::downstream(cause) }
@@ -247,6 +288,51 @@ mod tests {
             assert_eq!(read.sni_address, Some(address.parse().unwrap()));
         }
         assert_eq!(reading(&[&hello(None, &[])]).await.0.unwrap().sni_address, None);
+    }
+
+    /// A ClientHello in one record, with this name in the place of one that is as long.
+    fn hello_for(name: &[u8; 16]) -> Vec<u8> {
+        let mut octets = hello(None, &[]);
+        let ours = b"mail.example.org";
+        let at = octets.windows(ours.len()).position(|octets| octets.eq_ignore_ascii_case(ours)).unwrap();
+        octets[at..at + ours.len()].copy_from_slice(name);
+        octets
+    }
+
+    #[tokio::test]
+    async fn what_a_client_hello_deviates_by_is_noted_and_nothing_else_is() {
+        let version = |version: [u8; 2]| {
+            let mut octets = hello(None, &[]);
+            octets.splice(1..3, version);
+            octets
+        };
+        let second = {
+            let mut octets = hello(Some(64), &[]);
+            let length = usize::from(u16::from_be_bytes([octets[3], octets[4]]));
+            octets.splice(5 + length + 1..5 + length + 3, [3, 0]);
+            octets
+        };
+        let dotted = hello_for(b"mail.example.or.");
+        for (octets, sni, deviations) in [
+            (hello(None, &[]), Some("mail.example.org"), vec![]),
+            (version([3, 3]), Some("mail.example.org"), vec![]),
+            (version([3, 0]), Some("mail.example.org"), vec![Deviation::RecordVersion]),
+            (version([3, 4]), Some("mail.example.org"), vec![Deviation::RecordVersion]),
+            (second, Some("mail.example.org"), vec![Deviation::RecordVersion]),
+            (dotted, Some("mail.example.or"), vec![Deviation::SniTrailingDot]),
+            (hello_for(b"2001:db8::abc:10"), None, vec![Deviation::SniAddress]),
+        ] {
+            let read = reading(&[&octets]).await.0.unwrap();
+            assert_eq!(read.deviations.iter().collect::<Vec<_>>(), deviations, "{:?}", read.sni);
+            assert_eq!(read.sni.as_deref(), sni);
+        }
+        // What is neither a name nor an address is tolerated by nobody.
+        for name in [b"192.000.002.0001", b"mail example org", b"mail.example\xff\0\0\0", b"mail.example.o.."]
+        {
+            let (read, told) = reading(&[&hello_for(name)]).await;
+            assert_eq!(Failure::downstream(read.err().unwrap()).reason(), "tls_handshake_failed");
+            assert_eq!(told, [21, 3, 3, 0, 2, 2, 47]);
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, cr
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Finished;
+use super::compliance::Conduct;
 use super::drive::{Unbuffered, drive};
+use crate::config::Compliance;
 use crate::failure::Cause;
 
 /// The name in the certificate of this connection (RFC 6761 section 6.4).
@@ -34,7 +36,9 @@ async fn finished<C: Unbuffered + Send + 'static>(
     connection: C,
     mut socket: TcpStream,
 ) -> Result<Finished, Cause> {
-    let connection = drive(connection, &mut socket, Vec::new(), None).await.map_err(|broken| broken.cause)?;
+    let mut conduct = Conduct::under(Compliance::Tolerant);
+    let driven = drive(connection, &mut socket, Vec::new(), None, &mut conduct);
+    let connection = driven.await.map_err(|broken| broken.cause)?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
     Ok(Finished { socket, secrets, kernel, asked: false, verified: false })
 }

@@ -10,6 +10,10 @@
 pub mod clear;
 /// The clear-text dialogue on sockets.
 mod starttls;
+/// What a TLS profile lets either side negotiate.
+mod profile;
+/// Deviations from TLS that policy may tolerate.
+pub mod compliance;
 /// The ClientHello, read without answering it.
 mod hello;
 /// The socket to the server.
@@ -55,6 +59,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use self::clear::bye;
+use self::compliance::Conduct;
 pub use self::connect::connect as connect_upstream;
 use self::hello::Hello;
 pub(crate) use self::material::TrustMaterial;
@@ -131,7 +136,7 @@ pub(crate) struct HandshakeTerms<'a> {
 
 impl<'a> HandshakeTerms<'a> {
     /// How servers are verified, and what clients are shown.
-    fn trust(&self) -> &'a Trust {
+    pub(crate) fn trust(&self) -> &'a Trust {
         &self.profile().trust
     }
 
@@ -243,6 +248,7 @@ pub(crate) async fn handshake<'a>(
     };
     #[cfg(debug_assertions)]
     crate::fault::panic_on_demand(hello.sni.as_deref());
+    let conduct = conduct(&mut client, &hello, terms, record).await?;
     let (proven, leaving) = match server {
         Ok(server) => prove(server, &hello, bound, terms, record).await,
         Err(failure) => (Err(failure), None),
@@ -253,7 +259,8 @@ pub(crate) async fn handshake<'a>(
             part(&mut server, &words).await;
         }
     };
-    let (concluded, ()) = tokio::join!(conclude(client, proven, hello, bound, terms, record), leave);
+    let concluding = conclude(client, proven, (hello, conduct), bound, terms, record);
+    let (concluded, ()) = tokio::join!(concluding, leave);
     Ok((Agreement::Tls(Box::new(concluded?)), terms.policy))
 }
 
@@ -307,7 +314,7 @@ async fn connect_implicit(
 async fn conclude(
     mut client: TcpStream,
     mut proven: Result<(TcpStream, Proven), Failure>,
-    hello: Hello,
+    (hello, conduct): (Hello, Conduct),
     bound: Bound,
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
@@ -323,7 +330,7 @@ async fn conclude(
     record.shown(&shown.fingerprint);
     // `* BYE` needs a finished handshake, even where the server used up the time.
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
-    let finishing = finish(&mut client, hello, &shown, terms, record);
+    let finishing = finish(&mut client, (hello, conduct), &shown, terms, record);
     let downstream = match bound.within(Side::Downstream, finishing).await {
         Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false, verified: false },
         Err(parting) => return Err(parting.say(&mut client).await),
@@ -375,6 +382,21 @@ async fn hello(client: &mut TcpStream, bound: Bound, record: &mut Record) -> Res
             Ok(hello)
         }
         Err(parting) => Err(parting.say(client).await),
+    }
+}
+
+/// Judge the ClientHello by what the client's policy tolerates. A client that is refused is told so.
+async fn conduct(
+    client: &mut TcpStream,
+    hello: &Hello,
+    terms: &HandshakeTerms<'_>,
+    record: &mut Record,
+) -> Result<Conduct, Failure> {
+    let (conduct, noted) = terms.trust().conduct_of(hello);
+    record.deviates(Side::Downstream, conduct.deviations());
+    match noted {
+        Ok(()) => Ok(conduct),
+        Err(cause) => Err(hello::refused(cause, Vec::new()).say(client).await),
     }
 }
 
@@ -466,7 +488,7 @@ async fn show(
         sni: hello.sni.as_deref(),
         destination: terms.destination.ip(),
         class,
-        key: hello.key,
+        key: terms.trust().leaves().key_for(&hello.offer),
     };
     let minting = terms.trust().leaves().server_config(&request, terms.jobs);
     // A server that used up the time must not leave the client without words, and nobody but the signer needs longer.
@@ -479,7 +501,7 @@ async fn show(
 
 async fn finish(
     client: &mut TcpStream,
-    hello: Hello,
+    (hello, mut conduct): (Hello, Conduct),
     shown: &Shown,
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
@@ -489,13 +511,15 @@ async fn finish(
     // A signature takes some 20 µs with P-256, and a millisecond or more with RSA. One with a configured certificate's key
     // is waited for: the signer makes it.
     let apart = (shown.key == KeyKind::Rsa || !shown.minted).then_some(terms.jobs);
-    let connection = drive::drive(connection, client, hello.octets, apart)
-        .await
+    let driven = drive::drive(connection, client, hello.octets, apart, &mut conduct).await;
+    record.deviates(Side::Downstream, conduct.deviations());
+    let connection = driven
         .map_err(|broken| Parting { failure: Failure::downstream(broken.cause), words: broken.words })?;
     record.tls(
         Side::Downstream,
         connection.protocol_version(),
         connection.negotiated_cipher_suite(),
+        connection.negotiated_key_exchange_group().map(|group| group.name()),
         connection.handshake_kind(),
     );
     Ok(drive::Unbuffered::into_kernel(connection).map_err(tls)?)

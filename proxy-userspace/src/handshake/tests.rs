@@ -17,8 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::alerts::provider;
+use super::compliance::Conduct;
 use super::drive::{Broken, Unbuffered, drive};
 use super::parting::Parting;
+use crate::config::Compliance;
 use crate::failure::{Cause, Failure};
 
 /// Octets behind the broken ones, which nobody reads before the alert is sent.
@@ -75,7 +77,9 @@ fn peer() -> ServerName<'static> {
 
 /// Our end: the reason in the record, if the handshake failed.
 async fn driven<C: Unbuffered + Send + 'static>(connection: C, mut socket: TcpStream) -> Option<String> {
-    let Broken { cause, words, .. } = drive(connection, &mut socket, Vec::new(), None).await.err()?;
+    let mut conduct = Conduct::under(Compliance::Tolerant);
+    let driven = drive(connection, &mut socket, Vec::new(), None, &mut conduct);
+    let Broken { cause, words, .. } = driven.await.err()?;
     let parting = Parting { failure: Failure::downstream(cause), words };
     let failure = parting.say(&mut socket).await;
     Some(format!("{} ({failure})", failure.reason()))

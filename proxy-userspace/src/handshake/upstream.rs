@@ -8,16 +8,17 @@ use rustls::{ClientConfig, ExtractedSecrets};
 use tokio::net::TcpStream;
 
 use super::HandshakeTerms;
-use super::alerts::provider;
 use super::asked::{NoCertificate, Upstream};
+use super::compliance::{Conduct, Deviation, Deviations};
 use super::drive::{Broken, Unbuffered, drive};
 use super::hello::Hello;
 use super::material::TrustMaterial;
 use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
+use super::profile::provider_of;
 use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
-use crate::config::{Certificates, Config, Tls, Verdict};
+use crate::config::{Certificates, ClientCertificate, Compliance, Config, Tls, TlsVersion, Verdict};
 use crate::failure::{Cause, Failure};
 use crate::layer::KernelSide;
 use crate::record::Record;
@@ -32,6 +33,10 @@ pub struct Trust {
     plain: ClientConfig,
     with_alpn: ClientConfig,
     sessions: Arc<UpstreamSessions>,
+    compliance: Compliance,
+    client_certificate: ClientCertificate,
+    /// Whether the profile has suites of TLS 1.3.
+    speaks_tls13: bool,
 }
 
 /// Why a policy's certificates cannot be used.
@@ -54,7 +59,7 @@ pub(super) struct Proven {
     pub(super) kernel: KernelSide,
     /// The server asked for a client certificate.
     pub(super) asked: bool,
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
     pub(super) class: LeafClass,
     /// The certificate is valid for the client's SNI.
     pub(super) verified: bool,
@@ -96,7 +101,7 @@ impl Trust {
 
     fn new(profile: &Tls, judge: Judge, leaves: Leaves) -> Result<Self, TrustError> {
         let judge = Arc::new(judge);
-        let mut client = ClientConfig::builder_with_provider(provider())
+        let mut client = ClientConfig::builder_with_provider(provider_of(profile))
             .with_protocol_versions(versions(profile.min_version))?
             .dangerous()
             .with_custom_certificate_verifier(judge.verifier())
@@ -104,7 +109,16 @@ impl Trust {
         client.enable_secret_extraction = true;
         let mut with_alpn = client.clone();
         with_alpn.alpn_protocols = vec![b"imap".to_vec()];
-        Ok(Self { judge, leaves, plain: client, with_alpn, sessions: UpstreamSessions::new() })
+        Ok(Self {
+            judge,
+            leaves,
+            plain: client,
+            with_alpn,
+            sessions: UpstreamSessions::new(),
+            compliance: profile.compliance,
+            client_certificate: profile.client_certificate,
+            speaks_tls13: profile.ciphers.iter().any(|cipher| cipher.version() == TlsVersion::Tls13),
+        })
     }
 
     /// What a handshake with this server is done with. A clone costs some 300 octets for the life of the connection.
@@ -117,6 +131,23 @@ impl Trust {
     /// What clients are shown.
     pub(crate) const fn leaves(&self) -> &Leaves {
         &self.leaves
+    }
+
+    /// Whether peers may deviate from the RFCs of TLS.
+    pub(crate) const fn compliance(&self) -> Compliance {
+        self.compliance
+    }
+
+    /// The begin of a client's conduct: what its ClientHello deviates by.
+    pub(super) fn conduct_of(&self, hello: &Hello) -> (Conduct, Result<(), Cause>) {
+        let mut deviations: Deviations = hello.deviations;
+        // There is nothing newer to fall back from.
+        if !self.speaks_tls13 {
+            deviations.remove(Deviation::Fallback);
+        }
+        let mut conduct = Conduct::under(self.compliance);
+        let noted = conduct.note_all(deviations);
+        (conduct, noted)
     }
 
     /// The server's handshake, with the client's SNI, and the judgement: after every handshake, resumed ones too.
@@ -132,9 +163,15 @@ impl Trust {
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(terms.destination.ip().into()));
         let upstream = Upstream::new(config, name).map_err(tls)?;
-        let upstream = drive(upstream, socket, Vec::new(), None).await.map_err(|broken| {
+        let mut conduct = Conduct::under(self.compliance);
+        let driven = drive(upstream, socket, Vec::new(), None, &mut conduct).await;
+        record.deviates(Side::Upstream, conduct.deviations());
+        let upstream = driven.map_err(|broken| {
             let Broken { connection, cause, words } = broken;
             let cause = match connection {
+                Some(connection) if connection.asked && self.blocks_requests() => {
+                    Cause::ClientCertificateBlocked
+                }
                 Some(connection) => connection.explain(cause),
                 None => cause,
             };
@@ -145,23 +182,35 @@ impl Trust {
             Side::Upstream,
             connection.protocol_version(),
             connection.negotiated_cipher_suite(),
+            connection.negotiated_key_exchange_group().map(|group| group.name()),
             connection.handshake_kind(),
         );
-        let chain: Vec<_> = connection
+        if upstream.asked && self.blocks_requests() {
+            return Err(Failure::upstream(Cause::ClientCertificateBlocked).into());
+        }
+        let chain: Arc<[_]> = connection
             .peer_certificates()
             .unwrap_or_default()
             .iter()
             .map(|der| der.clone().into_owned())
             .collect();
-        let judged = self.judge.judge_apart(terms.jobs, chain, hello.sni.clone()).await;
-        let (chain, judgement) = judged.map_err(|error| Failure::upstream(Cause::Job(error)))?;
+        let judged = self.judge.judge_apart(terms.jobs, Arc::clone(&chain), hello.sni.clone()).await;
+        let (judgement, undone) = judged;
         record.judged(chain.first(), &judgement);
+        // The cause says more than the fault that policy blocks.
+        if let (Some(error), Verdict::Block) = (undone, judgement.verdict) {
+            return Err(Failure::upstream(Cause::Job(error)).into());
+        }
         let asked = upstream.asked;
         let (secrets, kernel) = upstream.into_kernel().map_err(tls)?;
         let class = class(&judgement.faults, judgement.verdict);
         let verified = judgement.faults.iter().next().is_none();
         let refused = (judgement.verdict == Verdict::Block).then_some(judgement.faults);
         Ok(Proven { secrets, kernel, asked, chain, class, verified, refused })
+    }
+
+    const fn blocks_requests(&self) -> bool {
+        matches!(self.client_certificate, ClientCertificate::Block)
     }
 }
 

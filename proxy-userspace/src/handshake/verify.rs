@@ -45,12 +45,23 @@ pub enum CertificateFault {
     WrongName,
     /// The client sent no SNI, so that no name could be verified.
     NoName,
+    /// It was not looked at in time.
+    Late,
+    /// Looking at it failed.
+    Unverified,
 }
 
 impl CertificateFault {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 5] =
-        [Self::Expired, Self::NotYetValid, Self::Untrusted, Self::WrongName, Self::NoName];
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Untrusted,
+        Self::WrongName,
+        Self::NoName,
+        Self::Late,
+        Self::Unverified,
+    ];
 
     /// The word in records and in `[tls.fault]`.
     #[must_use]
@@ -61,6 +72,8 @@ impl CertificateFault {
             Self::Untrusted => "untrusted",
             Self::WrongName => "wrong_name",
             Self::NoName => "no_name",
+            Self::Late => "late",
+            Self::Unverified => "unverified",
         }
     }
 
@@ -73,6 +86,8 @@ impl CertificateFault {
             Self::Untrusted => policy.untrusted,
             Self::WrongName => policy.wrong_name,
             Self::NoName => policy.no_name,
+            Self::Late => policy.late,
+            Self::Unverified => policy.unverified,
         }
     }
 
@@ -83,6 +98,18 @@ impl CertificateFault {
             Self::Untrusted => 1 << 2,
             Self::WrongName => 1 << 3,
             Self::NoName => 1 << 4,
+            Self::Late => 1 << 5,
+            Self::Unverified => 1 << 6,
+        }
+    }
+}
+
+/// Where nothing was found out: a thread that comes too late, or never came to it, is one case for policy.
+impl From<JobError> for CertificateFault {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::QueueFull(_) | JobError::Late(_) => Self::Late,
+            JobError::Panicked(_) => Self::Unverified,
         }
     }
 }
@@ -95,6 +122,8 @@ impl fmt::Display for CertificateFault {
             Self::Untrusted => "the server's certificate does not come from a trusted authority",
             Self::WrongName => "the server's certificate is for another name",
             Self::NoName => "the client named no server, so the certificate's name was not verified",
+            Self::Late => "the server's certificate was not verified in time",
+            Self::Unverified => "the server's certificate could not be verified",
         })
     }
 }
@@ -237,26 +266,36 @@ impl Judge {
         if name.is_none() {
             faults.insert(CertificateFault::NoName);
         }
+        self.judgement(faults)
+    }
+
+    fn judgement(&self, faults: Faults) -> Judgement {
         let verdict = faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow);
         Judgement { faults, verdict }
     }
 
-    /// As [`Self::judge`], now, on a thread of the pool; gives the chain back.
-    ///
-    /// # Errors
-    /// [`JobError`]: nothing was found out, and nothing may be relayed.
+    /// As [`Self::judge`], now, on a thread of the pool. Where the thread did not do it, the judgement is that of
+    /// [`CertificateFault::Late`] or [`CertificateFault::Unverified`], and the error stands beside it: nothing was found
+    /// out, and only the owner's word lets anything be relayed.
     pub async fn judge_apart(
         self: &Arc<Self>,
         jobs: &JobPool,
-        chain: Vec<CertificateDer<'static>>,
+        chain: Arc<[CertificateDer<'static>]>,
         sni: Option<String>,
-    ) -> Result<(Vec<CertificateDer<'static>>, Judgement), JobError> {
+    ) -> (Judgement, Option<JobError>) {
         let judge = Arc::clone(self);
-        let work = move || {
-            let judgement = judge.judge(&chain, sni.as_deref(), UnixTime::now());
-            (chain, judgement)
-        };
-        jobs.run(JobKind::Judge, work).await
+        let is_named = sni.is_some();
+        let work = move || judge.judge(&chain, sni.as_deref(), UnixTime::now());
+        match jobs.run(JobKind::Judge, work).await {
+            Ok(judgement) => (judgement, None),
+            Err(error) => {
+                let mut faults = Faults::from_iter([error.into()]);
+                if !is_named {
+                    faults.insert(CertificateFault::NoName);
+                }
+                (self.judgement(faults), Some(error))
+            }
+        }
     }
 
     fn path_faults(

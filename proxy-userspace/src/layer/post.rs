@@ -56,6 +56,8 @@ impl Alert {
     pub const DECODE_ERROR: Self = Self(50);
     /// A fault that is not the peer's.
     pub const INTERNAL_ERROR: Self = Self(80);
+    /// A version that is older than both sides speak (RFC 7507 section 2).
+    pub const INAPPROPRIATE_FALLBACK: Self = Self(86);
     /// The handshake was given up for a reason outside the protocol.
     pub const USER_CANCELED: Self = Self(90);
     /// A required extension is missing.

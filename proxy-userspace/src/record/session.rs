@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 use serde_json::Value;
 
 use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, VerdictLines};
+use crate::config::TlsGroup;
 use crate::event_id::EventId;
 use crate::failure::Failure;
+use crate::handshake::compliance::Deviations;
 use crate::handshake::verify::Judgement;
 use crate::policy::AppliedNames;
 use crate::relay::Meter;
@@ -27,6 +29,8 @@ pub struct Record {
     meter: Rc<Meter>,
     content: Option<Rc<ContentCounts>>,
     fields: LineFields,
+    /// How the client deviated from TLS, and how the server.
+    deviations: (Deviations, Deviations),
     end: Option<End>,
     /// The session has a record only if something is to be told of it.
     only_events: bool,
@@ -82,6 +86,7 @@ impl Record {
             meter: Rc::default(),
             content: None,
             fields: LineFields::default(),
+            deviations: (Deviations::default(), Deviations::default()),
             end: None,
             only_events: false,
             has_event: false,
@@ -179,6 +184,7 @@ impl Record {
         side: Side,
         version: Option<ProtocolVersion>,
         suite: Option<SupportedCipherSuite>,
+        group: Option<NamedGroup>,
         kind: Option<HandshakeKind>,
     ) {
         let terms = TlsTerms { version: Some(version.unwrap_or(ProtocolVersion::Unknown(0))), suite };
@@ -193,7 +199,23 @@ impl Record {
             }
         };
         self.fields.tls(side, terms);
+        if let Some(group) = group.and_then(TlsGroup::of) {
+            self.set(&format!("{prefix}.curve"), group.as_str());
+        }
         self.set(&format!("{prefix}.resumed"), kind == Some(HandshakeKind::Resumed));
+    }
+
+    /// How a side's peer deviated from the RFCs of TLS, beside what was noted before.
+    pub fn deviates(&mut self, side: Side, deviations: Deviations) {
+        let noted = match side {
+            Side::Downstream => &mut self.deviations.0,
+            Side::Upstream => &mut self.deviations.1,
+        };
+        noted.join(deviations);
+        let words: Vec<_> = noted.iter().map(|deviation| deviation.as_str()).collect();
+        if !words.is_empty() {
+            self.set(&format!("postern.{side}.tls.deviations"), words);
+        }
     }
 
     /// Which layer opens and seals a side's records, or that nothing is sealed.

@@ -205,8 +205,8 @@ mod tests {
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let mut record = Records { lines, json }.open(ClientAddr(client), OriginalDst(server));
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-        record.tls(Side::Downstream, Some(rustls::ProtocolVersion::TLSv1_3), Some(suite), None);
-        record.tls(Side::Upstream, Some(rustls::ProtocolVersion::TLSv1_2), None, None);
+        record.tls(Side::Downstream, Some(rustls::ProtocolVersion::TLSv1_3), Some(suite), None, None);
+        record.tls(Side::Upstream, Some(rustls::ProtocolVersion::TLSv1_2), None, None, None);
         record.verdict_lines().write(verdict);
         drop(record);
         [(); 2].map(|()| String::from_utf8(written.try_recv().unwrap()).unwrap())

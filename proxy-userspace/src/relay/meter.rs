@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tokio::time::Instant;
 
-use crate::words::Direction;
+use crate::words::{Direction, Side};
 
 /// Octets that the peers sent, and when the last ones moved. The record shares it, so that the record is right at any
 /// moment.
@@ -17,6 +17,8 @@ pub struct Meter {
     server_to_client: DirectionOctets,
     active: Cell<Instant>,
     spoke_last: Cell<Option<Direction>>,
+    /// The client's stream ended without a goodbye; the server's did.
+    cut: (Cell<bool>, Cell<bool>),
 }
 
 /// Octets of one direction.
@@ -34,6 +36,7 @@ impl Default for Meter {
             server_to_client: DirectionOctets::default(),
             active: Cell::new(Instant::now()),
             spoke_last: Cell::new(None),
+            cut: (Cell::new(false), Cell::new(false)),
         }
     }
 }
@@ -61,6 +64,23 @@ impl Meter {
     #[must_use]
     pub fn copied(&self, direction: Direction) -> u64 {
         self.flow(direction).copied.get()
+    }
+
+    /// Whether this side's stream was seen to end without a goodbye (`close_notify`, where it has TLS).
+    #[must_use]
+    pub fn is_cut(&self, side: Side) -> bool {
+        self.cut_of(side).get()
+    }
+
+    pub(super) fn set_cut(&self, side: Side) {
+        self.cut_of(side).set(true);
+    }
+
+    const fn cut_of(&self, side: Side) -> &Cell<bool> {
+        match side {
+            Side::Downstream => &self.cut.0,
+            Side::Upstream => &self.cut.1,
+        }
     }
 
     pub(super) fn add_spliced(&self, direction: Direction, octets: u64) {

@@ -142,6 +142,9 @@ impl<R: Receive, T: Transmit> Pump<'_, R, T> {
                 Ok(None)
             }
             Received::End(end) => {
+                if end == StreamEnd::Truncated {
+                    meter.set_cut(from);
+                }
                 engine.ended(from, end).map_err(DirectionEnd::Refused)?;
                 Ok(Some(match end {
                     StreamEnd::Closed => (end, DirectionEnd::Closed),

@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::Policy;
 use super::thread::Local;
 use crate::accept::Handshaking;
-use crate::config::{Inspection, InterfaceName, Sni, StartTls, Traffic};
+use crate::config::{Compliance, Inspection, InterfaceName, Sni, StartTls, Traffic};
 use crate::failure::{Cause, Failure};
+use crate::handshake::compliance::Deviation;
 use crate::handshake::{
     Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, part, say_goodbye,
 };
@@ -24,7 +25,7 @@ use crate::inspect::{
 use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
 use crate::policy::PolicyInForce;
 use crate::record::Record;
-use crate::relay::{Relayed, relay, splice};
+use crate::relay::{Meter, Relayed, relay, splice};
 use crate::words::{ClientAddr, Direction, OriginalDst, Side};
 
 /// Where a connection came from and where it meant to go.
@@ -115,7 +116,7 @@ async fn carry(
         let words = goodbye(failure, record.id());
         Box::pin(say_goodbye(&mut down_in, &mut down_out, &words)).await;
     }
-    result
+    if listed.is_none() { well_ended(result, &meter, terms.trust().compliance(), record) } else { result }
 }
 
 /// How long the session may go without an octet.
@@ -241,6 +242,23 @@ fn engine(
         Some(capabilities) => session.in_clear_text(no_starttls, capabilities),
         None => session,
     })
+}
+
+/// A stream of TLS that ended without `close_notify` deviates from TLS, also where nothing is missing.
+fn well_ended(
+    result: Result<(), Failure>,
+    meter: &Meter,
+    compliance: Compliance,
+    record: &mut Record,
+) -> Result<(), Failure> {
+    let mut conduct = Ok(());
+    for side in [Side::Downstream, Side::Upstream].into_iter().filter(|side| meter.is_cut(*side)) {
+        record.deviates(side, Deviation::NoCloseNotify.into());
+        if compliance == Compliance::Enforced {
+            conduct = conduct.and(Err(Failure { side, cause: Cause::Deviation(Deviation::NoCloseNotify) }));
+        }
+    }
+    result.and(conduct)
 }
 
 /// Under TLS 1.3 a server that wants a certificate says so when the handshake is over for its client (RFC 8446 section

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use postern::config::{FaultPolicy, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
+use postern::config::{FaultPolicy, Offload, Tls, TrustedRoot};
 use postern::handshake::verify::Judge;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -77,19 +77,13 @@ pub(crate) fn leaf_params(names: &[&str], days: (i64, i64)) -> CertificateParams
     params
 }
 
-pub(crate) const fn strict() -> FaultPolicy {
-    FaultPolicy {
-        expired: Verdict::Block,
-        not_yet_valid: Verdict::Block,
-        untrusted: Verdict::Block,
-        wrong_name: Verdict::Block,
-        no_name: Verdict::Allow,
-    }
+pub(crate) fn strict() -> FaultPolicy {
+    FaultPolicy::default()
 }
 
 pub(crate) fn tls(root_files: Vec<PathBuf>, faults: FaultPolicy) -> Tls {
     let (roots, offload) = (root_files.into_iter().map(TrustedRoot::File).collect(), Offload::Never);
-    Tls { roots, faults, offload, min_version: TlsVersion::Tls12 }
+    Tls { roots, faults, offload, ..Tls::default() }
 }
 
 pub(crate) fn judge(root: &Ca, policy: FaultPolicy) -> Judge {

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
+use postern::config::{FaultPolicy, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Request};
-use postern::handshake::verify::{CertificateFault, Faults};
-use postern::jobs::{JobKind, JobPool, JobPurpose};
+use postern::handshake::verify::{CertificateFault, Faults, Judgement};
+use postern::jobs::{JOBS_WAITING_MAX, JobError, JobKind, JobPool, JobPurpose};
 
 use crate::client::{Mint, wait_for};
 use crate::pki::{ADDRESS, Ca, HOST, PAST, judge, strict};
@@ -55,16 +56,16 @@ fn who_waits_for_anothers_mint_takes_over_when_that_session_goes() {
 }
 
 #[test]
-fn a_chain_is_judged_off_the_callers_thread_and_comes_back() {
+fn a_chain_is_judged_off_the_callers_thread() {
     let root = Ca::root("Root");
     let judge = Arc::new(judge(&root, strict()));
-    let chain = vec![root.leaf(&[HOST], PAST)];
+    let chain = Arc::from([root.leaf(&[HOST], PAST)]);
     let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
     wait_for(async {
         let busy = jobs.run(JobKind::Judge, move || held.recv());
         let others = async {
-            let judged = judge.judge_apart(&jobs, chain.clone(), Some(HOST.to_owned()));
+            let judged = judge.judge_apart(&jobs, Arc::clone(&chain), Some(HOST.to_owned()));
             tokio::pin!(judged);
             tokio::select! {
                 biased;
@@ -72,12 +73,60 @@ fn a_chain_is_judged_off_the_callers_thread_and_comes_back() {
                 () = std::future::ready(()) => {}
             }
             drop(release);
-            let (back, judgement) = judged.await.unwrap();
-            assert_eq!(
-                (back, judgement.faults),
-                (chain.clone(), Faults::from_iter([CertificateFault::Expired]))
-            );
+            let (judgement, undone) = judged.await;
+            assert_eq!(judgement.faults, Faults::from_iter([CertificateFault::Expired]));
+            assert_eq!(undone, None);
         };
         let (_, ()) = tokio::join!(busy, others);
     });
+}
+
+/// What is said of a chain when the pool has no room, or its thread dies.
+async fn unjudged(policy: FaultPolicy, jobs: &JobPool, sni: Option<&str>) -> (Judgement, Option<JobError>) {
+    let root = Ca::root("Root");
+    let chain = Arc::from([root.leaf(&[HOST], PAST)]);
+    Arc::new(judge(&root, policy)).judge_apart(jobs, chain, sni.map(str::to_owned)).await
+}
+
+#[test]
+fn a_chain_that_nobody_has_time_to_judge_has_the_verdict_of_late() {
+    let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    wait_for(async {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let busy = move || begun.send(()).is_ok() && held.recv().is_ok();
+        let mut busy = Box::pin(jobs.run(JobKind::Judge, busy));
+        let mut line: Vec<_> =
+            (0..JOBS_WAITING_MAX).map(|_| Box::pin(jobs.run(JobKind::Judge, || ()))).collect();
+        std::future::poll_fn(|cx| {
+            assert!(busy.as_mut().poll(cx).is_pending());
+            has_begun.recv().unwrap();
+            assert!(line.iter_mut().all(|job| job.as_mut().poll(cx).is_pending()));
+            std::task::Poll::Ready(())
+        })
+        .await;
+        for verdict in [Verdict::Block, Verdict::Mirror, Verdict::Allow] {
+            let policy = FaultPolicy { late: verdict, ..FaultPolicy::default() };
+            let (judgement, undone) = unjudged(policy, &jobs, Some(HOST)).await;
+            assert_eq!(judgement.faults, Faults::from_iter([CertificateFault::Late]));
+            assert_eq!(judgement.verdict, verdict);
+            assert_eq!(undone, Some(JobError::QueueFull(JobPurpose::Certificates)));
+        }
+        // What is known without a thread counts as well.
+        let policy = FaultPolicy { late: Verdict::Allow, no_name: Verdict::Block, ..FaultPolicy::default() };
+        let (judgement, _) = unjudged(policy, &jobs, None).await;
+        assert_eq!(judgement.faults.iter().count(), 2);
+        assert_eq!(judgement.verdict, Verdict::Block);
+        drop((release, busy, line));
+    });
+}
+
+#[test]
+fn a_judgement_that_failed_has_the_verdict_of_unverified() {
+    let fault = CertificateFault::from(JobError::Panicked(JobPurpose::Certificates));
+    assert_eq!(fault, CertificateFault::Unverified);
+    for verdict in [Verdict::Block, Verdict::Mirror, Verdict::Allow] {
+        let policy = FaultPolicy { unverified: verdict, ..FaultPolicy::default() };
+        assert_eq!(fault.verdict(&policy), verdict);
+    }
 }

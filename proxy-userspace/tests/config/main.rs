@@ -253,6 +253,25 @@ fn broken_protocol_versions_do_not_exist() {
 }
 
 #[test]
+fn a_version_that_a_profile_allows_and_could_never_negotiate_is_an_error() {
+    let wrong = |tls: &str, parts: &[&str]| assert_message(&format!("[tls]\n{tls}"), parts);
+    let old = "ciphers = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]";
+    let new = "ciphers = [\"TLS_AES_128_GCM_SHA256\"]";
+    wrong(&format!("min_version = \"1.3\"\n{old}"), &["tls.ciphers", "no suite of TLS 1.3", "\"1.2\""]);
+    wrong(new, &["tls.ciphers", "no suite of TLS 1.2", "min_version = \"1.3\""]);
+    wrong("groups = [\"X25519MLKEM768\"]", &["tls.groups", "no group of TLS 1.2", "\"x25519\""]);
+    // What is wrong itself is not compared with the rest.
+    wrong("ciphers = [\"TLS_AES_128_GCM_SHA256\", \"AES\"]", &["\"AES\": unknown cipher suite"]);
+    for right in [
+        old.to_owned(),
+        format!("min_version = \"1.3\"\n{new}"),
+        "min_version = \"1.3\"\ngroups = [\"MLKEM1024\"]".to_owned(),
+    ] {
+        good(&format!("{MINIMAL}[tls]\n{right}\n"));
+    }
+}
+
+#[test]
 fn networks_are_networks() {
     assert_message(
         "[action]\nbypass = [\"192.0.2.5/24\"]",

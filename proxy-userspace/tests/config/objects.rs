@@ -216,3 +216,32 @@ fn a_directory_that_cannot_be_read_is_a_fault_and_not_an_empty_one() {
     fs::write(installed.0.path().join("conf.d"), "a file").expect("a file in its place");
     assert!(matches!(load(&installed.path()), Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn predefined_profiles_enforce_tls_for_the_owners_servers_and_strict_ones_for_all() {
+    let config = Installed::new("").load();
+    for (name, version, pfs, compliance) in [
+        ("[tls]", "1.2", "allowed", "not enforced"),
+        ("TLS-Client.Standard", "1.2", "allowed", "not enforced"),
+        ("TLS-Server.Standard", "1.2", "allowed", "enforced"),
+        ("TLS-Client.Strict", "1.3", "required", "enforced"),
+        ("TLS-Server.Strict", "1.3", "required", "enforced"),
+    ] {
+        let summaries = config.summaries(ObjectKind::TlsProfile, name);
+        let [(_, summary)] = summaries.as_slice() else { panic!("{name}: {summaries:?}") };
+        let wanted = format!(
+            "Minimum protocol version: TLS {version}\nOCSP: disabled\nPFS ciphers: {pfs}\nTLS compliance: {compliance}"
+        );
+        assert_eq!(*summary, wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_named_profile_that_could_not_negotiate_its_versions_is_told_by_its_name() {
+    let installed = Installed::new("");
+    let file = installed
+        .further("a.toml", "[tls_profile.\"TLS-Client.Office\"]\nciphers = [\"TLS_AES_128_GCM_SHA256\"]\n");
+    let told = installed.message();
+    let place = format!("{}:2:12: tls_profile.\"TLS-Client.Office\".ciphers = ", file.display());
+    assert!(told.starts_with(&place) && told.contains("no suite of TLS 1.2"), "{told}");
+}

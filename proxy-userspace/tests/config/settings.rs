@@ -108,6 +108,22 @@ const IDLE: &str = "out of range (IDLE is renewed every 29 minutes, RFC 9051 sec
                     more leave room); use 1860 to 604800";
 const NETWORK: &str =
     "not a network; write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
+const ALL_CIPHERS: &str = "[\"TLS_AES_256_GCM_SHA384\", \"TLS_AES_128_GCM_SHA256\", \
+     \"TLS_CHACHA20_POLY1305_SHA256\", \"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\", \
+     \"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\", \"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256\", \
+     \"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384\", \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\", \
+     \"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256\"]";
+const NO_FORWARD_SECRECY: &str = "does not exist here: it has no forward secrecy: who gets the server's key later reads what \
+     was recorded before; use suites with ECDHE and GCM or ChaCha20, such as \
+     \"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\", or suites of TLS 1.3, such as \"TLS_AES_128_GCM_SHA256\"";
+const NO_SUITE_OF_TLS12: &str = "the list has no suite of TLS 1.2, which min_version = \"1.2\" allows: it could never be \
+     agreed on; use min_version = \"1.3\", or add \"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\" or another suite of TLS 1.2";
+const UNKNOWN_SUITE: &str = "unknown cipher suite; use \"TLS_AES_256_GCM_SHA384\", \"TLS_AES_128_GCM_SHA256\", \
+     \"TLS_CHACHA20_POLY1305_SHA256\", \"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\", \
+     \"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\", \"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256\", \
+     \"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384\", \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\" or \
+     \"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256\"";
+const NO_OCSP: &str = "not in this version: revocation is not looked at; use \"disabled\"";
 const NO_FILE: &str = "empty; name a file";
 const VERDICTS: [&str; 3] = ["\"block\"", "\"mirror\"", "\"allow\""];
 const NO_VERDICT: &str = "unknown verdict; use \"block\", \"mirror\" or \"allow\"";
@@ -195,6 +211,88 @@ fn tls_and_certificates() -> Vec<Row> {
         ),
         row(
             TLS,
+            "ciphers",
+            Default(ALL_CIPHERS),
+            &[
+                "[\"TLS_AES_128_GCM_SHA256\", \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]",
+                "[\"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256\"]",
+            ],
+            &[
+                ("[]", "empty; without cipher suites there is no TLS: list some, or remove the line for all"),
+                ("[\"TLS_RSA_WITH_AES_128_GCM_SHA256\"]", NO_FORWARD_SECRECY),
+                ("[\"TLS_AES_128_GCM_SHA256\"]", NO_SUITE_OF_TLS12),
+                ("[\"AES128-SHA\"]", UNKNOWN_SUITE),
+            ],
+        ),
+        row(
+            TLS,
+            "groups",
+            Default("[\"X25519MLKEM768\", \"x25519\", \"secp256r1\", \"secp384r1\"]"),
+            &["[\"secp384r1\"]", "[\"SecP256r1MLKEM768\", \"MLKEM768\", \"MLKEM1024\", \"x25519\"]"],
+            &[
+                (
+                    "[]",
+                    "empty; without groups no keys can be exchanged: list some, or remove the line for the usual ones",
+                ),
+                (
+                    "[\"MLKEM768\"]",
+                    "the list has no group of TLS 1.2, which min_version = \"1.2\" allows: it could never be agreed on; \
+                     use min_version = \"1.3\", or add \"x25519\", \"secp256r1\" or \"secp384r1\"",
+                ),
+                (
+                    "[\"x448\"]",
+                    "does not exist here: rustls does not exchange keys with it; use \"x25519\", \"secp256r1\" or \
+                     \"secp384r1\", or for TLS 1.3 \"X25519MLKEM768\"",
+                ),
+                ("[\"P-256\"]", "not the name that IANA has; write \"secp256r1\""),
+                (
+                    "[\"x\"]",
+                    "unknown group; use \"X25519MLKEM768\", \"SecP256r1MLKEM768\", \"x25519\", \"secp256r1\", \
+                     \"secp384r1\", \"MLKEM768\" or \"MLKEM1024\"",
+                ),
+            ],
+        ),
+        row(
+            TLS,
+            "pfs",
+            Default("\"allowed\""),
+            &["\"required\""],
+            &[
+                (
+                    "\"none\"",
+                    "does not exist here: rustls has no key exchange without forward secrecy (no static RSA); use \
+                     \"allowed\" or \"required\"; list servers that speak nothing else in action.bypass",
+                ),
+                ("\"yes\"", "unknown rule about forward secrecy; use \"allowed\" or \"required\""),
+            ],
+        ),
+        row(TLS, "ocsp", Default("\"disabled\""), &[], &[("\"lenient\"", NO_OCSP), ("\"strict\"", NO_OCSP)]),
+        row(
+            TLS,
+            "compliance",
+            Default("\"tolerant\""),
+            &["\"enforced\""],
+            &[("\"yes\"", "unknown rule about deviations from TLS; use \"tolerant\" or \"enforced\"")],
+        ),
+        row(
+            TLS,
+            "client_certificate",
+            Default("\"none\""),
+            &["\"block\""],
+            &[
+                (
+                    "\"inspect\"",
+                    "not possible: no gateway has the client's key; use \"none\" or \"block\"; list servers that need \
+                     the client's own certificate in action.bypass",
+                ),
+                (
+                    "\"ask\"",
+                    "unknown answer to a request for a client certificate; use \"none\" or \"block\"",
+                ),
+            ],
+        ),
+        row(
+            TLS,
             "offload",
             Default("\"auto\""),
             &["\"always\"", "\"never\""],
@@ -205,6 +303,8 @@ fn tls_and_certificates() -> Vec<Row> {
         fault("untrusted", "\"block\""),
         fault("wrong_name", "\"block\""),
         fault("no_name", "\"allow\""),
+        fault("late", "\"block\""),
+        fault("unverified", "\"block\""),
         row(
             "[certificates]",
             "authority",

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use postern::config::{Certificates, FaultPolicy, KeyFiles, Offload, Tls, TlsVersion, TrustedRoot, Verdict};
+use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TrustedRoot, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use postern::handshake::verify::Judge;
 use postern::jobs::{JobPool, JobPurpose};
@@ -31,20 +31,8 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
     std::fs::write(&files.cert, params.self_signed(&key).expect("a certificate").pem()).expect("written");
     std::fs::write(&files.key, key.serialize_pem()).expect("written");
     std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).expect("its owner's alone");
-    let block = Verdict::Block;
-    let faults = FaultPolicy {
-        expired: block,
-        not_yet_valid: block,
-        untrusted: block,
-        wrong_name: block,
-        no_name: block,
-    };
-    let tls = Tls {
-        offload: Offload::Auto,
-        roots: vec![TrustedRoot::File(files.cert.clone())],
-        faults,
-        min_version: TlsVersion::Tls12,
-    };
+    let faults = FaultPolicy { no_name: Verdict::Block, ..FaultPolicy::default() };
+    let tls = Tls { roots: vec![TrustedRoot::File(files.cert.clone())], faults, ..Tls::default() };
     let judge = Judge::load(&tls).expect("roots");
     let leaves = Leaves::load(&Certificates { authority: files, server: Vec::new() }, &tls).expect("leaves");
     std::fs::remove_dir_all(&home).expect("removed");

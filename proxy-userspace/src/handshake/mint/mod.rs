@@ -5,6 +5,8 @@
 mod configured;
 /// Who signs.
 mod authority;
+/// Which kind of key.
+mod key_kind;
 /// What a leaf says.
 mod leaf;
 /// The form of all of them.
@@ -28,9 +30,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
-use rustls::{CipherSuite, NamedGroup, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, ServerConfig};
 
 pub use authority::UNTRUSTED_SUBJECT;
+pub use key_kind::{ClientOffer, KeyKind};
 pub(crate) use material::{Chains, KeyFile};
 pub use pem::PemError;
 pub use serving::versions;
@@ -70,56 +73,6 @@ impl LeafClass {
     /// Whether the leaf lives as long as the server's own.
     const fn copies_validity(self) -> bool {
         matches!(self, Self::Verified | Self::Mirrored)
-    }
-}
-
-/// The kind of key that a leaf is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyKind {
-    /// P-256.
-    Ecdsa,
-    /// 2048 bits, for clients that can verify nothing else.
-    Rsa,
-}
-
-impl KeyKind {
-    /// What a client can use, by its ClientHello: ECDSA on P-256 needs the signature scheme and a suite that
-    /// authenticates with it, which in TLS 1.3 every suite does. In TLS 1.2 the key's curve must be among the groups,
-    /// too, where the client lists any (RFC 8422 section 5.1); in TLS 1.3 groups say nothing of certificates (RFC 8446
-    /// section 4.2.7). Who offers a suite of TLS 1.3 is taken to negotiate it, as every policy here allows it.
-    #[must_use]
-    pub fn for_client(
-        schemes: &[SignatureScheme],
-        suites: &[CipherSuite],
-        groups: Option<&[NamedGroup]>,
-    ) -> Self {
-        const OF_TLS13: [CipherSuite; 3] = [
-            CipherSuite::TLS13_AES_128_GCM_SHA256,
-            CipherSuite::TLS13_AES_256_GCM_SHA384,
-            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-        ];
-        const WITH_ECDSA: [CipherSuite; 3] = [
-            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        ];
-        let offers = |wanted: &[CipherSuite]| suites.iter().any(|suite| wanted.contains(suite));
-        let knows_curve = groups.is_none_or(|groups| groups.contains(&NamedGroup::secp256r1));
-        let verifies = schemes.contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-        if verifies && (offers(&OF_TLS13) || offers(&WITH_ECDSA) && knows_curve) {
-            Self::Ecdsa
-        } else {
-            Self::Rsa
-        }
-    }
-}
-
-impl fmt::Display for KeyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ecdsa => "ECDSA",
-            Self::Rsa => "RSA",
-        })
     }
 }
 
@@ -302,6 +255,8 @@ impl MintError {
 /// All certificates that clients can be shown under one policy. Shared by all mail threads; a new policy makes a new one,
 /// with new ticket keys.
 pub struct Leaves {
+    /// The suites of the profile.
+    suites: Vec<CipherSuite>,
     configured: Vec<Configured>,
     signing: Signing,
     minter: Arc<Minter>,
@@ -357,7 +312,7 @@ impl Leaves {
         let schemes = facts.next().map(|facts| facts.schemes()).unwrap_or_default();
         let authority = Authority::new(material::der(chains.authority), issuer, &schemes)
             .ok_or_else(|| CertificateError::KeyKind { file: certificates.authority.key.clone() })?;
-        let serving = Serving::new(tls.min_version).map_err(CertificateError::Tls)?;
+        let serving = Serving::new(tls).map_err(CertificateError::Tls)?;
         let mut configured = Vec::new();
         for (((entry, chain), facts), number) in
             certificates.server.iter().zip(chains.servers).zip(facts).zip(0..)
@@ -369,11 +324,18 @@ impl Leaves {
         }
         let octets = u64::try_from(LEAVES_MAX.saturating_mul(LEAF_BYTES)).unwrap_or(u64::MAX);
         Ok(Self {
+            suites: tls.ciphers.iter().map(|cipher| cipher.suite()).collect(),
             configured,
             minter: Arc::new(Minter::new(authority, signing.clone(), serving)?),
             signing,
             cache: Cache::with_weighter(LEAVES_MAX, octets, ByOctets),
         })
+    }
+
+    /// The kind of key that a client is shown which offers this.
+    #[must_use]
+    pub fn key_for(&self, offer: &ClientOffer) -> KeyKind {
+        offer.key(&self.suites)
     }
 
     /// The certificate for one client, now. One that is configured or cached is at hand; others are prepared on a thread

@@ -8,9 +8,9 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
-use super::super::alerts::provider;
+use super::super::profile::provider_of;
 use super::LeafClass;
-use crate::config::TlsVersion;
+use crate::config::{Tls, TlsVersion};
 
 /// The only application protocol that is spoken here (RFC 8314 and the IANA ALPN registry).
 const ALPN_IMAP: &[u8] = b"imap";
@@ -46,10 +46,10 @@ impl Audience {
 
 impl Serving {
     /// Fresh ticket keys: sessions of an older policy do not resume.
-    pub(super) fn new(oldest: TlsVersion) -> Result<Self, rustls::Error> {
+    pub(super) fn new(tls: &Tls) -> Result<Self, rustls::Error> {
         Ok(Self {
-            provider: provider(),
-            versions: versions(oldest),
+            provider: provider_of(tls),
+            versions: versions(tls.min_version),
             ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()?,
         })
     }
