@@ -15,9 +15,9 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::TcContext,
 };
-use proxy_ebpf::{Class, DELIVER_MARK, IMAP_PORT, IMAPS_PORT, Intake, Setting};
+use proxy_ebpf::{Class, DELIVER_MARK, Intake, PortRole, PortUse, Setting};
 
-use crate::maps::{count, set_asking, setting};
+use crate::maps::{count, ingress, port_role, port_use, set_asking, setting};
 use crate::packet::{Ends, Ip, Part, ip as read_ip, ipv4, ipv6, load};
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: other programs and filters on the interface have their say.
@@ -111,7 +111,7 @@ fn server_packet(ctx: &TcContext) -> Class {
         (TCP, Part::Later(_)) => Class::LaterFragment,
         (TCP, _) if setting(Setting::Returning) == 1 => {
             let Some(ports) = ports(ctx, &ip) else { return Class::Malformed };
-            if !is_mail(ports.0) {
+            if port_use(u16::from_be_bytes(ports.0)) == PortUse::Unlisted as u64 {
                 Class::OtherPort
             } else if is_ours(ctx, ip.ends, ports) {
                 Class::MarkedServer
@@ -126,8 +126,13 @@ fn server_packet(ctx: &TcContext) -> Class {
 
 fn client_tcp(ctx: &TcContext, ip: &Ip) -> Class {
     let Some(ports) = ports(ctx, ip) else { return Class::Malformed };
-    if !is_mail(ports.1) {
+    let role = client_role(ctx, ports.1);
+    if role == PortRole::Left as u32 {
         return Class::OtherPort;
+    }
+    // Sessions that began while the port was steered go on.
+    if role == PortRole::Refused as u32 {
+        return if is_ours(ctx, ip.ends, ports) { Class::MarkedClient } else { Class::Refused };
     }
     if setting(Setting::Intake) == Intake::Pass as u32 {
         return if is_ours(ctx, ip.ends, ports) { Class::MarkedClient } else { Class::Mail };
@@ -153,8 +158,8 @@ fn first_fragment(ctx: &TcContext, ip: &Ip) -> Class {
     }
     match ports(ctx, ip) {
         None => Class::DroppedTinyFragment,
-        Some((_, to)) if is_mail(to) => Class::DroppedFragment,
-        Some(_) => Class::OtherPort,
+        Some((_, to)) if client_role(ctx, to) == PortRole::Left as u32 => Class::OtherPort,
+        Some(_) => Class::DroppedFragment,
     }
 }
 
@@ -185,8 +190,15 @@ fn ports(ctx: &TcContext, ip: &Ip) -> Option<Ports> {
     Some(([a, b], [c, d]))
 }
 
-const fn is_mail(port: [u8; 2]) -> bool {
-    matches!(u16::from_be_bytes(port), IMAP_PORT | IMAPS_PORT)
+/// The [`PortRole`] of a destination port on the interface that the packet came in on.
+#[inline(always)]
+fn client_role(ctx: &TcContext, port: [u8; 2]) -> u32 {
+    let port = u16::from_be_bytes(port);
+    port_role(port_use(port), port, || {
+        let skb: *const __sk_buff = ctx.as_ptr().cast();
+        // SAFETY: as in `finish`.
+        ingress(unsafe { (*skb).ifindex })
+    })
 }
 
 /// Whether a packet with these ends is for a socket of this namespace that does more than listen.

@@ -4,11 +4,6 @@
 //! an unsafe promise about layout.
 #![no_std]
 
-/// The port of IMAP that starts in clear text.
-pub const IMAP_PORT: u16 = 143;
-/// The port of IMAP over implicit TLS.
-pub const IMAPS_PORT: u16 = 993;
-
 /// The `sk_lookup` program's name in the object.
 pub const STEER_PROGRAM: &str = "steer";
 /// The classifier's name for interfaces of the clients, as `tc filter` and `bpftool prog` show it (15 octets at most).
@@ -23,6 +18,10 @@ pub const LISTENERS_MAP: &str = "LISTENERS";
 /// Hash map of the interfaces that the daemon has looked at: ifindex → the ingress's number, its place in the
 /// configuration, or [`NOT_INGRESS`].
 pub const INTERFACES_MAP: &str = "INTERFACES";
+/// Array of all ports, [`PORTS_PER_WORD`] in an entry: [`port_word`] → [`PortUse`] of each.
+pub const PORTS_MAP: &str = "PORTS";
+/// Hash map for the ports whose use is [`PortUse::ByIngress`]: [`port_role_key`] → [`PortRole`].
+pub const ROLES_MAP: &str = "ROLES";
 /// Array of what the daemon decides while it runs: [`Setting`] → value.
 pub const SETTINGS_MAP: &str = "SETTINGS";
 /// Per-CPU array of the `sk_lookup` program's counters: [`Exit`] → packets.
@@ -42,6 +41,62 @@ pub const INGRESS_MAX: u32 = 64;
 pub const INTERFACES_MAX: u32 = 1 << 16;
 /// In [`INTERFACES_MAP`]: an interface that is none of the clients'.
 pub const NOT_INGRESS: u32 = u32::MAX;
+
+/// Most ports that are listed. The hash map of roles has room for each of them on each ingress.
+pub const PORTS_MAX: u32 = 16;
+/// The ports that share an entry of [`PORTS_MAP`]: two bits each of 64. All ports together take 16 KiB, so that a packet
+/// costs one load, however many are listed.
+pub const PORTS_PER_WORD: u32 = 32;
+/// Entries of [`PORTS_MAP`].
+pub const PORT_WORDS: u32 = (1 << 16) / PORTS_PER_WORD;
+
+/// What is known of a port alone; two bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum PortUse {
+    /// It is nothing to Postern.
+    Unlisted = 0,
+    /// Mail for it is steered on every ingress.
+    Steered = 1,
+    /// The ingresses differ, or none steers it: [`ROLES_MAP`] knows.
+    ByIngress = 2,
+}
+
+/// What becomes of mail that comes in on an ingress for a listed port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PortRole {
+    /// Postern takes it.
+    Steered = 0,
+    /// A routing rule refuses it.
+    Refused = 1,
+    /// It goes where routing sends it.
+    Left = 2,
+}
+
+/// The entry of [`PORTS_MAP`] that a port is in.
+#[must_use]
+pub const fn port_word(port: u16) -> u32 {
+    port as u32 / PORTS_PER_WORD
+}
+
+/// The two bits of a port in its entry.
+#[must_use]
+pub const fn port_bits(word: u64, port: u16) -> u64 {
+    word >> (port as u32 % PORTS_PER_WORD * 2) & 3
+}
+
+/// An entry with a port's two bits set; they were 0.
+#[must_use]
+pub const fn with_port_bits(word: u64, port: u16, of: PortUse) -> u64 {
+    word | (of as u64) << (port as u32 % PORTS_PER_WORD * 2)
+}
+
+/// The key of an ingress and a port in [`ROLES_MAP`].
+#[must_use]
+pub const fn port_role_key(ingress: u32, port: u16) -> u32 {
+    ingress << 16 | port as u32
+}
 
 /// The bit of `skb->mark` that the classifier sets on packets for our sockets; a rule per interface makes them local.
 /// A high bit, because Kubernetes, Cilium and Tailscale use those below it, and one bit, because others keep theirs.
@@ -138,7 +193,7 @@ pub enum Exit {
     Steered6 = 1,
     /// Not TCP: left alone.
     OtherProtocol = 2,
-    /// Neither port 143 nor 993: left alone.
+    /// TCP to a port that is not listed, or that is not steered on this ingress: left alone.
     OtherPort = 3,
     /// Came in on an interface that is not an ingress: left alone.
     OtherInterface = 4,
@@ -204,7 +259,7 @@ pub enum Class {
     OtherVlan = 1,
     /// Neither TCP nor an ICMP error, or from a server while our sockets have the gateway's address: left alone.
     OtherProtocol = 2,
-    /// TCP to other ports, in fragments or not: left alone.
+    /// TCP to ports that are not listed, or left alone on this ingress, in fragments or not: left alone.
     OtherPort = 3,
     /// A fragment behind the TCP header: left alone, it is of no use without its first.
     LaterFragment = 4,
@@ -215,13 +270,13 @@ pub enum Class {
     Mail = 6,
     /// TCP from a server, or an ICMP error, for no socket of ours: left alone.
     NotOurs = 7,
-    /// From a client, for a connection that exists, while new ones pass: marked.
+    /// From a client, for a connection that exists, while new ones pass, or are refused at this port: marked.
     MarkedClient = 8,
     /// From a server, for a socket of ours that has a client's address: marked.
     MarkedServer = 9,
     /// An ICMP error that quotes a packet of a socket of ours: marked.
     MarkedError = 10,
-    /// A first fragment of TCP to a steered port: dropped, because port rules never match fragments.
+    /// A first fragment of TCP to a port that is steered or refused: dropped, because port rules never match fragments.
     DroppedFragment = 11,
     /// A first fragment of TCP too short to show its port: dropped.
     DroppedTinyFragment = 12,
@@ -236,11 +291,13 @@ pub enum Class {
     NotedSyn = 16,
     /// Anything else that left by an interface towards the servers: left alone.
     OtherDeparture = 17,
+    /// Whole TCP from a client to a port that no policy admits on this ingress: left to the rule that refuses it.
+    Refused = 18,
 }
 
 impl Class {
     /// Every exit, in slot order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::OtherFamily,
         Self::OtherVlan,
         Self::OtherProtocol,
@@ -259,6 +316,7 @@ impl Class {
         Self::DroppedLoop,
         Self::NotedSyn,
         Self::OtherDeparture,
+        Self::Refused,
     ];
 
     /// Whether the packet becomes local.
@@ -302,6 +360,7 @@ impl Class {
             Self::DroppedLoop => "dropped_loop",
             Self::NotedSyn => "noted_syn",
             Self::OtherDeparture => "left_other_departure",
+            Self::Refused => "refused_port",
         }
     }
 }
@@ -320,6 +379,26 @@ mod tests {
             assert_eq!(syn_egress_interface(word, neighbour), None);
         }
         assert_eq!(syn_egress_interface(0, 1), None);
+    }
+
+    #[test]
+    fn each_port_has_bits_of_its_own() {
+        let listed = [
+            (143, PortUse::Steered),
+            (993, PortUse::ByIngress),
+            (992, PortUse::Steered),
+            (65_535, PortUse::Steered),
+        ];
+        let words: [u64; 4] = [143, 993, 992, 65_535].map(|port| {
+            let same = listed.iter().filter(|(other, _)| port_word(*other) == port_word(port));
+            same.fold(0, |word, (port, of)| with_port_bits(word, *port, *of))
+        });
+        for (word, (port, of)) in words.into_iter().zip(listed.into_iter()) {
+            assert_eq!(port_bits(word, port), of as u64, "{port}");
+            assert_eq!(port_bits(word, port ^ 2), PortUse::Unlisted as u64, "beside {port}");
+        }
+        assert_eq!((port_word(0), port_word(u16::MAX)), (0, PORT_WORDS - 1));
+        assert_ne!(port_role_key(1, 143), port_role_key(2, 143));
     }
 
     #[test]

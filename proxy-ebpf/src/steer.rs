@@ -5,17 +5,16 @@
 #![expect(unsafe_code, reason = "the context is reached through a raw pointer")]
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_SK_LOOKUP_F_REPLACE, sk_action},
+    bindings::{BPF_SK_LOOKUP_F_REPLACE, sk_action},
     macros::{map, sk_lookup},
-    maps::{HashMap, PerCpuArray, SockMap},
+    maps::{PerCpuArray, SockMap},
     programs::SkLookupContext,
 };
 use proxy_ebpf::{
-    Exit, FAMILIES, Family, IMAP_PORT, IMAPS_PORT, INGRESS_MAX, INTERFACES_MAX, Intake, Setting, WORKERS_MAX,
-    listener_slot,
+    Exit, FAMILIES, Family, INGRESS_MAX, Intake, PortRole, PortUse, Setting, WORKERS_MAX, listener_slot,
 };
 
-use crate::maps::{asking, count, setting};
+use crate::maps::{asking, count, ingress as ingress_of, port_role, port_use, setting};
 
 /// `IPPROTO_TCP`.
 const TCP: u32 = 6;
@@ -28,8 +27,6 @@ const NO_ENTRY: i32 = -2;
 
 #[map]
 static LISTENERS: SockMap = SockMap::with_max_entries(INGRESS_MAX * FAMILIES * WORKERS_MAX, 0);
-#[map]
-static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(INTERFACES_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Exit::ALL.len() as u32, 0);
 
@@ -56,17 +53,19 @@ fn decide(ctx: &SkLookupContext) -> Exit {
     if protocol != TCP {
         return Exit::OtherProtocol;
     }
-    if port != IMAP_PORT as u32 && port != IMAPS_PORT as u32 {
+    let port = port as u16;
+    let port_use = port_use(port);
+    if port_use == PortUse::Unlisted as u64 {
         return Exit::OtherPort;
     }
-    let Some(ingress) = INTERFACES.get_ptr(interface) else {
+    let Some(ingress) = ingress_of(interface) else {
         return Exit::UnknownInterface;
     };
-    // SAFETY: the memory of an entry stays the map's while the program runs, also where the entry is deleted meanwhile
-    // (kernel/bpf/hashtab.c); a torn value cannot be, it is one aligned word.
-    let ingress = unsafe { *ingress };
     if ingress >= INGRESS_MAX {
         return Exit::OtherInterface;
+    }
+    if port_role(port_use, port, || Some(ingress)) != PortRole::Steered as u32 {
+        return Exit::OtherPort;
     }
     if setting(Setting::Intake) == Intake::Drop as u32 {
         return Exit::NoRoom;

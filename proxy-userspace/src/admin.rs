@@ -221,7 +221,7 @@ pub struct SessionsStatus {
     pub refused_client_rate: u64,
     /// Refused because the destination does not leave by a configured egress.
     pub refused_egress: u64,
-    /// Refused because `action.implicit` denies port 993.
+    /// Refused because `action.implicit` denies implicit TLS.
     pub refused_implicit: u64,
     /// Refused because no policy admits them.
     pub refused_policy: u64,

@@ -45,8 +45,8 @@ pub enum Cause {
         "no policy admits this connection: add one whose `from`, `to`, `sni` and `tls_support` fit (`postern explain`)"
     )]
     NoPolicy,
-    /// Accept: policy denies port 993.
-    #[error("TLS from the first octet (port 993) is denied by action.implicit")]
+    /// Accept: policy denies implicit TLS.
+    #[error("TLS from the first octet is denied by action.implicit")]
     ImplicitDenied,
     /// Connect: the server cannot be reached.
     #[error("connecting to the server: {0}")]
@@ -260,7 +260,7 @@ impl Failure {
         Cow::Borrowed(match &self.cause {
             Cause::Egress(_) => "the mail server cannot be reached through this gateway",
             Cause::NoPolicy => "no policy of this gateway admits this connection",
-            Cause::ImplicitDenied => "this gateway denies port 993",
+            Cause::ImplicitDenied => "this gateway denies implicit TLS",
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "the mail server refuses connections",
                 io::ErrorKind::TimedOut => "the mail server does not answer",

@@ -13,7 +13,7 @@ use crate::handshake::Trust;
 use crate::inspect::ImapTerms;
 use crate::layer::offload::OffloadTerms;
 use crate::vault::RuleGeneration;
-use crate::words::{ClientAddr, OriginalDst};
+use crate::words::{ClientAddr, OriginalDst, Service};
 
 /// The policies of one generation, in the order of the file.
 pub(crate) struct Policies(Vec<PolicyInForce>);
@@ -117,21 +117,32 @@ impl PolicyInForce {
     }
 
     /// What records say.
-    pub(crate) fn names(&self, destination: OriginalDst) -> &Arc<AppliedNames> {
+    pub(crate) fn names(&self, service: Service) -> &Arc<AppliedNames> {
         let [implicit, starttls] = &self.names;
-        if destination.is_implicit_tls() { implicit } else { starttls }
+        match service {
+            Service::ImplicitTls => implicit,
+            Service::StartTls => starttls,
+        }
     }
 
-    /// The TLS profile of connections to this destination.
-    pub(crate) fn profile(&self, destination: OriginalDst) -> &ProfileInForce {
+    /// The TLS profile of connections that begin so.
+    pub(crate) fn profile(&self, service: Service) -> &ProfileInForce {
         let Self { action, .. } = self;
-        if destination.is_implicit_tls() { &action.implicit } else { &action.starttls }
+        match service {
+            Service::ImplicitTls => &action.implicit,
+            Service::StartTls => &action.starttls,
+        }
     }
 
     /// Whether nobody looks into the connection from its first octet on.
-    pub(crate) fn leaves_alone(&self, client: ClientAddr, destination: OriginalDst) -> bool {
+    pub(crate) fn leaves_alone(
+        &self,
+        service: Service,
+        client: ClientAddr,
+        destination: OriginalDst,
+    ) -> bool {
         let settings = &self.action.settings;
-        let is_allowed = destination.is_implicit_tls() && settings.implicit == ImplicitTls::Allow;
+        let is_allowed = service == Service::ImplicitTls && settings.implicit == ImplicitTls::Allow;
         is_allowed || settings.bypasses(client.0.ip(), destination.ip())
     }
 }

@@ -6,9 +6,29 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 /// The port of IMAP that starts in clear text (RFC 9051 section 11.1).
-pub const IMAP_PORT: u16 = proxy_ebpf::IMAP_PORT;
+pub const IMAP_PORT: u16 = 143;
 /// The port of IMAP over implicit TLS (RFC 8314 section 3.2).
-pub const IMAPS_PORT: u16 = proxy_ebpf::IMAPS_PORT;
+pub const IMAPS_PORT: u16 = 993;
+
+/// How TLS begins at a port, as the configuration says (`steering.starttls_ports`, `steering.implicit_tls_ports`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Clear text, then STARTTLS, as on port 143.
+    StartTls,
+    /// TLS from the first octet, as on port 993.
+    ImplicitTls,
+}
+
+impl Service {
+    /// The mode of a connection of which nothing else is known yet.
+    #[must_use]
+    pub const fn mode(self) -> Mode {
+        match self {
+            Self::StartTls => Mode::StartTls,
+            Self::ImplicitTls => Mode::Implicit,
+        }
+    }
+}
 
 /// Which of the two connections: the client's or the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,19 +158,6 @@ impl OriginalDst {
     pub const fn ip(self) -> IpAddr {
         self.0.ip()
     }
-
-    /// Whether steering led the connection here: steering takes these two ports only. A connection of this machine to a
-    /// listener itself has the listener's own port.
-    #[must_use]
-    pub const fn is_steered(self) -> bool {
-        matches!(self.0.port(), IMAP_PORT | IMAPS_PORT)
-    }
-
-    /// What the port promises about TLS.
-    #[must_use]
-    pub const fn is_implicit_tls(self) -> bool {
-        self.0.port() == IMAPS_PORT
-    }
 }
 
 impl fmt::Display for ClientAddr {
@@ -168,11 +175,11 @@ impl fmt::Display for OriginalDst {
 /// How TLS begins on a connection, or that Postern leaves the connection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Port 993: TLS from the first octet.
+    /// TLS from the first octet.
     Implicit,
-    /// Port 143: clear text, then STARTTLS.
+    /// Clear text, then STARTTLS.
     StartTls,
-    /// Port 143: clear text to the end.
+    /// Clear text to the end.
     ClearText,
     /// A blind splice, decided by policy.
     Bypass,

@@ -12,6 +12,7 @@ use postern::accept::egress::{Egress, EgressFault, EgressTable};
 use postern::accept::filters_are_strict;
 use postern::config::SteeringConfig;
 use postern::steering::device::{Device, DeviceError};
+use postern::steering::ports::PortPlan;
 use postern::steering::routing::{self, Changes, PROTOCOL, RULE_PREFERENCE, RoutingError, TABLE, Wanted};
 use postern::steering::sysctl::{self, Sysctls};
 use postern::words::{ClientAddr, OriginalDst};
@@ -54,7 +55,16 @@ fn settings(ingress: &[&str], on_exit: &str) -> SteeringConfig {
 
 /// What a daemon does with its routing while it lives.
 fn reconcile(settings: &SteeringConfig, device: Option<&Device>) -> Result<Changes, RoutingError> {
-    routing::reconcile(&Wanted { settings, device: device.map(Device::index), ports: true, rise: false })
+    reconcile_plan(settings, &PortPlan::steering_all(settings), device)
+}
+
+fn reconcile_plan(
+    settings: &SteeringConfig,
+    plan: &PortPlan,
+    device: Option<&Device>,
+) -> Result<Changes, RoutingError> {
+    let device = device.map(Device::index);
+    routing::reconcile(&Wanted { settings, plan, device, ports: true, rise: false })
 }
 
 /// All rules and the table's routes of both families, one a line.
@@ -180,7 +190,9 @@ fn rules_that_others_add_without_a_preference_stay_behind_and_keep_their_order()
             ip(&format!("{family} rule delete not fwmark 51820 table 51820"));
             ip(&format!("{family} rule delete table main suppress_prefixlength 0"));
         }
-        let risen = Wanted { settings: &settings, device: Some(device.index()), ports: true, rise: true };
+        let plan = PortPlan::steering_all(&settings);
+        let device = Some(device.index());
+        let risen = Wanted { settings: &settings, plan: &plan, device, ports: true, rise: true };
         let changes = routing::reconcile(&risen).unwrap();
         assert_eq!(changes.moved, ["IPv4 rules to preference 143", "IPv6 rules to preference 143"]);
         assert_eq!(routing::clear().unwrap().len(), 10);
@@ -227,6 +239,88 @@ fn only_mail_from_the_ingress_is_made_local() {
         assert!(lookup("fd00:1::2", "lan0", "2001:db8::1", 443).contains("dev wan0"));
         routing::clear().unwrap();
         assert!(lookup("10.0.1.2", "lan0", "192.0.2.1", 143).contains("dev wan0"));
+    });
+}
+
+/// What the kernel says to a client's packet for this port, by `ip route get`.
+fn verdict(family: &str, interface: &str, port: u16) -> String {
+    let [from, to] = match family {
+        "-4" => ["10.0.1.2", "192.0.2.1"],
+        _ => ["fd00:1::2", "2001:db8::1"],
+    };
+    let arguments =
+        format!("route get {to} from {from} iif {interface} ipproto tcp sport 40000 dport {port}");
+    let asked = forks::output(Command::new("ip").args(arguments.split(' '))).unwrap();
+    String::from_utf8([asked.stdout, asked.stderr].concat()).unwrap()
+}
+
+#[test]
+fn a_port_that_is_not_admitted_is_prohibited_on_its_ingress_until_it_is_admitted() {
+    in_namespace(|| {
+        ip("route add default via 10.0.3.9 dev wan0");
+        ip("-6 route add default via fd00:3::9 dev wan0");
+        sysctl_of("ipv4/ip_forward", "1");
+        sysctl_of("ipv6/conf/all/forwarding", "1");
+        let before = kernel_state();
+        let device = Device::open().unwrap();
+        let settings = settings(&["lan0", "lan1"], "open");
+        let plan = PortPlan::admitting(&settings, |ingress, port| ingress.as_str() != "lan0" || port == 993);
+        let changes = reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        assert_eq!(changes.added.len(), 16, "{changes:?}");
+        for family in ["-4", "-6"] {
+            let said =
+                format!("ip {family} rule pref 143 iif lan0 ipproto tcp dport 143 prohibit protocol 143");
+            assert!(changes.added.contains(&said), "{changes:?}");
+            let shown = words(&ip(&format!("{family} rule show")));
+            let shown_rule = "from all iif lan0 ipproto tcp dport 143 prohibit proto 143";
+            assert!(shown.contains(shown_rule), "{shown}");
+            assert!(verdict(family, "lan0", 143).contains("ermission denied"), "EACCES: prohibited");
+            assert!(verdict(family, "lan0", 993).starts_with("local "));
+            assert!(verdict(family, "lan0", 25).contains("dev wan0"));
+        }
+        assert!(routing::installed().unwrap().rules.iter().any(|rule| rule.contains(" prohibit ")));
+        assert_eq!(reconcile_plan(&settings, &plan, Some(&device)).unwrap(), Changes::default());
+        // While new connections pass, what is refused is refused.
+        let passing = Wanted { ports: false, ..wanted(&settings, &plan, &device) };
+        let changes = routing::reconcile(&passing).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (0, 6), "{changes:?}");
+        assert!(verdict("-4", "lan0", 143).contains("ermission denied"));
+        assert!(verdict("-4", "lan0", 993).contains("dev wan0"));
+        reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        // Somebody flushes one.
+        ip("rule delete iif lan0 ipproto tcp dport 143 prohibit");
+        let changes = reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        assert_eq!(
+            changes.added,
+            ["ip -4 rule pref 143 iif lan0 ipproto tcp dport 143 prohibit protocol 143"]
+        );
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!((changes.added.len(), changes.removed.len()), (2, 2), "{changes:?}");
+        assert!(verdict("-6", "lan0", 143).starts_with("local "));
+        reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        routing::clear().unwrap();
+        forks::close(device);
+        assert_eq!(kernel_state(), before);
+    });
+}
+
+fn wanted<'a>(settings: &'a SteeringConfig, plan: &'a PortPlan, device: &Device) -> Wanted<'a> {
+    Wanted { settings, plan, device: Some(device.index()), ports: true, rise: false }
+}
+
+#[test]
+fn rules_of_others_for_a_port_that_is_refused_do_not_go_before() {
+    in_namespace(|| {
+        let device = Device::open().unwrap();
+        let settings = settings(&["lan0"], "open");
+        let plan = PortPlan::admitting(&settings, |_, port| port == 993);
+        reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        ip("rule add iif lan0 ipproto tcp dport 143 lookup main");
+        let changes = reconcile_plan(&settings, &plan, Some(&device)).unwrap();
+        assert_eq!(changes.overtaken.len(), 1, "{changes:?}");
+        ip("rule add iif lan0 ipproto tcp dport 144 lookup main");
+        assert_eq!(reconcile_plan(&settings, &plan, Some(&device)).unwrap(), Changes::default());
+        routing::clear().unwrap();
     });
 }
 

@@ -9,6 +9,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
+use crate::lab::is_implicit_tls;
 use crate::netns::Namespace;
 use crate::pki;
 use crate::wait::PATIENCE;
@@ -148,7 +149,7 @@ impl Session {
     /// # Errors
     /// What the network, TLS or the server says.
     pub fn on(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> Result<Self> {
-        if stream.peer_addr()?.port() == 993 {
+        if is_implicit_tls(stream.peer_addr()?.port()) {
             let mut session = Self::over(handshake(stream, name, config)?);
             session.greeting()?;
             return Ok(session);
@@ -158,7 +159,7 @@ impl Session {
         session.starttls(name, config)
     }
 
-    /// Connect to port 993 and finish the handshake; the greeting is not read yet.
+    /// Connect to a port of implicit TLS and finish the handshake; the greeting is not read yet.
     ///
     /// # Errors
     /// What the network or TLS says.

@@ -90,6 +90,21 @@ impl Scene {
         ImapServer::in_clear(self.listeners(&Family::ALL)?, tls, messages)
     }
 
+    /// The lab's IMAP server at these ports as well, with the good certificate and one message.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn serve_also(&self, further: &[u16]) -> Result<ImapServer> {
+        let mut listeners = self.listeners(&Family::ALL)?;
+        for family in Family::ALL {
+            for port in further {
+                listeners.push(self.lab.server.listen(self.server(family, *port))?);
+            }
+        }
+        let tls = self.identity.server_config(ALL_VERSIONS)?;
+        ImapServer::start(listeners, tls, vec![MESSAGE.to_vec()], false)
+    }
+
     fn listen(&self, families: &[Family], tls: ServerConfig, messages: Vec<Vec<u8>>) -> Result<ImapServer> {
         ImapServer::start(self.listeners(families)?, tls, messages, false)
     }

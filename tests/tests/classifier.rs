@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use postern::steering::classifier::{AttachMethod, AttachPoint};
+use postern::steering::ports::PortPlan;
 use postern::steering::program::Program;
 use postern::steering::syn_egress::SynEgress;
 use postern::words::Side;
@@ -108,7 +109,20 @@ fn stand_at(lab: &Lab, program: &mut Program, egress: &[&str]) -> Result<Vec<Att
                 Ok(AttachPoint { name, index, side })
             })
             .collect::<Result<_>>()?;
+    program.set_ports(&PortPlan::steering_all(&settings))?;
     lab.gateway.enter(|| Ok(program.classify(&places)?))
+}
+
+/// Only this port is admitted on the clients' interface, and the others are treated so.
+fn admit(scene: &mut Scene, admitted: u16, unmatched: &str) -> Result<()> {
+    let text = format!(
+        "[steering]\ningress = [\"{INGRESS}\"]\negress = [\"{EGRESS}\"]\nunmatched = \"{unmatched}\"\n\
+         [certificates]\nauthority = {{ cert = \"ca.pem\", key = \"ca.key\" }}\n"
+    );
+    let settings = postern::config::parse(&text, std::path::Path::new("postern.toml"))?.steering;
+    let lan = index(&scene.lab.gateway, INGRESS)?;
+    scene.program.set_interfaces(&[(lan, 0)], &[])?;
+    Ok(scene.program.set_ports(&PortPlan::admitting(&settings, |_, port| port == admitted))?)
 }
 
 fn index(namespace: &Namespace, interface: &str) -> Result<u32> {
@@ -189,6 +203,33 @@ fn fragments_that_may_hide_a_steered_port_are_dropped_and_others_pass() -> Resul
         let long = syn(Family::V6, 143).with_extensions(&[Extension::Destination(0); 9]);
         scene.packet("behind too many", &long, Class::DroppedHeaderChain)?;
         ensure!(server.packets().iter().all(|packet| packet.to != atomic.to), "a hidden port passed");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refused_port_is_counted_hides_in_no_fragment_and_keeps_the_sessions_that_it_has() -> Result<()> {
+    for &hook in AttachMethod::available() {
+        let mut scene = Scene::downstream(hook)?;
+        for family in Family::ALL {
+            let held = connection(&scene.lab, family, 143)?;
+            let more = Packet::tcp(held.far, held.near, &Segment { flags: ACK, ..Segment::default() });
+            scene.packet("while it is steered", &more, Class::Mail)?;
+            admit(&mut scene, 993, "refuse")?;
+            scene.packet("a SYN", &syn(family, 143), Class::Refused)?;
+            scene.packet("a session's", &more, Class::MarkedClient)?;
+            let stranger = SocketAddr::new(held.far.ip(), held.far.port() ^ 1);
+            let stray = Packet::tcp(stranger, held.near, &Segment { flags: ACK, ..Segment::default() });
+            scene.packet("no session's", &stray, Class::Refused)?;
+            scene.packet("a first fragment", &syn(family, 143).fragment(0, 24), Class::DroppedFragment)?;
+            scene.packet("of the admitted port", &syn(family, 993), Class::Mail)?;
+            admit(&mut scene, 993, "pass")?;
+            scene.packet("left alone", &syn(family, 143), Class::OtherPort)?;
+            scene.packet("its fragment", &syn(family, 143).fragment(0, 24), Class::OtherPort)?;
+            scene.packet("still admitted", &syn(family, 993), Class::Mail)?;
+            admit(&mut scene, 143, "refuse")?;
+            scene.packet("admitted again", &syn(family, 143), Class::Mail)?;
+        }
     }
     Ok(())
 }

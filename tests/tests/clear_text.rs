@@ -156,7 +156,7 @@ fn commands_that_come_with_the_login_and_mail_in_amounts_pass_in_clear_text() ->
 fn where_both_are_off_nobody_logs_in_and_everybody_is_told() -> Result<()> {
     let scene = Scene::new(&policy("strip", "refuse"))?;
     let said = scene.installation.command(&scene.lab.gateway, &["check"])?;
-    assert!(said.stdout.contains("warn  logins: nobody can log in on port 143"), "{said:?}");
+    assert!(said.stdout.contains("warn  logins: nobody can log in on ports of STARTTLS"), "{said:?}");
     let postern = scene.start()?;
     let server = scene.serve_in_clear(vec![MESSAGE.to_vec()])?;
     let (mut session, greeting) = clear(&scene)?;
@@ -471,7 +471,7 @@ fn a_server_that_leaves_in_the_middle_of_mail_is_recorded_and_its_client_told() 
 fn implicit_tls_that_is_allowed_passes_untouched() -> Result<()> {
     let scene = Scene::new(&policy("inspect", "refuse").action("implicit = \"allow\""))?;
     let said = scene.installation.command(&scene.lab.gateway, &["check"])?;
-    assert!(said.stdout.contains("warn  TLS left alone: mail is not judged on port 993"), "{said:?}");
+    assert!(said.stdout.contains("warn  TLS left alone: mail is not judged under implicit TLS"), "{said:?}");
     let postern = scene.start()?;
     let sample = eicar_message();
     let server =
@@ -504,7 +504,8 @@ fn implicit_tls_that_is_denied_tells_the_client_why_and_never_reaches_the_server
     let mut session = Session::implicit(&scene.lab.client, to, Family::V4.name(), &scene.client()?)?;
     let told = session.line()?;
     let record = only(&postern)?;
-    let words = format!("* BYE Postern: this gateway denies port 993; reference {}", record.text("event.id"));
+    let words =
+        format!("* BYE Postern: this gateway denies implicit TLS; reference {}", record.text("event.id"));
     assert_eq!(told, words);
     assert!(session.to_end()?.is_empty());
     assert_eq!(record.text("event.reason"), "implicit_denied", "{record:#?}");

@@ -55,7 +55,7 @@ pub enum LimitReached {
 }
 
 impl LimitReached {
-    /// What a client on port 143 is told.
+    /// What a client on a port of STARTTLS is told.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {

@@ -501,12 +501,12 @@ fn logins(action: &Action) -> Vec<Item> {
         items.push(Item::warn(THING, value, WAY));
     }
     let unjudged = [
-        (*starttls == StartTls::Bypass, "port 143 behind STARTTLS (action.starttls)"),
-        (*implicit == ImplicitTls::Allow, "port 993 (action.implicit)"),
+        (*starttls == StartTls::Bypass, "behind STARTTLS (action.starttls)"),
+        (*implicit == ImplicitTls::Allow, "under implicit TLS (action.implicit)"),
     ];
     let unjudged: Vec<_> = unjudged.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
     if action.inspect == Inspection::Full && !unjudged.is_empty() {
-        let value = format!("mail is not judged on {}", unjudged.join(" and on "));
+        let value = format!("mail is not judged {}", unjudged.join(" and "));
         items.push(Item::warn("TLS left alone", value, "\"inspect\" has it judged"));
     }
     items
@@ -517,11 +517,11 @@ fn barred(action: &Action) -> Option<&'static str> {
     let inside = action.capabilities.bar_logins();
     let on_143 = action.bars_logins() || (inside && action.starttls != StartTls::Bypass);
     match (on_143, action.implicit) {
-        (true, ImplicitTls::Inspect) if !inside => Some("nobody can log in on port 143"),
-        (true, ImplicitTls::Allow) => Some("nobody can log in on port 143"),
-        (true, ImplicitTls::Inspect | ImplicitTls::Deny) => Some("nobody can log in, on either port"),
-        (false, ImplicitTls::Inspect) if inside => Some("nobody can log in on port 993"),
-        // Who denies port 993 has said so.
+        (true, ImplicitTls::Inspect) if !inside => Some("nobody can log in on ports of STARTTLS"),
+        (true, ImplicitTls::Allow) => Some("nobody can log in on ports of STARTTLS"),
+        (true, ImplicitTls::Inspect | ImplicitTls::Deny) => Some("nobody can log in, on any port"),
+        (false, ImplicitTls::Inspect) if inside => Some("nobody can log in under implicit TLS"),
+        // Who denies implicit TLS has said so.
         (false, _) => None,
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{EXIT_CONFIG, print};
 use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic, parse_interface};
-use crate::words::OriginalDst;
+use crate::words::Service;
 
 /// A connection that is asked about.
 #[derive(Debug, Args)]
@@ -43,18 +43,17 @@ pub(super) fn explain(path: &Path, asked: &ExplainArgs) -> ExitCode {
 
 fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
     let ingress = ingress(config, asked.ingress.as_deref())?;
-    let destination = OriginalDst(asked.server);
-    let is_implicit_tls = destination.is_implicit_tls();
+    let destination = asked.server.ip();
+    let Some(service) = config.steering.service(asked.server.port()) else {
+        return Err(format!(
+            "--server {}: the port is listed neither in steering.starttls_ports nor in steering.implicit_tls_ports, so that \
+             its connections are not taken over",
+            asked.server
+        ));
+    };
     let at = asked.at.unwrap_or_else(Timestamp::now);
     let sni = asked.sni.as_deref().map_or(Sni::Absent, Sni::Name);
-    let traffic = |sni| Traffic {
-        ingress: &ingress,
-        client: asked.client,
-        destination: destination.ip(),
-        at,
-        is_implicit_tls,
-        sni,
-    };
+    let traffic = |sni| Traffic { ingress: &ingress, client: asked.client, destination, at, service, sni };
     let mut text = String::new();
     let first = config.policy_for(&traffic(Sni::Unread));
     let last = config.policy_for(&traffic(sni));
@@ -72,7 +71,7 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
         };
         text.push_str(&format!("policy {} ({}): {verdict}\n", policy.name, policy.conditions()));
     }
-    if depends && !is_implicit_tls {
+    if depends && service == Service::StartTls {
         let name = first.and_then(|index| config.policies.get(index)).map(|policy| policy.name.as_str());
         text.push_str(&format!(
             "before the ClientHello, policy {} decides about STARTTLS and clear text\n",
@@ -81,7 +80,7 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
     }
     match decided.and_then(|index| config.policies.get(index)) {
         None => text.push_str("refused: no policy admits this connection\n"),
-        Some(policy) => text.push_str(&outcome(config, policy, asked.client, destination)),
+        Some(policy) => text.push_str(&outcome(config, policy, &traffic(sni))),
     }
     Ok(text)
 }
@@ -106,19 +105,21 @@ fn ingress(config: &Config, named: Option<&str>) -> Result<InterfaceName, String
 }
 
 /// What applies, in the words of records.
-fn outcome(config: &Config, policy: &PolicyRule, client: IpAddr, destination: OriginalDst) -> String {
+fn outcome(config: &Config, policy: &PolicyRule, traffic: &Traffic<'_>) -> String {
     let Some(action) = config.action(policy.proxy_action.as_deref()) else { return String::new() };
-    let is_implicit_tls = destination.is_implicit_tls();
-    let profile = if is_implicit_tls { action.implicit_profile() } else { action.starttls_profile() };
+    let profile = match traffic.service {
+        Service::ImplicitTls => action.implicit_profile(),
+        Service::StartTls => action.starttls_profile(),
+    };
     let mut text = format!(
         "policy        {}\nproxy action  {}\nTLS profile   {}\n",
         policy.name,
         policy.action_name(),
         profile.unwrap_or(config::UNNAMED_PROFILE)
     );
-    let treatment = if action.bypasses(client, destination.ip()) {
+    let treatment = if action.bypasses(traffic.client, traffic.destination) {
         "left alone: `bypass` lists the destination, or `bypass_clients` the client".to_owned()
-    } else if is_implicit_tls {
+    } else if traffic.service == Service::ImplicitTls {
         format!("implicit = {:?}, inspect = {:?}", action.implicit.as_str(), action.inspect.as_str())
     } else {
         format!(

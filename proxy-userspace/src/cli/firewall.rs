@@ -1,7 +1,7 @@
 use super::check::Item;
-use crate::config::{Config, InterfaceName, Source};
+use crate::config::{Config, InterfaceName, Source, SteeringConfig};
 use crate::steering::firewall::{
-    Certainty, FirewallError, Obstacle, Ruleset, mark_wipers, masquerades, obstacles,
+    Certainty, FirewallError, MailPaths, Obstacle, Ruleset, mark_wipers, masquerades, obstacles,
 };
 
 const THING: &str = "firewall";
@@ -42,14 +42,15 @@ fn unread(error: &FirewallError) -> Item {
 }
 
 fn judged(config: &Config, ruleset: &Ruleset) -> Vec<Item> {
-    let (ingress, egress) = (&config.steering.ingress, &config.steering.egress);
-    let mut items: Vec<_> = obstacles(ruleset, ingress, egress).iter().map(obstacle).collect();
+    let paths = MailPaths::from(&config.steering);
+    let mut items: Vec<_> = obstacles(ruleset, &paths).iter().map(obstacle).collect();
     if items.is_empty() {
         let value = if ruleset.is_out_of_the_way() { "no rules in the way" } else { "steered mail passes" };
         items.push(Item::ok(THING, value));
     }
-    items.extend(mark_wipers(ruleset, ingress, egress).iter().map(|place| wiper(place)));
-    items.extend(egress.iter().map(|egress| source(config.steering.source, ruleset, egress)));
+    items.extend(mark_wipers(ruleset, &paths).iter().map(|place| wiper(place)));
+    let source = |egress| source(&config.steering, ruleset, egress);
+    items.extend(config.steering.egress.iter().map(source));
     items
 }
 
@@ -82,15 +83,16 @@ fn wiper(place: &str) -> Item {
 }
 
 /// Replies to a client's address are translated back behind the classifier and the rules, where nobody looks.
-fn source(source: Source, ruleset: &Ruleset, egress: &InterfaceName) -> Item {
+fn source(settings: &SteeringConfig, ruleset: &Ruleset, egress: &InterfaceName) -> Item {
     let thing = format!("source address on {}", egress.as_str());
-    let masquerades = masquerades(ruleset, egress);
+    let ports: Vec<u16> = settings.ports().collect();
+    let masquerades = masquerades(ruleset, &ports, egress);
     let Some(found) = masquerades.iter().max_by_key(|found| found.is_certain) else {
         return Item::ok(thing, "not masqueraded");
     };
     let verb = if found.is_certain { "masqueraded" } else { "may be masqueraded" };
     let value = format!("{verb} by {}", found.place);
-    if source == Source::Gateway {
+    if settings.source == Source::Gateway {
         return Item::ok(thing, value);
     }
     let commands = masquerades.iter().filter_map(|found| found.command.as_deref());

@@ -91,6 +91,10 @@ fn fate(held: &Held, forward_drops: bool) -> &'static str {
         (false, false, true) => {
             "mail is dropped (on_exit = \"closed\"): start Postern, or let it flow uninspected with `postern clear`"
         }
+        (false, false, false) if held.rules.iter().any(|rule| rule.contains(" prohibit ")) => {
+            "mail flows uninspected (on_exit = \"open\"), but ports that no policy admits are still refused; `postern \
+             clear` removes the rules that are left"
+        }
         (false, false, false) => {
             "mail flows uninspected (on_exit = \"open\"); `postern clear` removes the rules that are left"
         }
@@ -115,7 +119,7 @@ fn readable(status: &Status) -> String {
     let mut text = format!(
         "postern {}, process {}, since {}\nconfig    {}\non exit   {}: {}\nsource    {}\nnew mail  {}\nkernel TLS {}\nlayer     {}\n\
          sessions  {} of {} now, {} of one client, {} accepted; refused: {} total limit, {} client limit, {} egress, \
-         {} port 993, {} by no policy, {} made to a listener itself\n\
+         {} implicit TLS denied, {} by no policy, {} made to a listener itself\n\
          handshakes {} of {} now; refused: {} total limit, {} client limit, {} client rate\n\
          memory    {} for sessions ({}), {} for one at most, {} buffers a thread\n\
          held      {}\n\

@@ -1,20 +1,65 @@
 use super::check::Item;
-use crate::config::{OnExit, SteeringConfig};
+use crate::config::{OnExit, SteeringConfig, Unmatched};
 use crate::steering::forward::{self, ForwardError};
+use crate::steering::ports::PortPlan;
 use crate::steering::routing::{self, RULE_PREFERENCE};
 use crate::steering::upkeep::give_way;
 
+/// Linux takes a connection's own port from here up (`net.ipv4.ip_local_port_range`), other systems from 49152 up (RFC
+/// 6335 section 6).
+const EPHEMERAL_MIN: u16 = 32_768;
+
 /// What `check` says about the ground that steering stands on.
 pub(super) fn items(settings: &SteeringConfig) -> Vec<Item> {
-    let mut items = precedence(settings);
+    let mut items = vec![ports(settings)];
+    items.extend(ephemeral(settings));
+    items.extend(unmatched(settings.unmatched));
+    items.extend(precedence(settings));
     items.extend(forward_chain(settings.on_exit));
     items
+}
+
+/// Which connections are mail.
+fn ports(settings: &SteeringConfig) -> Item {
+    let said = |ports: &[u16]| match ports {
+        [] => "none".to_owned(),
+        ports => ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let (starttls, implicit) = (said(&settings.starttls_ports), said(&settings.implicit_tls_ports));
+    Item::ok("ports", format!("STARTTLS {starttls}; implicit TLS {implicit}"))
+}
+
+/// Rules go by the destination port alone: a client's answers to a connection from such a port would be steered, too.
+fn ephemeral(settings: &SteeringConfig) -> Option<Item> {
+    let ports: Vec<String> =
+        settings.ports().filter(|port| *port >= EPHEMERAL_MIN).map(|port| port.to_string()).collect();
+    if ports.is_empty() {
+        return None;
+    }
+    let value = format!(
+        "{} lies in the range that systems take their own ports from ({EPHEMERAL_MIN} and up): connections from there \
+         into an ingress get no answer",
+        ports.join(", ")
+    );
+    Some(Item::warn("ports", value, "list it only if nothing behind an ingress is reached from outside"))
+}
+
+/// What is left alone is said, because it looks like mail that is inspected.
+fn unmatched(unmatched: Unmatched) -> Option<Item> {
+    match unmatched {
+        Unmatched::Refuse => None,
+        Unmatched::Pass => Some(Item::warn(
+            "unmatched",
+            "pass: mail of connections that no policy admits is not inspected (steering.unmatched)",
+            "\"refuse\" has them refused",
+        )),
+    }
 }
 
 /// Rules of others that mail could follow before it comes to Postern's.
 fn precedence(settings: &SteeringConfig) -> Vec<Item> {
     const THING: &str = "rules in front";
-    let families = match routing::precedence(settings) {
+    let families = match routing::precedence(settings, &PortPlan::steering_all(settings)) {
         Ok(families) => families,
         Err(error) => return vec![Item::warn(THING, format!("not read: {error}"), "compare `ip rule`")],
     };

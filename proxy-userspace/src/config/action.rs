@@ -1,12 +1,12 @@
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::capabilities::CapabilitySettings;
 use super::general::GeneralSettings;
 use super::kinds::{list, text};
 use super::names::{NamePattern, ObjectName};
-use super::setting::{section, settings, words};
+use super::setting::{StandIn as _, section, settings, words};
 use super::steering::networks;
 
 /// Each is compared with each file name of each message.
@@ -17,11 +17,11 @@ const TRUSTED_SERVERS_MAX: usize = 64;
 settings! {
     /// `[action]` and `[proxy_action."NAME"]`.
     pub struct Action {
-        /// What becomes of STARTTLS on port 143.
+        /// What becomes of STARTTLS, on the ports of `steering.starttls_ports`.
         starttls: StartTls = text::<StartTls>().default(StartTls::Inspect);
-        /// What becomes of mail without TLS on port 143.
+        /// What becomes of mail without TLS on the ports of `steering.starttls_ports`.
         cleartext: ClearText = text::<ClearText>().default(ClearText::Refuse);
-        /// What becomes of connections to port 993, where TLS begins at once.
+        /// What becomes of connections to the ports of `steering.implicit_tls_ports`, where TLS begins at once.
         implicit: ImplicitTls = text::<ImplicitTls>().default(ImplicitTls::Inspect);
         /// The TLS profile of connections where TLS begins at once.
         tls_profile: Option<String> = text::<ObjectName>().unset("what `[tls]` says", r#""TLS-Client.Standard""#);
@@ -52,6 +52,12 @@ settings! {
 }
 
 impl Action {
+    /// Nobody looks at anything.
+    pub(super) fn leaving_alone() -> Self {
+        let everything = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        Self { inspect: Inspection::None, bypass: everything.to_vec(), ..Self::stand_in() }
+    }
+
     /// Whether policy leaves this client alone, or this destination.
     #[must_use]
     pub fn bypasses(&self, client: IpAddr, destination: IpAddr) -> bool {
@@ -77,7 +83,7 @@ impl Action {
         self.starttls_profile.as_deref().or(self.implicit_profile())
     }
 
-    /// Whether nobody can log in on port 143: without STARTTLS, and not in clear text either.
+    /// Whether nobody can log in on ports of STARTTLS: without it, and not in clear text either.
     #[must_use]
     pub fn bars_logins(&self) -> bool {
         (self.starttls, self.cleartext) == (StartTls::Strip, ClearText::Refuse)
@@ -97,7 +103,7 @@ settings! {
 }
 
 words! {
-    /// What becomes of STARTTLS on port 143.
+    /// What becomes of STARTTLS, on the ports of `steering.starttls_ports`.
     pub enum StartTls as "treatment of STARTTLS" {
         /// TLS is ended on both sides, and mail is judged as `inspect` says.
         Inspect => "inspect",
@@ -110,7 +116,7 @@ words! {
 }
 
 words! {
-    /// What becomes of mail without TLS on port 143.
+    /// What becomes of mail without TLS on the ports of `steering.starttls_ports`.
     pub enum ClearText as "treatment of clear text" {
         /// A login is refused before the password leaves this machine.
         Refuse => "refuse",
@@ -121,7 +127,7 @@ words! {
 }
 
 words! {
-    /// What becomes of connections to port 993, where TLS begins at once.
+    /// What becomes of connections to the ports of `steering.implicit_tls_ports`, where TLS begins at once.
     pub enum ImplicitTls as "treatment of implicit TLS" {
         /// TLS is ended on both sides, and mail is judged as `inspect` says.
         Inspect => "inspect",

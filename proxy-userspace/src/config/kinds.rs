@@ -152,7 +152,10 @@ pub(super) fn list<T: 'static>(
                 written.duplicate(&span, first);
             }
         }
-        written.note(places);
+        // An empty list keeps its own place.
+        if !places.is_empty() {
+            written.note(places);
+        }
         Some(values)
     };
     let toml = move |value: &Vec<T>| {

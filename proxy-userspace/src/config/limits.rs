@@ -65,7 +65,7 @@ settings! {
         sessions_per_client: Option<u32> = number((1, SESSIONS_MAX), "sessions", DESCRIPTORS)
             .unset("1024, or an eighth of all sessions where that is less", "1000");
         /// Connections at once between accept and relay, where each costs the most. Over this limit, as over those on
-        /// sessions, port 143 gets `* BYE` and port 993 a reset.
+        /// sessions, a client on a port of STARTTLS gets `* BYE`, one on a port of implicit TLS a reset.
         handshakes: Option<u32> = number((1, SESSIONS_MAX), "connections", OF_SESSIONS)
             .unset("64 for each mail thread", "256");
         /// Connections of one client at once between accept and relay; a mail client opens up to a dozen when it starts.

@@ -72,7 +72,8 @@ pub use names::{InterfaceName, NamePattern};
 pub use objects::ObjectKind;
 pub use parse::{load, objects_directory, parse};
 pub use policy::{
-    DEFAULT_POLICY, NamedObjects, PolicyRule, Sni, TlsSupport, Traffic, UNNAMED_ACTION, UNNAMED_PROFILE,
+    DEFAULT_POLICY, NamedObjects, PolicyRule, Sni, TlsSupport, Traffic, UNMATCHED, UNNAMED_ACTION,
+    UNNAMED_PROFILE,
 };
 pub use predefined::{
     CLIENT_ACTION, CLIENT_PROFILE, CLIENT_STRICT_PROFILE, SERVER_ACTION, SERVER_PROFILE,
@@ -80,7 +81,7 @@ pub use predefined::{
 };
 pub use reference::reference;
 pub use schema::schema;
-pub use steering::{OnExit, Reach, Source, SteeringConfig};
+pub use steering::{OnExit, Reach, Source, SteeringConfig, Unmatched};
 pub use tls::{
     ClientCertificate, Compliance, ContentInspectionSummary, FaultPolicy, Ocsp, Offload, Pfs, Tls, TlsCipher,
     TlsGroup, TlsVersion, TrustedRoot, Verdict,
@@ -104,7 +105,7 @@ settings! {
         /// Proxy actions and TLS profiles with names.
         objects: NamedObjects = flatten();
         /// Which connections get which proxy action. Policies are looked through in the order of the file, and the first
-        /// that fits decides. A connection that none fits is refused. Without policies all connections get what
+        /// that fits decides. A connection that none fits is treated as `steering.unmatched` says. Without policies all connections get what
         /// `[action]` says.
         policies as "policy": Vec<PolicyRule> = sections(POLICIES_MAX);
         /// Bounds with their units.

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::fault::{ConfigError, Fault, Reason};
 use super::objects::{self, ObjectKind};
-use super::policy::{NamedObjects, PolicyRule};
+use super::policy::NamedObjects;
 use super::report::{Report, SourceFile, read_table};
 use super::setting::{Group, StandIn as _};
 use super::{Config, relations};
@@ -110,9 +110,7 @@ fn documents(report: &mut Report<'_>) -> Option<Config> {
     objects::add_predefined(&mut objects);
     let config = config.filter(|_| is_readable)?;
     let mut config = Config { objects, ..config };
-    if config.policies.is_empty() {
-        config.policies.push(PolicyRule::of_everything());
-    }
+    config.complete();
     Some(config)
 }
 

@@ -10,7 +10,8 @@ use super::kinds::{TextValue as _, list, text};
 use super::names::{InterfaceName, ObjectName, ServerName};
 use super::setting::{StandIn as _, named, settings, words};
 use super::steering::{interfaces, networks};
-use super::{Action, Config, Inspection, Offload, Tls};
+use super::{Action, Config, Inspection, Offload, Tls, Unmatched};
+use crate::words::Service;
 
 /// Each that a policy uses has certificates, sessions and rules of its own.
 const OBJECTS_MAX: usize = 256;
@@ -24,6 +25,8 @@ const HOURS_MAX: usize = 64;
 pub const UNNAMED_ACTION: &str = "[action]";
 /// How records and commands call what `[tls]` says.
 pub const UNNAMED_PROFILE: &str = "[tls]";
+/// The policy, and its action, of what no other policy fits, where that passes.
+pub const UNMATCHED: &str = "[unmatched]";
 /// The policy of a file without policies.
 pub const DEFAULT_POLICY: &str = "default";
 
@@ -97,8 +100,8 @@ pub struct Traffic<'a> {
     pub destination: IpAddr,
     /// When it was accepted.
     pub at: Timestamp,
-    /// TLS begins at once.
-    pub is_implicit_tls: bool,
+    /// How TLS begins on the port.
+    pub service: Service,
     /// The ClientHello's name.
     pub sni: Sni<'a>,
 }
@@ -132,15 +135,15 @@ impl PolicyRule {
 
     /// Whether this policy may say something of the port: TLS begins there at once, or with STARTTLS.
     #[must_use]
-    pub fn admits(&self, ingress: &InterfaceName, is_implicit_tls: bool) -> bool {
-        self.admits_port(is_implicit_tls) && self.ingress.as_ref().is_none_or(|list| list.contains(ingress))
+    pub fn admits(&self, ingress: &InterfaceName, service: Service) -> bool {
+        self.admits_service(service) && self.ingress.as_ref().is_none_or(|list| list.contains(ingress))
     }
 
-    const fn admits_port(&self, is_implicit_tls: bool) -> bool {
+    const fn admits_service(&self, service: Service) -> bool {
         match self.tls_support {
-            TlsSupport::Disabled => !is_implicit_tls,
+            TlsSupport::Disabled => matches!(service, Service::StartTls),
             TlsSupport::Enabled => true,
-            TlsSupport::Required => is_implicit_tls,
+            TlsSupport::Required => matches!(service, Service::ImplicitTls),
         }
     }
 
@@ -150,7 +153,7 @@ impl PolicyRule {
         let within = |networks: &Option<Vec<IpNet>>, address: IpAddr| {
             networks.as_ref().is_none_or(|list| list.iter().any(|network| network.contains(&address)))
         };
-        self.admits(traffic.ingress, traffic.is_implicit_tls)
+        self.admits(traffic.ingress, traffic.service)
             && within(&self.from, traffic.client)
             && within(&self.to, traffic.destination)
             && self.is_in_time(traffic.at)
@@ -167,7 +170,7 @@ impl PolicyRule {
         let outside = |networks: &Option<Vec<IpNet>>, address: IpAddr| {
             networks.as_ref().is_some_and(|list| !list.iter().any(|network| network.contains(&address)))
         };
-        let port = if traffic.is_implicit_tls {
+        let port = if traffic.service == Service::ImplicitTls {
             "TLS begins at once there"
         } else {
             "a session begins in clear text there"
@@ -177,7 +180,7 @@ impl PolicyRule {
             outside(&self.from, traffic.client).then(|| format!("the client is {}", traffic.client)),
             outside(&self.to, traffic.destination).then(|| format!("the server is {}", traffic.destination)),
             (!self.is_in_time(traffic.at)).then(|| format!("it is {}", self.time_zone.words(traffic.at))),
-            (!self.admits_port(traffic.is_implicit_tls)).then(|| port.to_owned()),
+            (!self.admits_service(traffic.service)).then(|| port.to_owned()),
             (!self.fits_name(traffic.sni)).then(|| match traffic.sni {
                 Sni::Name(name) => format!("SNI is {name}"),
                 Sni::Absent | Sni::Unread => "the client sends no SNI".to_owned(),
@@ -196,6 +199,12 @@ impl PolicyRule {
 
     fn is_in_time(&self, at: Timestamp) -> bool {
         self.hours.as_ref().is_none_or(|hours| self.time_zone.holds(hours, at))
+    }
+
+    /// The policy of what no other fits, under `unmatched = "pass"`.
+    pub(super) fn of_the_unmatched() -> Self {
+        let name = UNMATCHED.to_owned();
+        Self { name: name.clone(), proxy_action: Some(name), ..Self::of_everything() }
     }
 
     /// Whether this is the policy of a file that has none.
@@ -259,6 +268,26 @@ impl Config {
     #[must_use]
     pub fn policy_for(&self, traffic: &Traffic<'_>) -> Option<usize> {
         self.policies.iter().position(|policy| policy.fits(traffic))
+    }
+
+    /// What holds although nobody wrote it: the policy of a file without policies, and that of what no other fits.
+    pub(super) fn complete(&mut self) {
+        if self.policies.is_empty() {
+            self.policies.push(PolicyRule::of_everything());
+        } else if self.steering.unmatched == Unmatched::Pass {
+            self.policies.push(PolicyRule::of_the_unmatched());
+            self.objects.proxy_actions.insert(UNMATCHED.to_owned(), Action::leaving_alone());
+        }
+    }
+
+    /// Whether some policy may fit connections to this port on this ingress. Other ports are treated as
+    /// `steering.unmatched` says, before they are accepted.
+    #[must_use]
+    pub fn admits(&self, ingress: &InterfaceName, port: u16) -> bool {
+        let mut written = self.policies.iter().filter(|policy| policy.name != UNMATCHED);
+        self.steering
+            .service(port)
+            .is_some_and(|service| written.any(|policy| policy.admits(ingress, service)))
     }
 
     /// The proxy action of this name; without one, what `[action]` says.

@@ -10,6 +10,8 @@ use crate::words::Size;
 
 const INGRESS: &str = "steering.ingress";
 const EGRESS: &str = "steering.egress";
+const STARTTLS_PORTS: &str = "steering.starttls_ports";
+const IMPLICIT_TLS_PORTS: &str = "steering.implicit_tls_ports";
 const SESSIONS: &str = "limits.sessions";
 const SESSIONS_PER_CLIENT: &str = "limits.sessions_per_client";
 const MEMORY: &str = "limits.memory";
@@ -20,6 +22,7 @@ const SIGNER: &str = "process.signer_id";
 
 pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
     sides(report, &config.steering);
+    ports(report, &config.steering);
     for (index, reach) in config.steering.reach.iter().enumerate() {
         let key = |name: &str| format!("steering.reach[{index}].{name}");
         listed(report, &key("ingress"), &reach.ingress, INGRESS, &config.steering.ingress);
@@ -102,6 +105,36 @@ fn sides(report: &mut Report<'_>, steering: &SteeringConfig) {
             );
             report.relate(EGRESS, index, Reason::unfit(what, "list it on one side only"));
         }
+    }
+}
+
+/// A port has one kind of service, and there is one port at least. One of the two lists may be the default, which has no
+/// place in the file.
+fn ports(report: &mut Report<'_>, steering: &SteeringConfig) {
+    if !report.is_sound(STARTTLS_PORTS) || !report.is_sound(IMPLICIT_TLS_PORTS) {
+        return;
+    }
+    let lists =
+        [(STARTTLS_PORTS, &steering.starttls_ports), (IMPLICIT_TLS_PORTS, &steering.implicit_tls_ports)];
+    let [(other, known), (key, ports)] = if report.is_given(IMPLICIT_TLS_PORTS) {
+        lists
+    } else {
+        let [first, second] = lists;
+        [second, first]
+    };
+    for (index, port) in ports.iter().enumerate() {
+        let Some(at) = known.iter().position(|known| known == port) else { continue };
+        let (place, remedy) = if report.is_given(other) {
+            (format!("on line {}", report.line(other, at)), "remove one of them".to_owned())
+        } else {
+            ("by default".to_owned(), format!("leave it out, or write {other} without it"))
+        };
+        let what = format!("also in {other} {place}: TLS begins in one way at a port");
+        report.relate(key, index, Reason::unfit(what, remedy));
+    }
+    if ports.is_empty() && known.is_empty() {
+        let what = format!("{other} is empty, too, so that no mail would be taken over");
+        report.relate(key, 0, Reason::unfit(what, "list at least one port"));
     }
 }
 

@@ -110,6 +110,11 @@ impl<'t> Report<'t> {
         Place::of(self.text_of(file), span.start).line
     }
 
+    /// Whether a file has the key.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// The file of a value that was read.
     pub(super) fn file_of(&self, key: &str) -> PathBuf {
         self.files.get(self.spot(key, 0).file).map(|file| file.path.clone()).unwrap_or_default()

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use super::kinds::{Kind, list, number, text};
 use super::names::InterfaceName;
 use super::setting::{sections, settings, words};
+use crate::words::{IMAP_PORT, IMAPS_PORT, Service};
 
 /// Interfaces that the steering program's map has room for; the same bound serves egress.
 const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
@@ -12,6 +13,13 @@ const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
 const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Networks are looked through one by one for each connection.
 const NETWORKS_MAX: usize = 4096;
+/// Ports of either kind: a routing rule stands for each port, ingress and family.
+const PORTS_MAX: usize = proxy_ebpf::PORTS_MAX as usize / 2;
+
+/// See [`list`].
+fn ports() -> Kind<Vec<u16>> {
+    list(number((1, 65_535), "", "TCP has these ports"), Some(PORTS_MAX), None)
+}
 
 /// See [`list`].
 pub(super) fn interfaces() -> Kind<Vec<InterfaceName>> {
@@ -33,6 +41,12 @@ settings! {
         /// Interfaces towards the mail servers. A server that is not reached through one of them is refused.
         egress: Vec<InterfaceName> = interfaces()
             .required("list interface names, such as [\"eth0\"]", r#"["wan0"]"#);
+        /// Ports on which IMAP begins in clear text, and STARTTLS follows. What clients send to other ports is left alone.
+        starttls_ports: Vec<u16> = ports().default(vec![IMAP_PORT]);
+        /// Ports on which TLS begins with the first octet.
+        implicit_tls_ports: Vec<u16> = ports().default(vec![IMAPS_PORT]);
+        /// What becomes of connections to a listed port that no policy admits on the client's interface.
+        unmatched: Unmatched = text::<Unmatched>().default(Unmatched::Refuse);
         /// The address that servers see.
         source: Source = text::<Source>().default(Source::Gateway);
         /// What becomes of new connections while Postern does not run (after a stop, a crash, a kill), drains, or has
@@ -67,6 +81,21 @@ settings! {
 }
 
 impl SteeringConfig {
+    /// Every listed port, those of STARTTLS first.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.starttls_ports.iter().chain(&self.implicit_tls_ports).copied()
+    }
+
+    /// How TLS begins at a port; `None` for a port that is not listed.
+    #[must_use]
+    pub fn service(&self, port: u16) -> Option<Service> {
+        match port {
+            _ if self.implicit_tls_ports.contains(&port) => Some(Service::ImplicitTls),
+            _ if self.starttls_ports.contains(&port) => Some(Service::StartTls),
+            _ => None,
+        }
+    }
+
     /// Whether clients of this ingress may reach this destination through this egress. An ingress that no entry names
     /// may reach everything.
     #[must_use]
@@ -92,6 +121,16 @@ words! {
         Gateway => "gateway",
         /// The client's, with a port of Postern's own (10000 to 32767); for ways that are routed, not masqueraded.
         Client => "client",
+    }
+}
+
+words! {
+    /// What becomes of connections that no policy admits.
+    pub enum Unmatched as "behaviour towards unmatched connections" {
+        /// A routing rule refuses them (`prohibit`), and clients are told at once.
+        Refuse => "refuse",
+        /// They reach the servers uninspected.
+        Pass => "pass",
     }
 }
 

@@ -4,9 +4,9 @@
 //! The client is shown no certificate before the server's was verified. Where the server cannot be reached, or its
 //! certificate is refused, the client's handshake still finishes, so that `* BYE` can say why.
 //!
-//! On port 143 policy may let a session go on in clear text, on both sides, or have TLS pass untouched.
+//! On a port of STARTTLS policy may let a session go on in clear text, on both sides, or have TLS pass untouched.
 
-/// The clear-text dialogue on port 143 until STARTTLS, without I/O.
+/// The clear-text dialogue until STARTTLS, without I/O.
 pub mod clear;
 /// The clear-text dialogue on sockets.
 mod starttls;
@@ -83,7 +83,7 @@ use crate::policy::{Policies, PolicyInForce, ProfileInForce};
 use crate::record::Record;
 use crate::signer::SignFault;
 use crate::steering::syn_egress::SynEgress;
-use crate::words::{ClientAddr, OriginalDst, Side};
+use crate::words::{ClientAddr, OriginalDst, Service, Side};
 
 /// A side whose handshake is finished; the record layer takes it from here.
 pub struct Finished {
@@ -106,6 +106,8 @@ pub(crate) struct HandshakeTerms<'a> {
     pub client: ClientAddr,
     /// Where the client meant to go.
     pub destination: OriginalDst,
+    /// How TLS begins there.
+    pub service: Service,
     /// The address that the server sees.
     pub source: Source,
     /// Knows the ports that clients use themselves, which Postern does not take beside their addresses.
@@ -146,7 +148,7 @@ impl<'a> HandshakeTerms<'a> {
     }
 
     fn profile(&self) -> &'a ProfileInForce {
-        self.policy.profile(self.destination)
+        self.policy.profile(self.service)
     }
 
     /// What becomes of STARTTLS, clear text and implicit TLS.
@@ -166,7 +168,7 @@ impl<'a> HandshakeTerms<'a> {
             client: self.client.0.ip(),
             destination: self.destination.ip(),
             at: self.at,
-            is_implicit_tls: self.destination.is_implicit_tls(),
+            service: self.service,
             sni,
         }
     }
@@ -211,7 +213,7 @@ pub(crate) async fn handshake<'a>(
     record: &mut Record,
 ) -> Result<(Agreement, &'a PolicyInForce), Failure> {
     let bound = Bound::of(terms);
-    let (hello, terms, server) = if terms.destination.is_implicit_tls() {
+    let (hello, terms, server) = if terms.service == Service::ImplicitTls {
         let hello = hello(&mut client, bound, record).await?;
         let (terms, admitted) = renewed(terms, &hello, record);
         let connecting = async {
@@ -277,7 +279,7 @@ fn renewed<'a>(
     let sni = hello.sni.as_deref().map_or(Sni::Absent, Sni::Name);
     match terms.policies.find(&terms.traffic(sni)) {
         Some(policy) => {
-            record.applied(policy.names(terms.destination));
+            record.applied(policy.names(terms.service));
             (HandshakeTerms { policy, ..*terms }, Ok(()))
         }
         None => (*terms, Err(Failure::downstream(Cause::NoPolicy))),
@@ -287,8 +289,8 @@ fn renewed<'a>(
 /// Whether the policy to which the ClientHello led has TLS pass untouched. Where another decided before STARTTLS, only
 /// `starttls = "bypass"` does.
 fn leaves_tls_alone(terms: &HandshakeTerms<'_>) -> bool {
-    if terms.destination.is_implicit_tls() {
-        terms.policy.leaves_alone(terms.client, terms.destination)
+    if terms.service == Service::ImplicitTls {
+        terms.policy.leaves_alone(terms.service, terms.client, terms.destination)
     } else {
         terms.action().starttls == StartTls::Bypass
     }
@@ -298,7 +300,7 @@ fn unsent(error: io::Error) -> Failure {
     Failure::upstream(Cause::Socket(error))
 }
 
-/// Connect for port 993, where policy does not deny it.
+/// Connect for implicit TLS, where policy does not deny it.
 async fn connect_implicit(
     egress: Result<Egress, EgressFault>,
     terms: &HandshakeTerms<'_>,
@@ -422,7 +424,7 @@ pub(crate) async fn connect(
     Ok(server)
 }
 
-/// Port 143 until both sides have agreed on STARTTLS, or on clear text. Where the server cannot be reached, the client is
+/// Clear text until both sides have agreed on STARTTLS, or on clear text. Where the server cannot be reached, the client is
 /// told in clear text.
 async fn clear_text(
     client: &mut TcpStream,

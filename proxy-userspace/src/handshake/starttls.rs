@@ -1,4 +1,4 @@
-//! The clear-text dialogue on sockets: port 143 until both sides have agreed on STARTTLS, or on clear text.
+//! The clear-text dialogue on sockets, until both sides have agreed on STARTTLS, or on clear text.
 
 use std::io;
 

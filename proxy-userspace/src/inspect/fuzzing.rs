@@ -14,7 +14,7 @@ use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::Batch;
 use crate::record::Records;
 use crate::vault::{RuleGeneration, Vault, VaultFiles};
-use crate::words::{ClientAddr, OriginalDst, Side, Size};
+use crate::words::{ClientAddr, OriginalDst, Service, Side, Size};
 
 /// What is forbidden, in two halves: these sources must not be taken for the test file.
 const FORBIDDEN: [&str; 2] = ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-", "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"];
@@ -38,7 +38,7 @@ pub fn engine(octets: &[u8]) {
     let (Some(jobs), Some(rules)) = (JOBS.clone(), RULES.clone()) else { return };
     let (records, _written) = Records::to_queue(100);
     let address = |octet| std::net::SocketAddr::from(([192, 0, 2, octet], 993));
-    let mut record = records.open(ClientAddr(address(1)), OriginalDst(address(2)));
+    let mut record = records.open(ClientAddr(address(1)), OriginalDst(address(2)), Service::ImplicitTls);
     let held = HeldOctets::new(HELD);
     let terms = MediationTerms {
         message_max: MESSAGE_MAX,

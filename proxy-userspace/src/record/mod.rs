@@ -25,7 +25,7 @@ pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
 use crate::event_id::EventId;
 use crate::lines::Lines;
 use crate::policy::AppliedNames;
-use crate::words::{ClientAddr, Mode, OriginalDst, Side};
+use crate::words::{ClientAddr, Mode, OriginalDst, Service, Side};
 
 /// Lines that wait for a slow reader of stdout; more are counted as lost, because a session never waits for a log.
 const LINES_MAX: usize = 65_536;
@@ -68,8 +68,8 @@ impl Records {
 
     /// A connection begins.
     #[must_use]
-    pub fn open(&self, client: ClientAddr, server: OriginalDst) -> Record {
-        Record::new(self.clone(), SessionIdentity::new(client, server))
+    pub fn open(&self, client: ClientAddr, server: OriginalDst, service: Service) -> Record {
+        Record::new(self.clone(), SessionIdentity::new(client, server, service))
     }
 
     fn write(&self, fields: &LineFields) {
@@ -100,9 +100,8 @@ struct TlsTerms {
 }
 
 impl SessionIdentity {
-    fn new(client: ClientAddr, server: OriginalDst) -> Self {
-        let at = SystemTime::now();
-        let mode = if server.is_implicit_tls() { Mode::Implicit } else { Mode::StartTls };
+    fn new(client: ClientAddr, server: OriginalDst, service: Service) -> Self {
+        let (at, mode) = (SystemTime::now(), service.mode());
         let (downstream, upstream) = (TlsTerms::default(), TlsTerms::default());
         Self { id: EventId::at(at), at, client, server, mode, applied: None, downstream, upstream }
     }

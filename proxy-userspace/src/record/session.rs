@@ -321,13 +321,13 @@ mod tests {
     use crate::failure::Cause;
     use crate::handshake::verify::{CertificateFault, Faults};
     use crate::lines::Lines;
-    use crate::words::{ClientAddr, OriginalDst};
+    use crate::words::{ClientAddr, OriginalDst, Service};
 
     fn opened(room: usize) -> (Records, Receiver<Vec<u8>>, Record) {
         let (lines, written) = Lines::queue(room);
         let records = Records { lines, json: true };
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
-        let record = records.open(ClientAddr(client), OriginalDst(server));
+        let record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
         (records, written, record)
     }
 
@@ -364,8 +364,11 @@ mod tests {
         }
         assert_eq!(start["observer.ingress.interface.name"], "lan0");
         assert!(start["event.outcome"].is_null(), "nothing has come out yet: {start:#}");
-        let other = records
-            .open(ClientAddr("192.0.2.1:1".parse().unwrap()), OriginalDst("192.0.2.2:143".parse().unwrap()));
+        let other = records.open(
+            ClientAddr("192.0.2.1:1".parse().unwrap()),
+            OriginalDst("192.0.2.2:143".parse().unwrap()),
+            Service::StartTls,
+        );
         assert_ne!(other.id().to_string(), end["event.id"].as_str().unwrap());
     }
 
@@ -455,7 +458,7 @@ mod tests {
     #[test]
     fn a_line_that_finds_no_room_is_counted_and_nobody_waits() {
         let (records, written, record) = opened(1);
-        drop(records.open(record.session.client, record.session.server));
+        drop(records.open(record.session.client, record.session.server, Service::ImplicitTls));
         drop(record);
         assert_eq!(records.lost(), 1);
         assert_eq!(written.iter().take(1).count(), 1);

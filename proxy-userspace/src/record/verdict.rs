@@ -179,7 +179,7 @@ fn hex_lower(octets: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::lines::Lines;
-    use crate::words::{ClientAddr, OriginalDst};
+    use crate::words::{ClientAddr, OriginalDst, Service};
 
     fn forbidden<'a>() -> VerdictRecord<'a> {
         VerdictRecord {
@@ -203,7 +203,8 @@ mod tests {
     fn written(verdict: &VerdictRecord<'_>, json: bool) -> [String; 2] {
         let (lines, written) = Lines::queue(2);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
-        let mut record = Records { lines, json }.open(ClientAddr(client), OriginalDst(server));
+        let mut record =
+            Records { lines, json }.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         record.tls(Side::Downstream, Some(rustls::ProtocolVersion::TLSv1_3), Some(suite), None, None);
         record.tls(Side::Upstream, Some(rustls::ProtocolVersion::TLSv1_2), None, None, None);

@@ -35,6 +35,8 @@ pub(super) enum Key {
         interface: String,
         mark: u32,
         port: u16,
+        /// It refuses mail instead of making it local.
+        refuses: bool,
     },
     Route {
         family: AddressFamily,
@@ -47,40 +49,28 @@ pub(super) enum Key {
 impl Entry {
     /// The rule that a whole port's mail from an ingress follows.
     pub(super) fn port_rule(family: Family, preference: u32, ingress: &str, port: u16) -> Self {
-        Self::rule(
-            family,
-            preference,
-            ingress,
-            [
-                RuleAttribute::IpProtocol(IpProtocol::Tcp),
-                RuleAttribute::DestinationPortRange(RulePortRange { start: port, end: port }),
-            ],
-        )
+        let mut rule = rule(family, preference, ingress, of_port(port));
+        rule.header.action = RuleAction::ToTable;
+        rule.attributes.push(RuleAttribute::Table(TABLE));
+        Self::Rule(rule)
+    }
+
+    /// The rule by which the kernel answers a whole port's mail from an ingress with an ICMP error. It names no table, so
+    /// that it needs no device and no route.
+    pub(super) fn refusal(family: Family, preference: u32, ingress: &str, port: u16) -> Self {
+        let mut rule = rule(family, preference, ingress, of_port(port));
+        rule.header.action = RuleAction::Prohibit;
+        Self::Rule(rule)
     }
 
     /// The rule for packets with the classifier's mark. It names the interface. A reverse-path lookup may carry the
     /// mark, but comes as if from loopback, and must not match this rule (`nft_fib6_flowi_init` in
     /// net/ipv6/netfilter/nft_fib_ipv6.c).
     pub(super) fn mark_rule(family: Family, preference: u32, interface: &str) -> Self {
-        Self::rule(
-            family,
-            preference,
-            interface,
-            [RuleAttribute::FwMark(DELIVER_MARK), RuleAttribute::FwMask(DELIVER_MARK)],
-        )
-    }
-
-    fn rule(family: Family, preference: u32, interface: &str, selector: [RuleAttribute; 2]) -> Self {
-        let mut rule = RuleMessage::default();
-        rule.header.family = address_family(family);
+        let marked = [RuleAttribute::FwMark(DELIVER_MARK), RuleAttribute::FwMask(DELIVER_MARK)];
+        let mut rule = rule(family, preference, interface, marked);
         rule.header.action = RuleAction::ToTable;
-        rule.attributes = vec![
-            RuleAttribute::Priority(preference),
-            RuleAttribute::Table(TABLE),
-            RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
-            RuleAttribute::Iifname(interface.to_owned()),
-        ];
-        rule.attributes.extend(selector);
+        rule.attributes.push(RuleAttribute::Table(TABLE));
         Self::Rule(rule)
     }
 
@@ -105,7 +95,7 @@ impl Entry {
         match self {
             Self::Rule(rule) => {
                 rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-                    && rule.attributes.contains(&RuleAttribute::Table(TABLE))
+                    && (rule.attributes.contains(&RuleAttribute::Table(TABLE)) || refuses(rule))
             }
             Self::Route(route) => {
                 route.header.protocol == RouteProtocol::Other(PROTOCOL)
@@ -156,6 +146,30 @@ impl Entry {
     }
 }
 
+/// A rule about what comes in on an interface, without its action.
+fn rule(family: Family, preference: u32, interface: &str, selector: [RuleAttribute; 2]) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = address_family(family);
+    rule.attributes = vec![
+        RuleAttribute::Priority(preference),
+        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+        RuleAttribute::Iifname(interface.to_owned()),
+    ];
+    rule.attributes.extend(selector);
+    rule
+}
+
+fn of_port(port: u16) -> [RuleAttribute; 2] {
+    [
+        RuleAttribute::IpProtocol(IpProtocol::Tcp),
+        RuleAttribute::DestinationPortRange(RulePortRange { start: port, end: port }),
+    ]
+}
+
+fn refuses(rule: &RuleMessage) -> bool {
+    rule.header.action == RuleAction::Prohibit
+}
+
 fn route(family: Family, kind: RouteType, metric: u32) -> RouteMessage {
     let mut route = RouteMessage::default();
     route.header.address_family = address_family(family);
@@ -179,7 +193,7 @@ fn rule_key(rule: &RuleMessage) -> Key {
             _ => {}
         }
     }
-    Key::Rule { family: rule.header.family, interface, mark, port }
+    Key::Rule { family: rule.header.family, interface, mark, port, refuses: refuses(rule) }
 }
 
 fn route_key(route: &RouteMessage) -> Key {
@@ -216,7 +230,7 @@ impl fmt::Display for Entry {
 
 /// In the order of `ip rule`, whatever order the kernel tells it in.
 fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
-    let Key::Rule { interface, mark, port, .. } = rule_key(rule) else { return Ok(()) };
+    let Key::Rule { interface, mark, port, refuses, .. } = rule_key(rule) else { return Ok(()) };
     let preference = precedence::preference(rule);
     write!(f, "ip {} rule pref {preference} iif {interface}", option(rule.header.family))?;
     if mark != 0 {
@@ -225,7 +239,12 @@ fn write_rule(f: &mut fmt::Formatter<'_>, rule: &RuleMessage) -> fmt::Result {
     if port != 0 {
         write!(f, " ipproto tcp dport {port}")?;
     }
-    write!(f, " lookup {TABLE} protocol {PROTOCOL}")?;
+    if refuses {
+        f.write_str(" prohibit")?;
+    } else {
+        write!(f, " lookup {TABLE}")?;
+    }
+    write!(f, " protocol {PROTOCOL}")?;
     // The interface is gone. The kernel attaches the rule again when one of that name appears.
     if rule.header.flags.contains(RuleFlags::IifDetached) { f.write_str(" [detached]") } else { Ok(()) }
 }

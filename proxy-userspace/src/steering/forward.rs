@@ -2,7 +2,7 @@
 //!
 //! Mail that follows Postern's rules never meets the hook `forward`. Mail at that hook was routed past Postern: by a
 //! rule of others in front, or while Postern's rules were flushed and not put back yet. The chain drops it, so that a
-//! rule in front costs availability, not inspection. The table has no owner flag: like the blackhole route, it stays
+//! rule in front costs availability, not inspection. So it is with ports that are refused. The table has no owner flag: like the blackhole route, it stays
 //! when the daemon is killed.
 
 use std::io;
@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::netlink::Netlink;
 use super::nfnetlink::{self, Attributes, NftMessage, NftMessageType, attribute};
+use super::ports::PortPlan;
 use super::routing::is_bridge;
-use crate::config::{InterfaceName, OnExit, SteeringConfig};
-use crate::words::{IMAP_PORT, IMAPS_PORT};
+use crate::config::OnExit;
 
 /// The table, in the family `inet`.
 pub const NFT_TABLE: &str = "postern";
@@ -135,10 +135,10 @@ pub struct Guard {
 ///
 /// # Errors
 /// The kernel's refusal, or a table of others with that name.
-pub fn reconcile(settings: &SteeringConfig) -> Result<GuardChange, ForwardError> {
+pub fn reconcile(on_exit: OnExit, plan: &PortPlan) -> Result<GuardChange, ForwardError> {
     let mut netlink = open()?;
-    let wanted = match settings.on_exit {
-        OnExit::Closed => rules(&settings.ingress).map_err(ForwardError::of("RTM_GETLINK"))?,
+    let wanted = match on_exit {
+        OnExit::Closed => rules(plan).map_err(ForwardError::of("RTM_GETLINK"))?,
         OnExit::Open => Vec::new(),
     };
     let table = table(&mut netlink)?;
@@ -246,12 +246,13 @@ struct GuardRule {
     is_bridge: bool,
 }
 
-fn rules(ingress: &[InterfaceName]) -> io::Result<Vec<GuardRule>> {
+/// For what is steered, and for what is refused: neither is forwarded. What is left alone is.
+fn rules(plan: &PortPlan) -> io::Result<Vec<GuardRule>> {
     let mut rules = Vec::new();
-    for name in ingress {
-        let (interface, is_bridge) = (name.as_str(), is_bridge(name)?);
+    for of in plan.ingresses() {
+        let (interface, is_bridge) = (of.ingress.as_str(), is_bridge(&of.ingress)?);
         let rule = |port| GuardRule { interface: interface.to_owned(), port, is_bridge };
-        rules.extend([IMAP_PORT, IMAPS_PORT].map(rule));
+        rules.extend(of.guarded().map(rule));
     }
     Ok(rules)
 }

@@ -5,13 +5,14 @@
 //! So Postern's rules move below the lowest of those, and back up when nothing is in front any more. The rules of
 //! others stay where they are and keep their order.
 
+use std::collections::BTreeSet;
+
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use proxy_ebpf::UPSTREAM_MARK;
 
 use super::entry::{Entry, option};
 use super::routing::RULE_PREFERENCE;
-use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// The lowest preference that Postern's rules take. At 0 they would stand directly behind the kernel's own rule. Rules
 /// that others add without a preference would then come in reverse order.
@@ -23,6 +24,15 @@ const TABLE_LOCAL: u32 = 255;
 
 /// `IPPROTO_ICMPV6`, which the crate does not name.
 const ICMPV6: IpProtocol = IpProtocol::Other(58);
+
+/// What Postern's rules are about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Served<'a> {
+    /// Every ingress and egress.
+    pub(super) interfaces: Vec<&'a str>,
+    /// Every port that is steered or refused.
+    pub(super) ports: BTreeSet<u16>,
+}
 
 /// The preference at which Postern's rules of one family belong, and the rules of others that matter to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,9 +46,9 @@ pub struct Precedence {
 }
 
 impl Precedence {
-    /// Judge the rules of a family, in the kernel's order. `interfaces` are all that Postern serves. Postern's rules
-    /// stay where they are while no rule is in front of them; with `rise` they go up as far as they can.
-    pub(super) fn of(rules: &[RuleMessage], interfaces: &[&str], rise: bool) -> Self {
+    /// Judge the rules of a family, in the kernel's order. Postern's rules stay where they are while no rule is in front of
+    /// them; with `rise` they go up as far as they can.
+    pub(super) fn of(rules: &[RuleMessage], served: &Served<'_>, rise: bool) -> Self {
         let is_ours = |rule: &RuleMessage| Entry::Rule(rule.clone()).is_ours();
         let ours: Vec<(usize, u32)> = rules
             .iter()
@@ -51,7 +61,7 @@ impl Precedence {
             .enumerate()
             .map(|(at, rule)| (at, preference(rule), rule))
             .filter(|(_, preference, rule)| {
-                *preference <= RULE_PREFERENCE && !is_ours(rule) && may_take_mail(rule, interfaces)
+                *preference <= RULE_PREFERENCE && !is_ours(rule) && may_take_mail(rule, served)
             })
             .collect();
         let in_front: Vec<&(usize, u32, &RuleMessage)> = match ours.last() {
@@ -125,7 +135,7 @@ fn number(rule: &RuleMessage, of: impl Fn(&RuleAttribute) -> Option<u32>) -> Opt
 ///
 /// False for a rule that refuses or drops: it lets nothing past Postern, and its author wants it obeyed. False also for
 /// the rule of the local table, wherever others move it: the table holds this machine's own addresses.
-fn may_take_mail(rule: &RuleMessage, interfaces: &[&str]) -> bool {
+fn may_take_mail(rule: &RuleMessage, served: &Served<'_>) -> bool {
     match rule.header.action {
         RuleAction::Nop | RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => {
             return false;
@@ -137,20 +147,20 @@ fn may_take_mail(rule: &RuleMessage, interfaces: &[&str]) -> bool {
     let is_upstream = mark(rule).is_some_and(|mark| mark & mask(rule) & UPSTREAM_MARK != 0);
     // `not`: matches what its selectors do not match.
     rule.header.flags.contains(RuleFlags::Invert)
-        || !(is_upstream || rule.attributes.iter().any(|attribute| excludes_mail(attribute, interfaces)))
+        || !(is_upstream || rule.attributes.iter().any(|attribute| excludes_mail(attribute, served)))
 }
 
 /// Whether no packet that Postern waits for can match a selector.
-fn excludes_mail(selector: &RuleAttribute, interfaces: &[&str]) -> bool {
+fn excludes_mail(selector: &RuleAttribute, served: &Served<'_>) -> bool {
     match selector {
-        RuleAttribute::Iifname(name) => !interfaces.contains(&name.as_str()),
+        RuleAttribute::Iifname(name) => !served.interfaces.contains(&name.as_str()),
         // Only what this machine itself sends has an output interface before it is routed.
         RuleAttribute::Oifname(_) => true,
         RuleAttribute::IpProtocol(protocol) => {
             ![IpProtocol::Tcp, IpProtocol::Icmp, ICMPV6].contains(protocol)
         }
         RuleAttribute::DestinationPortRange(RulePortRange { start, end }) => {
-            ![IMAP_PORT, IMAPS_PORT].iter().any(|port| (start..=end).contains(&port))
+            !served.ports.iter().any(|port| (start..=end).contains(&port))
         }
         // The lookup for a forwarded packet has root's UID.
         RuleAttribute::UidRange(range) => range.start > 0,
@@ -220,7 +230,9 @@ mod tests {
 
     use super::*;
 
-    const SERVED: [&str; 2] = ["lan0", "wan0"];
+    fn served() -> Served<'static> {
+        Served { interfaces: vec!["lan0", "wan0"], ports: BTreeSet::from([143, 993]) }
+    }
 
     fn of_others(preference: u32, selectors: &[RuleAttribute]) -> RuleMessage {
         let mut rule = RuleMessage::default();
@@ -232,7 +244,7 @@ mod tests {
     }
 
     fn of_ours(preference: u32) -> RuleMessage {
-        match Entry::port_rule(Family::V4, preference, "lan0", IMAP_PORT) {
+        match Entry::port_rule(Family::V4, preference, "lan0", 143) {
             Entry::Rule(rule) => rule,
             Entry::Route(_) => RuleMessage::default(),
         }
@@ -260,23 +272,23 @@ mod tests {
             (RuleAttribute::UidRange(RuleUidRange { start: 1, end: 100 }), false),
         ] {
             let mut rule = of_others(10, std::slice::from_ref(&selector));
-            assert_eq!(may_take_mail(&rule, &SERVED), takes, "{selector:?}");
+            assert_eq!(may_take_mail(&rule, &served()), takes, "{selector:?}");
             rule.header.flags = RuleFlags::Invert;
-            assert!(may_take_mail(&rule, &SERVED), "not {selector:?}");
+            assert!(may_take_mail(&rule, &served()), "not {selector:?}");
             for action in [RuleAction::Blackhole, RuleAction::Prohibit, RuleAction::Nop] {
                 rule.header.action = action;
-                assert!(!may_take_mail(&rule, &SERVED), "{action:?}");
+                assert!(!may_take_mail(&rule, &served()), "{action:?}");
             }
         }
         let mut local = of_others(100, &[]);
         local.attributes = vec![RuleAttribute::Priority(100), RuleAttribute::Table(TABLE_LOCAL)];
-        assert!(!may_take_mail(&local, &SERVED), "the rule of local addresses, moved");
+        assert!(!may_take_mail(&local, &served()), "the rule of local addresses, moved");
     }
 
     #[test]
     fn ours_go_below_the_lowest_in_front_stay_while_nobody_is_and_rise_when_asked() {
         let judged = |rules: &[RuleMessage], rise| {
-            let judged = Precedence::of(rules, &SERVED, rise);
+            let judged = Precedence::of(rules, &served(), rise);
             (judged.preference, judged.in_front.len(), judged.unbeatable.len())
         };
         let (rival, harmless) =

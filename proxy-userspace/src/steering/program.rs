@@ -10,12 +10,14 @@ use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use proxy_ebpf::{
     CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAX, INTERFACES_MAP, INTERFACES_MAX, Intake,
-    LISTENERS_MAP, NOT_INGRESS, SETTINGS_MAP, STEER_PROGRAM, SYN_EGRESS_MAP, Setting, WORKERS_MAX,
-    listener_slot,
+    LISTENERS_MAP, NOT_INGRESS, PORT_WORDS, PORTS_MAP, PortRole, PortUse, ROLES_MAP, SETTINGS_MAP,
+    STEER_PROGRAM, SYN_EGRESS_MAP, Setting, WORKERS_MAX, listener_slot, port_role_key, port_word,
+    with_port_bits,
 };
 use rustix::io::Errno;
 
 use super::classifier::{AttachMethod, AttachPoint, Classifier};
+use super::ports::PortPlan;
 
 /// The committed object; `cargo xtask ebpf --check` proves that it is what `proxy-ebpf` compiles to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("postern.bpf.o");
@@ -38,6 +40,12 @@ pub struct Program {
     interfaces: maps::HashMap<MapData, u32, u32>,
     /// A copy of [`Self::interfaces`], so that a check need not read the map entry by entry.
     told: BTreeMap<u32, u32>,
+    ports: Array<MapData, u64>,
+    /// A copy of [`Self::ports`], without what is 0.
+    ports_told: BTreeMap<u32, u64>,
+    roles: maps::HashMap<MapData, u32, u32>,
+    /// A copy of [`Self::roles`].
+    roles_told: BTreeMap<u32, PortRole>,
     settings: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     classes: PerCpuArray<MapData, u64>,
@@ -72,6 +80,8 @@ impl Program {
         let mut bpf = EbpfLoader::new().btf(None).load(object).map_err(at(BpfOperation::CreateMaps))?;
         let listeners = take(&mut bpf, LISTENERS_MAP)?;
         let interfaces = take(&mut bpf, INTERFACES_MAP)?;
+        let ports = take(&mut bpf, PORTS_MAP)?;
+        let roles = take(&mut bpf, ROLES_MAP)?;
         let settings = take(&mut bpf, SETTINGS_MAP)?;
         let counters = take(&mut bpf, COUNTERS_MAP)?;
         let classes = take(&mut bpf, CLASSES_MAP)?;
@@ -90,6 +100,10 @@ impl Program {
             listeners,
             interfaces,
             told: BTreeMap::new(),
+            ports,
+            ports_told: BTreeMap::new(),
+            roles,
+            roles_told: BTreeMap::new(),
             settings,
             counters,
             classes,
@@ -149,6 +163,38 @@ impl Program {
                 self.interfaces.insert(index, number, 0).map_err(at(BpfOperation::SetInterfaces))?;
                 self.told.insert(index, number);
             }
+        }
+        Ok(())
+    }
+
+    /// Set what becomes of mail for each port. The plan's ingresses have the numbers of their places. Until this is set,
+    /// no port is steered.
+    ///
+    /// # Errors
+    /// What the kernel says to a map update.
+    pub fn set_ports(&mut self, plan: &PortPlan) -> Result<(), ProgramError> {
+        let (words, roles) = port_maps(plan);
+        // A port whose role depends on the ingress always finds it.
+        for (key, role) in &roles {
+            if self.roles_told.get(key) != Some(role) {
+                self.roles.insert(key, *role as u32, 0).map_err(at(BpfOperation::SetPorts))?;
+                self.roles_told.insert(*key, *role);
+            }
+        }
+        for index in 0..PORT_WORDS {
+            let word = words.get(&index).copied();
+            if word != self.ports_told.get(&index).copied() {
+                self.ports.set(index, word.unwrap_or(0), 0).map_err(at(BpfOperation::SetPorts))?;
+                match word {
+                    Some(word) => self.ports_told.insert(index, word),
+                    None => self.ports_told.remove(&index),
+                };
+            }
+        }
+        let gone: Vec<u32> = self.roles_told.keys().filter(|key| !roles.contains_key(key)).copied().collect();
+        for key in gone {
+            self.roles.remove(&key).map_err(at(BpfOperation::SetPorts))?;
+            self.roles_told.remove(&key);
         }
         Ok(())
     }
@@ -246,6 +292,25 @@ impl fmt::Debug for Program {
     }
 }
 
+/// The entries of the two maps about ports: words of uses, and the roles that an ingress decides.
+fn port_maps(plan: &PortPlan) -> (BTreeMap<u32, u64>, BTreeMap<u32, PortRole>) {
+    let (mut words, mut roles) = (BTreeMap::new(), BTreeMap::new());
+    for (port, by_ingress) in plan.by_port() {
+        let all = |role: PortRole| by_ingress.iter().all(|other| *other == role);
+        let of = match () {
+            () if all(PortRole::Left) => continue,
+            () if all(PortRole::Steered) => PortUse::Steered,
+            () => PortUse::ByIngress,
+        };
+        let word = words.entry(port_word(port)).or_insert(0);
+        *word = with_port_bits(*word, port, of);
+        if of == PortUse::ByIngress {
+            roles.extend((0..).zip(by_ingress).map(|(ingress, role)| (port_role_key(ingress, port), role)));
+        }
+    }
+    (words, roles)
+}
+
 fn sums<const N: usize>(counters: &PerCpuArray<MapData, u64>) -> Result<[u64; N], ProgramError> {
     let mut sums = [0; N];
     for (slot, sum) in (0..).zip(&mut sums) {
@@ -286,6 +351,8 @@ pub enum BpfOperation {
     AddListener,
     /// `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM` on the map of interfaces.
     SetInterfaces,
+    /// `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_DELETE_ELEM` on the maps of ports.
+    SetPorts,
     /// `BPF_MAP_UPDATE_ELEM` on the settings.
     Set,
     /// `BPF_LINK_CREATE` on the network namespace.
@@ -311,6 +378,7 @@ impl fmt::Display for BpfOperation {
             Self::LoadProgram => "load the steering program (BPF_PROG_LOAD)",
             Self::AddListener => "give a listener to the steering program (BPF_MAP_UPDATE_ELEM)",
             Self::SetInterfaces => "tell the steering program its interfaces (BPF_MAP_UPDATE_ELEM)",
+            Self::SetPorts => "tell the steering program its ports (BPF_MAP_UPDATE_ELEM)",
             Self::Attach => "attach the steering program to the network namespace (BPF_LINK_CREATE)",
             Self::ReadCounters => "read the steering counters (BPF_MAP_LOOKUP_ELEM)",
         })

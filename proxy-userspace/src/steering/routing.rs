@@ -9,22 +9,22 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFl
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use proxy_ebpf::Family;
+use proxy_ebpf::{Family, PortRole};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily as SocketFamily, SocketType};
 
 use super::classifier;
 use super::entry::{Entry, address_family};
 use super::netlink::Netlink;
-use super::precedence::{self, Precedence};
+use super::ports::PortPlan;
+use super::precedence::{self, Precedence, Served};
 use crate::config::{InterfaceName, OnExit, SteeringConfig};
-use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// The preference of Postern's rules: after the kernel's own (0), before those that others install for all traffic
 /// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up). It is lower where
 /// rules of others are in front ([`Precedence`]).
 pub const RULE_PREFERENCE: u32 = 143;
-/// Postern's table: over 255, where small numbers picked by hand end, and readable (ports 143 and 993).
+/// Postern's table: over 255, where small numbers picked by hand end, and readable (IMAP's usual ports, 143 and 993).
 pub const TABLE: u32 = 143_993;
 /// Postern's protocol number, which marks its entries (`rtm_protocol`, `fra_protocol`). It is in neither
 /// linux/rtnetlink.h nor iproute2's `rt_protos`, so that `ip route show table all proto 143` shows what is Postern's
@@ -84,9 +84,11 @@ impl RoutingError {
 pub struct Wanted<'a> {
     /// Interfaces, and what stays when the daemon ends.
     pub settings: &'a SteeringConfig,
+    /// Which ports are made local, and which are refused.
+    pub plan: &'a PortPlan,
     /// The device of the local route, while a daemon holds one.
     pub device: Option<u32>,
-    /// Whether whole ports are made local. False while new connections pass.
+    /// Whether whole ports are made local. False while new connections pass. Ports that are refused stay refused.
     pub ports: bool,
     /// Whether Postern's rules go up again as far as rules of others allow. False at most checks: a program that moves
     /// its rule in front again whenever ours move would otherwise be answered without a pause.
@@ -115,7 +117,8 @@ pub struct Changes {
 /// The kernel's refusal, or an entry of others in the way.
 pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
     let mut netlink = open()?;
-    let Survey { ours: present, precedence } = survey(&mut netlink, &served(wanted.settings), wanted.rise)?;
+    let served = served(wanted.settings, wanted.plan);
+    let Survey { ours: present, precedence } = survey(&mut netlink, &served, wanted.rise)?;
     let mut changes = Changes::default();
     for (_, judged) in &precedence {
         changes.overtaken.extend(judged.overtaken().cloned());
@@ -162,8 +165,8 @@ impl Changes {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn precedence(settings: &SteeringConfig) -> Result<Vec<Precedence>, RoutingError> {
-    let Survey { precedence, .. } = survey(&mut open()?, &served(settings), false)?;
+pub fn precedence(settings: &SteeringConfig, plan: &PortPlan) -> Result<Vec<Precedence>, RoutingError> {
+    let Survey { precedence, .. } = survey(&mut open()?, &served(settings, plan), false)?;
     Ok(precedence.into_iter().map(|(_, judged)| judged).collect())
 }
 
@@ -175,7 +178,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
     let mut netlink = open()?;
     let mut cleared = Vec::new();
     let mut refused = Ok(());
-    for entry in survey(&mut netlink, &[], false)?.ours {
+    for entry in survey(&mut netlink, &Served::default(), false)?.ours {
         match entry.delete(&mut netlink) {
             Ok(true) => cleared.push(entry.to_string()),
             Ok(false) => {}
@@ -195,7 +198,7 @@ pub fn clear() -> Result<Vec<String>, RoutingError> {
 /// # Errors
 /// The kernel's refusal.
 pub fn installed() -> Result<Held, RoutingError> {
-    let entries = survey(&mut open()?, &[], false)?.ours;
+    let entries = survey(&mut open()?, &Served::default(), false)?.ours;
     let is_a = |kind| move |entry: &Entry| matches!(entry, Entry::Route(route) if route.header.kind == kind);
     let lines =
         |rules: bool| entries.iter().filter(|entry| entry.is_rule() == rules).map(Entry::to_string).collect();
@@ -272,14 +275,15 @@ fn open() -> Result<Netlink, RoutingError> {
     Netlink::open().map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "routing", source))
 }
 
-/// The interfaces that rules of Postern's name.
-fn served(settings: &SteeringConfig) -> Vec<&str> {
-    settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect()
+/// The interfaces and ports that rules of Postern's name.
+fn served<'a>(settings: &'a SteeringConfig, plan: &PortPlan) -> Served<'a> {
+    let interfaces = settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect();
+    Served { interfaces, ports: plan.guarded() }
 }
 
 /// The wanted entries, routes before rules: a rule to an empty table would let mail pass.
 fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entry> {
-    let SteeringConfig { ingress, on_exit, .. } = wanted.settings;
+    let SteeringConfig { ingress, egress, on_exit, .. } = wanted.settings;
     let mut entries = Vec::new();
     for (family, _) in precedence {
         entries.extend(wanted.device.map(|device| Entry::local_route(*family, device)));
@@ -288,12 +292,16 @@ fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entr
         }
     }
     for (family, Precedence { preference, .. }) in precedence {
-        for name in served(wanted.settings) {
-            entries.push(Entry::mark_rule(*family, *preference, name));
+        // Before refusals, because sessions that began while their port was steered go on by their mark.
+        for name in ingress.iter().chain(egress) {
+            entries.push(Entry::mark_rule(*family, *preference, name.as_str()));
         }
-        for name in ingress.iter().map(InterfaceName::as_str).filter(|_| wanted.ports) {
-            let rule = |port| Entry::port_rule(*family, *preference, name, port);
-            entries.extend([IMAP_PORT, IMAPS_PORT].map(rule));
+        for of in wanted.plan.ingresses() {
+            let name = of.ingress.as_str();
+            let steered = of.with(PortRole::Steered).filter(|_| wanted.ports);
+            entries.extend(steered.map(|port| Entry::port_rule(*family, *preference, name, port)));
+            let refused = of.with(PortRole::Refused);
+            entries.extend(refused.map(|port| Entry::refusal(*family, *preference, name, port)));
         }
     }
     entries
@@ -306,7 +314,7 @@ struct Survey {
     precedence: Vec<(Family, Precedence)>,
 }
 
-fn survey(netlink: &mut Netlink, served: &[&str], rise: bool) -> Result<Survey, RoutingError> {
+fn survey(netlink: &mut Netlink, served: &Served<'_>, rise: bool) -> Result<Survey, RoutingError> {
     let mut survey = Survey { ours: Vec::new(), precedence: Vec::new() };
     for &family in families() {
         let rules = rules_of(netlink, family)?;

@@ -6,6 +6,7 @@ use proxy_ebpf::{INGRESS_MAX, Intake};
 use super::classifier::AttachPoint;
 use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
+use super::ports::PortPlan;
 use super::program::{Program, ProgramError};
 use super::routing::{self, Changes, Link, RULE_PREFERENCE, RoutingError, Wanted};
 use crate::config::{InterfaceName, OnExit, Source, SteeringConfig};
@@ -65,6 +66,7 @@ pub struct Interface {
 /// Installed steering. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
 pub struct Steering {
     settings: SteeringConfig,
+    plan: PortPlan,
     /// Dropped before the program: while the route is there, packets must meet it.
     device: Device,
     program: Program,
@@ -82,6 +84,7 @@ impl Steering {
     /// The kernel's refusal. What was installed before stays, as after a kill.
     pub fn install(
         settings: SteeringConfig,
+        plan: PortPlan,
         device: Device,
         mut program: Program,
     ) -> Result<(Self, Repair), SteeringError> {
@@ -91,10 +94,11 @@ impl Steering {
             super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
         }
         program.set_returning(settings.source == Source::Client)?;
+        program.set_ports(&plan)?;
         tell(&mut program, &interfaces, &links)?;
         program.attach()?;
         let mut steering =
-            Self { settings, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
+            Self { settings, plan, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
         let (repair, reconciled) = steering.reconcile(Occasion::Event);
         reconciled?;
         steering.alarms.clone_from(&repair.alarms);
@@ -124,6 +128,7 @@ impl Steering {
     fn reconcile_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
         let links = routing::links()?;
         let interfaces = interfaces(&self.settings, &links);
+        self.program.set_ports(&self.plan)?;
         tell(&mut self.program, &interfaces, &links)?;
         let missing = interfaces.iter().filter(|interface| interface.index.is_none());
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
@@ -158,7 +163,7 @@ impl Steering {
     /// with an alarm.
     fn guard(&self, repair: &mut Repair) {
         let chain = || format!("nft inet {NFT_TABLE} {NFT_CHAIN}");
-        match forward::reconcile(&self.settings) {
+        match forward::reconcile(self.settings.on_exit, &self.plan) {
             Ok(GuardChange::None) => {}
             Ok(GuardChange::Added) => repair.put_back.push(chain()),
             Ok(GuardChange::Removed) => repair.removed.push(chain()),
@@ -172,7 +177,7 @@ impl Steering {
 
     fn route(&self, ports: bool, rise: bool) -> Result<Changes, RoutingError> {
         let device = Some(self.device.index());
-        routing::reconcile(&Wanted { settings: &self.settings, device, ports, rise })
+        routing::reconcile(&Wanted { settings: &self.settings, plan: &self.plan, device, ports, rise })
     }
 
     /// Set what happens to new connections. Existing connections go on.
@@ -193,6 +198,17 @@ impl Steering {
         Ok(())
     }
 
+    /// Set what becomes of new connections to each listed port, as other policies say. Existing connections go on, also at
+    /// a port that is refused from now on: the classifier marks their packets before rules refuse the port.
+    ///
+    /// # Errors
+    /// The kernel's refusal. The next check tries again.
+    pub fn set_ports(&mut self, plan: PortPlan) -> Result<(), SteeringError> {
+        self.plan = plan;
+        let (_, reconciled) = self.reconcile(Occasion::Event);
+        reconciled
+    }
+
     /// Treat new connections as `on_exit` says: while there is no room, and while sessions drain.
     ///
     /// # Errors
@@ -210,12 +226,13 @@ impl Steering {
     /// # Errors
     /// The kernel's refusal. The rest is still removed.
     pub fn release(self) -> Result<(), SteeringError> {
-        let Self { settings, device, program, .. } = self;
+        let Self { settings, plan, device, program, .. } = self;
         let routing = match settings.on_exit {
             // The local route ends with the device, and its packets then meet the blackhole route.
             OnExit::Closed => {
                 drop(device);
-                let wanted = Wanted { settings: &settings, device: None, ports: true, rise: false };
+                let wanted =
+                    Wanted { settings: &settings, plan: &plan, device: None, ports: true, rise: false };
                 routing::reconcile(&wanted).map(drop)
             }
             OnExit::Open => {
@@ -238,6 +255,12 @@ impl Steering {
     #[must_use]
     pub const fn settings(&self) -> &SteeringConfig {
         &self.settings
+    }
+
+    /// What becomes of mail for each listed port.
+    #[must_use]
+    pub const fn plan(&self) -> &PortPlan {
+        &self.plan
     }
 
     /// What happens to new connections now.

@@ -120,10 +120,11 @@ pub(super) fn look_at_masquerading(settings: &Settings) -> io::Result<()> {
         return Ok(());
     }
     let egress = settings.egress.clone();
+    let ports: Vec<u16> = settings.ports().collect();
     let look = move || match read_ruleset() {
         Ok(ruleset) => {
             for name in egress {
-                for found in masquerades(&ruleset, &name).iter().filter(|found| found.is_certain) {
+                for found in masquerades(&ruleset, &ports, &name).iter().filter(|found| found.is_certain) {
                     tracing::error!(
                         "mail that leaves by {} is masqueraded by {}, so no answer to a client's address arrives: \
                          see `postern check`",

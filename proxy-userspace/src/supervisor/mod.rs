@@ -47,6 +47,7 @@ use crate::layer::offload::{OffloadTerms, peers_pad};
 use crate::lines::Lines;
 use crate::steering::device::{Device, PREDECESSOR_TIME_MAX, patiently};
 use crate::steering::forward::{self, NFT_TABLE};
+use crate::steering::ports::PortPlan;
 use crate::steering::program::Program;
 use crate::steering::routing;
 use crate::steering::sysctl::{self, Sysctls};
@@ -193,7 +194,8 @@ async fn until_stopped(
 
 /// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
 fn install(settings: &Settings, device: Device, program: Program) -> Result<(Steering, Repair)> {
-    let installed = Steering::install(settings.clone(), device, program);
+    let plan = PortPlan::steering_all(settings);
+    let installed = Steering::install(settings.clone(), plan, device, program);
     if installed.is_err()
         && settings.on_exit == OnExit::Open
         && let Err(error) = routing::clear()
@@ -214,7 +216,8 @@ fn say_started(settings: &Settings, threads: u32) {
         ipv6,
         source = settings.source.as_str(),
         on_exit = settings.on_exit.as_str(),
-        "steering IMAP (ports 143 and 993) from {} to {}",
+        "steering IMAP (ports {}) from {} to {}",
+        ports(settings.ports()),
         names(&settings.ingress),
         names(&settings.egress)
     );
@@ -277,6 +280,10 @@ fn admin_socket(path: &Path, deadline: Instant) -> Result<AdminSocket> {
     }
     let in_use = |error: &AdminError| matches!(error, AdminError::InUse { .. });
     Ok(patiently(deadline, || AdminSocket::bind(path), in_use)?)
+}
+
+fn ports(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| port.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn names(interfaces: &[InterfaceName]) -> String {

@@ -69,7 +69,7 @@ pub(super) async fn status(
 }
 
 fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
-    let precedence = routing::precedence(settings).unwrap_or_default();
+    let precedence = routing::precedence(settings, steering.plan()).unwrap_or_default();
     let guard = forward::held().unwrap_or_default();
     let program = steering.program();
     let exits = program.counters().unwrap_or_default();

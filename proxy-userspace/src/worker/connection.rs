@@ -26,7 +26,7 @@ use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
 use crate::policy::PolicyInForce;
 use crate::record::Record;
 use crate::relay::{Meter, Relayed, relay, splice};
-use crate::words::{ClientAddr, Direction, OriginalDst, Side};
+use crate::words::{ClientAddr, Direction, OriginalDst, Service, Side};
 
 /// Where a connection came from and where it meant to go.
 #[derive(Clone)]
@@ -34,12 +34,13 @@ pub(super) struct Arrival {
     pub(super) ingress: Rc<InterfaceName>,
     pub(super) client: ClientAddr,
     pub(super) destination: OriginalDst,
+    pub(super) service: Service,
     pub(super) accepted: Instant,
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
 pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
-    let mut record = local.shared.records.open(arrival.client, arrival.destination);
+    let mut record = local.shared.records.open(arrival.client, arrival.destination, arrival.service);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;
     let refused = match &result {
@@ -66,12 +67,12 @@ async fn carry(
     let (client, destination) = (arrival.client, arrival.destination);
     let terms = match handshake_terms(arrival, local, &policy) {
         Some(terms) => terms,
-        None => return Err(refuse_unmatched(socket, destination, record).await),
+        None => return Err(refuse_unmatched(socket, arrival.service, record).await),
     };
-    record.applied(terms.policy.names(destination));
+    record.applied(terms.policy.names(arrival.service));
     // Where the name in the ClientHello may lead to another policy, nothing is left alone before it is read.
-    let is_undecided = destination.is_implicit_tls() && terms.policy.depends_on_name();
-    let bypassed = !is_undecided && terms.policy.leaves_alone(client, destination);
+    let is_undecided = arrival.service == Service::ImplicitTls && terms.policy.depends_on_name();
+    let bypassed = !is_undecided && terms.policy.leaves_alone(arrival.service, client, destination);
     if bypassed {
         record.bypass();
     }
@@ -125,9 +126,9 @@ fn idle(terms: &HandshakeTerms<'_>) -> Duration {
 }
 
 /// No policy fits: where a session begins in clear text the client is told so, elsewhere its connection ends.
-async fn refuse_unmatched(mut socket: TcpStream, destination: OriginalDst, record: &Record) -> Failure {
+async fn refuse_unmatched(mut socket: TcpStream, service: Service, record: &Record) -> Failure {
     let failure = Failure::downstream(Cause::NoPolicy);
-    if !destination.is_implicit_tls() {
+    if service == Service::StartTls {
         part(&mut socket, &goodbye(&failure, record.id())).await;
     }
     failure
@@ -145,13 +146,14 @@ fn handshake_terms<'a>(
         client: arrival.client.0.ip(),
         destination: arrival.destination.ip(),
         at,
-        is_implicit_tls: arrival.destination.is_implicit_tls(),
+        service: arrival.service,
         sni: Sni::Unread,
     };
     let first = policy.policies.find(&traffic)?;
     Some(HandshakeTerms {
         client: arrival.client,
         destination: arrival.destination,
+        service: arrival.service,
         source: policy.config.steering.source,
         sessions: &local.shared.admission,
         ingress: &arrival.ingress,

@@ -36,7 +36,7 @@ use crate::record::Records;
 use crate::relay::splice::Pipes;
 use crate::steering::syn_egress::SynEgress;
 use crate::vault::Vault;
-use crate::words::{ClientAddr, OriginalDst};
+use crate::words::{ClientAddr, OriginalDst, Service};
 
 /// Without descriptors, accepting rests this long: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -319,23 +319,24 @@ fn admit(
     counts: &Arc<ThreadCounts>,
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
-    if !destination.is_steered() {
+    // A connection of this machine to a listener itself has the listener's own port.
+    let Some(service) = local.shared.policy.load().config.steering.service(destination.0.port()) else {
         local.shared.local_refused.fetch_add(1, Ordering::Relaxed);
         reset(&socket);
         return;
-    }
+    };
     keep_alive(&socket);
     let (permit, handshaking) = match local.shared.admission.admit(client.0) {
         Ok(admitted) => admitted,
         Err(limit) => {
-            refuse(socket, destination, limit, local);
+            refuse(socket, service, limit, local);
             return;
         }
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
     let session = SessionCount { _permit: permit, counts: Arc::clone(counts), client, destination };
-    let arrival = Arrival { ingress, client, destination, accepted: tokio::time::Instant::now() };
+    let arrival = Arrival { ingress, client, destination, service, accepted: tokio::time::Instant::now() };
     let local = Rc::clone(local);
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
     tokio::task::spawn_local(async move {
@@ -388,8 +389,8 @@ fn reset(socket: &TcpStream) {
 }
 
 /// Over a limit: words where words can be said, a reset where TLS would come first.
-fn refuse(mut socket: TcpStream, destination: OriginalDst, limit: LimitReached, local: &Local) {
-    if destination.is_implicit_tls() {
+fn refuse(mut socket: TcpStream, service: Service, limit: LimitReached, local: &Local) {
+    if service == Service::ImplicitTls {
         reset(&socket);
         return;
     }

@@ -2,6 +2,8 @@ use std::net::IpAddr;
 
 use postern::config::{Config, DEFAULT_POLICY, InterfaceName, Sni, Traffic, UNNAMED_ACTION, parse_interface};
 
+use postern::words::Service;
+
 use super::{MINIMAL, assert_message, good};
 
 /// Clients of two networks behind two interfaces.
@@ -18,7 +20,7 @@ struct Asked<'a> {
     client: &'a str,
     server: &'a str,
     at: &'a str,
-    is_implicit_tls: bool,
+    service: Service,
     sni: Sni<'a>,
 }
 
@@ -27,7 +29,7 @@ const ASKED: Asked<'static> = Asked {
     client: "192.0.2.7",
     server: "198.51.100.7",
     at: "2026-11-30T12:00:00Z",
-    is_implicit_tls: true,
+    service: Service::ImplicitTls,
     sni: Sni::Absent,
 };
 
@@ -41,7 +43,7 @@ impl Asked<'_> {
             client: address(self.client),
             destination: address(self.server),
             at: self.at.parse().expect("a time"),
-            is_implicit_tls: self.is_implicit_tls,
+            service: self.service,
             sni: self.sni,
         };
         let index = config.policy_for(&traffic)?;
@@ -104,8 +106,12 @@ fn tls_support_says_on_which_ports() {
         [("disabled", true, false), ("enabled", true, true), ("required", false, true)]
     {
         let config = policies(&format!("[[policy]]\nname = \"a\"\ntls_support = \"{support}\"\n"));
-        let admits = |is_implicit_tls| Asked { is_implicit_tls, ..ASKED }.decided(&config).is_some();
-        assert_eq!((admits(false), admits(true)), (starttls, implicit), "{support}");
+        let admits = |service| Asked { service, ..ASKED }.decided(&config).is_some();
+        assert_eq!(
+            (admits(Service::StartTls), admits(Service::ImplicitTls)),
+            (starttls, implicit),
+            "{support}"
+        );
     }
 }
 
@@ -147,7 +153,7 @@ fn why_a_policy_does_not_fit_is_told_with_every_reason() {
         client: "192.0.2.7".parse().expect("an address"),
         destination: "198.51.100.7".parse().expect("an address"),
         at: "2026-11-30T12:00:00Z".parse().expect("a time"),
-        is_implicit_tls: true,
+        service: Service::ImplicitTls,
         sni: Sni::Name("b.example"),
     };
     assert_eq!(

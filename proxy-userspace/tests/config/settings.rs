@@ -141,6 +141,7 @@ fn steering() -> Vec<Row> {
         "not an interface name; use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space";
     let empty = "empty; list at least one interface";
     let threads = "out of range (one listener per thread, ingress and family); use 1 to 64";
+    let port = "out of range (TCP has these ports); use 1 to 65535";
     let no_networks = "empty; list networks, or remove the line for any destination";
     let bits = "has address bits beyond its prefix length; write \"10.0.0.0/8\" for the network or the address alone \
                 for one host";
@@ -149,6 +150,45 @@ fn steering() -> Vec<Row> {
             .room(64, interface),
         row(STEERING, "egress", Missing, &["[\"a\"]"], &[("[]", empty), ("[\"a b\"]", name)])
             .room(64, |number| format!("\"wan{number}\"")),
+        row(
+            STEERING,
+            "starttls_ports",
+            Default("[143]"),
+            &["[]", "[1, 65535]"],
+            &[
+                ("[0]", port),
+                ("[65536]", port),
+                (
+                    "[143, 993]",
+                    "also in steering.implicit_tls_ports by default: TLS begins in one way at a port; leave it out, or \
+                     write steering.implicit_tls_ports without it",
+                ),
+            ],
+        )
+        .room(8, |number| format!("{}", 1143 + number)),
+        row(
+            STEERING,
+            "implicit_tls_ports",
+            Default("[993]"),
+            &["[]", "[1, 65535]"],
+            &[
+                ("[0]", port),
+                ("[65536]", port),
+                (
+                    "[993, 143]",
+                    "also in steering.starttls_ports by default: TLS begins in one way at a port; leave it out, or write \
+                     steering.starttls_ports without it",
+                ),
+            ],
+        )
+        .room(8, |number| format!("{}", 1993 + number)),
+        row(
+            STEERING,
+            "unmatched",
+            Default("\"refuse\""),
+            &["\"pass\""],
+            &[("\"drop\"", "unknown behaviour towards unmatched connections; use \"refuse\" or \"pass\"")],
+        ),
         row(
             STEERING,
             "source",

@@ -1,4 +1,5 @@
 use postern::config::{Config, OnExit, Reason, Source};
+use postern::words::Service;
 
 use super::{MINIMAL, faults, good};
 
@@ -29,6 +30,35 @@ fn wrong_words_in_steering_are_told_with_those_that_exist() {
     ] {
         let told = faults(&with_steering(line));
         assert!(told.len() == 1 && told[0].to_string().contains(known), "{told:?}");
+    }
+}
+
+#[test]
+fn a_port_has_one_kind_of_service_and_one_is_listed_at_least() {
+    let steering = steered("starttls_ports = [993, 1143]\nimplicit_tls_ports = [143]").steering;
+    assert!(steering.ports().eq([993, 1143, 143]));
+    let services = [143, 993, 1143, 25].map(|port| steering.service(port));
+    let starttls = Some(Service::StartTls);
+    assert_eq!(services, [Some(Service::ImplicitTls), starttls, starttls, None]);
+    for (lines, said) in [
+        (
+            "starttls_ports = [1143, 1993]\nimplicit_tls_ports = [993, 1993]",
+            "6: steering.implicit_tls_ports = 1993: also in steering.starttls_ports on line 5: TLS begins in one way",
+        ),
+        (
+            "starttls_ports = [1143, 993]",
+            "5: steering.starttls_ports = 993: also in steering.implicit_tls_ports by default",
+        ),
+        (
+            "starttls_ports = []\nimplicit_tls_ports = []",
+            "6: steering.implicit_tls_ports = []: steering.starttls_ports is empty, too, so that no mail would be taken \
+             over; list at least one port",
+        ),
+    ] {
+        let told = faults(&with_steering(lines));
+        assert_eq!(told.len(), 1, "{told:?}");
+        let told = format!("{}: {}", told[0].place.map_or(0, |place| place.line), told[0]);
+        assert!(told.contains(said), "{told}");
     }
 }
 

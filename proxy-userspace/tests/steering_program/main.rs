@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use postern::steering::classifier::AttachMethod;
+use postern::steering::ports::PortPlan;
 use postern::steering::program::{Program, ProgramError};
 use proxy_ebpf::{Exit, Family, INGRESS_MAX, WORKERS_MAX};
 use socket2::Socket;
@@ -35,9 +36,20 @@ fn load() -> Program {
     .unwrap()
 }
 
+/// Ports as a configuration with this ingress lists them, of which these are admitted.
+fn plan(ports: &str, admits: impl Fn(u16) -> bool) -> PortPlan {
+    let text = format!(
+        "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n{ports}\n[certificates]\n\
+         authority = {{ cert = \"a.pem\", key = \"a.key\" }}\n"
+    );
+    let config = postern::config::parse(&text, std::path::Path::new("postern.toml")).unwrap();
+    PortPlan::admitting(&config.steering, |_, port| admits(port))
+}
+
 /// Attached on the gateway, with `lan0` as ingress and no listener.
 fn program(lab: &Lab) -> Program {
     let mut program = load();
+    program.set_ports(&plan("", |_| true)).unwrap();
     program.set_interfaces(&[(lab.index("lan0"), 0)], &[lab.index("wan0")]).unwrap();
     lab.gateway.run(|| program.attach()).unwrap();
     program
@@ -90,6 +102,44 @@ fn other_ports_are_left_alone() {
     assert_eq!(listeners.each_ref().map(waiting), [0, 0]);
     // What is forwarded never meets the program.
     assert_counted(&program, &[(Exit::OtherPort, 2)]);
+}
+
+#[test]
+fn the_ports_are_those_of_the_plan_and_another_plan_takes_their_place() {
+    let lab = Lab::new();
+    let (mut program, listeners) = steering(&lab);
+    // Ports at both ends of a word of the map, and at both ends of the range.
+    let ports = [64, 95, 1, 65_535];
+    program
+        .set_ports(&plan("starttls_ports = [64, 95, 1, 96]\nimplicit_tls_ports = [65535]", |_| true))
+        .unwrap();
+    for (family, listener) in listeners.iter().enumerate() {
+        for port in ports {
+            assert_talks(&mut lab.client.connect(GATEWAY_LAN[family], port).unwrap(), listener);
+        }
+        for port in [63, 97, 65_534, 143] {
+            let local = lab.gateway.serve(GATEWAY_LAN[family], port);
+            assert_talks(&mut lab.client.connect(GATEWAY_LAN[family], port).unwrap(), &local);
+        }
+    }
+    assert_counted(&program, &[(Exit::Steered4, 4), (Exit::Steered6, 4), (Exit::OtherPort, 8)]);
+    program.set_ports(&plan("", |port| port == 993)).unwrap();
+    let own = lab.gateway.serve(GATEWAY_LAN[0], 96);
+    assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 96).unwrap(), &own);
+    assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 993).unwrap(), &listeners[0]);
+}
+
+#[test]
+fn a_port_that_is_not_admitted_is_no_listeners() {
+    let lab = Lab::new();
+    let (mut program, [v4, _v6]) = steering(&lab);
+    program.set_ports(&plan("", |port| port == 993)).unwrap();
+    let own = lab.gateway.serve(GATEWAY_LAN[0], 143);
+    assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &own);
+    assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 993).unwrap(), &v4);
+    program.set_ports(&plan("", |_| true)).unwrap();
+    assert_talks(&mut lab.client.connect(GATEWAY_LAN[0], 143).unwrap(), &v4);
+    assert_counted(&program, &[(Exit::Steered4, 2), (Exit::OtherPort, 1)]);
 }
 
 #[test]

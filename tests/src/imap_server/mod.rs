@@ -65,7 +65,7 @@ impl Shared {
 }
 
 impl ImapServer {
-    /// Serve these listeners: TLS at once where the port is 993, STARTTLS elsewhere. With `echo` what is seen is
+    /// Serve these listeners: TLS at once as [`crate::lab::is_implicit_tls`] says, STARTTLS elsewhere. With `echo` what is seen is
     /// printed as well as kept. A message may stand in the mailbox more than once.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::command::{self, Command};
 use super::{PASSWORD, Shared, USER, fetch};
+use crate::lab::is_implicit_tls;
 
 /// How much is read or written at once.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,7 +30,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shar
     stream.set_nodelay(true)?;
     let port = stream.local_addr()?.port();
     shared.note(format!("{peer} connected to port {port}"));
-    if port == 993 {
+    if is_implicit_tls(port) {
         return secure(stream, peer, shared, true).await;
     }
     let mut session = Session::new(stream, peer, shared, false);

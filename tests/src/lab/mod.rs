@@ -56,6 +56,12 @@ pub struct Shape {
     pub second_lan: bool,
 }
 
+/// How TLS begins at a port of the lab's servers: further ports end like the usual ones (1143, 1993).
+#[must_use]
+pub const fn is_implicit_tls(port: u16) -> bool {
+    port % 1000 == 993
+}
+
 /// The namespaces and the wires between them.
 #[derive(Debug)]
 pub struct Lab {

@@ -216,7 +216,7 @@ fn settings_under_which_nobody_can_log_in_are_warned_of() {
     let remedy = " — action.starttls = \"inspect\" or action.cleartext = \"inspect\" lets them";
     let settings = "starttls strip, cleartext refuse, implicit";
     for (implicit, who) in
-        [("inspect", "nobody can log in on port 143"), ("deny", "nobody can log in, on either port")]
+        [("inspect", "nobody can log in on ports of STARTTLS"), ("deny", "nobody can log in, on any port")]
     {
         let said = of_action(&format!("starttls = \"strip\"\nimplicit = \"{implicit}\""));
         assert_eq!(said, [format!("warn  logins: {who} ({settings} {implicit}){remedy}")]);
@@ -267,8 +267,8 @@ fn a_policy_without_any_way_to_log_in_is_warned_of() {
 fn tls_that_is_left_alone_is_warned_of_where_mail_is_to_be_judged() {
     let said = of_action("starttls = \"bypass\"\nimplicit = \"allow\"");
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[1].starts_with("warn  TLS left alone: mail is not judged on port 143"), "{said:?}");
-    assert!(said[1].contains("port 993 (action.implicit)"), "{said:?}");
+    assert!(said[1].starts_with("warn  TLS left alone: mail is not judged behind STARTTLS"), "{said:?}");
+    assert!(said[1].contains("under implicit TLS (action.implicit)"), "{said:?}");
     assert_eq!(of_action("inspect = \"none\"\nimplicit = \"allow\"").len(), 1);
 }
 

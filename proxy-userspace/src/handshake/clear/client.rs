@@ -43,7 +43,9 @@ pub enum ClientFault {
     #[error("the client sent clear text behind its STARTTLS, where only TLS may follow")]
     PipelinedAfterStartTls,
     /// A TLS ClientHello where clear text is spoken.
-    #[error("the client started TLS at once on the STARTTLS port; set it to STARTTLS, or to port 993")]
+    #[error(
+        "the client started TLS at once on the STARTTLS port; set it to STARTTLS, or to a port of implicit TLS"
+    )]
     TlsOnClearPort,
     /// An HTTP request: a browser was made to speak to a mail port (ALPACA).
     #[error("the client sent an HTTP request to the IMAP port")]
@@ -82,7 +84,7 @@ impl ClientFault {
     pub const fn told(self) -> &'static str {
         match self {
             Self::PipelinedAfterStartTls => "clear text after STARTTLS",
-            Self::TlsOnClearPort => "this port speaks clear text until STARTTLS; implicit TLS is on port 993",
+            Self::TlsOnClearPort => "this port speaks clear text until STARTTLS; set the client to STARTTLS",
             Self::HttpOnClearPort => "this is an IMAP port",
             Self::Line(LineFault::TooLong(_)) => "line too long",
             Self::Line(_) => "not a line of IMAP",
@@ -134,7 +136,7 @@ enum State {
     Ended,
 }
 
-/// Postern's half of the dialogue with a mail client on port 143.
+/// Postern's half of the dialogue with a mail client before STARTTLS.
 pub struct ClientDialogue {
     line: LineReader,
     state: State,

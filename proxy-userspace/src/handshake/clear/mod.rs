@@ -1,4 +1,4 @@
-//! Port 143 until STARTTLS, without I/O. Postern speaks for itself in clear text, to both sides.
+//! IMAP until STARTTLS, without I/O. Postern speaks for itself in clear text, to both sides.
 //!
 //! Nothing that a peer says in clear text is passed on, because anybody on the path can write it. The server's lines
 //! become a `ServerStep`, the client's a `ClientStep`, and no octet of either reaches the other. Neither dialogue

@@ -106,7 +106,7 @@ enum Phase {
     Ended(ServerFault),
 }
 
-/// Postern's half of the dialogue with a mail server on port 143.
+/// Postern's half of the dialogue with a mail server before STARTTLS.
 #[derive(Debug)]
 pub struct ServerDialogue {
     line: LineReader,

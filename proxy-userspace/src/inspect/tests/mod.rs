@@ -44,7 +44,7 @@ use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 use crate::jobs::{JobKind, JobPool, JobPurpose};
 use crate::record::{Record, Records};
 use crate::vault::{RuleGeneration, Vault, VaultFiles};
-use crate::words::{ClientAddr, OriginalDst, Size};
+use crate::words::{ClientAddr, OriginalDst, Service, Size};
 
 pub(super) const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
 const MESSAGE_MAX: u64 = 100_000;
@@ -149,7 +149,7 @@ impl Dialogue {
     ) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
-        let mut record = records.open(ClientAddr(client), OriginalDst(server));
+        let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
         let held = HeldOctets::new(Size(octets));
         let terms = MediationTerms {
             message_max: MESSAGE_MAX,

@@ -9,8 +9,7 @@ use super::packet::{Bits, Flow, Packet};
 use super::remedy::{self, Passage};
 use super::ruleset::{Base, Chain, NftFamily, NftHook, Ruleset, Statement};
 use super::walk::{ChainWalk, Doubts, RulePlace, condition, is_tracked};
-use crate::config::InterfaceName;
-use crate::words::{IMAP_PORT, IMAPS_PORT};
+use crate::config::{InterfaceName, SteeringConfig};
 
 const FLOWS: [Flow; 7] = [
     Flow::FromClient,
@@ -22,7 +21,6 @@ const FLOWS: [Flow; 7] = [
     Flow::ToClient,
 ];
 const FAMILIES: [NftFamily; 2] = [NftFamily::Ip, NftFamily::Ip6];
-const PORTS: [u16; 2] = [IMAP_PORT, IMAPS_PORT];
 
 /// How certain a judgement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,15 +57,24 @@ pub(crate) struct Masquerade {
     pub(crate) command: Option<String>,
 }
 
-/// The interfaces of a configuration.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Interfaces<'a> {
+/// What steered mail has to do with: the interfaces of a configuration, and the ports.
+#[derive(Clone, Debug)]
+pub(crate) struct MailPaths<'a> {
     pub(super) ingress: &'a [InterfaceName],
     pub(super) egress: &'a [InterfaceName],
+    pub(super) ports: Vec<u16>,
 }
 
-impl<'a> Interfaces<'a> {
-    fn of(self, flow: Flow) -> Vec<&'a InterfaceName> {
+impl<'a> From<&'a SteeringConfig> for MailPaths<'a> {
+    fn from(settings: &'a SteeringConfig) -> Self {
+        let mut ports: Vec<u16> = settings.ports().collect();
+        ports.sort_unstable();
+        Self { ingress: &settings.ingress, egress: &settings.egress, ports }
+    }
+}
+
+impl<'a> MailPaths<'a> {
+    fn of(&self, flow: Flow) -> Vec<&'a InterfaceName> {
         match flow {
             Flow::FromClient | Flow::FromClientMore | Flow::ToClient => self.ingress.iter().collect(),
             Flow::FromServer | Flow::ToServer | Flow::ToServerMore => self.egress.iter().collect(),
@@ -76,15 +83,15 @@ impl<'a> Interfaces<'a> {
     }
 
     /// Every packet that must pass.
-    fn packets(self) -> Vec<Packet> {
+    fn packets(&self) -> Vec<Packet> {
         let mut packets = Vec::new();
         for flow in FLOWS {
-            let ports = if flow == Flow::IcmpError { &PORTS[..1] } else { &PORTS[..] };
+            // An error's own header has no port.
+            let ports = self.ports.iter().take(if flow == Flow::IcmpError { 1 } else { usize::MAX });
             for interface in self.of(flow) {
                 for family in FAMILIES {
-                    packets.extend(
-                        ports.iter().map(|port| Packet::new(flow, family, *port, interface.as_str())),
-                    );
+                    let packet = |port: &u16| Packet::new(flow, family, *port, interface.as_str());
+                    packets.extend(ports.clone().map(packet));
                 }
             }
         }
@@ -129,15 +136,10 @@ impl Spread {
 type Stopped = BTreeMap<(usize, Passage, Certainty), BTreeMap<(Flow, DropCause), Spread>>;
 
 /// Every obstacle in the way of steered mail, in the order of chains.
-pub(crate) fn obstacles(
-    ruleset: &Ruleset,
-    ingress: &[InterfaceName],
-    egress: &[InterfaceName],
-) -> Vec<Obstacle> {
-    let interfaces = Interfaces { ingress, egress };
+pub(crate) fn obstacles(ruleset: &Ruleset, paths: &MailPaths<'_>) -> Vec<Obstacle> {
     let setters = Setters::of(ruleset);
     let mut stopped = Stopped::new();
-    for packet in interfaces.packets() {
+    for packet in paths.packets() {
         let packet = setters.touch(ruleset, &packet);
         for hook in packet.flow.hooks() {
             for (at, chain, base) in ruleset.bases(hook, packet.family) {
@@ -157,7 +159,7 @@ pub(crate) fn obstacles(
         .filter_map(|((at, passage, certainty), causes)| {
             let chain = ruleset.chains.get(at)?;
             let is_first = certainty != Certainty::PassesUnless && printed.insert((at, passage));
-            let commands = if is_first { remedy::commands(chain, passage, interfaces) } else { Vec::new() };
+            let commands = if is_first { remedy::commands(chain, passage, paths) } else { Vec::new() };
             Some(remedy::obstacle(ruleset, chain, certainty, &causes, commands))
         })
         .collect()
@@ -176,10 +178,10 @@ fn cause(ruleset: &Ruleset, base: (usize, &Chain, Base), packet: &Packet) -> Opt
 }
 
 /// The chains that masquerade connections to servers out of an interface.
-pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masquerade> {
+pub(crate) fn masquerades(ruleset: &Ruleset, ports: &[u16], egress: &InterfaceName) -> Vec<Masquerade> {
     let setters = Setters::of(ruleset);
     let mut found: BTreeMap<usize, (bool, String)> = BTreeMap::new();
-    let packets = FAMILIES.iter().flat_map(|family| PORTS.map(|port| (*family, port)));
+    let packets = FAMILIES.iter().flat_map(|family| ports.iter().map(|port| (*family, *port)));
     for (family, port) in packets {
         let packet = Packet::new(Flow::ToServer, family, port, egress.as_str());
         let packet = setters.touch(ruleset, &packet);
@@ -206,15 +208,10 @@ pub(crate) fn masquerades(ruleset: &Ruleset, egress: &InterfaceName) -> Vec<Masq
 }
 
 /// The rules that may take the classifier's mark from a packet before it is routed.
-pub(crate) fn mark_wipers(
-    ruleset: &Ruleset,
-    ingress: &[InterfaceName],
-    egress: &[InterfaceName],
-) -> Vec<String> {
+pub(crate) fn mark_wipers(ruleset: &Ruleset, paths: &MailPaths<'_>) -> Vec<String> {
     let setters = Setters::of(ruleset);
     let mut places = BTreeSet::new();
-    let interfaces = Interfaces { ingress, egress };
-    for mut packet in interfaces.packets() {
+    for mut packet in paths.packets() {
         if !matches!(packet.flow, Flow::FromClientMore | Flow::FromServer | Flow::IcmpError) {
             continue;
         }

@@ -24,7 +24,7 @@ mod tests;
 use std::io;
 use std::process::ExitStatus;
 
-pub(crate) use judge::{Certainty, Obstacle, mark_wipers, masquerades, obstacles};
+pub(crate) use judge::{Certainty, MailPaths, Obstacle, mark_wipers, masquerades, obstacles};
 pub(crate) use nft::{read_legacy, read_ruleset};
 pub(crate) use ruleset::Ruleset;
 

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 
 use proxy_ebpf::UPSTREAM_MARK;
 
-use super::judge::{Certainty, DropCause, Interfaces, Obstacle, Spread};
+use super::judge::{Certainty, DropCause, MailPaths, Obstacle, Spread};
 use super::packet::Flow;
 use super::ruleset::{Chain, Ruleset};
 use super::walk::{self, RulePlace};
 use crate::config::InterfaceName;
-use crate::words::{IMAP_PORT, IMAPS_PORT};
 
 /// Packets that one kind of rule lets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,21 +32,22 @@ impl Passage {
 }
 
 /// The rules that let packets pass a base chain, to be inserted at its head.
-pub(super) fn commands(chain: &Chain, passage: Passage, interfaces: Interfaces<'_>) -> Vec<String> {
+pub(super) fn commands(chain: &Chain, passage: Passage, paths: &MailPaths<'_>) -> Vec<String> {
+    let ports = ports(&paths.ports);
     let is_tracked = chain.base.is_some_and(walk::is_tracked);
     let rules = match passage {
         Passage::FromClients => {
-            vec![format!("iifname {} tcp dport {} accept", set(interfaces.ingress), ports())]
+            vec![format!("iifname {} tcp dport {ports} accept", set(paths.ingress))]
         }
-        Passage::ToServers => vec![format!("{} tcp dport {} accept", ours(), ports())],
+        Passage::ToServers => vec![format!("{} tcp dport {ports} accept", ours())],
         _ if is_tracked => vec!["ct state established,related accept".to_owned()],
         // Before connection tracking there is no state to ask for.
         Passage::FromServers => vec![
-            format!("iifname {} tcp sport {} accept", set(interfaces.egress), ports()),
+            format!("iifname {} tcp sport {ports} accept", set(paths.egress)),
             "meta l4proto { icmp, ipv6-icmp } accept".to_owned(),
         ],
         Passage::ToClients => {
-            vec![format!("oifname {} tcp sport {} accept", set(interfaces.ingress), ports())]
+            vec![format!("oifname {} tcp sport {ports} accept", set(paths.ingress))]
         }
     };
     rules.iter().map(|rule| insert(chain, rule)).collect()
@@ -62,8 +62,9 @@ fn ours() -> String {
     format!("meta mark and {UPSTREAM_MARK:#x} == {UPSTREAM_MARK:#x}")
 }
 
-fn ports() -> String {
-    format!("{{ {IMAP_PORT}, {IMAPS_PORT} }}")
+fn ports(ports: &[u16]) -> String {
+    let numbers: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("{{ {} }}", numbers.join(", "))
 }
 
 fn insert(chain: &Chain, rule: &str) -> String {

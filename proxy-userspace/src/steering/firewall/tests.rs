@@ -14,8 +14,14 @@ fn names(names: &[&str]) -> Vec<InterfaceName> {
     names.iter().map(|name| InterfaceName((*name).to_owned())).collect()
 }
 
+const PORTS: [u16; 2] = [143, 993];
+
+fn paths<'a>(ingress: &'a [InterfaceName], egress: &'a [InterfaceName]) -> MailPaths<'a> {
+    MailPaths { ingress, egress, ports: PORTS.to_vec() }
+}
+
 fn found(ruleset: &Ruleset) -> Vec<Obstacle> {
-    obstacles(ruleset, &names(&["lan0"]), &names(&["wan0"]))
+    obstacles(ruleset, &paths(&names(&["lan0"]), &names(&["wan0"])))
 }
 
 /// Certainty and words of each obstacle.
@@ -33,8 +39,8 @@ fn no_rules_and_rules_that_accept_are_no_obstacle() {
     assert!(!ruleset!("accept-all").is_out_of_the_way());
     for ruleset in [ruleset!("empty"), ruleset!("accept-all"), ruleset!("input-drop-with-rules")] {
         assert_eq!(found(&ruleset), []);
-        assert_eq!(masquerades(&ruleset, &InterfaceName("wan0".to_owned())), []);
-        assert_eq!(mark_wipers(&ruleset, &names(&["lan0"]), &names(&["wan0"])), [""; 0]);
+        assert_eq!(masquerades(&ruleset, &PORTS, &InterfaceName("wan0".to_owned())), []);
+        assert_eq!(mark_wipers(&ruleset, &paths(&names(&["lan0"]), &names(&["wan0"]))), [""; 0]);
     }
 }
 
@@ -58,8 +64,8 @@ fn an_input_policy_that_drops_new_mail_is_named_with_the_rule_that_is_missing() 
 #[test]
 fn a_set_of_interfaces_admits_only_its_own() {
     let ruleset = ruleset!("input-drop-with-rules");
-    assert_eq!(obstacles(&ruleset, &names(&["lan7", "vpn0"]), &names(&["wan0"])), []);
-    let found = obstacles(&ruleset, &names(&["lan7", "vpn1", "guest"]), &names(&["wan0"]));
+    assert_eq!(obstacles(&ruleset, &paths(&names(&["lan7", "vpn0"]), &names(&["wan0"]))), []);
+    let found = obstacles(&ruleset, &paths(&names(&["lan7", "vpn1", "guest"]), &names(&["wan0"])));
     let words: Vec<_> = found.iter().map(|obstacle| obstacle.words.as_str()).collect();
     assert_eq!(
         words,
@@ -129,7 +135,7 @@ fn verdict_maps_lead_each_interface_to_its_chain() {
         )]
     );
     let words = |ingress: &str| -> Vec<String> {
-        let found = obstacles(&ruleset, &names(&[ingress]), &names(&["wan0"]));
+        let found = obstacles(&ruleset, &paths(&names(&[ingress]), &names(&["wan0"])));
         found.into_iter().map(|obstacle| obstacle.words).collect()
     };
     for (ingress, place) in [
@@ -156,10 +162,12 @@ fn firewalld_zones_are_walked_and_its_reverse_path_rule_is_no_noise() {
                 .to_owned()
         )]
     );
-    let [masquerade] = &masquerades(&ruleset, &InterfaceName("wan0".to_owned()))[..] else { panic!("one") };
+    let [masquerade] = &masquerades(&ruleset, &PORTS, &InterfaceName("wan0".to_owned()))[..] else {
+        panic!("one")
+    };
     assert!(masquerade.is_certain);
     assert_eq!(masquerade.place, "inet firewalld nat_POST_public handle 25");
-    assert_eq!(masquerades(&ruleset, &InterfaceName("lan0".to_owned())), []);
+    assert_eq!(masquerades(&ruleset, &PORTS, &InterfaceName("lan0".to_owned())), []);
 }
 
 #[test]
@@ -171,7 +179,7 @@ fn a_table_that_only_its_owner_may_change_gets_no_commands() {
             &format!(r#""name": "firewalld", "flags": {flags}, "handle""#),
         );
         let ruleset = Ruleset::parse(owned.as_bytes()).expect("owned");
-        assert_eq!(masquerades(&ruleset, &InterfaceName("wan0".to_owned()))[0].command, None);
+        assert_eq!(masquerades(&ruleset, &PORTS, &InterfaceName("wan0".to_owned()))[0].command, None);
         let found = found(&ruleset);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].commands, [""; 0]);
@@ -201,7 +209,7 @@ fn what_iptables_leaves_in_its_own_words_is_a_doubt_and_never_an_all_clear() {
         ]
     );
     let certain = |name: &str| -> Vec<bool> {
-        let found = masquerades(&ruleset, &InterfaceName(name.to_owned()));
+        let found = masquerades(&ruleset, &PORTS, &InterfaceName(name.to_owned()));
         found.iter().map(|found| found.is_certain).collect()
     };
     assert_eq!(certain("wan0"), [true]);
@@ -223,11 +231,11 @@ fn masquerading_is_certain_possible_or_absent() {
         ("wan6", Some((true, "ip6 nat postrouting handle 2".to_owned()))),
         ("wan7", None),
     ] {
-        let found = masquerades(&ruleset, &InterfaceName(egress.to_owned()));
+        let found = masquerades(&ruleset, &PORTS, &InterfaceName(egress.to_owned()));
         let found = found.into_iter().next().map(|found| (found.is_certain, found.place));
         assert_eq!(found, wanted, "{egress}");
     }
-    let found = masquerades(&ruleset, &InterfaceName("wan5".to_owned()));
+    let found = masquerades(&ruleset, &PORTS, &InterfaceName("wan5".to_owned()));
     assert_eq!(
         found[0].command.as_deref(),
         Some("nft insert rule ip nat postrouting meta mark and 0x20000000 == 0x20000000 accept")
@@ -236,7 +244,7 @@ fn masquerading_is_certain_possible_or_absent() {
 
 #[test]
 fn rules_that_wipe_the_mark_before_routing_are_named_and_careful_ones_are_not() {
-    let wipers = mark_wipers(&ruleset!("marks"), &names(&["lan0"]), &names(&["wan0"]));
+    let wipers = mark_wipers(&ruleset!("marks"), &paths(&names(&["lan0"]), &names(&["wan0"])));
     let place = |handle| format!("inet mangle prerouting handle {handle}");
     assert_eq!(wipers, [place(2), place(8)]);
 }
@@ -256,7 +264,7 @@ fn rates_and_lists_of_addresses_are_doubts_and_loopback_addresses_are_not() {
         )]
     );
     assert_eq!(commands(&ruleset), [""; 0], "a rule above a block list would disarm it");
-    let found = obstacles(&ruleset, &names(&["lan1"]), &names(&["wan0"]));
+    let found = obstacles(&ruleset, &paths(&names(&["lan1"]), &names(&["wan0"])));
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].certainty, Certainty::DroppedUnless);
     assert!(found[0].words.contains("is dropped by the policy of inet filter input unless"), "{found:?}");
@@ -267,7 +275,7 @@ fn a_drop_in_any_case_is_named_by_the_rule_that_does_it() {
     let text = include_str!("rulesets/unknown.json");
     let text = text.replace(r#"{"key": "iifgroup"}}, "right": 5"#, r#"{"key": "l4proto"}}, "right": "udp""#);
     let ruleset = Ruleset::parse(text.as_bytes()).expect("rules");
-    let found = obstacles(&ruleset, &names(&["lan1"]), &names(&["wan0"]));
+    let found = obstacles(&ruleset, &paths(&names(&["lan1"]), &names(&["wan0"])));
     let words =
         found.iter().map(|obstacle| (obstacle.certainty, obstacle.words.as_str())).collect::<Vec<_>>();
     let wanted = "mail from clients on lan1 (ports 143, 993, IPv4 and IPv6) is dropped by the policy of inet filter input";
@@ -326,9 +334,9 @@ fn an_answer_that_is_no_ruleset_is_an_error() {
 /// Everything that is asked of a ruleset.
 fn judge(ruleset: &Ruleset) -> usize {
     let (ingress, egress) = (names(&["lan0"]), names(&["wan0"]));
-    obstacles(ruleset, &ingress, &egress).len()
-        + masquerades(ruleset, &egress[0]).len()
-        + mark_wipers(ruleset, &ingress, &egress).len()
+    obstacles(ruleset, &paths(&ingress, &egress)).len()
+        + masquerades(ruleset, &PORTS, &egress[0]).len()
+        + mark_wipers(ruleset, &paths(&ingress, &egress)).len()
 }
 
 fn table_of(chains: &[(String, Vec<String>)]) -> Ruleset {
