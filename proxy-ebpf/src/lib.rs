@@ -393,7 +393,7 @@ mod tests {
             let same = listed.iter().filter(|(other, _)| port_word(*other) == port_word(port));
             same.fold(0, |word, (port, of)| with_port_bits(word, *port, *of))
         });
-        for (word, (port, of)) in words.into_iter().zip(listed.into_iter()) {
+        for (word, (port, of)) in words.into_iter().zip(listed) {
             assert_eq!(port_bits(word, port), of as u64, "{port}");
             assert_eq!(port_bits(word, port ^ 2), PortUse::Unlisted as u64, "beside {port}");
         }

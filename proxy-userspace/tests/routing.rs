@@ -29,11 +29,28 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
             ip(&format!("address add 10.0.{network}.1/24 dev {name}"));
             ip(&format!("address add fd00:{network}::1/64 dev {name} nodad"));
         }
+        until_addresses_are_local();
         test();
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// The kernel adds the routes of IPv6 addresses later, from a queue that all namespaces share (`addrconf_dad_work`).
+fn until_addresses_are_local() {
+    let are_local = || {
+        let routes = ip("-6 route show table local");
+        (1..=4).all(|network| routes.contains(&format!("local fd00:{network}::1 ")))
+    };
+    let in_time = (0..2000).any(|_| {
+        let done = are_local();
+        if !done {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        done
+    });
+    assert!(in_time, "the addresses of the namespace never became local");
 }
 
 fn ip(arguments: &str) -> String {
@@ -301,6 +318,35 @@ fn a_port_that_is_not_admitted_is_prohibited_on_its_ingress_until_it_is_admitted
         routing::clear().unwrap();
         forks::close(device);
         assert_eq!(kernel_state(), before);
+    });
+}
+
+#[test]
+fn what_a_pattern_matches_has_rules_while_it_exists_and_they_are_nobodys_repair() {
+    in_namespace(|| {
+        let settings = settings(&["wg*", "wg7"], "open");
+        let device = Device::open().unwrap();
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        // The routes, and the rules of what is named: wg7 and wan0.
+        assert_eq!((changes.added.len(), changes.joined.len()), (10, 0), "{changes:?}");
+        for name in ["wg0", "wg7", "wh0"] {
+            ip(&format!("link add {name} type veth peer name far-{name}"));
+        }
+        let changes = reconcile(&settings, Some(&device)).unwrap();
+        assert_eq!((changes.added.len(), changes.joined), (0, vec!["wg0".to_owned()]));
+        let shown = kernel_state().concat();
+        assert!(shown.contains("iif wg0 ipproto tcp dport 143 lookup 143993"), "{shown}");
+        assert!(!shown.contains("wh0") && !shown.contains("wg*"), "{shown}");
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap(), Changes::default());
+        ip("link delete wg0");
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap(), Changes::default());
+        let held = routing::installed().unwrap();
+        assert!(held.rules.iter().all(|rule| !rule.contains("wg0")), "{held:?}");
+        // A name stays known while its interface is away.
+        ip("link delete wg7");
+        assert_eq!(reconcile(&settings, Some(&device)).unwrap(), Changes::default());
+        assert!(routing::installed().unwrap().rules.iter().any(|rule| rule.contains("wg7")));
+        routing::clear().unwrap();
     });
 }
 

@@ -269,6 +269,9 @@ fn a_port_that_no_policy_admits_is_refused_at_once_and_counted() -> Result<()> {
         let mut scene = Steered::new(on_exit, "refuse")?;
         scene.assert_refused(REFUSED)?;
         ensure!(scene.count(Class::Refused)? >= 2, "{}", scene.count(Class::Refused)?);
+        let chain = scene.lab.gateway.enter(|| Ok(forward::held()?))?;
+        let dropped = chain.rules.iter().filter(|rule| rule.contains("tcp dport 143 drop")).count();
+        ensure!(dropped == usize::from(on_exit == "closed"), "{chain:?}");
         for family in Family::ALL {
             let (client, session) = scene.steered(family, ADMITTED)?;
             says(&client, &session)?;

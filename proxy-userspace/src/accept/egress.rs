@@ -24,7 +24,7 @@ use crate::words::{ClientAddr, OriginalDst};
 /// Where a connection leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
-    /// As configured.
+    /// Its own name, also where a pattern lists it.
     pub interface: InterfaceName,
     /// Its index now.
     pub index: u32,
@@ -260,15 +260,14 @@ impl EgressTable {
         destination: IpAddr,
         interface: String,
     ) -> Result<InterfaceName, EgressFault> {
-        let named = |list: &[InterfaceName]| list.iter().find(|name| name.as_str() == interface).cloned();
-        let Some(egress) = named(&self.steering.egress) else {
-            return Err(match named(&self.steering.ingress) {
+        let Some((_, egress)) = InterfaceName::entry_of(&self.steering.egress, &interface) else {
+            return Err(match InterfaceName::entry_of(&self.steering.ingress, &interface) {
                 Some(_) => EgressFault::Hairpin { destination, interface },
                 None => EgressFault::NotConfigured { destination, interface },
             });
         };
-        if self.steering.may_reach(ingress, &egress, destination) {
-            Ok(egress)
+        if self.steering.may_reach(ingress, egress, destination) {
+            Ok(InterfaceName(interface))
         } else {
             Err(EgressFault::NotAllowed { ingress: ingress.as_str().to_owned(), destination, interface })
         }

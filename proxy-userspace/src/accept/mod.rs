@@ -30,7 +30,7 @@ pub use self::held::{HeldLease, HeldOctets};
 pub use self::memory::{Memory, MemoryLimit};
 pub use self::room::{MachineResources, Narrowed, Room, descriptors_for, sessions_within};
 pub use self::sockets::SocketBuffers;
-use crate::config::SteeringConfig;
+use crate::config::{INTERFACES_MATCHED_MAX, InterfaceName, SteeringConfig};
 
 /// Descriptors of a session: one socket to the client, one to the server.
 pub const DESCRIPTORS_PER_SESSION: u64 = 2;
@@ -94,10 +94,14 @@ pub fn keep_alive(socket: &TcpStream) {
 #[must_use]
 pub fn descriptors_reserved(steering: &SteeringConfig, threads: u32) -> u64 {
     let count = |interfaces: usize| u64::try_from(interfaces).unwrap_or(u64::MAX);
-    let (ingress, egress) = (count(steering.ingress.len()), count(steering.egress.len()));
-    let listeners = ingress.saturating_mul(u64::from(FAMILIES));
+    let listeners = count(steering.ingress.len()).saturating_mul(u64::from(FAMILIES));
     let of_threads = u64::from(threads).saturating_mul(DESCRIPTORS_PER_THREAD.saturating_add(listeners));
-    let of_interfaces = ingress.saturating_add(egress).saturating_mul(DESCRIPTORS_PER_INTERFACE);
+    let served = |list: &[InterfaceName]| {
+        let has_pattern = list.iter().any(InterfaceName::is_pattern);
+        count(list.len()).saturating_add(if has_pattern { count(INTERFACES_MATCHED_MAX) } else { 0 })
+    };
+    let interfaces = served(&steering.ingress).saturating_add(served(&steering.egress));
+    let of_interfaces = interfaces.saturating_mul(DESCRIPTORS_PER_INTERFACE);
     DESCRIPTORS_BASE.saturating_add(of_interfaces).saturating_add(of_threads)
 }
 

@@ -27,6 +27,8 @@ use crate::worker::thread_count;
 
 /// Oldest kernel that is tested: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Interfaces that a pattern matches are named up to here.
+const INTERFACES_SHOWN_MAX: usize = 8;
 /// Below this an office notices.
 const SESSIONS_FEW: u64 = 1000;
 /// Certificates and keys are a few KiB, a bundle of roots a few hundred.
@@ -306,9 +308,12 @@ impl Machine {
         )
     }
 
-    fn interface(&self, side: &str, name: &InterfaceName) -> Item {
-        let name = name.as_str();
+    fn interface(&self, side: &str, pattern: &InterfaceName) -> Item {
+        let name = pattern.as_str();
         let thing = format!("{side} {name}");
+        if pattern.is_pattern() {
+            return Item::ok(thing, self.matched(pattern));
+        }
         let directory = self.root.join("sys/class/net").join(name);
         if !directory.exists() {
             let remedy =
@@ -318,6 +323,19 @@ impl Machine {
         match std::fs::read_to_string(directory.join("operstate")).unwrap_or_default().trim() {
             "down" => Item::warn(thing, "down", format!("ip link set {name} up")),
             state => Item::ok(thing, state),
+        }
+    }
+
+    /// What a pattern stands for now.
+    fn matched(&self, pattern: &InterfaceName) -> String {
+        let entries = std::fs::read_dir(self.root.join("sys/class/net")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| pattern.means(name)).collect();
+        names.sort();
+        match names.len() {
+            0 => "matches no interface yet".to_owned(),
+            1..=INTERFACES_SHOWN_MAX => format!("matches {}", names.join(", ")),
+            count => format!("matches {count} interfaces"),
         }
     }
 

@@ -112,3 +112,37 @@ fn forward_chain(on_exit: OnExit) -> Option<Item> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(lines: &str) -> SteeringConfig {
+        let text = format!(
+            "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n{lines}\n[certificates]\n\
+             authority = {{ cert = \"a.pem\", key = \"a.key\" }}\n"
+        );
+        crate::config::parse(&text, Path::new("postern.toml")).expect("config").steering
+    }
+
+    #[test]
+    fn the_ports_are_told_and_those_that_systems_choose_themselves_are_warned_of() {
+        let own = settings("starttls_ports = []\nimplicit_tls_ports = [993, 32768]");
+        assert_eq!(ports(&own).to_string(), "ok    ports: STARTTLS none; implicit TLS 993, 32768");
+        let said = ephemeral(&own).expect("a warning").to_string();
+        assert!(said.starts_with("warn  ports: 32768 lies in the range that systems take"), "{said}");
+        assert_eq!(ephemeral(&settings("starttls_ports = [32767]")), None);
+    }
+
+    #[test]
+    fn mail_that_may_pass_uninspected_is_warned_of() {
+        assert_eq!(unmatched(settings("").unmatched), None);
+        let said = unmatched(settings("unmatched = \"pass\"").unmatched).expect("a warning").to_string();
+        assert!(
+            said.starts_with("warn  unmatched: pass: mail of connections that no policy admits is not"),
+            "{said}"
+        );
+    }
+}

@@ -81,6 +81,7 @@ pub use predefined::{
 };
 pub use reference::reference;
 pub use schema::schema;
+pub(crate) use steering::INTERFACES_MATCHED_MAX;
 pub use steering::{OnExit, Reach, Source, SteeringConfig, Unmatched};
 pub use tls::{
     ClientCertificate, Compliance, ContentInspectionSummary, FaultPolicy, Ocsp, Offload, Pfs, Tls, TlsCipher,

@@ -17,7 +17,8 @@ const OBJECT_NAME_BYTES_MAX: usize = 64;
 /// Octets of a pattern for file names: no file on Linux has a longer name (`NAME_MAX`, linux/limits.h).
 const NAME_PATTERN_BYTES_MAX: usize = 255;
 
-/// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`).
+/// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`). As an entry of the
+/// configuration it may be a pattern: one that ends with `*` stands for every name that begins so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InterfaceName(pub(crate) String);
 
@@ -26,6 +27,39 @@ impl InterfaceName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it stands for more than one interface.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.prefix().is_some()
+    }
+
+    /// What the names begin with that a pattern stands for.
+    pub(crate) fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// Whether it means the interface of this name.
+    #[must_use]
+    pub fn means(&self, name: &str) -> bool {
+        self.prefix().map_or(self.0 == name, |prefix| name.starts_with(prefix))
+    }
+
+    /// Whether an interface could be meant by both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self.prefix(), other.prefix()) {
+            (Some(prefix), Some(other)) => prefix.starts_with(other) || other.starts_with(prefix),
+            (_, Some(_)) => other.means(&self.0),
+            _ => self.means(&other.0),
+        }
+    }
+
+    /// The entry of a list that an interface belongs to, and its place: the one with its name, or else the longest pattern
+    /// that means it.
+    pub(crate) fn entry_of<'a>(list: &'a [Self], name: &str) -> Option<(u32, &'a Self)> {
+        let meaning = (0..).zip(list).filter(|(_, entry)| entry.means(name));
+        meaning.max_by_key(|(_, entry)| entry.prefix().map_or(usize::MAX, str::len))
     }
 }
 
@@ -39,7 +73,7 @@ pub fn parse_interface(text: &str) -> Result<InterfaceName, Reason> {
 
 impl TextValue for InterfaceName {
     type Value = Self;
-    const WHAT: &'static str = "an interface name";
+    const WHAT: &'static str = "an interface name, or a pattern such as \"ppp*\"";
 
     /// The kernel's own rule: `dev_valid_name` in net/core/dev.c.
     fn parse(text: &str) -> Result<Self, Reason> {
@@ -51,7 +85,13 @@ impl TextValue for InterfaceName {
             let remedy = "use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space";
             return Err(Reason::unfit("not an interface name", remedy));
         }
-        Ok(Self(text.to_owned()))
+        let name = Self(text.to_owned());
+        let stem = name.prefix().unwrap_or(text);
+        if stem.is_empty() || stem.contains('*') {
+            let remedy = "write the beginning of the names and one `*` at the end, such as \"ppp*\"";
+            return Err(Reason::unfit("not a pattern for interface names", remedy));
+        }
+        Ok(name)
     }
 
     fn show(value: &Self) -> String {

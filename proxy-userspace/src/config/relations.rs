@@ -98,11 +98,15 @@ fn exists(report: &mut Report<'_>, config: &Config, kind: ObjectKind, key: &str,
 /// Postern's own connections leave by egress, and must not be steered.
 fn sides(report: &mut Report<'_>, steering: &SteeringConfig) {
     for (index, name) in steering.egress.iter().enumerate() {
-        if let Some(at) = steering.ingress.iter().position(|ingress| ingress == name) {
-            let first = report.line(INGRESS, at);
-            let what = format!(
-                "also in ingress on line {first}: Postern's own connections to the servers would be steered again"
-            );
+        let overlapping = steering.ingress.iter().enumerate().find(|(_, ingress)| ingress.overlaps(name));
+        if let Some((at, ingress)) = overlapping {
+            let line = report.line(INGRESS, at);
+            let other = if ingress == name {
+                format!("also in ingress on line {line}")
+            } else {
+                format!("means interfaces that \"{}\" in ingress on line {line} means, too", ingress.as_str())
+            };
+            let what = format!("{other}: Postern's own connections to the servers would be steered again");
             report.relate(EGRESS, index, Reason::unfit(what, "list it on one side only"));
         }
     }

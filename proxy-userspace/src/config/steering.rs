@@ -9,6 +9,9 @@ use crate::words::{IMAP_PORT, IMAPS_PORT, Service};
 
 /// Interfaces that the steering program's map has room for; the same bound serves egress.
 const INTERFACES_MAX: usize = proxy_ebpf::INGRESS_MAX as usize;
+/// Interfaces of a side that are served because patterns match them. Each has routing rules of its own, which the kernel
+/// goes through one by one for what it routes, and is looked at every second.
+pub(crate) const INTERFACES_MATCHED_MAX: usize = 1024;
 /// Entries are looked through one by one for each connection; four for each possible ingress.
 const REACH_ENTRIES_MAX: usize = 4 * INTERFACES_MAX;
 /// Networks are looked through one by one for each connection.
@@ -35,10 +38,12 @@ settings! {
     /// `[steering]`.
     pub struct SteeringConfig {
         /// Interfaces of the mail clients. Only connections that arrive here are taken over. Interfaces are known by
-        /// name and may appear later (VLAN, VPN). None may stand in `egress`, too.
+        /// name and may appear later (VLAN, VPN). `ppp*` stands for all whose names begin so, 1024 at most. None may
+        /// stand in `egress`, too.
         ingress: Vec<InterfaceName> = interfaces()
             .required("list interface names, such as [\"eth0\"]", r#"["lan0"]"#);
-        /// Interfaces towards the mail servers. A server that is not reached through one of them is refused.
+        /// Interfaces towards the mail servers, by name or pattern. A server that is not reached through one of them is
+        /// refused.
         egress: Vec<InterfaceName> = interfaces()
             .required("list interface names, such as [\"eth0\"]", r#"["wan0"]"#);
         /// Ports on which IMAP begins in clear text, and STARTTLS follows. What clients send to other ports is left alone.
@@ -66,7 +71,7 @@ settings! {
 settings! {
     /// One entry of `steering.reach`: what clients of some ingress interfaces may reach.
     pub struct Reach {
-        /// Interfaces of `steering.ingress` whose clients this entry speaks of.
+        /// Interfaces of `steering.ingress` whose clients this entry speaks of, as they are written there.
         ingress: Vec<InterfaceName> = interfaces()
             .required("list the ingress interfaces whose clients this entry speaks of", r#"["lan0"]"#);
         /// Interfaces of `steering.egress` through which they may go.
@@ -86,6 +91,20 @@ impl SteeringConfig {
         self.starttls_ports.iter().chain(&self.implicit_tls_ports).copied()
     }
 
+    /// Whether an entry of ingress or egress is a pattern.
+    #[must_use]
+    pub fn has_patterns(&self) -> bool {
+        self.ingress.iter().chain(&self.egress).any(InterfaceName::is_pattern)
+    }
+
+    /// Whether an interface belongs to a pattern, and not to an entry with its name.
+    #[must_use]
+    pub fn matches(&self, interface: &str) -> bool {
+        let entry_of = |list| InterfaceName::entry_of(list, interface);
+        let entry = entry_of(&self.ingress).or_else(|| entry_of(&self.egress));
+        entry.is_some_and(|(_, entry)| entry.is_pattern())
+    }
+
     /// How TLS begins at a port; `None` for a port that is not listed.
     #[must_use]
     pub fn service(&self, port: u16) -> Option<Service> {
@@ -96,8 +115,8 @@ impl SteeringConfig {
         }
     }
 
-    /// Whether clients of this ingress may reach this destination through this egress. An ingress that no entry names
-    /// may reach everything.
+    /// Whether clients of this ingress may reach this destination through this egress, both as they are listed. An ingress
+    /// that no entry names may reach everything.
     #[must_use]
     pub fn may_reach(&self, ingress: &InterfaceName, egress: &InterfaceName, destination: IpAddr) -> bool {
         let mut named = self.reach.iter().filter(|reach| reach.ingress.contains(ingress)).peekable();

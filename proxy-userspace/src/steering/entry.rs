@@ -104,6 +104,14 @@ impl Entry {
         }
     }
 
+    /// The interface that a rule names; routes name none.
+    pub(super) fn interface(&self) -> Option<String> {
+        match self.key() {
+            Key::Rule { interface, .. } => Some(interface),
+            Key::Route { .. } => None,
+        }
+    }
+
     /// A rule's preference; routes have none.
     pub(super) fn preference(&self) -> Option<u32> {
         match self {

@@ -68,7 +68,7 @@ const META_L4PROTO: u32 = 16;
 const PAYLOAD_TRANSPORT: u32 = 2;
 const PORT_AT: u32 = 2;
 const PORT_BYTES: u32 = 2;
-/// An interface's name is compared whole (`IFNAMSIZ`).
+/// An interface's name is compared whole, with its zeros (`IFNAMSIZ`).
 const NAME_BYTES: usize = 16;
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -236,7 +236,7 @@ fn open() -> Result<Netlink<NftMessage>, ForwardError> {
     Netlink::open().map_err(ForwardError::of("socket(NETLINK_NETFILTER)"))
 }
 
-/// One interface and one port.
+/// One interface, or all that a pattern stands for, and one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct GuardRule {
     interface: String,
@@ -250,7 +250,9 @@ struct GuardRule {
 fn rules(plan: &PortPlan) -> io::Result<Vec<GuardRule>> {
     let mut rules = Vec::new();
     for of in plan.ingresses() {
-        let (interface, is_bridge) = (of.ingress.as_str(), is_bridge(&of.ingress)?);
+        // A pattern spares no bridge, because it may match others, too.
+        let (interface, is_bridge) =
+            (of.ingress.as_str(), !of.ingress.is_pattern() && is_bridge(&of.ingress)?);
         let rule = |port| GuardRule { interface: interface.to_owned(), port, is_bridge };
         rules.extend(of.guarded().map(rule));
     }
@@ -267,8 +269,15 @@ impl GuardRule {
 
     /// `meta l4proto tcp iifname INTERFACE tcp dport PORT counter drop`, with `oifname != INTERFACE` for a bridge.
     fn attributes(&self) -> Attributes {
-        let mut name = self.interface.as_bytes().to_vec();
-        name.resize(NAME_BYTES, 0);
+        // Of a pattern only the beginning is compared, as `nft` does with `iifname "ppp*"`.
+        let name = match self.interface.strip_suffix('*') {
+            Some(prefix) => prefix.as_bytes().to_vec(),
+            None => {
+                let mut name = self.interface.as_bytes().to_vec();
+                name.resize(NAME_BYTES, 0);
+                name
+            }
+        };
         let port = Attributes::default()
             .number(1, REGISTER)
             .number(2, PAYLOAD_TRANSPORT)

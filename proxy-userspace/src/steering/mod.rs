@@ -6,6 +6,8 @@ pub mod program;
 pub mod classifier;
 /// The interface that the SYN of a connection to a server left by.
 pub mod syn_egress;
+/// The interfaces that names and patterns mean.
+pub mod interfaces;
 /// What becomes of mail for each listed port.
 pub mod ports;
 /// The TUN device that the local route lies on.

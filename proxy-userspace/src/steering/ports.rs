@@ -1,8 +1,8 @@
 //! What becomes of mail for each listed port, on each ingress.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_ebpf::PortRole;
+use proxy_ebpf::{PortRole, PortUse, port_role_key, port_word, with_port_bits};
 
 use crate::config::{InterfaceName, SteeringConfig, Unmatched};
 
@@ -63,14 +63,38 @@ impl PortPlan {
         &self.ingresses
     }
 
+    /// Of the ingress at this place of the list.
+    pub(super) fn of(&self, place: u32) -> Option<&IngressPorts> {
+        self.ingresses.get(usize::try_from(place).ok()?)
+    }
+
     /// Every port that is steered or refused on some ingress.
     #[must_use]
     pub fn guarded(&self) -> BTreeSet<u16> {
         self.ingresses.iter().flat_map(IngressPorts::guarded).collect()
     }
 
+    /// The entries of the programs' two maps: words of uses, and the roles that an ingress decides.
+    pub(super) fn maps(&self) -> (BTreeMap<u32, u64>, BTreeMap<u32, PortRole>) {
+        let (mut words, mut roles) = (BTreeMap::new(), BTreeMap::new());
+        for (port, by_ingress) in self.by_port() {
+            let all = |role: PortRole| by_ingress.iter().all(|other| *other == role);
+            let of = match () {
+                () if all(PortRole::Left) => continue,
+                () if all(PortRole::Steered) => PortUse::Steered,
+                () => PortUse::ByIngress,
+            };
+            let word = words.entry(port_word(port)).or_insert(0);
+            *word = with_port_bits(*word, port, of);
+            if of == PortUse::ByIngress {
+                roles.extend((0..).zip(by_ingress).map(|(place, role)| (port_role_key(place, port), role)));
+            }
+        }
+        (words, roles)
+    }
+
     /// Every port that is listed, with its roles on the ingresses in their order.
-    pub(super) fn by_port(&self) -> impl Iterator<Item = (u16, Vec<PortRole>)> {
+    fn by_port(&self) -> impl Iterator<Item = (u16, Vec<PortRole>)> {
         let listed: BTreeSet<u16> =
             self.ingresses.iter().flat_map(|of| of.ports.iter().map(|(port, _)| *port)).collect();
         listed.into_iter().map(|port| {

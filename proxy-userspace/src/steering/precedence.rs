@@ -13,6 +13,7 @@ use proxy_ebpf::UPSTREAM_MARK;
 
 use super::entry::{Entry, option};
 use super::routing::RULE_PREFERENCE;
+use crate::config::InterfaceName;
 
 /// The lowest preference that Postern's rules take. At 0 they would stand directly behind the kernel's own rule. Rules
 /// that others add without a preference would then come in reverse order.
@@ -29,7 +30,7 @@ const ICMPV6: IpProtocol = IpProtocol::Other(58);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Served<'a> {
     /// Every ingress and egress.
-    pub(super) interfaces: Vec<&'a str>,
+    pub(super) interfaces: Vec<&'a InterfaceName>,
     /// Every port that is steered or refused.
     pub(super) ports: BTreeSet<u16>,
 }
@@ -153,7 +154,7 @@ fn may_take_mail(rule: &RuleMessage, served: &Served<'_>) -> bool {
 /// Whether no packet that Postern waits for can match a selector.
 fn excludes_mail(selector: &RuleAttribute, served: &Served<'_>) -> bool {
     match selector {
-        RuleAttribute::Iifname(name) => !served.interfaces.contains(&name.as_str()),
+        RuleAttribute::Iifname(name) => !served.interfaces.iter().any(|entry| entry.means(name)),
         // Only what this machine itself sends has an output interface before it is routed.
         RuleAttribute::Oifname(_) => true,
         RuleAttribute::IpProtocol(protocol) => {
@@ -230,8 +231,17 @@ mod tests {
 
     use super::*;
 
-    fn served() -> Served<'static> {
-        Served { interfaces: vec!["lan0", "wan0"], ports: BTreeSet::from([143, 993]) }
+    fn judge(rules: &[RuleMessage], rise: bool) -> Precedence {
+        let names = names();
+        Precedence::of(rules, &served(&names), rise)
+    }
+
+    fn names() -> [InterfaceName; 3] {
+        ["lan0", "wan0", "ppp*"].map(|name| InterfaceName(name.to_owned()))
+    }
+
+    fn served(names: &[InterfaceName]) -> Served<'_> {
+        Served { interfaces: names.iter().collect(), ports: BTreeSet::from([143, 993]) }
     }
 
     fn of_others(preference: u32, selectors: &[RuleAttribute]) -> RuleMessage {
@@ -252,10 +262,13 @@ mod tests {
 
     #[test]
     fn only_rules_that_can_take_mail_are_in_the_way() {
+        let names = names();
         let ports = |start, end| RuleAttribute::DestinationPortRange(RulePortRange { start, end });
         for (selector, takes) in [
             (RuleAttribute::Iifname("lan0".to_owned()), true),
             (RuleAttribute::Iifname("wan0".to_owned()), true),
+            (RuleAttribute::Iifname("ppp7".to_owned()), true),
+            (RuleAttribute::Iifname("pp0".to_owned()), false),
             (RuleAttribute::Iifname("dmz0".to_owned()), false),
             (RuleAttribute::Iifname("lo".to_owned()), false),
             (RuleAttribute::Oifname("wan0".to_owned()), false),
@@ -272,23 +285,23 @@ mod tests {
             (RuleAttribute::UidRange(RuleUidRange { start: 1, end: 100 }), false),
         ] {
             let mut rule = of_others(10, std::slice::from_ref(&selector));
-            assert_eq!(may_take_mail(&rule, &served()), takes, "{selector:?}");
+            assert_eq!(may_take_mail(&rule, &served(&names)), takes, "{selector:?}");
             rule.header.flags = RuleFlags::Invert;
-            assert!(may_take_mail(&rule, &served()), "not {selector:?}");
+            assert!(may_take_mail(&rule, &served(&names)), "not {selector:?}");
             for action in [RuleAction::Blackhole, RuleAction::Prohibit, RuleAction::Nop] {
                 rule.header.action = action;
-                assert!(!may_take_mail(&rule, &served()), "{action:?}");
+                assert!(!may_take_mail(&rule, &served(&names)), "{action:?}");
             }
         }
         let mut local = of_others(100, &[]);
         local.attributes = vec![RuleAttribute::Priority(100), RuleAttribute::Table(TABLE_LOCAL)];
-        assert!(!may_take_mail(&local, &served()), "the rule of local addresses, moved");
+        assert!(!may_take_mail(&local, &served(&names)), "the rule of local addresses, moved");
     }
 
     #[test]
     fn ours_go_below_the_lowest_in_front_stay_while_nobody_is_and_rise_when_asked() {
         let judged = |rules: &[RuleMessage], rise| {
-            let judged = Precedence::of(rules, &served(), rise);
+            let judged = judge(rules, rise);
             (judged.preference, judged.in_front.len(), judged.unbeatable.len())
         };
         let (rival, harmless) =

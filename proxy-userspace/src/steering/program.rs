@@ -10,9 +10,8 @@ use aya::programs::{self, SkLookup, sk_lookup::SkLookupLink};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use proxy_ebpf::{
     CLASSES_MAP, COUNTERS_MAP, Class, Exit, Family, INGRESS_MAX, INTERFACES_MAP, INTERFACES_MAX, Intake,
-    LISTENERS_MAP, NOT_INGRESS, PORT_WORDS, PORTS_MAP, PortRole, PortUse, ROLES_MAP, SETTINGS_MAP,
-    STEER_PROGRAM, SYN_EGRESS_MAP, Setting, WORKERS_MAX, listener_slot, port_role_key, port_word,
-    with_port_bits,
+    LISTENERS_MAP, NOT_INGRESS, PORT_WORDS, PORTS_MAP, PortRole, ROLES_MAP, SETTINGS_MAP, STEER_PROGRAM,
+    SYN_EGRESS_MAP, Setting, WORKERS_MAX, listener_slot,
 };
 use rustix::io::Errno;
 
@@ -146,8 +145,8 @@ impl Program {
     /// # Errors
     /// [`ProgramError::TooManyInterfaces`], or what the kernel says to a map update.
     pub fn set_interfaces(&mut self, ingress: &[(u32, u32)], others: &[u32]) -> Result<(), ProgramError> {
-        if u32::try_from(ingress.len()).is_ok_and(|count| count > INGRESS_MAX) {
-            return Err(ProgramError::TooManyInterfaces { count: ingress.len() });
+        if let Some((_, number)) = ingress.iter().find(|(_, number)| *number >= INGRESS_MAX) {
+            return Err(ProgramError::TooManyInterfaces { count: *number as usize + 1 });
         }
         let room = usize::try_from(INTERFACES_MAX).unwrap_or(0).saturating_sub(ingress.len());
         // A socket lookup without a packet has no interface: index 0.
@@ -173,7 +172,7 @@ impl Program {
     /// # Errors
     /// What the kernel says to a map update.
     pub fn set_ports(&mut self, plan: &PortPlan) -> Result<(), ProgramError> {
-        let (words, roles) = port_maps(plan);
+        let (words, roles) = plan.maps();
         // A port whose role depends on the ingress always finds it.
         for (key, role) in &roles {
             if self.roles_told.get(key) != Some(role) {
@@ -290,25 +289,6 @@ impl fmt::Debug for Program {
             .field("attached", &self.link.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// The entries of the two maps about ports: words of uses, and the roles that an ingress decides.
-fn port_maps(plan: &PortPlan) -> (BTreeMap<u32, u64>, BTreeMap<u32, PortRole>) {
-    let (mut words, mut roles) = (BTreeMap::new(), BTreeMap::new());
-    for (port, by_ingress) in plan.by_port() {
-        let all = |role: PortRole| by_ingress.iter().all(|other| *other == role);
-        let of = match () {
-            () if all(PortRole::Left) => continue,
-            () if all(PortRole::Steered) => PortUse::Steered,
-            () => PortUse::ByIngress,
-        };
-        let word = words.entry(port_word(port)).or_insert(0);
-        *word = with_port_bits(*word, port, of);
-        if of == PortUse::ByIngress {
-            roles.extend((0..).zip(by_ingress).map(|(ingress, role)| (port_role_key(ingress, port), role)));
-        }
-    }
-    (words, roles)
 }
 
 fn sums<const N: usize>(counters: &PerCpuArray<MapData, u64>) -> Result<[u64; N], ProgramError> {

@@ -3,6 +3,7 @@
 //! A rule matches by interface *name*, so it survives an interface that is deleted and made again. Matching a port
 //! needs Linux 4.17. Everything here acts on the network namespace of the calling thread.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
@@ -15,10 +16,12 @@ use rustix::net::{AddressFamily as SocketFamily, SocketType};
 
 use super::classifier;
 use super::entry::{Entry, address_family};
+use super::interfaces::{Interface, interfaces};
 use super::netlink::Netlink;
 use super::ports::PortPlan;
 use super::precedence::{self, Precedence, Served};
 use crate::config::{InterfaceName, OnExit, SteeringConfig};
+use crate::words::Side;
 
 /// The preference of Postern's rules: after the kernel's own (0), before those that others install for all traffic
 /// (strongSwan 220, Tailscale from 5210, administrators and systemd-networkd mostly from 1000 up). It is lower where
@@ -102,6 +105,8 @@ pub struct Changes {
     pub added: Vec<String>,
     /// What was Postern's and not wanted.
     pub removed: Vec<String>,
+    /// Interfaces that a pattern matches, and of which rules were missing.
+    pub joined: Vec<String>,
     /// The new preference of Postern's rules, for each family where it changed.
     pub moved: Vec<String>,
     /// Rules of others that were in front of Postern's and no longer are.
@@ -124,30 +129,59 @@ pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
         changes.overtaken.extend(judged.overtaken().cloned());
         changes.in_front.extend(judged.unbeatable.iter().cloned());
     }
-    let wanted = entries(wanted, &precedence);
+    let settings = wanted.settings;
+    let is_matched = |name: &str| settings.matches(name);
+    let links = if settings.has_patterns() { links_by(&mut netlink)? } else { Vec::new() };
+    let wanted = entries(wanted, &interfaces(settings, &links), &precedence);
+    let (wanted_by_key, present_by_key) = (EntryIndex::of(&wanted), EntryIndex::of(&present));
     for entry in &wanted {
-        let likes: Vec<&Entry> = present.iter().filter(|other| other.key() == entry.key()).collect();
+        let likes = present_by_key.likes(entry);
         if likes.iter().any(|other| other.preference() == entry.preference()) {
             continue;
         }
         entry.add(&mut netlink)?;
-        if likes.is_empty() {
+        if let Some(name) = entry.interface().filter(|name| likes.is_empty() && is_matched(name)) {
+            if !changes.joined.contains(&name) {
+                changes.joined.push(name);
+            }
+        } else if likes.is_empty() {
             changes.added.push(entry.to_string());
         } else {
             changes.note_move(entry);
         }
     }
     for entry in &present {
-        let mut likes = wanted.iter().filter(|other| other.key() == entry.key()).peekable();
-        let is_wanted = likes.peek().is_some();
-        if !likes.any(|other| other.preference() == entry.preference())
+        let likes = wanted_by_key.likes(entry);
+        if !likes.iter().any(|other| other.preference() == entry.preference())
             && entry.delete(&mut netlink)?
-            && !is_wanted
+            && likes.is_empty()
+            // The rules of an interface that has gone are nobody's change.
+            && !entry.interface().is_some_and(|name| is_matched(&name) && index_of(&name).is_err())
         {
             changes.removed.push(entry.to_string());
         }
     }
     Ok(changes)
+}
+
+/// Entries by interface: with many interfaces there are too many to compare each with each.
+struct EntryIndex<'a>(BTreeMap<Option<String>, Vec<&'a Entry>>);
+
+impl<'a> EntryIndex<'a> {
+    fn of(entries: &'a [Entry]) -> Self {
+        let mut index = BTreeMap::<_, Vec<_>>::new();
+        for entry in entries {
+            index.entry(entry.interface()).or_default().push(entry);
+        }
+        Self(index)
+    }
+
+    /// Those with the identity of this one.
+    fn likes(&self, entry: &Entry) -> Vec<&'a Entry> {
+        let key = entry.key();
+        let of_interface = self.0.get(&entry.interface()).into_iter().flatten();
+        of_interface.filter(|other| other.key() == key).copied().collect()
+    }
 }
 
 impl Changes {
@@ -277,13 +311,15 @@ fn open() -> Result<Netlink, RoutingError> {
 
 /// The interfaces and ports that rules of Postern's name.
 fn served<'a>(settings: &'a SteeringConfig, plan: &PortPlan) -> Served<'a> {
-    let interfaces = settings.ingress.iter().chain(&settings.egress).map(InterfaceName::as_str).collect();
+    let interfaces = settings.ingress.iter().chain(&settings.egress).collect();
     Served { interfaces, ports: plan.guarded() }
 }
 
 /// The wanted entries, routes before rules: a rule to an empty table would let mail pass.
-fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entry> {
-    let SteeringConfig { ingress, egress, on_exit, .. } = wanted.settings;
+fn entries(wanted: &Wanted<'_>, interfaces: &[Interface], precedence: &[(Family, Precedence)]) -> Vec<Entry> {
+    let SteeringConfig { on_exit, .. } = wanted.settings;
+    // A rule names one interface, which need not exist.
+    let named = interfaces.iter().filter(|interface| !interface.name.is_pattern());
     let mut entries = Vec::new();
     for (family, _) in precedence {
         entries.extend(wanted.device.map(|device| Entry::local_route(*family, device)));
@@ -293,11 +329,12 @@ fn entries(wanted: &Wanted<'_>, precedence: &[(Family, Precedence)]) -> Vec<Entr
     }
     for (family, Precedence { preference, .. }) in precedence {
         // Before refusals, because sessions that began while their port was steered go on by their mark.
-        for name in ingress.iter().chain(egress) {
-            entries.push(Entry::mark_rule(*family, *preference, name.as_str()));
+        for interface in named.clone() {
+            entries.push(Entry::mark_rule(*family, *preference, interface.name.as_str()));
         }
-        for of in wanted.plan.ingresses() {
-            let name = of.ingress.as_str();
+        for interface in named.clone().filter(|interface| interface.side == Side::Downstream) {
+            let name = interface.name.as_str();
+            let Some(of) = wanted.plan.of(interface.place) else { continue };
             let steered = of.with(PortRole::Steered).filter(|_| wanted.ports);
             entries.extend(steered.map(|port| Entry::port_rule(*family, *preference, name, port)));
             let refused = of.with(PortRole::Refused);

@@ -1,15 +1,18 @@
 //! Everything that Postern holds in the kernel: installed in order, put back when others take it away, and given back
 //! as `on_exit` says.
 
-use proxy_ebpf::{INGRESS_MAX, Intake};
+use std::collections::BTreeSet;
+
+use proxy_ebpf::Intake;
 
 use super::classifier::AttachPoint;
 use super::device::{DEVICE, Device, DeviceError};
 use super::forward::{self, ForwardError, GuardChange, NFT_CHAIN, NFT_TABLE};
+use super::interfaces::{Interface, interfaces, unserved};
 use super::ports::PortPlan;
 use super::program::{Program, ProgramError};
 use super::routing::{self, Changes, Link, RULE_PREFERENCE, RoutingError, Wanted};
-use crate::config::{InterfaceName, OnExit, Source, SteeringConfig};
+use crate::config::{INTERFACES_MATCHED_MAX, OnExit, Source, SteeringConfig};
 use crate::words::Side;
 
 /// Why steering could not be installed or put back.
@@ -33,8 +36,12 @@ pub struct Repair {
     pub put_back: Vec<String>,
     /// What was Postern's and not wanted, left by a predecessor with another configuration.
     pub removed: Vec<String>,
-    /// Configured interfaces that do not exist.
+    /// Configured interfaces that do not exist. A pattern may match none.
     pub absent: Vec<String>,
+    /// Interfaces that a pattern matches, and that were not there at the last check.
+    pub joined: Vec<String>,
+    /// Interfaces that a pattern matched at the last check, and that are gone.
+    pub left: Vec<String>,
     /// Rules of others that were in front of Postern's and no longer are.
     pub overtaken: Vec<String>,
     /// The new preferences of Postern's rules.
@@ -52,17 +59,6 @@ pub enum Occasion {
     Time,
 }
 
-/// A configured interface, and whether it exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// As configured.
-    pub name: InterfaceName,
-    /// Downstream for an ingress, upstream for an egress.
-    pub side: Side,
-    /// Its index, if it exists.
-    pub index: Option<u32>,
-}
-
 /// Installed steering. Dropping it without [`Self::release`] leaves what a kill leaves: what `on_exit` says.
 pub struct Steering {
     settings: SteeringConfig,
@@ -71,6 +67,8 @@ pub struct Steering {
     device: Device,
     program: Program,
     intake: Intake,
+    /// The interfaces that patterns matched at the last check.
+    matched: BTreeSet<String>,
     repairs: u64,
     alarms: Vec<String>,
 }
@@ -97,8 +95,16 @@ impl Steering {
         program.set_ports(&plan)?;
         tell(&mut program, &interfaces, &links)?;
         program.attach()?;
-        let mut steering =
-            Self { settings, plan, device, program, intake: Intake::Take, repairs: 0, alarms: Vec::new() };
+        let mut steering = Self {
+            settings,
+            plan,
+            device,
+            program,
+            intake: Intake::Take,
+            matched: BTreeSet::new(),
+            repairs: 0,
+            alarms: Vec::new(),
+        };
         let (repair, reconciled) = steering.reconcile(Occasion::Event);
         reconciled?;
         steering.alarms.clone_from(&repair.alarms);
@@ -120,8 +126,9 @@ impl Steering {
         let mut repair = Repair::default();
         // A refusal in one part does not keep the others from being put back.
         self.guard(&mut repair);
+        let known = self.matched.clone();
         let classified = self.reconcile_programs(&mut repair);
-        let routed = self.reconcile_routing(occasion, &mut repair);
+        let routed = self.reconcile_routing(occasion, &known, &mut repair);
         (repair, classified.and(routed))
     }
 
@@ -130,17 +137,37 @@ impl Steering {
         let interfaces = interfaces(&self.settings, &links);
         self.program.set_ports(&self.plan)?;
         tell(&mut self.program, &interfaces, &links)?;
-        let missing = interfaces.iter().filter(|interface| interface.index.is_none());
+        let matched = interfaces.iter().filter(|interface| interface.is_matched && interface.index.is_some());
+        let matched: BTreeSet<String> = matched.map(|interface| interface.name.as_str().to_owned()).collect();
+        repair.joined = matched.difference(&self.matched).cloned().collect();
+        repair.left = self.matched.difference(&matched).cloned().collect();
+        self.matched = matched;
+        let unserved = unserved(&self.settings, &links);
+        if unserved > 0 {
+            repair.alarms.push(format!(
+                "{unserved} interfaces that patterns of [steering] match are not served: {INTERFACES_MATCHED_MAX} of a side \
+                 are, the oldest first; write a narrower pattern"
+            ));
+        }
+        let missing = interfaces.iter().filter(|one| one.index.is_none() && !one.is_matched);
         repair.absent = missing.map(|interface| interface.name.as_str().to_owned()).collect();
         let places: Vec<AttachPoint> = interfaces.iter().filter_map(Interface::place).collect();
         let classified = self.program.classify(&places)?;
-        let words = classified.iter().map(|place| format!("classifier on {}", place.name.as_str()));
+        let anew =
+            classified.iter().filter(|place| !repair.joined.iter().any(|name| name == place.name.as_str()));
+        let words: Vec<_> = anew.map(|place| format!("classifier on {}", place.name.as_str())).collect();
         repair.put_back.extend(words);
         repair.alarms.extend(self.program.in_front_of_classifier().iter().cloned());
         Ok(())
     }
 
-    fn reconcile_routing(&mut self, occasion: Occasion, repair: &mut Repair) -> Result<(), SteeringError> {
+    /// `known` are the interfaces that patterns matched before: rules of others are no repair.
+    fn reconcile_routing(
+        &mut self,
+        occasion: Occasion,
+        known: &BTreeSet<String>,
+        repair: &mut Repair,
+    ) -> Result<(), SteeringError> {
         if !self.device.is_there() {
             self.device = Device::open()?;
             repair.put_back.push(format!("device {DEVICE}"));
@@ -148,6 +175,8 @@ impl Steering {
         self.device.raise()?;
         let changes = self.route(self.intake != Intake::Pass, occasion == Occasion::Time)?;
         repair.put_back.extend(changes.added);
+        let again = changes.joined.iter().filter(|name| known.contains(*name));
+        repair.put_back.extend(again.map(|name| format!("rules of {name}")));
         repair.removed.extend(changes.removed);
         repair.overtaken = changes.overtaken;
         repair.moved = changes.moved;
@@ -301,26 +330,13 @@ impl Interface {
     }
 }
 
-fn interfaces(settings: &SteeringConfig, links: &[Link]) -> Vec<Interface> {
-    let downstream = settings.ingress.iter().map(|name| (name, Side::Downstream));
-    let upstream = settings.egress.iter().map(|name| (name, Side::Upstream));
-    downstream
-        .chain(upstream)
-        .map(|(name, side)| {
-            let link = links.iter().find(|link| link.name == name.as_str());
-            Interface { name: name.clone(), side, index: link.map(|link| link.index) }
-        })
-        .collect()
-}
-
 /// Tell the program the interfaces, from one dump of the kernel's, so that it never takes an ingress for another
 /// interface. Interfaces that are down are left out, because they may get an ingress's name before they are up.
 fn tell(program: &mut Program, interfaces: &[Interface], links: &[Link]) -> Result<(), ProgramError> {
     let ingress: Vec<(u32, u32)> = interfaces
         .iter()
         .filter(|interface| interface.side == Side::Downstream)
-        .zip(0..INGRESS_MAX)
-        .filter_map(|(interface, number)| Some((interface.index?, number)))
+        .filter_map(|interface| Some((interface.index?, interface.place)))
         .collect();
     let up: Vec<u32> = links.iter().filter(|link| link.is_up).map(|link| link.index).collect();
     program.set_interfaces(&ingress, &up)

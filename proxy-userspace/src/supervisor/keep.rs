@@ -96,6 +96,12 @@ impl Told {
             self.alarms = known;
         }
         self.alarms.extend(new);
+        for name in repair.joined {
+            tracing::info!("interface {name} is there and served, a pattern matches it");
+        }
+        for name in repair.left {
+            tracing::info!("interface {name} is gone; a pattern matched it");
+        }
         tell_absent(&mut self.absent, repair.absent);
     }
 }

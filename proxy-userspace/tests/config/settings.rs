@@ -141,14 +141,28 @@ fn steering() -> Vec<Row> {
         "not an interface name; use a name that `ip link` shows: 1 to 15 octets, no `/`, `:` or white space";
     let empty = "empty; list at least one interface";
     let threads = "out of range (one listener per thread, ingress and family); use 1 to 64";
+    let pattern = "not a pattern for interface names; write the beginning of the names and one `*` at the end, such as \
+                   \"ppp*\"";
     let port = "out of range (TCP has these ports); use 1 to 65535";
     let no_networks = "empty; list networks, or remove the line for any destination";
     let bits = "has address bits beyond its prefix length; write \"10.0.0.0/8\" for the network or the address alone \
                 for one host";
     vec![
-        row(STEERING, "ingress", Missing, &["[\"a\"]"], &[("[]", empty), ("[\"a/b\"]", name)])
+        row(
+            STEERING,
+            "ingress",
+            Missing,
+            &["[\"a\"]", "[\"ppp*\", \"ppp0\"]"],
+            &[("[]", empty), ("[\"a/b\"]", name), ("[\"*\"]", pattern), ("[\"a*b*\"]", pattern)],
+        )
             .room(64, interface),
-        row(STEERING, "egress", Missing, &["[\"a\"]"], &[("[]", empty), ("[\"a b\"]", name)])
+        row(
+            STEERING,
+            "egress",
+            Missing,
+            &["[\"a\"]", "[\"a*\"]"],
+            &[("[]", empty), ("[\"a b\"]", name), ("[\"a*b\"]", pattern)],
+        )
             .room(64, |number| format!("\"wan{number}\"")),
         row(
             STEERING,

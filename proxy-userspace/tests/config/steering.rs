@@ -146,6 +146,20 @@ fn entries_of_reach_are_told_what_is_wrong_with_them() {
 }
 
 #[test]
+fn a_pattern_means_every_interface_whose_name_begins_so() {
+    let steering = good(&MINIMAL.replace("[\"lan0\"]", "[\"ppp*\", \"lan0\"]")).steering;
+    let [pattern, name] = &steering.ingress[..] else { panic!("two") };
+    assert_eq!([pattern, name].map(|entry| entry.is_pattern()), [true, false]);
+    for (interface, means) in
+        [("ppp0", true), ("ppp", true), ("ppp*", true), ("pp0", false), ("xppp0", false)]
+    {
+        assert_eq!(pattern.means(interface), means, "{interface}");
+    }
+    assert_eq!(["lan0", "lan", "lan01"].map(|interface| name.means(interface)), [true, false, false]);
+    assert!(steering.has_patterns() && !good(MINIMAL).steering.has_patterns());
+}
+
+#[test]
 fn an_interface_belongs_to_one_side_once() {
     let with = |ingress: &str, egress: &str| {
         faults(&MINIMAL.replace("[\"lan0\"]", ingress).replace("[\"wan0\"]", egress))
@@ -153,6 +167,13 @@ fn an_interface_belongs_to_one_side_once() {
     let both = with("[\"lan0\"]", "[\"wan0\", \"lan0\"]");
     assert!(both[0].to_string().contains("also in ingress on line 3: Postern's own connections"), "{both:?}");
     assert_eq!((both[0].key.as_str(), both[0].value.as_str()), ("steering.egress", "\"lan0\""));
+    for (ingress, egress) in [("ppp*", "ppp0"), ("dmz0", "dmz*"), ("w*", "wan*"), ("wan*", "w*")] {
+        let both = with(&format!("[\"{ingress}\"]"), &format!("[\"{egress}\"]"));
+        let said = format!(
+            "steering.egress = \"{egress}\": means interfaces that \"{ingress}\" in ingress on line 3 means, too"
+        );
+        assert!(both.len() == 1 && both[0].to_string().contains(&said), "{both:?}");
+    }
     assert_eq!(with("[\"lan0\", \"lan0\"]", "[\"wan0\"]")[0].reason, Reason::Duplicate { first: 3 });
     assert!(matches!(with("[]", "[\"wan0\"]")[0].reason, Reason::Empty { .. }));
     let many: Vec<String> = (0..65).map(|index| format!("\"lan{index}\"")).collect();

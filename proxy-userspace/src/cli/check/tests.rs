@@ -44,6 +44,25 @@ fn a_whole_machine_has_nothing_to_correct() {
 }
 
 #[test]
+fn a_pattern_is_told_with_what_it_matches_now() {
+    let root = tempfile::tempdir().expect("directory");
+    let machine = whole(root.path());
+    let said = |pattern: &str| {
+        let config = TEXT.replace("\"lan0\"", &format!("\"{pattern}\""));
+        let config = config::parse(&config, Path::new("/etc/postern/postern.toml")).expect("config");
+        machine.interface("ingress", &config.steering.ingress[0]).to_string()
+    };
+    assert_eq!(said("ppp*"), "ok    ingress ppp*: matches no interface yet");
+    write(root.path(), "sys/class/net/ppp1/operstate", "unknown\n");
+    write(root.path(), "sys/class/net/ppp0/operstate", "down\n");
+    assert_eq!(said("ppp*"), "ok    ingress ppp*: matches ppp0, ppp1");
+    for number in 2..9 {
+        write(root.path(), &format!("sys/class/net/ppp{number}/operstate"), "up\n");
+    }
+    assert_eq!(said("ppp*"), "ok    ingress ppp*: matches 9 interfaces");
+}
+
+#[test]
 fn what_is_missing_is_named_with_its_remedy() {
     let root = tempfile::tempdir().expect("directory");
     let mut machine = whole(root.path());

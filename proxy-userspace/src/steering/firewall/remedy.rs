@@ -85,8 +85,6 @@ fn quoted(name: &str) -> String {
         && name.ends_with(|c: char| c.is_ascii_digit())
         && name != "ip6"
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    let name =
-        if name.ends_with('*') { format!("{}\\*", name.trim_end_matches('*')) } else { name.to_owned() };
     if is_plain { format!("\"{name}\"") } else { format!("'\"{}\"'", name.replace('\'', "'\\''")) }
 }
 
