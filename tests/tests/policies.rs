@@ -264,7 +264,7 @@ fn an_action_is_cloned_edited_and_in_force_after_a_reload() -> Result<()> {
     let text = fs::read_to_string(&file)?;
     fs::write(&file, text.replace("starttls = \"inspect\"", "starttls = \"strip\""))?;
     let shown = said(&["action", "show", "Stripped"])?;
-    assert!(shown.contains("starttls = \"strip\"") && shown.contains("minimum protocol version"), "{shown}");
+    assert!(shown.contains("starttls = \"strip\"") && shown.contains("Minimum protocol version"), "{shown}");
     let listed = said(&["action", "list"])?;
     assert!(listed.lines().any(|line| line.starts_with("Stripped") && line.ends_with('-')), "{listed}");
 
@@ -352,6 +352,74 @@ fn the_worked_example_for_administrators_of_fireware_works() -> Result<()> {
     })?;
     assert_eq!((record.text("tls.version"), record.text("postern.upstream.tls.version")), ("1.3", "1.3"));
     assert!(record.succeeded(), "{record:#?}");
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+/// Whether a SYN to a port comes to nothing, as the client's kernel tells.
+fn is_refused(scene: &Scene, family: Family, port: u16) -> Result<bool> {
+    let to = scene.server(family, port);
+    // The kernel limits the rate of ICMP errors, so that the first SYN may hear none.
+    scene.lab.client.enter(|| Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE).is_err()))
+}
+
+#[test]
+fn a_port_that_no_policy_admits_is_refused_until_a_reload_admits_it() -> Result<()> {
+    let rules = |support: &str| policy(&[rule("all", &format!("tls_support = \"{support}\""), "Relayed")]);
+    let scene = Scene::new(&rules("required"))?;
+    let checked = scene.installation.command(&scene.lab.gateway, &["check"])?;
+    assert!(checked.stdout.contains("143 refused: no policy admits them there"), "{checked:?}");
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    for family in Family::ALL {
+        assert!(is_refused(&scene, family, 143)?, "{family:?}");
+        assert_eq!(sees(&scene, family, 993)?, "mail");
+    }
+    assert!(postern.counter("refused_port")? >= 2);
+    assert!(!server.log().iter().any(|line| line.contains("port 143")), "{:?}", server.log());
+    let mut held = scene.session(Family::V4, 993)?;
+
+    scene.installation.configure(&rules("disabled"))?;
+    postern.signal(Signal::HUP)?;
+    wait::until("port 993 to be refused", PATIENCE, || {
+        Ok(is_refused(&scene, Family::V4, 993)?.then_some(()))
+    })?;
+    for family in Family::ALL {
+        assert_eq!(sees(&scene, family, 143)?, "mail");
+    }
+    // A session that a port had goes on.
+    held.enter()?;
+    held.logout()?;
+    drop(server);
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
+fn what_no_policy_fits_passes_untouched_where_that_is_written() -> Result<()> {
+    let rules = [rule("four", "from = [\"0.0.0.0/0\"]", "Relayed")];
+    let scene = Scene::new(&policy(&rules).steering("unmatched = \"pass\""))?;
+    let postern = scene.start()?;
+    let server = scene.serve()?;
+    let own = std::sync::Arc::new(client::config(pki::trust(scene.roots.pem())?, ALL_VERSIONS));
+    for (turn, port) in [143, 993].into_iter().enumerate() {
+        assert_eq!(sees(&scene, Family::V4, port)?, "mail");
+        let to = scene.server(Family::V6, port);
+        let mut session = Session::open(&scene.lab.client, to, Family::V6.name(), &own)?;
+        assert_eq!(session.shown()?.fingerprint, scene.identity.fingerprint()?);
+        session.enter()?;
+        session.logout()?;
+        let records = postern.wait_records(2 * (turn + 1))?;
+        let record = records
+            .iter()
+            .rev()
+            .find(|record| record.text("postern.mode") == "bypass")
+            .context("no record")?;
+        assert_eq!(names(record)[..2], ["[unmatched]", "[unmatched]"]);
+        let explained = explained(&scene, Family::V6, port, Family::V6.name())?.context("refused")?;
+        assert_eq!(explained[0], "[unmatched]");
+    }
     drop(server);
     postern.stop()?;
     scene.finish()

@@ -108,7 +108,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
     println!("{}", Item::ok("configuration", path.display().to_string()));
     let files = files(&config);
     let mut machine = Machine::here(&config).examine(&config);
-    machine.extend(steering::items(&config.steering));
+    machine.extend(steering::items(&config));
     machine.extend(firewall::items(&config, read_ruleset(), &read_legacy()));
     for item in files.iter().chain(&machine) {
         println!("{item}");

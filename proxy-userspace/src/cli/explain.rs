@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{EXIT_CONFIG, print};
-use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic, parse_interface};
+use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic};
 use crate::words::Service;
 
 /// A connection that is asked about.
@@ -90,14 +90,12 @@ fn ingress(config: &Config, named: Option<&str>) -> Result<InterfaceName, String
     let names = || known.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ");
     match (named, known.as_slice()) {
         (Some(named), _) => {
-            let name = parse_interface(named).map_err(|reason| format!("--ingress {named}: {reason}"))?;
-            if known.contains(&name) {
-                return Ok(name);
-            }
-            Err(format!(
-                "--ingress {named}: not among steering.ingress ({}): its mail is not taken over",
-                names()
-            ))
+            InterfaceName::entry_of(known, named).map(|(_, entry)| entry.clone()).ok_or_else(|| {
+                format!(
+                    "--ingress {named}: not among steering.ingress ({}): its mail is not taken over",
+                    names()
+                )
+            })
         }
         (None, [only]) => Ok(only.clone()),
         (None, _) => Err(format!("--ingress is needed: one of {}", names())),

@@ -1,5 +1,8 @@
+use proxy_ebpf::PortRole;
+
 use super::check::Item;
 use crate::config::{Config, PolicyRule, TlsSupport, UNNAMED_ACTION};
+use crate::steering::ports::PortPlan;
 
 /// A line for each policy, and what is wrong with their order. A file without policies has none to speak of.
 pub(super) fn items(config: &Config) -> Vec<Item> {
@@ -19,6 +22,16 @@ pub(super) fn items(config: &Config) -> Vec<Item> {
             }
             None => Item::ok(thing, value),
         });
+    }
+    for of_ingress in PortPlan::of_policies(config).ingresses() {
+        let refused: Vec<String> = of_ingress.with(PortRole::Refused).map(|port| port.to_string()).collect();
+        if !refused.is_empty() {
+            let thing = format!("ports on {}", of_ingress.ingress.as_str());
+            items.push(Item::ok(
+                thing,
+                format!("{} refused: no policy admits them there", refused.join(", ")),
+            ));
+        }
     }
     let is_used = config.actions_in_use().any(|(name, _)| name == UNNAMED_ACTION);
     if is_written && !is_used && config.has_unnamed_action() {

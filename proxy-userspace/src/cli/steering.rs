@@ -1,5 +1,5 @@
 use super::check::Item;
-use crate::config::{OnExit, SteeringConfig, Unmatched};
+use crate::config::{Config, OnExit, SteeringConfig, Unmatched};
 use crate::steering::forward::{self, ForwardError};
 use crate::steering::ports::PortPlan;
 use crate::steering::routing::{self, RULE_PREFERENCE};
@@ -10,11 +10,12 @@ use crate::steering::upkeep::give_way;
 const EPHEMERAL_MIN: u16 = 32_768;
 
 /// What `check` says about the ground that steering stands on.
-pub(super) fn items(settings: &SteeringConfig) -> Vec<Item> {
+pub(super) fn items(config: &Config) -> Vec<Item> {
+    let settings = &config.steering;
     let mut items = vec![ports(settings)];
     items.extend(ephemeral(settings));
     items.extend(unmatched(settings.unmatched));
-    items.extend(precedence(settings));
+    items.extend(precedence(settings, &PortPlan::of_policies(config)));
     items.extend(forward_chain(settings.on_exit));
     items
 }
@@ -57,9 +58,9 @@ fn unmatched(unmatched: Unmatched) -> Option<Item> {
 }
 
 /// Rules of others that mail could follow before it comes to Postern's.
-fn precedence(settings: &SteeringConfig) -> Vec<Item> {
+fn precedence(settings: &SteeringConfig, plan: &PortPlan) -> Vec<Item> {
     const THING: &str = "rules in front";
-    let families = match routing::precedence(settings, &PortPlan::steering_all(settings)) {
+    let families = match routing::precedence(settings, plan) {
         Ok(families) => families,
         Err(error) => return vec![Item::warn(THING, format!("not read: {error}"), "compare `ip rule`")],
     };

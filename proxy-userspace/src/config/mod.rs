@@ -67,7 +67,6 @@ pub use general::{GeneralSettings, LINE_LENGTH_MAX};
 pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
-pub use names::parse_interface;
 pub use names::{InterfaceName, NamePattern};
 pub use objects::ObjectKind;
 pub use parse::{load, objects_directory, parse};

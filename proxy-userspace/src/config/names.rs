@@ -63,14 +63,6 @@ impl InterfaceName {
     }
 }
 
-/// The name of an interface, as the command line has it.
-///
-/// # Errors
-/// Why it is none.
-pub fn parse_interface(text: &str) -> Result<InterfaceName, Reason> {
-    InterfaceName::parse(text)
-}
-
 impl TextValue for InterfaceName {
     type Value = Self;
     const WHAT: &'static str = "an interface name, or a pattern such as \"ppp*\"";

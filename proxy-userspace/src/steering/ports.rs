@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_ebpf::{PortRole, PortUse, port_role_key, port_word, with_port_bits};
 
-use crate::config::{InterfaceName, SteeringConfig, Unmatched};
+use crate::config::{Config, InterfaceName, SteeringConfig, Unmatched};
 
 /// The role of each listed port on each ingress: the one value that rules, chain and programs follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,12 @@ impl IngressPorts {
 }
 
 impl PortPlan {
+    /// As the policies of a configuration say.
+    #[must_use]
+    pub fn of_policies(config: &Config) -> Self {
+        Self::admitting(&config.steering, |ingress, port| config.admits(ingress, port))
+    }
+
     /// Every listed port is steered on every ingress.
     #[must_use]
     pub fn steering_all(settings: &SteeringConfig) -> Self {

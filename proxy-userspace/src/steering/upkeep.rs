@@ -233,6 +233,9 @@ impl Steering {
     /// # Errors
     /// The kernel's refusal. The next check tries again.
     pub fn set_ports(&mut self, plan: PortPlan) -> Result<(), SteeringError> {
+        if self.plan == plan {
+            return Ok(());
+        }
         self.plan = plan;
         let (_, reconciled) = self.reconcile(Occasion::Event);
         reconciled

@@ -128,14 +128,14 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
         policy.config.judges_mail().then(|| StateFiles::open(&policy.config.state.directory, deadline));
     let given = Given { listeners, syn_egress, state };
     let mut children = Children::start(signer, given, Rc::clone(&board)).await?;
-    let (steering, began) = install(&settings, device, program)?;
+    let (steering, began) = install(&policy.config, device, program)?;
     say_started(&settings, threads);
     keep::look_at_masquerading(&settings)?;
 
     let steering = RefCell::new(steering);
     let status = async || report::status(&origin, &steering, &board, &shown).await;
     let told = async {
-        until_stopped(path, &mut signals, &steering, &mut children).await;
+        until_stopped(path, &mut signals, &steering, &mut children, &board).await;
         say_stopping(settings.on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
@@ -160,6 +160,7 @@ async fn until_stopped(
     signals: &mut Signals,
     steering: &RefCell<Steering>,
     children: &mut Children,
+    board: &Board,
 ) {
     let on_exit = steering.borrow().settings().on_exit;
     let mut padding = tokio::time::interval(PADDING_LOOK);
@@ -169,7 +170,8 @@ async fn until_stopped(
                 Event::Said(said) => match children.heard(said) {
                     Some(true) => turn_away(steering, TurnedAway::NoRoom),
                     Some(false) => take(steering),
-                    None => {}
+                    // The worker may have taken another policy.
+                    None => follow(steering, &board.policy().config),
                 },
                 Event::WorkerFell(error) => {
                     turn_away(steering, TurnedAway::NoWorker);
@@ -192,9 +194,17 @@ async fn until_stopped(
     }
 }
 
+/// Ports are steered or refused as the policy in force says. What it refuses now, the worker refused before.
+fn follow(steering: &RefCell<Steering>, config: &Config) {
+    if let Err(error) = steering.borrow_mut().set_ports(PortPlan::of_policies(config)) {
+        tracing::error!("ports are not steered as the new policies say, and are tried again: {error}");
+    }
+}
+
 /// A start that fails under `open` leaves nothing; under `closed` it leaves what a kill would.
-fn install(settings: &Settings, device: Device, program: Program) -> Result<(Steering, Repair)> {
-    let plan = PortPlan::steering_all(settings);
+fn install(config: &Config, device: Device, program: Program) -> Result<(Steering, Repair)> {
+    let settings = &config.steering;
+    let plan = PortPlan::of_policies(config);
     let installed = Steering::install(settings.clone(), plan, device, program);
     if installed.is_err()
         && settings.on_exit == OnExit::Open

@@ -1,7 +1,6 @@
 use std::net::IpAddr;
 
-use postern::config::{Config, DEFAULT_POLICY, InterfaceName, Sni, Traffic, UNNAMED_ACTION, parse_interface};
-
+use postern::config::{Config, DEFAULT_POLICY, InterfaceName, Sni, Traffic, UNMATCHED, UNNAMED_ACTION};
 use postern::words::Service;
 
 use super::{MINIMAL, assert_message, good};
@@ -36,7 +35,7 @@ const ASKED: Asked<'static> = Asked {
 impl Asked<'_> {
     /// The name of the policy that decides.
     fn decided(&self, config: &Config) -> Option<String> {
-        let ingress: InterfaceName = parse_interface(self.ingress).expect("a name");
+        let ingress = interface(config, self.ingress);
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let traffic = Traffic {
             ingress: &ingress,
@@ -49,6 +48,10 @@ impl Asked<'_> {
         let index = config.policy_for(&traffic)?;
         Some(config.policies.get(index)?.name.clone())
     }
+}
+
+fn interface(config: &Config, name: &str) -> InterfaceName {
+    config.steering.ingress.iter().find(|ingress| ingress.as_str() == name).expect("an ingress").clone()
 }
 
 fn policies(lines: &str) -> Config {
@@ -101,6 +104,26 @@ fn what_no_policy_admits_has_none() {
 }
 
 #[test]
+fn what_no_policy_admits_passes_where_that_is_written() {
+    let office = "[[policy]]\nname = \"office\"\nfrom = [\"192.0.2.0/24\"]\ntls_support = \"required\"\n";
+    let text = TWO.replace("[certificates]", "unmatched = \"pass\"\n[certificates]");
+    let config = good(&format!("{text}{office}"));
+    assert_eq!(ASKED.decided(&config).as_deref(), Some("office"));
+    let other = Asked { client: "192.0.3.7", ..ASKED };
+    assert_eq!(other.decided(&config).as_deref(), Some(UNMATCHED));
+    let action = config.action(Some(UNMATCHED)).expect("its action");
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let address: IpAddr = address.parse().expect("an address");
+        assert!(action.bypasses(address, address));
+    }
+    // A port that no written policy admits is not even accepted.
+    let ingress = interface(&config, "lan0");
+    assert_eq!((config.admits(&ingress, 143), config.admits(&ingress, 993)), (false, true));
+    // Without policies there is nothing unmatched.
+    assert_eq!(good(&text).policies.len(), 1);
+}
+
+#[test]
 fn tls_support_says_on_which_ports() {
     for (support, starttls, implicit) in
         [("disabled", true, false), ("enabled", true, true), ("required", false, true)]
@@ -147,7 +170,7 @@ fn why_a_policy_does_not_fit_is_told_with_every_reason() {
         "[[policy]]\nname = \"a\"\ningress = [\"guest0\"]\nfrom = [\"10.0.0.0/8\"]\nto = [\"10.0.0.1\"]\n\
          sni = [\"a.example\"]\nhours = [\"Tue 00:00-24:00\"]\ntime_zone = \"Asia/Tokyo\"\ntls_support = \"disabled\"\n",
     );
-    let ingress = parse_interface("lan0").expect("a name");
+    let ingress = interface(&config, "lan0");
     let traffic = Traffic {
         ingress: &ingress,
         client: "192.0.2.7".parse().expect("an address"),
