@@ -70,6 +70,9 @@ pub struct Status {
     /// Copies of mail that was judged.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// Certificates that end, the next to end first: at most 64.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Servers of `action.trust_uid_immutability` that changed what stands under a UID, and are not trusted any more.
     #[serde(default)]
     pub distrusted: Vec<IpAddr>,
@@ -105,6 +108,21 @@ pub struct ProcessStatus {
     pub locked_memory: Option<String>,
     /// How often it was started again.
     pub restarts: u64,
+}
+
+/// One certificate of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// What it is for.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// When it, or another certificate of its file, ends (RFC 3339, UTC).
+    pub not_after: String,
+    /// Whole days until then; below zero once it has ended.
+    pub days_left: i64,
+    /// What is to be done, from 30 days before its end on.
+    pub alarm: Option<String>,
 }
 
 /// What the signer signed, and what it refused.

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::admin::{
-    AdminError, AdminSocket, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus, ProcessStatus,
-    SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus, ThreadStatus, VerdictsStatus, ask,
-    serve,
+    AdminError, AdminSocket, CertificateStatus, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus,
+    ProcessStatus, SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus, ThreadStatus,
+    VerdictsStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -118,6 +118,40 @@ fn check_exits_69_without_a_capability_and_warns_of_interfaces_that_may_yet_appe
     ] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+#[test]
+fn check_warns_of_a_certificate_that_ends_within_a_month_and_fails_on_one_that_has_ended() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    let said = || text(&postern(&["check", "--config", &config]).stdout);
+    assert!(said().contains("ok    end of the authority certificate: "), "{}", said());
+    let out = directory.path().to_string_lossy();
+    assert!(postern(&["ca", "renew", "--out", &out, "--days", "12"]).status.success());
+    let warned = said();
+    for part in ["warn  end of the authority certificate: ", "in 1", "`postern ca renew`"] {
+        assert!(warned.contains(part), "{warned}");
+    }
+    // A certificate of an own server, which has ended.
+    let [cert, key] = ["own.pem", "own.key"].map(|name| format!("{out}/{name}"));
+    let mut params = rcgen::CertificateParams::new(vec!["own.example".to_owned()]).expect("name");
+    params.not_after = time::OffsetDateTime::now_utc() - time::Duration::DAY;
+    let pair = rcgen::KeyPair::generate().expect("key");
+    std::fs::write(&cert, params.self_signed(&pair).expect("certificate").pem()).expect("write");
+    std::fs::write(&key, pair.serialize_pem()).expect("write");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&config).expect("open");
+    file.write_all(
+        b"[[certificates.server]]\nnames = [\"own.example\"]\ncert = \"own.pem\"\nkey = \"own.key\"\n",
+    )
+    .expect("write");
+    let output = postern(&["check", "--config", &config]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("fail  end of the certificate of own.example: ") && said.contains("has EXPIRED on"),
+        "{said}"
+    );
 }
 
 /// `check` goes first: a configuration that it accepts would make `run` start.
@@ -364,6 +398,13 @@ fn example() -> Status {
             refused_total: 6,
             failed_total: 8,
         },
+        certificates: vec![CertificateStatus {
+            name: "authority certificate".to_owned(),
+            file: "/etc/a.pem".into(),
+            not_after: "2026-02-01T00:00:00Z".to_owned(),
+            days_left: 12,
+            alarm: Some("authority certificate: /etc/a.pem ends soon; renew it".to_owned()),
+        }],
         distrusted: vec!["192.0.2.7".parse().expect("address")],
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
@@ -425,6 +466,8 @@ fn status_shows_what_the_daemon_says() {
             "3 repairs",
             "ALARMS\n  `ip -4 rule pref 0 lookup main` stands in front",
             "192.0.2.7 changed what stands under a UID: all of its mail is compared again; take it out of",
+            "\n  authority certificate: /etc/a.pem ends soon; renew it\n",
+            "authority certificate  /etc/a.pem  2026-02-01T00:00:00Z  12\n",
             "RULES OF OTHERS IN FRONT, mail may follow them\n  ip -4 rule pref 0 lookup main",
             "forward chain, 12 packets dropped\n  nft inet postern forward: iifname lan0 tcp dport 143 drop",
         ] {

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, firewall, policies, steering};
+use super::{EXIT_CONFIG, EXIT_MACHINE, certificates, firewall, policies, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
 use crate::config::{
-    self, Action, Config, ContentSettings, ImplicitTls, Inspection, InterfaceName, Offload, StartTls,
-    UNNAMED_ACTION,
+    self, Action, Config, ContentSettings, DefaultCertificate, ImplicitTls, Inspection, InterfaceName,
+    Offload, StartTls, UNNAMED_ACTION,
 };
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
@@ -128,7 +128,9 @@ pub(super) fn check(path: &Path) -> ExitCode {
 
 /// The files that the configuration names: there, readable, of the right kind, and good for what they are for.
 pub(super) fn files(config: &Config) -> Vec<Item> {
-    examine(config, key, |config| Trust::load(config).map(drop))
+    let mut items = examine(config, key, |config| Trust::load(config).map(drop));
+    items.extend(certificates::items(config));
+    items
 }
 
 /// The same without a look into private keys: in a daemon they are the signer's.
@@ -154,6 +156,18 @@ fn examine(
             "correct certificates.server",
         ));
         items.push(key(&format!("key of {names}"), &server.files.key, "correct certificates.server"));
+    }
+    match config.default_certificate() {
+        Some(DefaultCertificate { files, is_own: true }) if !files.cert.exists() => {
+            let value = format!("{}, made by the first `postern run`", files.cert.display());
+            items.push(Item::ok("default certificate", value));
+        }
+        Some(DefaultCertificate { files, .. }) => {
+            const REMEDY: &str = "correct certificates.default";
+            items.push(certificate("default certificate", &files.cert, REMEDY));
+            items.push(key("default key", &files.key, REMEDY));
+        }
+        None => {}
     }
     let roots: BTreeSet<_> = config.profiles_in_use().flat_map(|(_, profile)| profile.root_files()).collect();
     let root = |path: &PathBuf| certificate("root certificates", path, "correct `roots` of the TLS profile");

@@ -2,6 +2,8 @@
 
 /// `postern check`: the file, the files it names, the machine.
 mod check;
+/// Its part about certificates: when they end, and pins.
+mod certificates;
 /// Its part about the firewall: what stops steered mail, and the rules that are missing.
 mod firewall;
 /// Its part about policies: what each admits, and those that are never reached.
@@ -12,8 +14,10 @@ mod objects;
 mod explain;
 /// Its part about steering: rules of others in front, and the chain that drops what would be forwarded.
 mod steering;
-/// `postern ca init`: the re-signing authority.
+/// `postern ca`: the re-signing authority.
 mod ca;
+/// The default Proxy Server certificate, made by a process of its own.
+mod default_certificate;
 /// `postern status`: what the running daemon says, for people.
 mod status;
 /// The log of `postern run`.
@@ -62,7 +66,7 @@ enum Command {
     /// Remove what a daemon that is gone left in the kernel; mail then flows uninspected.
     Clear,
     /// The re-signing authority.
-    Ca(CaArgs),
+    Ca(ca::CaArgs),
     /// Proxy actions: what becomes of mail.
     Action(ObjectArgs),
     /// TLS profiles: how TLS is spoken.
@@ -77,22 +81,13 @@ enum Command {
     /// A process of a running daemon; started by `run` and by nobody else.
     #[command(hide = true)]
     Signer,
+    /// Make the default Proxy Server certificate; started by `run` and by nobody else.
+    #[command(hide = true)]
+    DefaultCertificate(default_certificate::DefaultCertificateArgs),
     /// Confine this process and try what it may do: see `confine/probe.rs`.
     #[cfg(debug_assertions)]
     #[command(hide = true)]
     ConfineProbe(crate::confine::probe::Options),
-}
-
-#[derive(Debug, Args)]
-struct CaArgs {
-    #[command(subcommand)]
-    command: CaCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum CaCommand {
-    /// Make the authority and tell how clients learn to trust it.
-    Init(ca::CaInitArgs),
 }
 
 #[derive(Debug, Args)]
@@ -121,7 +116,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::check(&cli.config),
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
-        Command::Ca(CaArgs { command: CaCommand::Init(options) }) => ca::init(&cli.config, &options),
+        Command::Ca(options) => ca::run(&cli.config, &options),
         Command::Action(ObjectArgs { command }) => {
             objects::run(&cli.config, ObjectKind::ProxyAction, &command)
         }
@@ -136,6 +131,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Worker => child(Role::Worker, crate::worker::run),
         Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
+        Command::DefaultCertificate(options) => default_certificate::make(&options),
         #[cfg(debug_assertions)]
         Command::ConfineProbe(options) => crate::confine::probe::run(&options),
     }

@@ -184,14 +184,16 @@ fn readable(status: &Status) -> String {
         "\nsteering program {program_id}, classifier by {hook}, route on {device}, {repairs} repairs\n"
     ));
     let SteeringStatus { alarms, in_front, forward, forward_dropped, .. } = &status.steering;
-    let alarms: Vec<String> =
-        alarms.iter().cloned().chain(status.distrusted.iter().map(distrusted)).collect();
+    let of_certificates = status.certificates.iter().filter_map(|certificate| certificate.alarm.clone());
+    let distrusted = status.distrusted.iter().map(distrusted);
+    let alarms: Vec<String> = alarms.iter().cloned().chain(of_certificates).chain(distrusted).collect();
     if !alarms.is_empty() {
         lines(&mut text, "ALARMS", &alarms);
     }
     if !in_front.is_empty() {
         lines(&mut text, "RULES OF OTHERS IN FRONT, mail may follow them", in_front);
     }
+    table(&mut text, "certificates", &["certificate", "file", "ends", "days"], &certificates(status));
     table(&mut text, "interfaces", &["interface", "side", "index"], &interfaces(status));
     table(&mut text, "steering counters", &["exit", "packets"], &counted(counters));
     table(&mut text, "classifier counters", &["exit", "packets"], &counted(classes));
@@ -323,6 +325,14 @@ fn listeners(status: &Status) -> Vec<Vec<String>> {
         ]
     };
     status.listeners.iter().map(row).collect()
+}
+
+fn certificates(status: &Status) -> Vec<Vec<String>> {
+    let row = |certificate: &admin::CertificateStatus| {
+        let admin::CertificateStatus { name, file, not_after, days_left, .. } = certificate;
+        vec![name.clone(), file.display().to_string(), not_after.clone(), days_left.to_string()]
+    };
+    status.certificates.iter().map(row).collect()
 }
 
 fn interfaces(status: &Status) -> Vec<Vec<String>> {

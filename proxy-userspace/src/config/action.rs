@@ -28,6 +28,8 @@ settings! {
         /// The TLS profile of connections that begin with STARTTLS.
         starttls_profile: Option<String> = text::<ObjectName>()
             .unset("the one of `tls_profile`", r#""TLS-Client.Strict""#);
+        /// Which certificates clients are shown.
+        certificates: ShownCertificates = text::<ShownCertificates>().default(ShownCertificates::Authority);
         /// Whether mail is judged.
         inspect: Inspection = text::<Inspection>().default(Inspection::Full);
         /// Destinations that are left alone, whatever the other settings say: addresses and networks.
@@ -135,6 +137,19 @@ words! {
         Allow => "allow",
         /// They are refused: the client's handshake is finished and `* BYE` tells the reason.
         Deny => "deny",
+    }
+}
+
+words! {
+    /// Which certificates clients are shown.
+    pub enum ShownCertificates as "source of certificates" {
+        /// One of `certificates.server` where one has the name that the client asks for, and otherwise a copy of the
+        /// server's, signed by `certificates.authority`.
+        Authority => "authority",
+        /// One of `certificates.server`, and otherwise the default Proxy Server certificate (`certificates.default`), never
+        /// a copy. For servers of your own: clients need not trust the authority. The verdict `mirror` on a server's
+        /// certificate then means `block`.
+        Server => "server",
     }
 }
 

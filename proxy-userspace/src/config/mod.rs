@@ -55,9 +55,13 @@ mod schema;
 /// `postern config example`.
 mod example;
 
-pub use action::{Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, StartTls};
+pub use action::{
+    Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, ShownCertificates, StartTls,
+};
 pub use capabilities::CapabilitySettings;
-pub use certificates::{Certificates, KeyFiles, ServerCertificate};
+pub use certificates::{
+    Certificates, DefaultCertificate, KeyFiles, ServerCertificate, ServerPin, own_default,
+};
 pub use clone::{CloneError, ObjectFile, clone_object};
 pub use daemon::{Admin, Processes, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
@@ -67,7 +71,7 @@ pub use general::{GeneralSettings, LINE_LENGTH_MAX};
 pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
-pub use names::{InterfaceName, NamePattern};
+pub use names::{Fingerprint, InterfaceName, NamePattern};
 pub use objects::ObjectKind;
 pub use parse::{load, objects_directory, parse};
 pub use policy::{

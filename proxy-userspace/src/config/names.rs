@@ -205,6 +205,37 @@ impl TextValue for ObjectName {
     }
 }
 
+/// SHA-256 of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl TextValue for Fingerprint {
+    type Value = Self;
+    const WHAT: &'static str = "a SHA-256 fingerprint";
+
+    /// With or without the colons of openssl.
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let remedy = "write the 64 hexadecimal digits that `openssl x509 -noout -fingerprint -sha256 -in FILE` prints, with \
+                      or without colons";
+        let digits: String = text.chars().filter(|c| *c != ':').collect();
+        let octet =
+            |at: usize| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let mut octets = [0; 32];
+        for (at, place) in octets.iter_mut().enumerate() {
+            *place = octet(at).ok_or_else(|| Reason::unfit("not a SHA-256 fingerprint", remedy))?;
+        }
+        // A sign would pass as a digit.
+        if digits.len() != 64 || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+            return Err(Reason::unfit("not a SHA-256 fingerprint", remedy));
+        }
+        Ok(Self(octets))
+    }
+
+    fn show(value: &Self) -> String {
+        value.0.iter().map(|octet| format!("{octet:02X}")).collect()
+    }
+}
+
 /// A pattern for file names: 1 to 255 octets, no `/`, no control characters. `*` stands for any characters, also none,
 /// and `?` for one; every other character stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Objects that every configuration has. Nobody edits, deletes or shadows them.
 
 use super::Compliance;
-use super::action::Action;
+use super::action::{Action, ShownCertificates};
 use super::policy::NamedObjects;
 use super::setting::StandIn as _;
 use super::tls::Tls;
@@ -22,7 +22,8 @@ pub const SERVER_STRICT_PROFILE: &str = "TLS-Server.Strict";
 /// All of them, with every setting. A stand-in has the defaults, because nothing in these groups has to be written.
 pub(super) fn objects() -> NamedObjects {
     let action = |profile: &str| Action { tls_profile: Some(profile.to_owned()), ..Action::stand_in() };
-    let actions = [(CLIENT_ACTION, action(CLIENT_PROFILE)), (SERVER_ACTION, action(SERVER_PROFILE))];
+    let server_action = Action { certificates: ShownCertificates::Server, ..action(SERVER_PROFILE) };
+    let actions = [(CLIENT_ACTION, action(CLIENT_PROFILE)), (SERVER_ACTION, server_action)];
     // Servers of others are many and old; an owner's own server meets TLS that keeps to the RFCs.
     let client = Tls::default();
     let server = Tls { compliance: Compliance::Enforced, ..Tls::default() };

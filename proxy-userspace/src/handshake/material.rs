@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use super::expiry::{CertificateUse, Lifetime};
 use super::mint::tbs::Issuer;
 use super::mint::{Chains, KeyFile};
 use super::roots;
 use super::upstream::TrustError;
-use crate::config::Config;
+use crate::config::{Certificates, Config, DefaultCertificate};
 
 /// Everything but the keys: nothing of it is a secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,13 +23,17 @@ pub(crate) struct TrustMaterial {
 
 impl TrustMaterial {
     /// Reads roots and certificates, checks them, and opens the keys, the authority's first, then those of
-    /// `certificates.server` in their order.
+    /// `certificates.server` in their order, and the default one's.
     ///
     /// # Errors
     /// Which file, what is wrong with it, and the remedy.
     pub(crate) fn read(config: &Config) -> Result<(Self, Vec<KeyFile>), TrustError> {
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
-        let (chains, keys) = Chains::read(&config.certificates, now)?;
+        // The one that Postern makes is not there before the first start.
+        let default = config.default_certificate();
+        let default = default.filter(|default| !default.is_own || default.files.cert.exists());
+        let default = default.map(|default| default.files);
+        let (chains, keys) = Chains::read(&config.certificates, default.as_ref(), now)?;
         let mut roots = BTreeMap::new();
         for (name, profile) in config.profiles_in_use() {
             let of_profile = roots::read(profile)?;
@@ -41,6 +46,23 @@ impl TrustMaterial {
     pub(super) fn roots(&self, profile: &str) -> Vec<CertificateDer<'_>> {
         let roots = self.roots.get(profile).into_iter().flatten();
         roots.map(|root| CertificateDer::from(root.as_slice())).collect()
+    }
+
+    /// When each of its certificates ends.
+    pub(crate) fn lifetimes(&self, config: &Config) -> Vec<Lifetime> {
+        let Chains { authority, servers, default } = &self.chains;
+        let Certificates { authority: files, server, .. } = &config.certificates;
+        let mut lifetimes = vec![Lifetime::new(CertificateUse::Authority, &files.cert, authority)];
+        lifetimes.extend(server.iter().zip(servers).map(|(entry, chain)| {
+            Lifetime::new(CertificateUse::Server(entry.names.clone()), &entry.files.cert, chain)
+        }));
+        if let (Some(chain), Some(DefaultCertificate { files, is_own })) =
+            (default, config.default_certificate())
+        {
+            let of = if is_own { CertificateUse::OwnDefault } else { CertificateUse::Default };
+            lifetimes.push(Lifetime::new(of, &files.cert, chain));
+        }
+        lifetimes
     }
 
     /// What the authority's leaves say of it; `None` where its certificate cannot be read.

@@ -28,6 +28,10 @@ mod upstream;
 mod roots;
 /// What a policy's files say, for the process that reads none.
 mod material;
+/// Certificates that end, and what is said of it.
+pub(crate) mod expiry;
+/// Servers that show one certificate and no other.
+mod pins;
 /// How many paths a chain allows.
 mod paths;
 /// Judging the server's certificate: every fault, one verdict.
@@ -491,6 +495,7 @@ async fn show(
         destination: terms.destination.ip(),
         class,
         key: terms.trust().leaves().key_for(&hello.offer),
+        certificates: terms.action().certificates,
     };
     let minting = terms.trust().leaves().server_config(&request, terms.jobs);
     // A server that used up the time must not leave the client without words, and nobody but the signer needs longer.

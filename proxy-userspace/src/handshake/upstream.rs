@@ -15,10 +15,13 @@ use super::hello::Hello;
 use super::material::TrustMaterial;
 use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
+use super::pins::Pins;
 use super::profile::provider_of;
 use super::sessions::UpstreamSessions;
 use super::verify::{CertificateFault, Faults, Judge, RootsError};
-use crate::config::{Certificates, ClientCertificate, Compliance, Config, Tls, TlsVersion, Verdict};
+use crate::config::{
+    Certificates, ClientCertificate, Compliance, Config, ShownCertificates, Tls, TlsVersion, Verdict,
+};
 use crate::failure::{Cause, Failure};
 use crate::layer::KernelSide;
 use crate::record::Record;
@@ -75,7 +78,8 @@ impl Trust {
     pub fn load(config: &Config) -> Result<Vec<Self>, TrustError> {
         let (material, keys) = TrustMaterial::read(config)?;
         let of_profile = |(name, profile): (&str, &Tls)| {
-            let judge = Judge::assemble(&material.roots(name), profile.faults)?;
+            let judge =
+                Judge::assemble(&material.roots(name), profile.faults, Pins::new(&config.certificates.pins))?;
             let chains = material.chains.clone();
             Self::new(profile, judge, Leaves::load_keys(&config.certificates, profile, chains, &keys)?)
         };
@@ -94,7 +98,7 @@ impl Trust {
         facts: Vec<KeyFacts>,
         signing: Signing,
     ) -> Result<Self, TrustError> {
-        let judge = Judge::assemble(&material.roots(name), profile.faults)?;
+        let judge = Judge::assemble(&material.roots(name), profile.faults, Pins::new(&certificates.pins))?;
         let leaves = Leaves::assemble(certificates, profile, material.chains.clone(), facts, signing)?;
         Self::new(profile, judge, leaves)
     }
@@ -194,8 +198,15 @@ impl Trust {
             .iter()
             .map(|der| der.clone().into_owned())
             .collect();
-        let judged = self.judge.judge_apart(terms.jobs, Arc::clone(&chain), hello.sni.clone()).await;
-        let (judgement, undone) = judged;
+        let judged = self
+            .judge
+            .judge_apart(terms.jobs, Arc::clone(&chain), hello.sni.clone(), terms.destination.ip())
+            .await;
+        let (mut judgement, undone) = judged;
+        // Nothing but a copy lets the client see the fault.
+        if terms.action().certificates == ShownCertificates::Server && judgement.verdict == Verdict::Mirror {
+            judgement.verdict = Verdict::Block;
+        }
         record.judged(chain.first(), &judgement);
         // The cause says more than the fault that policy blocks.
         if let (Some(error), Verdict::Block) = (undone, judgement.verdict) {

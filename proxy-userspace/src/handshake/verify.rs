@@ -7,6 +7,7 @@
 //! after every upstream handshake, with the chain that rustls kept. **Nothing may be relayed before it has spoken.**
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
+use super::pins::{Pinned, Pins};
 use super::roots;
 pub use super::roots::RootsError;
 use crate::config::{FaultPolicy, Tls, Verdict};
@@ -194,6 +196,7 @@ pub struct Judgement {
 pub struct Judge {
     roots: Vec<TrustAnchor<'static>>,
     policy: FaultPolicy,
+    pins: Pins,
     provider: Arc<CryptoProvider>,
 }
 
@@ -203,21 +206,25 @@ impl Judge {
     /// # Errors
     /// [`RootsError`] names the file and the remedy; at least one root must come out.
     pub fn load(tls: &Tls) -> Result<Self, RootsError> {
-        Self::assemble(&roots::read(tls)?, tls.faults)
+        Self::assemble(&roots::read(tls)?, tls.faults, Pins::default())
     }
 
     /// With roots that were read and checked by others.
     ///
     /// # Errors
     /// [`RootsError::Empty`].
-    pub(super) fn assemble(roots: &[CertificateDer<'_>], policy: FaultPolicy) -> Result<Self, RootsError> {
+    pub(super) fn assemble(
+        roots: &[CertificateDer<'_>],
+        policy: FaultPolicy,
+        pins: Pins,
+    ) -> Result<Self, RootsError> {
         let anchor = |root| webpki::anchor_from_trusted_cert(root).ok().map(|anchor| anchor.to_owned());
         let roots: Vec<_> = roots.iter().filter_map(anchor).collect();
         if roots.is_empty() {
             return Err(RootsError::Empty);
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { roots, policy, provider })
+        Ok(Self { roots, policy, pins, provider })
     }
 
     /// How many roots are trusted.
@@ -243,6 +250,17 @@ impl Judge {
     /// Takes up to some 20 ms of a hostile chain: mail threads use [`Self::judge_apart`].
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
+        self.judge_pinned(chain, sni, Pinned::No, now)
+    }
+
+    /// As [`Self::judge`]; where a pin is for the server, it decides about trust instead of the roots.
+    fn judge_pinned(
+        &self,
+        chain: &[CertificateDer<'_>],
+        sni: Option<&str>,
+        pinned: Pinned,
+        now: UnixTime,
+    ) -> Judgement {
         let mut faults = Faults::default();
         let name = sni.map(DnsName::try_from);
         match chain.split_first() {
@@ -250,6 +268,8 @@ impl Judge {
                 let parsed = EndEntityCert::try_from(leaf);
                 time_faults(leaf, now, &mut faults);
                 match &parsed {
+                    _ if pinned == Pinned::Fits => {}
+                    _ if pinned == Pinned::Differs => faults.insert(CertificateFault::Untrusted),
                     Ok(cert) if within_bounds(chain) => {
                         self.path_faults(leaf, cert, intermediates, now, &mut faults)
                     }
@@ -274,7 +294,7 @@ impl Judge {
         Judgement { faults, verdict }
     }
 
-    /// As [`Self::judge`], now, on a thread of the pool. Where the thread did not do it, the judgement is that of
+    /// As [`Self::judge`], now, of the server at this address, on a thread of the pool. Where the thread did not do it, the judgement is that of
     /// [`CertificateFault::Late`] or [`CertificateFault::Unverified`], and the error stands beside it: nothing was found
     /// out, and only the owner's word lets anything be relayed.
     pub async fn judge_apart(
@@ -282,10 +302,15 @@ impl Judge {
         jobs: &JobPool,
         chain: Arc<[CertificateDer<'static>]>,
         sni: Option<String>,
+        server: IpAddr,
     ) -> (Judgement, Option<JobError>) {
         let judge = Arc::clone(self);
         let is_named = sni.is_some();
-        let work = move || judge.judge(&chain, sni.as_deref(), UnixTime::now());
+        let work = move || {
+            let leaf = chain.first().map(|leaf| leaf.as_ref());
+            let pinned = judge.pins.judge(leaf, server, sni.as_deref());
+            judge.judge_pinned(&chain, sni.as_deref(), pinned, UnixTime::now())
+        };
         match jobs.run(JobKind::Judge, work).await {
             Ok(judgement) => (judgement, None),
             Err(error) => {

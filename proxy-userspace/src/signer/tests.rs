@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use super::link::REQUESTS_IN_FLIGHT_MAX;
 use super::protocol::{Ask, Refusal, Reply, SignRequest};
 use super::{KeyFacts, SignFault, SignerControl, SignerLink, Signing, serve};
+use crate::config::ShownCertificates;
 use crate::config::{self, Config};
 use crate::handshake::mint::{KeyKind, LeafClass, MintError, Shown};
 use crate::handshake::{KeyFile, Trust, TrustError, TrustMaterial, mint};
@@ -117,8 +118,14 @@ fn assembled(
 
 async fn shown(trust: &Trust, sni: &str, key: KeyKind, jobs: &JobPool) -> Result<Shown, MintError> {
     let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let request =
-        mint::Request { upstream: None, sni: Some(sni), destination, class: LeafClass::Absent, key };
+    let request = mint::Request {
+        upstream: None,
+        sni: Some(sni),
+        destination,
+        class: LeafClass::Absent,
+        key,
+        certificates: ShownCertificates::Authority,
+    };
     trust.leaves().server_config(&request, jobs).await
 }
 

@@ -8,10 +8,11 @@ use caps::{CapSet, Capability};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::policy::LoadedPolicy;
+use super::policy::{LoadedPolicy, now};
 use super::process::ChildProcess;
 use crate::admin::ProcessStatus;
 use crate::confine::{Confinement, Role};
+use crate::handshake::expiry::ExpiryTold;
 use crate::ipc::AsyncChannel;
 use crate::signer::{SignerControl, SignerReport};
 use crate::worker::protocol::{ToWorker, WorkerReport};
@@ -35,6 +36,8 @@ pub(super) struct Board {
     worker: RefCell<Option<KnownChild>>,
     signer: RefCell<Option<KnownChild>>,
     restarts: Cell<(u64, u64)>,
+    /// Certificates whose end was told.
+    ends_told: RefCell<ExpiryTold>,
 }
 
 impl Board {
@@ -48,6 +51,7 @@ impl Board {
             worker: RefCell::default(),
             signer: RefCell::default(),
             restarts: Cell::default(),
+            ends_told: RefCell::default(),
         }
     }
 
@@ -56,8 +60,16 @@ impl Board {
         Rc::clone(&self.policy.borrow())
     }
 
+    /// Says in the log which certificates end soon: each of them at steps, and all after a reload.
+    pub(super) fn tell_of_ends(&self) {
+        for alarm in self.ends_told.borrow_mut().news(&self.policy().lifetimes, now()) {
+            tracing::warn!("{alarm}");
+        }
+    }
+
     pub(super) fn set_policy(&self, policy: LoadedPolicy) {
         *self.policy.borrow_mut() = Rc::new(policy);
+        self.ends_told.borrow_mut().forget();
     }
 
     pub(super) fn worker_came(&self, process: &ChildProcess, restarts: u64) {

@@ -197,6 +197,7 @@ impl Children {
             (Some((policy, keys)), Ok(())) if policy.generation == generation => {
                 self.keys = keys;
                 self.board.set_policy(policy);
+                self.board.tell_of_ends();
                 tracing::info!("configuration reloaded");
             }
             (_, Err(why)) => not_reloaded(&anyhow!(why)),
@@ -206,13 +207,33 @@ impl Children {
 
     /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not.
     pub(super) async fn reload(&mut self, path: &Path) {
-        if let Err(error) = self.offer(path).await {
+        let offered = match self.board.policy().next(path) {
+            Ok(policy) => self.offer(policy).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = offered {
             not_reloaded(&error);
         }
     }
 
-    async fn offer(&mut self, path: &Path) -> Result<()> {
-        let policy = self.board.policy().next(path)?;
+    /// Says which certificates end soon. A default certificate of Postern's own that does is replaced.
+    pub(super) async fn look_at_ends(&mut self) {
+        self.board.tell_of_ends();
+        let policy = self.board.policy();
+        if self.pending.is_none() && policy.own_default_ends() {
+            let renewed = match policy.again() {
+                Ok(renewed) => self.offer(renewed).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::error!(
+                    "the default Proxy Server certificate stays the one that ends soon: {error:#}"
+                );
+            }
+        }
+    }
+
+    async fn offer(&mut self, policy: LoadedPolicy) -> Result<()> {
         let signing = self.signing.as_ref().context("the signer is not there; reload again when it is")?;
         let worker =
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;

@@ -58,6 +58,8 @@ use crate::worker::thread_count;
 
 /// Between two looks at how many sessions are left, while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at when certificates end.
+const EXPIRY_LOOK: Duration = Duration::from_secs(60 * 60);
 /// Between two looks at the kernel's counters of padded records.
 const PADDING_LOOK: Duration = Duration::from_secs(10);
 
@@ -164,6 +166,7 @@ async fn until_stopped(
 ) {
     let on_exit = steering.borrow().settings().on_exit;
     let mut padding = tokio::time::interval(PADDING_LOOK);
+    let mut expiry = tokio::time::interval(EXPIRY_LOOK);
     loop {
         tokio::select! {
             event = children.event() => match event {
@@ -187,6 +190,7 @@ async fn until_stopped(
                 Asked::Reload => children.reload(path).await,
                 Asked::Stop => return,
             },
+            _ = expiry.tick() => children.look_at_ends().await,
             _ = padding.tick() => if !children.peers_are_known_to_pad() && peers_pad() {
                 children.peers_pad().await;
             },

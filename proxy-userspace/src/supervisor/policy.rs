@@ -2,12 +2,16 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, getrlimit};
+use time::OffsetDateTime;
 
+use super::process::OWN_PROGRAM;
 use crate::accept::{MachineResources, Memory, Room};
-use crate::config::{self, Config};
+use crate::config::{self, Config, DefaultCertificate};
+use crate::handshake::expiry::{CertificateUse, Lifetime, Nearness};
 use crate::handshake::{KeyFile, TrustMaterial};
 use crate::ipc::seal;
 use crate::layer::offload::OffloadTerms;
@@ -20,6 +24,8 @@ pub(super) struct LoadedPolicy {
     pub(super) generation: u64,
     pub(super) config: Config,
     pub(super) material: TrustMaterial,
+    /// When its certificates end.
+    pub(super) lifetimes: Vec<Lifetime>,
     /// Open and unread: they are the signer's to read.
     pub(super) keys: Vec<KeyFile>,
     pub(super) layers: OffloadTerms,
@@ -62,19 +68,35 @@ impl LoadedPolicy {
         Self::load(config, self.generation + 1, self.layers.clone(), machine)
     }
 
+    /// The same configuration with what its files hold now, and a new default certificate where Postern makes that.
+    ///
+    /// # Errors
+    /// A file cannot be used any more, or the certificate cannot be made.
+    pub(super) fn again(&self) -> Result<Self> {
+        Self::load(self.config.clone(), self.generation + 1, self.layers.clone(), self.machine.clone())
+    }
+
     fn load(
         config: Config,
         generation: u64,
         layers: OffloadTerms,
         machine: MachineResources,
     ) -> Result<Self> {
+        provide_default_certificate(&config)?;
         let (material, keys) = TrustMaterial::read(&config)?;
+        let lifetimes = material.lifetimes(&config);
         let layers = OffloadTerms { mode: config.offload(), ..layers };
         let room = Room::new(&config, thread_count(config.steering.threads), &machine);
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
         }
-        Ok(Self { generation, config, material, keys, layers, room, machine })
+        Ok(Self { generation, config, material, lifetimes, keys, layers, room, machine })
+    }
+
+    /// Whether the default certificate that Postern made is near its end.
+    pub(super) fn own_default_ends(&self) -> bool {
+        let is_near = |lifetime: &Lifetime| lifetime.nearness(now()) > Nearness::Far;
+        self.lifetimes.iter().any(|lifetime| lifetime.of == CertificateUse::OwnDefault && is_near(lifetime))
     }
 
     /// All of it that the worker may know, in sealed memory.
@@ -93,6 +115,39 @@ impl LoadedPolicy {
         let octets = postcard::to_stdvec(&message).context("writing the policy for the worker")?;
         Ok(seal(&octets)?)
     }
+}
+
+/// Has the default Proxy Server certificate made where Postern makes it and it is not there, not whole or near its end. A
+/// process of its own does it: this one has no private key in its memory.
+///
+/// # Errors
+/// It cannot be made.
+fn provide_default_certificate(config: &Config) -> Result<()> {
+    let Some(DefaultCertificate { files, is_own: true }) = config.default_certificate() else {
+        return Ok(());
+    };
+    let made = Command::new(OWN_PROGRAM)
+        .arg("default-certificate")
+        .arg(&config.state.directory)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("making the default Proxy Server certificate ({OWN_PROGRAM})"))?;
+    if !made.status.success() {
+        bail!("{}", String::from_utf8_lossy(&made.stderr).trim());
+    }
+    if !made.stdout.is_empty() {
+        tracing::info!(
+            "made a default Proxy Server certificate, self-signed: {}; clients of your servers see it where no entry of \
+             certificates.server has their name, and have to trust it; certificates.default names another",
+            files.cert.display()
+        );
+    }
+    Ok(())
+}
+
+/// Seconds since 1970, as certificates count.
+pub(super) fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
 }
 
 /// What this machine has now, within this process's limit on descriptors.

@@ -14,7 +14,7 @@ use crate::confine::{Confinement, Identity, Role};
 use crate::ipc::{AsyncChannel, Began, Begin, Channel};
 
 /// The program that runs, whatever has become of its file.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 /// A child gives its powers up within milliseconds.
 const BEGIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// A child that was told to end: longer than it writes what waits.

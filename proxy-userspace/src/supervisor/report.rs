@@ -6,12 +6,20 @@ use std::path::PathBuf;
 use proxy_ebpf::{Class, Exit, Intake};
 
 use super::board::Board;
-use crate::admin::{InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus};
+use super::policy::now;
+use crate::admin::{
+    CertificateStatus, InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status,
+    SteeringStatus,
+};
 use crate::config::SteeringConfig as Settings;
+use crate::handshake::expiry::Lifetime;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;
 use crate::steering::{forward, routing};
+
+/// Certificates in a status: there may be thousands, and an answer has 1 MiB.
+const CERTIFICATES_MAX: usize = 64;
 
 /// What does not change while the daemon runs.
 pub(super) struct Origin {
@@ -60,12 +68,27 @@ pub(super) async fn status(
         held: report.held,
         verdicts: report.verdicts,
         spool: report.spool,
+        certificates: certificates(&policy.lifetimes),
         distrusted: report.distrusted,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
         records_lost: report.records_lost,
         log_lost: origin.log.lost() + report.log_lost,
     }
+}
+
+fn certificates(lifetimes: &[Lifetime]) -> Vec<CertificateStatus> {
+    let now = now();
+    let mut first: Vec<_> = lifetimes.iter().collect();
+    first.sort_by_key(|lifetime| lifetime.not_after);
+    let status = |lifetime: &Lifetime| CertificateStatus {
+        name: lifetime.of.to_string(),
+        file: lifetime.file.clone(),
+        not_after: lifetime.ends(),
+        days_left: lifetime.days_left(now),
+        alarm: lifetime.alarm(now),
+    };
+    first.into_iter().take(CERTIFICATES_MAX).map(status).collect()
 }
 
 fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {

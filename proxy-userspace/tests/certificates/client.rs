@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use postern::config::{Certificates, KeyFiles, ServerCertificate};
+use postern::config::{Certificates, KeyFiles, ServerCertificate, ShownCertificates};
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, MintError, Request, Shown};
 use postern::jobs::{JobPool, JobPurpose};
 use rcgen::KeyPair;
@@ -36,7 +36,8 @@ impl Mint {
             names: vec![(*name).to_owned()],
             files: write_pair(&dir, &name.replace('*', "any"), cert, key),
         });
-        let certificates = Certificates { authority, server: server.collect() };
+        let certificates =
+            Certificates { authority, server: server.collect(), default: None, pins: Vec::new() };
         let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
         Self {
             dir,
@@ -56,7 +57,14 @@ impl Mint {
         sni: Option<&str>,
         class: LeafClass,
     ) -> Shown {
-        let request = Request { upstream, sni, destination: ADDRESS, class, key: KeyKind::Ecdsa };
+        let request = Request {
+            upstream,
+            sni,
+            destination: ADDRESS,
+            class,
+            key: KeyKind::Ecdsa,
+            certificates: ShownCertificates::Authority,
+        };
         self.server_config(&request).unwrap()
     }
 }

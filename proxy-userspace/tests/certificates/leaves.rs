@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern::config::{Certificates, KeyFiles, ServerCertificate, Verdict};
+use postern::config::{Certificates, KeyFiles, ServerCertificate, ShownCertificates, Verdict};
 use postern::handshake::mint::{
     KeyKind, LEAVES_MAX, LeafClass, Leaves, Request, SANS_MAX, Shown, UNTRUSTED_SUBJECT,
 };
@@ -69,8 +69,14 @@ fn openssl_reads_and_verifies_every_class() {
         [LeafClass::Verified, LeafClass::Allowed, LeafClass::Mirrored, LeafClass::Blocked, LeafClass::Absent]
     {
         for key in [KeyKind::Ecdsa, KeyKind::Rsa] {
-            let request =
-                Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
+            let request = Request {
+                upstream: Some(&upstream),
+                sni: Some(HOST),
+                destination: ADDRESS,
+                class,
+                key,
+                certificates: ShownCertificates::Authority,
+            };
             std::fs::write(&der, leaf_of(&mint.server_config(&request).unwrap())).unwrap();
             let mut read = Command::new("openssl");
             read.args(["x509", "-inform", "der", "-text", "-in"]).arg(&der).arg("-out").arg(&pem);
@@ -208,7 +214,14 @@ fn an_rsa_only_client_gets_an_rsa_leaf() {
     assert_eq!(key, KeyKind::Rsa);
     let upstream = Ca::root("Root").leaf(&[HOST], GOOD);
     let class = LeafClass::Verified;
-    let request = Request { upstream: Some(&upstream), sni: Some(HOST), destination: ADDRESS, class, key };
+    let request = Request {
+        upstream: Some(&upstream),
+        sni: Some(HOST),
+        destination: ADDRESS,
+        class,
+        key,
+        certificates: ShownCertificates::Authority,
+    };
     handshake(&config, &mint.server_config(&request).unwrap(), HOST).unwrap();
 }
 
@@ -266,7 +279,14 @@ fn a_leaf_is_minted_once_and_anew_before_it_ends() {
     seen.dedup();
     assert_eq!(seen.len(), 1, "one mint in flight per key");
     let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
-    let request = Request { upstream: None, sni: Some("new.example"), destination: ADDRESS, class, key };
+    let request = Request {
+        upstream: None,
+        sni: Some("new.example"),
+        destination: ADDRESS,
+        class,
+        key,
+        certificates: ShownCertificates::Authority,
+    };
     let later = |days: i64| {
         let at = Duration::from_secs(u64::try_from(now() + days * DAY).unwrap());
         wait_for(mint.leaves.server_config_at(&request, &mint.jobs, UnixTime::since_unix_epoch(at))).unwrap()
@@ -298,10 +318,22 @@ fn an_authority_with_repeated_attributes_is_accepted_by_its_clients() {
     made.args(["-addext", "keyUsage=critical,keyCertSign", "-keyout"]).arg(&key).arg("-out").arg(&cert);
     let made = made.output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    let certificates = Certificates { authority: KeyFiles { cert: cert.clone(), key }, server: Vec::new() };
+    let certificates = Certificates {
+        authority: KeyFiles { cert: cert.clone(), key },
+        server: Vec::new(),
+        default: None,
+        pins: Vec::new(),
+    };
     let leaves = Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap();
     let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
-    let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+    let request = Request {
+        upstream: None,
+        sni: Some(HOST),
+        destination: ADDRESS,
+        class,
+        key,
+        certificates: ShownCertificates::Authority,
+    };
     let jobs = JobPool::start(JobPurpose::Certificates, 1).unwrap();
     let shown = wait_for(leaves.server_config(&request, &jobs)).unwrap();
     let leaf = leaf_of(&shown);
@@ -316,7 +348,7 @@ fn unusable_certificates_are_named_with_a_remedy() {
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let load = |params: &CertificateParams, key_pem: &str| {
         let authority = write_pair(&dir, "authority", &params.self_signed(&key).unwrap().pem(), key_pem);
-        let certificates = Certificates { authority, server: Vec::new() };
+        let certificates = Certificates { authority, server: Vec::new(), default: None, pins: Vec::new() };
         Leaves::load(&certificates, &tls(Vec::new(), strict())).unwrap_err().to_string()
     };
     let (good, pem) = (ca_params("Proxy Authority", GOOD), key.serialize_pem());
@@ -339,7 +371,11 @@ fn unusable_certificates_are_named_with_a_remedy() {
     let cert = Ca::root("Owner").issue(&leaf_params(&[HOST], GOOD));
     let cert = write_pair(&dir, "server", &pem_of(&cert), &pem);
     let server = vec![ServerCertificate { names: vec![HOST.to_owned()], files: cert }];
-    let told = Leaves::load(&Certificates { authority, server }, &tls(Vec::new(), strict())).unwrap_err();
+    let told = Leaves::load(
+        &Certificates { authority, server, default: None, pins: Vec::new() },
+        &tls(Vec::new(), strict()),
+    )
+    .unwrap_err();
     assert!(told.to_string().contains("server.key: is not the key of the first certificate in"), "{told}");
 }
 
@@ -357,7 +393,10 @@ fn keys_that_others_can_read_or_replace_are_refused_with_the_command_that_helps(
             let files = write_pair(&dir, "server", &leaf, &pem);
             change(if of_server { &files.key } else { &authority.key });
             let server = vec![ServerCertificate { names: vec![HOST.to_owned()], files }];
-            let loaded = Leaves::load(&Certificates { authority, server }, &tls(Vec::new(), strict()));
+            let loaded = Leaves::load(
+                &Certificates { authority, server, default: None, pins: Vec::new() },
+                &tls(Vec::new(), strict()),
+            );
             loaded.err().map(|error| error.to_string())
         };
         let file = if of_server { "server.key" } else { "authority.key" };
@@ -385,7 +424,14 @@ fn the_chain_that_is_shown_ends_below_the_root() {
     };
     let absent = |leaves: &Leaves| {
         let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
-        let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+        let request = Request {
+            upstream: None,
+            sni: Some(HOST),
+            destination: ADDRESS,
+            class,
+            key,
+            certificates: ShownCertificates::Authority,
+        };
         wait_for(leaves.server_config(&request, &JobPool::start(JobPurpose::Certificates, 1).unwrap()))
             .unwrap()
     };
@@ -396,7 +442,10 @@ fn the_chain_that_is_shown_ends_below_the_root() {
     let sub = ca_params("Subordinate", GOOD).signed_by(&key, &root.issuer).unwrap();
     let both = format!("{}{}", sub.pem(), root.pem);
     let authority = write_pair(&dir, "authority", &both, &key.serialize_pem());
-    let leaves = Leaves::load(&Certificates { authority, server: Vec::new() }, &tls(Vec::new(), strict()));
+    let leaves = Leaves::load(
+        &Certificates { authority, server: Vec::new(), default: None, pins: Vec::new() },
+        &tls(Vec::new(), strict()),
+    );
     let shown = absent(&leaves.unwrap());
     assert_eq!(chain(&shown)[1..], [sub.der().clone()]);
     handshake(&client_of(&root.der), &shown, HOST).unwrap();

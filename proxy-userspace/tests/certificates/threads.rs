@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use postern::config::ShownCertificates;
 use postern::config::{FaultPolicy, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Request};
 use postern::handshake::verify::{CertificateFault, Faults, Judgement};
@@ -17,7 +18,14 @@ fn a_leaf_is_minted_off_the_callers_thread_and_a_cached_one_needs_no_other() {
         let busy = mint.jobs.run(JobKind::Serve, move || held.recv());
         let request = |sni| {
             let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
-            Request { upstream: None, sni: Some(sni), destination: ADDRESS, class, key }
+            Request {
+                upstream: None,
+                sni: Some(sni),
+                destination: ADDRESS,
+                class,
+                key,
+                certificates: ShownCertificates::Authority,
+            }
         };
         let (known, new) = (request(HOST), request("new.example"));
         let others = async {
@@ -41,7 +49,14 @@ fn a_leaf_is_minted_off_the_callers_thread_and_a_cached_one_needs_no_other() {
 fn who_waits_for_anothers_mint_takes_over_when_that_session_goes() {
     let mint = Mint::new();
     let (class, key) = (LeafClass::Absent, KeyKind::Ecdsa);
-    let request = Request { upstream: None, sni: Some(HOST), destination: ADDRESS, class, key };
+    let request = Request {
+        upstream: None,
+        sni: Some(HOST),
+        destination: ADDRESS,
+        class,
+        key,
+        certificates: ShownCertificates::Authority,
+    };
     wait_for(async {
         let mut first = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
         let mut second = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
@@ -65,7 +80,7 @@ fn a_chain_is_judged_off_the_callers_thread() {
     wait_for(async {
         let busy = jobs.run(JobKind::Judge, move || held.recv());
         let others = async {
-            let judged = judge.judge_apart(&jobs, Arc::clone(&chain), Some(HOST.to_owned()));
+            let judged = judge.judge_apart(&jobs, Arc::clone(&chain), Some(HOST.to_owned()), ADDRESS);
             tokio::pin!(judged);
             tokio::select! {
                 biased;
@@ -85,7 +100,7 @@ fn a_chain_is_judged_off_the_callers_thread() {
 async fn unjudged(policy: FaultPolicy, jobs: &JobPool, sni: Option<&str>) -> (Judgement, Option<JobError>) {
     let root = Ca::root("Root");
     let chain = Arc::from([root.leaf(&[HOST], PAST)]);
-    Arc::new(judge(&root, policy)).judge_apart(jobs, chain, sni.map(str::to_owned)).await
+    Arc::new(judge(&root, policy)).judge_apart(jobs, chain, sni.map(str::to_owned), ADDRESS).await
 }
 
 #[test]

@@ -111,3 +111,15 @@ fn an_action_without_time_outs_of_its_own_has_those_of_limits() {
     assert_eq!(times("idle_seconds = 1860"), (1860, 7));
     assert_eq!(times("handshake_seconds = 90"), (1900, 90));
 }
+
+#[test]
+fn the_predefined_action_for_servers_of_ones_own_mints_no_copy() {
+    use postern::config::{CLIENT_ACTION, SERVER_ACTION, ShownCertificates};
+    let config = good(MINIMAL);
+    let shown = |name| config.action(Some(name)).unwrap().certificates;
+    assert_eq!(
+        [shown(CLIENT_ACTION), shown(SERVER_ACTION)],
+        [ShownCertificates::Authority, ShownCertificates::Server]
+    );
+    assert!(config.default_certificate().is_none(), "no action in use needs one");
+}

@@ -66,6 +66,8 @@ impl Row {
                 match self.header {
                     "[[steering.reach]]" => vec![("ingress", "[\"lan0\"]")],
                     "[[policy]]" => vec![("name", "\"default\"")],
+                    "[[certificates.pin]]" if self.key == "servers" => vec![("sha256", PIN_LIST)],
+                    "[[certificates.pin]]" => vec![("servers", "[\"::1\"]"), ("sha256", PIN_LIST)],
                     "[[certificates.server]]" => {
                         vec![("names", "[\"a.example\"]"), ("cert", "\"c\""), ("key", "\"k\"")]
                     }
@@ -95,6 +97,8 @@ const REACH: &str = "[[steering.reach]]";
 const TLS: &str = "[tls]";
 const FAULT: &str = "[tls.fault]";
 const SERVER: &str = "[[certificates.server]]";
+const PIN: &str = "[[certificates.pin]]";
+const PIN_LIST: &str = "[\"0000000000000000000000000000000000000000000000000000000000000000\"]";
 const ACTION: &str = "[action]";
 const CONTENT: &str = "[action.content]";
 const LIMITS: &str = "[limits]";
@@ -252,6 +256,8 @@ fn tls_and_certificates() -> Vec<Row> {
         let others: Vec<_> = VERDICTS.into_iter().filter(|verdict| *verdict != default).collect();
         row(FAULT, key, Default(default), &others, &[("\"ask\"", NO_VERDICT)])
     };
+    let no_fingerprint = "not a SHA-256 fingerprint; write the 64 hexadecimal digits that `openssl x509 -noout \
+                          -fingerprint -sha256 -in FILE` prints, with or without colons";
     let name = "not a server name: `*` stands only for the whole first label; write a DNS name such as \
                 \"imap.example.org\" or \"*.example.org\"";
     vec![
@@ -379,6 +385,32 @@ fn tls_and_certificates() -> Vec<Row> {
         ),
         row(SERVER, "cert", Missing, &["\"a\""], &[("\"\"", NO_FILE)]),
         row(SERVER, "key", Missing, &["\"a\""], &[("\"\"", NO_FILE)]),
+        row(
+            "[certificates]",
+            "default",
+            Unset,
+            &["{ cert = \"a\", key = \"b\" }"],
+            &[
+                ("{ cert = \"a\" }", "missing; name the PEM file of the private key"),
+                ("\"a\"", &format!("wrong type: a string, expected a table; {FORM}")),
+            ],
+        ),
+        row(PIN, "servers", Default("[]"), &["[\"10.0.0.0/8\", \"::1\"]"], &[("[\"a\"]", NETWORK)])
+            .room(4096, network),
+        row(PIN, "names", Default("[]"), &["[\"*.example.org\"]"], &[("[\"a.*\"]", name)]),
+        row(
+            PIN,
+            "sha256",
+            Missing,
+            &[&format!("[\"{}\"]", "aB".repeat(32)), &format!("[\"{}\"]", ["0F"; 32].join(":"))],
+            &[
+                ("[]", "empty; list at least one fingerprint"),
+                (&format!("[\"{}\"]", "a".repeat(63)), no_fingerprint),
+                (&format!("[\"{}\"]", "a".repeat(65)), no_fingerprint),
+                (&format!("[\"{}+1\"]", "a".repeat(62)), no_fingerprint),
+            ],
+        )
+        .room(64, |number| format!("\"{number:064}\"")),
     ]
 }
 
@@ -518,6 +550,13 @@ fn action() -> Vec<Row> {
         ),
         row(ACTION, "tls_profile", Unset, &["\"TLS-Server.Standard\""], &[("\"Nothing\"", no_profile)]),
         row(ACTION, "starttls_profile", Unset, &["\"TLS-Client.Strict\""], &[("\"Nothing\"", no_profile)]),
+        row(
+            ACTION,
+            "certificates",
+            Default("\"authority\""),
+            &["\"server\""],
+            &[("\"own\"", "unknown source of certificates; use \"authority\" or \"server\"")],
+        ),
         row(
             ACTION,
             "inspect",

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use postern::config::{Certificates, FaultPolicy, KeyFiles, Tls, TrustedRoot, Verdict};
+use postern::config::{Certificates, FaultPolicy, KeyFiles, ShownCertificates, Tls, TrustedRoot, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Leaves, Request};
 use postern::handshake::verify::Judge;
 use postern::jobs::{JobPool, JobPurpose};
@@ -34,7 +34,7 @@ static GATEWAY: LazyLock<(Judge, Leaves)> = LazyLock::new(|| {
     let faults = FaultPolicy { no_name: Verdict::Block, ..FaultPolicy::default() };
     let tls = Tls { roots: vec![TrustedRoot::File(files.cert.clone())], faults, ..Tls::default() };
     let judge = Judge::load(&tls).expect("roots");
-    let leaves = Leaves::load(&Certificates { authority: files, server: Vec::new() }, &tls).expect("leaves");
+    let leaves = Leaves::load(&Certificates { authority: files, server: Vec::new(), default: None, pins: Vec::new() }, &tls).expect("leaves");
     std::fs::remove_dir_all(&home).expect("removed");
     (judge, leaves)
 });
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     for class in [LeafClass::Verified, LeafClass::Allowed, LeafClass::Mirrored, LeafClass::Blocked] {
         let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let sni = Some("imap.example.org");
-        let request = Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa };
+        let request = Request { upstream: Some(&der), sni, destination, class, key: KeyKind::Ecdsa, certificates: ShownCertificates::Authority };
         let _ = runtime.block_on(leaves.server_config(&request, jobs));
     }
 });

@@ -88,7 +88,7 @@ pub(super) fn without_roots(mut chain: Vec<CertificateDer<'static>>) -> Vec<Cert
 
 /// Whether the key that a certificate names signed it: subject and issuer are the same, and so are the identifiers of
 /// their keys where both are stated. They differ where an authority signs its next key (RFC 5280 section 3.2).
-fn is_self_signed(cert: &X509Certificate<'_>) -> bool {
+pub(super) fn is_self_signed(cert: &X509Certificate<'_>) -> bool {
     let issuer = cert.iter_extensions().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
         _ => None,
@@ -119,7 +119,7 @@ fn key_identifier(cert: &X509Certificate<'_>) -> Vec<u8> {
 }
 
 /// Whether it may sign certificates at `now` (seconds since 1970).
-pub(super) fn check_authority(
+pub(crate) fn check_authority(
     files: &KeyFiles,
     cert: &X509Certificate<'_>,
     now: i64,

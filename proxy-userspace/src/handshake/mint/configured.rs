@@ -74,7 +74,7 @@ impl Configured {
         })
     }
 
-    fn shown(&self, audience: Audience) -> Shown {
+    pub(super) fn shown(&self, audience: Audience) -> Shown {
         let config = match audience.class {
             _ if !audience.may_resume() => &self.once,
             LeafClass::Allowed => &self.allowed,
@@ -112,7 +112,7 @@ pub(super) fn find(entries: &[Configured], request: &Request<'_>) -> Option<Show
 
 /// Whether a certificate that has this name is good for that host (RFC 9525 section 6.3): a wildcard stands for exactly
 /// one label.
-pub(super) fn covers(pattern: &str, name: &str) -> bool {
+pub(in crate::handshake) fn covers(pattern: &str, name: &str) -> bool {
     if pattern.eq_ignore_ascii_case(name) {
         return true;
     }
@@ -153,12 +153,8 @@ impl HostNames {
 pub(super) fn warn_of_refusals(entry: &ServerCertificate, cert: &X509Certificate<'_>, now: i64) {
     let file = entry.files.cert.display();
     let validity = cert.validity();
-    if now > validity.not_after.timestamp() {
-        tracing::warn!(
-            "{file}: expired on {}; clients will refuse it until it is renewed",
-            validity.not_after
-        );
-    } else if now < validity.not_before.timestamp() {
+    // Its end is told by who looks at all ends.
+    if now < validity.not_before.timestamp() {
         tracing::warn!("{file}: is not valid before {}; check this machine's clock", validity.not_before);
     }
     let sans = cert.subject_alternative_name().ok().flatten();

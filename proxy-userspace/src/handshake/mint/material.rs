@@ -27,6 +27,8 @@ pub(crate) struct Chains {
     pub(crate) authority: ChainDer,
     /// Of each entry of `certificates.server` in their order, leaf first.
     pub(crate) servers: Vec<ChainDer>,
+    /// The default Proxy Server certificate's, where there is one.
+    pub(crate) default: Option<ChainDer>,
 }
 
 /// A private key's file, opened and found its owner's alone, and not read.
@@ -43,10 +45,11 @@ pub(crate) struct KeyFile {
 }
 
 impl Chains {
-    /// Reads and checks every certificate at `now` (seconds since 1970), and opens the keys: the authority's first. A
-    /// configured certificate that has expired or lacks one of its names is only warned of.
+    /// Reads and checks every certificate at `now` (seconds since 1970), and opens the keys: the authority's first, the
+    /// default one's last. A configured certificate that has expired or lacks one of its names is only warned of.
     pub(crate) fn read(
         certificates: &Certificates,
+        default: Option<&KeyFiles>,
         now: i64,
     ) -> Result<(Self, Vec<KeyFile>), CertificateError> {
         let check = |files: &KeyFiles, cert: &X509Certificate<'_>| check_authority(files, cert, now);
@@ -63,7 +66,20 @@ impl Chains {
             kinds.push(kind);
         }
         check_claims(&certificates.server, kinds)?;
-        Ok((Self { authority, servers }, keys))
+        let default = match default {
+            Some(files) => {
+                let (chain, key, _) = read(files, |_, _| Ok(()))?;
+                keys.push(key);
+                Some(chain)
+            }
+            None => None,
+        };
+        Ok((Self { authority, servers, default }, keys))
+    }
+
+    /// How many keys belong to them.
+    pub(crate) fn keys(&self) -> usize {
+        1 + self.servers.len() + usize::from(self.default.is_some())
     }
 
     /// What the authority's leaves say of it.

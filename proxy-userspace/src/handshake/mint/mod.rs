@@ -4,7 +4,7 @@
 /// The owner's own certificates.
 mod configured;
 /// Who signs.
-mod authority;
+pub(crate) mod authority;
 /// Which kind of key.
 mod key_kind;
 /// What a leaf says.
@@ -19,8 +19,12 @@ mod minter;
 mod serving;
 /// The files that all of it comes from.
 mod material;
+/// The default certificate that is made here.
+pub(crate) mod own_default;
+/// The authority's chain outside of handshakes.
+pub(crate) mod chain;
 /// How they are read.
-pub(in crate::handshake) mod pem;
+pub(crate) mod pem;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -33,13 +37,14 @@ use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
 use rustls::{CipherSuite, ServerConfig};
 
 pub use authority::UNTRUSTED_SUBJECT;
+pub(in crate::handshake) use configured::covers;
 pub use key_kind::{ClientOffer, KeyKind};
 pub(crate) use material::{Chains, KeyFile};
 pub use pem::PemError;
 pub use serving::versions;
 pub use tbs::{SAN_BYTES_MAX, SANS_MAX, SUBJECT_BYTES_MAX};
 
-use crate::config::{Certificates, Tls};
+use crate::config::{Certificates, ShownCertificates, Tls};
 use crate::jobs::{JobError, JobPool};
 use crate::signer::{ConfiguredKey, KeyFacts, Keys, SignFault, Signing, facts, open_key};
 use authority::Authority;
@@ -89,6 +94,8 @@ pub struct Request<'a> {
     pub class: LeafClass,
     /// What the client can verify.
     pub key: KeyKind,
+    /// Whether a copy may be minted, or certificates of the owner's own are shown only.
+    pub certificates: ShownCertificates,
 }
 
 impl<'a> Request<'a> {
@@ -210,6 +217,9 @@ pub enum MintError {
         "the re-signing authority is not valid while the server's certificate is; renew certificates.authority"
     )]
     OutsideAuthority,
+    /// Nothing may be minted, and there is no default certificate.
+    #[error("there is no default Proxy Server certificate; please report it")]
+    NoDefault,
     /// An authority's key that makes no known signature.
     #[error("the authority's key makes no signature that certificates can name")]
     NoSignature,
@@ -258,6 +268,8 @@ pub struct Leaves {
     /// The suites of the profile.
     suites: Vec<CipherSuite>,
     configured: Vec<Configured>,
+    /// Where nothing may be minted and none of those has the name.
+    default: Option<Configured>,
     signing: Signing,
     minter: Arc<Minter>,
     cache: Cache<LeafTerms, Minted, ByOctets>,
@@ -270,7 +282,8 @@ impl Leaves {
     /// [`CertificateError`] names the file and the remedy. A configured server certificate that has expired or lacks
     /// one of its names is only warned of: mail to other names must not stop for it.
     pub fn load(certificates: &Certificates, tls: &Tls) -> Result<Self, CertificateError> {
-        let (chains, files) = Chains::read(certificates, seconds(UnixTime::now()))?;
+        let now = seconds(UnixTime::now());
+        let (chains, files) = Chains::read(certificates, certificates.default.as_ref(), now)?;
         Self::load_keys(certificates, tls, chains, &files)
     }
 
@@ -305,9 +318,12 @@ impl Leaves {
         signing: Signing,
     ) -> Result<Self, CertificateError> {
         let issuer = chains.issuer().ok_or(CertificateError::Incomplete)?;
-        if chains.servers.len() != certificates.server.len() || facts.len() != chains.servers.len() + 1 {
+        if chains.servers.len() != certificates.server.len() || facts.len() != chains.keys() {
             return Err(CertificateError::Incomplete);
         }
+        let mut facts = facts;
+        // Its key is the last.
+        let default_facts = if chains.default.is_some() { facts.pop() } else { None };
         let mut facts = facts.into_iter();
         let schemes = facts.next().map(|facts| facts.schemes()).unwrap_or_default();
         let authority = Authority::new(material::der(chains.authority), issuer, &schemes)
@@ -322,10 +338,21 @@ impl Leaves {
             let key = ConfiguredKey { signing: signing.clone(), entry: number, facts, public_key };
             configured.push(Configured::new(entry.names.clone(), chain, key, &serving)?);
         }
+        let default = match (chains.default, default_facts) {
+            (Some(chain), Some(facts)) => {
+                let chain = material::der(chain);
+                let public_key = material::public_key(&chain).ok_or(CertificateError::Incomplete)?;
+                let entry = u32::try_from(configured.len()).unwrap_or(u32::MAX);
+                let key = ConfiguredKey { signing: signing.clone(), entry, facts, public_key };
+                Some(Configured::new(Vec::new(), chain, key, &serving)?)
+            }
+            _ => None,
+        };
         let octets = u64::try_from(LEAVES_MAX.saturating_mul(LEAF_BYTES)).unwrap_or(u64::MAX);
         Ok(Self {
             suites: tls.ciphers.iter().map(|cipher| cipher.suite()).collect(),
             configured,
+            default,
             minter: Arc::new(Minter::new(authority, signing.clone(), serving)?),
             signing,
             cache: Cache::with_weighter(LEAVES_MAX, octets, ByOctets),
@@ -359,11 +386,21 @@ impl Leaves {
     ) -> Result<Shown, MintError> {
         let now = seconds(now);
         let sni = request.sni.filter(|sni| DnsName::try_from(*sni).is_ok());
-        let request = Request { sni, ..*request };
+        // A warning that the client's own verification gives needs a copy.
+        let class = match (request.certificates, request.class) {
+            (ShownCertificates::Server, LeafClass::Mirrored) => LeafClass::Blocked,
+            (_, class) => class,
+        };
+        let request = Request { sni, class, ..*request };
         if let Some(shown) = configured::find(&self.configured, &request) {
             // Its key is the signer's, and a thread that signs does not wait for one to come.
             self.signing.ready().await;
             return Ok(shown);
+        }
+        if request.certificates == ShownCertificates::Server {
+            let default = self.default.as_ref().ok_or(MintError::NoDefault)?;
+            self.signing.ready().await;
+            return Ok(default.shown(request.audience()));
         }
         let terms = LeafTerms::new(&request);
         let leaf = self.leaf(&terms, &request, jobs, now).await?;

@@ -85,7 +85,7 @@ pub enum PemError {
 }
 
 /// Every certificate of a file, in its order; at least one.
-pub(in super::super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let text = read(file)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
@@ -97,7 +97,7 @@ pub(in super::super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'
 }
 
 /// The file of a private key, opened and not read: whoever signs with it reads it.
-pub(super) fn open_key(file: &Path) -> Result<File, PemError> {
+pub(crate) fn open_key(file: &Path) -> Result<File, PemError> {
     let failed = |source| PemError::Read { file: file.into(), source };
     let opened = File::open(file).map_err(failed)?;
     // Of what was opened, not of what the path leads to by then.
