@@ -250,20 +250,20 @@ fn a_policy_without_any_way_to_log_in_is_warned_of() {
     let way = "list one in action.capabilities.mechanisms, or action.capabilities.login = true";
     let settings = |text: &str| format!("({text}, no mechanism and no LOGIN)");
     for (lines, who, shown) in [
-        ("", "nobody can log in, on either port", "starttls inspect, cleartext refuse, implicit inspect"),
+        ("", "nobody can log in, on any port", "starttls inspect, cleartext refuse, implicit inspect"),
         (
             "implicit = \"allow\"\n",
-            "nobody can log in on port 143",
+            "nobody can log in on ports of STARTTLS",
             "starttls inspect, cleartext refuse, implicit allow",
         ),
         (
             "starttls = \"bypass\"\n",
-            "nobody can log in on port 993",
+            "nobody can log in under implicit TLS",
             "starttls bypass, cleartext refuse, implicit inspect",
         ),
         (
             "implicit = \"deny\"\n",
-            "nobody can log in, on either port",
+            "nobody can log in, on any port",
             "starttls inspect, cleartext refuse, implicit deny",
         ),
     ] {
