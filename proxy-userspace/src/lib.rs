@@ -55,6 +55,8 @@ mod fault;
 pub mod admin;
 /// The command line.
 pub mod cli;
+/// Whether the machine's clock can be right.
+mod clock;
 /// Lines of the log that peers can cause, limited in rate.
 mod line_limit;
 /// The unsafe calls, all of them.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -107,13 +107,22 @@ impl OpenSslServer {
     /// Shows what it said.
     pub fn start(scene: &Scene, at: SocketAddr, args: &[&str]) -> Result<Self> {
         let dir = scene.installation.dir();
-        let (key, cert, output) = (dir.join("rsa.key"), dir.join("rsa.pem"), dir.join("openssl-server"));
+        let (key, cert) = (dir.join("rsa.key"), dir.join("rsa.pem"));
         if !cert.exists() {
             let mut request = std::process::Command::new("openssl");
             request.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=old.lab.test"]);
             request.arg("-keyout").arg(&key).arg("-out").arg(&cert);
             netns::success("openssl req", &netns::run(&mut request, "", PATIENCE)?)?;
         }
+        Self::with(scene, at, (&cert, &key), args)
+    }
+
+    /// The same with this certificate and key.
+    ///
+    /// # Errors
+    /// Shows what it said.
+    pub fn with(scene: &Scene, at: SocketAddr, (cert, key): (&Path, &Path), args: &[&str]) -> Result<Self> {
+        let output = scene.installation.dir().join("openssl-server");
         let file = File::create(&output)?;
         let mut command = scene.lab.server.command("openssl");
         command.args(["s_server", "-accept", &at.to_string()]).args(args);

@@ -89,6 +89,12 @@ impl Authority {
         &self.pem
     }
 
+    /// The root's private key as PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issue a server certificate, which clients may show, too.
     ///
     /// # Errors

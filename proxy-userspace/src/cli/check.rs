@@ -13,10 +13,12 @@ use super::{EXIT_CONFIG, EXIT_MACHINE, certificates, firewall, policies, steerin
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
+use crate::clock;
 use crate::config::{
-    self, Action, Config, ContentSettings, DefaultCertificate, ImplicitTls, Inspection, InterfaceName,
-    Offload, StartTls, UNNAMED_ACTION,
+    self, Action, Config, ContentSettings, DefaultCertificate, ImplicitTls, Inspection, InterfaceName, Ocsp,
+    Offload, StartTls, Tls, UNNAMED_ACTION, UNNAMED_PROFILE,
 };
+use crate::handshake::revocation::lists::{self, RevocationList};
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
 use crate::steering::firewall::{read_legacy, read_ruleset};
@@ -172,6 +174,12 @@ fn examine(
     let roots: BTreeSet<_> = config.profiles_in_use().flat_map(|(_, profile)| profile.root_files()).collect();
     let root = |path: &PathBuf| certificate("root certificates", path, "correct `roots` of the TLS profile");
     items.extend(roots.into_iter().map(root));
+    for (name, profile) in config.profiles_in_use() {
+        let lists = revocation_lists(profile);
+        items.extend(
+            lists.into_iter().map(|item| if name == UNNAMED_PROFILE { item } else { item.under(name) }),
+        );
+    }
     // Whether authorities may sign, roots are roots, and, in `check`, keys belong to certificates.
     if !items.iter().any(Item::is_failure)
         && let Err(error) = judge(config)
@@ -193,6 +201,34 @@ fn certificate(thing: &str, path: &Path, absent: &str) -> Item {
             "convert it with `openssl x509`",
         ),
     }
+}
+
+/// The lists of revoked certificates of a profile.
+fn revocation_lists(profile: &Tls) -> Vec<Item> {
+    const THING: &str = "revoked certificates";
+    let lists = match lists::read(profile) {
+        Ok(lists) if lists.is_empty() && profile.ocsp == Ocsp::Strict => {
+            let value =
+                "servers that staple no good OCSP response are refused, and many staple none (tls.ocsp)";
+            return vec![Item::warn(
+                THING,
+                value,
+                "list their authorities' lists in tls.crls, or use \"lenient\"",
+            )];
+        }
+        Ok(lists) => lists,
+        Err(error) => return vec![Item::fail(THING, error.to_string(), "")],
+    };
+    let item = |list: &RevocationList| {
+        let next = list.next_update.as_deref().unwrap_or("not told");
+        let value = format!("{} of \"{}\", next list: {next}", list.revoked, list.issuer);
+        if list.is_outdated {
+            Item::warn(THING, value, "fetch the authority's newest list")
+        } else {
+            Item::ok(THING, value)
+        }
+    };
+    lists.iter().map(item).collect()
 }
 
 fn key(thing: &str, path: &Path, absent: &str) -> Item {
@@ -277,6 +313,7 @@ impl Machine {
         for (name, action) in config.actions_in_use() {
             items.extend(logins(action).into_iter().map(|item| item.under(name)));
         }
+        items.push(clock());
         items.push(self.kernel());
         items.extend(CAPABILITIES_NEEDED.map(|(capability, purpose)| self.capability(capability, purpose)));
         let interfaces = config.steering.ingress.iter().map(|name| ("ingress", name));
@@ -500,6 +537,14 @@ impl Machine {
                 "for {wanted} sessions: `ulimit -Hn {needed}`, or LimitNOFILE={needed} in a systemd unit"
             ),
         )
+    }
+}
+
+/// Whether certificates can be judged at the right time.
+fn clock() -> Item {
+    match clock::look() {
+        None => Item::ok("clock", "not before this program was built"),
+        Some(wrong) => Item::fail("clock", wrong.to_string(), ""),
     }
 }
 

@@ -152,14 +152,6 @@ pub enum Reason {
         /// The one that was probably meant.
         nearest: Option<&'static str>,
     },
-    /// A key or value that the design knows and this version does not.
-    #[error("not in this version: {what}")]
-    NotYet {
-        /// What comes later, or what this version does instead.
-        what: &'static str,
-        /// What to write now.
-        remedy: &'static str,
-    },
     /// The key has to be there.
     #[error("missing")]
     Missing {
@@ -234,17 +226,6 @@ impl Reason {
         Self::Unfit { what: what.into(), remedy: remedy.into() }
     }
 
-    /// About keys that the design knows and this version does not, by their path.
-    pub(super) fn later(path: &str) -> Option<Self> {
-        let (what, remedy) = match path {
-            "tls.fault.revoked" | "tls.fault.ocsp_missing" => {
-                ("revocation is not looked at; this fault comes with a later release", "remove the line")
-            }
-            _ => return None,
-        };
-        Some(Self::NotYet { what, remedy })
-    }
-
     /// What to do about it.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -252,9 +233,7 @@ impl Reason {
             Self::Syntax { .. } => "correct the line; text values stand in double quotes".to_owned(),
             Self::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::UnknownKey { known, nearest: None } => format!("known here: {}", known.join(", ")),
-            Self::NotYet { remedy, .. } | Self::Missing { remedy } | Self::Empty { remedy } => {
-                (*remedy).to_owned()
-            }
+            Self::Missing { remedy } | Self::Empty { remedy } => (*remedy).to_owned(),
             Self::WrongType { .. } => "see its form in what `postern config example` prints".to_owned(),
             Self::UnknownWord { known, .. } => format!("use {}", alternatives(known)),
             Self::OutOfRange { range, .. } => format!("use {range}"),

@@ -1,10 +1,10 @@
 //! Objects that every configuration has. Nobody edits, deletes or shadows them.
 
-use super::Compliance;
 use super::action::{Action, ShownCertificates};
 use super::policy::NamedObjects;
 use super::setting::StandIn as _;
 use super::tls::Tls;
+use super::{Compliance, Ocsp};
 
 /// For clients of this network and servers of others.
 pub const CLIENT_ACTION: &str = "IMAP-Client.Standard";
@@ -25,7 +25,7 @@ pub(super) fn objects() -> NamedObjects {
     let server_action = Action { certificates: ShownCertificates::Server, ..action(SERVER_PROFILE) };
     let actions = [(CLIENT_ACTION, action(CLIENT_PROFILE)), (SERVER_ACTION, server_action)];
     // Servers of others are many and old; an owner's own server meets TLS that keeps to the RFCs.
-    let client = Tls::default();
+    let client = Tls { ocsp: Ocsp::Lenient, ..Tls::default() };
     let server = Tls { compliance: Compliance::Enforced, ..Tls::default() };
     let profiles = [
         (CLIENT_STRICT_PROFILE, client.clone().strict()),

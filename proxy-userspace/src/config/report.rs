@@ -202,7 +202,7 @@ pub(super) fn read_table<'t, G: Group>(
         let name: &str = key.get_ref();
         if !reader.known.contains(&name) {
             let path = reader.path(name);
-            let reason = Reason::later(&path).unwrap_or_else(|| unknown_key(name, &reader.known));
+            let reason = unknown_key(name, &reader.known);
             reader.report.add_value(key.span().start, &path, value, reason);
         }
     }

@@ -23,6 +23,9 @@ use groups::GroupText;
 pub use groups::TlsGroup;
 pub(super) use versions::judge;
 
+/// Files in `tls.crls`. An authority has one, or one for each kind of certificate.
+const CRL_FILES_MAX: usize = 64;
+
 settings! {
     /// `[tls]` and `[tls_profile."NAME"]`.
     pub struct Tls {
@@ -53,8 +56,14 @@ settings! {
         /// same. A resumed session of TLS 1.3 exchanges keys anew; one of TLS 1.2 has the secrecy of the session that it
         /// resumes.
         pfs: Pfs = text::<Pfs>().default(Pfs::Allowed);
-        /// Whether servers' certificates are asked about, for revocation.
+        /// Whether a server's certificate may have been revoked by its authority, as far as that can be known without asking
+        /// anybody.
         ocsp: Ocsp = text::<Ocsp>().default(Ocsp::Disabled);
+        /// Lists of revoked certificates (CRLs, RFC 5280 section 5), each a file in PEM or DER. They are read with the
+        /// configuration, and each hour again where a file has changed. They count under every `ocsp`.
+        crls: Vec<PathBuf> = list(path("name a file"), Some(CRL_FILES_MAX), None)
+            .default(Vec::new())
+            .such_as(r#"["company-ca.crl"]"#);
         /// Whether only TLS passes that keeps to the RFCs. What is not TLS never passes. Deviations that can be tolerated
         /// are listed in docs/tls.md; the record of a session names those of its peers.
         compliance: Compliance = text::<Compliance>().default(Compliance::Tolerant);
@@ -77,11 +86,12 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// The same with what `.Strict` profiles have: TLS 1.3 alone, peers that keep to it, and a client that names its
-    /// server.
+    /// The same with what `.Strict` profiles have: TLS 1.3 alone, peers that keep to it, a certificate that is
+    /// known to be good, and a client that names its server.
     pub(super) fn strict(mut self) -> Self {
         self.min_version = TlsVersion::Tls13;
         self.pfs = Pfs::Required;
+        self.ocsp = Ocsp::Strict;
         self.compliance = Compliance::Enforced;
         self.faults.no_name = Verdict::Block;
         self
@@ -127,6 +137,10 @@ settings! {
         late: Verdict = text::<Verdict>().default(Verdict::Block);
         /// The validation itself failed, and nothing was found out.
         unverified: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// Its authority, or that of an issuer, has revoked it: a stapled OCSP response or a list of `tls.crls` says so.
+        revoked: Verdict = text::<Verdict>().default(Verdict::Block);
+        /// Nothing says that it is good, and `ocsp = "strict"` or the certificate itself (must-staple) demands that.
+        ocsp_missing: Verdict = text::<Verdict>().default(Verdict::Block);
     }
 }
 

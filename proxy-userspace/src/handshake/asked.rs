@@ -1,4 +1,7 @@
-//! Whether a server asks for a client certificate. Postern has none: the key never leaves the client, and the client's
+//! What a server says that rustls tells to callbacks alone: its request for a client certificate, and the OCSP response
+//! that it staples.
+//!
+//! A server may ask for a client certificate. Postern has none: the key never leaves the client, and the client's
 //! signature is over another handshake. So Postern answers with no certificate, and tells a refusal for that reason
 //! apart from other alerts.
 
@@ -12,6 +15,7 @@ use rustls::unbuffered::UnbufferedStatus;
 use rustls::{AlertDescription, ClientConfig, CommonState, Error, ExtractedSecrets, SignatureScheme};
 
 use super::drive::Unbuffered;
+use super::revocation::OCSP_RESPONSE_BYTES_MAX;
 use crate::failure::Cause;
 use crate::layer::KernelSide;
 
@@ -19,6 +23,15 @@ thread_local! {
     /// A server asked during the call into rustls that runs on this thread. One resolver answers for all connections,
     /// because rustls resumes sessions only under the resolver that they began with.
     static ASKED: Cell<bool> = const { Cell::new(false) };
+    /// The OCSP response that came in this call. There is one verifier for all connections, for the same reason.
+    static STAPLED: Cell<Option<Arc<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Notes the OCSP response of the server whose handshake this thread is in; of a longer one than is read, enough to see
+/// that.
+pub(super) fn stapled(response: &[u8]) {
+    let read = response.get(..=OCSP_RESPONSE_BYTES_MAX).unwrap_or(response);
+    STAPLED.set(Some(read.into()));
 }
 
 /// Answers with no certificate, and notes that the server asked.
@@ -36,15 +49,18 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
-/// rustls' connection to a server, which remembers whether it was asked for a certificate.
+/// rustls' connection to a server, which remembers what the server said.
 pub(super) struct Upstream {
     pub(super) connection: UnbufferedClientConnection,
+    /// It asked for a client certificate.
     pub(super) asked: bool,
+    /// The OCSP response, empty where it sent none; `None` where no certificate came, because a session was resumed.
+    pub(super) staple: Option<Arc<[u8]>>,
 }
 
 impl Upstream {
     pub(super) fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
-        Ok(Self { connection: UnbufferedClientConnection::new(config, name)?, asked: false })
+        Ok(Self { connection: UnbufferedClientConnection::new(config, name)?, asked: false, staple: None })
     }
 
     /// What a failed handshake with the server means.
@@ -79,8 +95,12 @@ impl Unbuffered for Upstream {
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::RustlsData> {
         ASKED.set(false);
+        STAPLED.set(None);
         let status = self.connection.process_tls_records(incoming);
         self.asked |= ASKED.take();
+        if let Some(staple) = STAPLED.take() {
+            self.staple = Some(staple);
+        }
         status
     }
 

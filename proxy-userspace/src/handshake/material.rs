@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::expiry::{CertificateUse, Lifetime};
 use super::mint::tbs::Issuer;
 use super::mint::{Chains, KeyFile};
+use super::revocation::{CRLS_BYTES_MAX, CrlError, lists};
 use super::roots;
 use super::upstream::TrustError;
-use crate::config::{Certificates, Config, DefaultCertificate};
+use crate::config::{Certificates, Config, DefaultCertificate, Tls};
 
 /// Everything but the keys: nothing of it is a secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TrustMaterial {
     /// Of each TLS profile in use, by its name in records; each in DER.
     roots: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Lists of revoked certificates, of each profile in use; each in DER.
+    lists: BTreeMap<String, Vec<Vec<u8>>>,
     /// Of `certificates`.
     pub(super) chains: Chains,
 }
@@ -34,12 +37,37 @@ impl TrustMaterial {
         let default = default.filter(|default| !default.is_own || default.files.cert.exists());
         let default = default.map(|default| default.files);
         let (chains, keys) = Chains::read(&config.certificates, default.as_ref(), now)?;
+        let lists = Self::lists_of(config)?;
         let mut roots = BTreeMap::new();
         for (name, profile) in config.profiles_in_use() {
             let of_profile = roots::read(profile)?;
             roots.insert(name.to_owned(), of_profile.into_iter().map(|root| root.to_vec()).collect());
         }
-        Ok((Self { roots, chains }, keys))
+        Ok((Self { roots, lists, chains }, keys))
+    }
+
+    /// Whether a list of revoked certificates has changed since it was read.
+    ///
+    /// # Errors
+    /// A list cannot be read now.
+    pub(crate) fn has_new_lists(&self, config: &Config) -> Result<bool, TrustError> {
+        Ok(Self::lists_of(config)? != self.lists)
+    }
+
+    fn lists_of(config: &Config) -> Result<BTreeMap<String, Vec<Vec<u8>>>, TrustError> {
+        let of_profile = |(name, profile): (&str, &Tls)| {
+            let lists = lists::read(profile)?.into_iter().map(|list| list.der).collect();
+            Ok((name.to_owned(), lists))
+        };
+        let lists: BTreeMap<String, Vec<Vec<u8>>> =
+            config.profiles_in_use().map(of_profile).collect::<Result<_, TrustError>>()?;
+        let total = lists.values().flatten().fold(0_usize, |sum, list| sum.saturating_add(list.len()));
+        if total > CRLS_BYTES_MAX { Err(CrlError::TooMany { total }.into()) } else { Ok(lists) }
+    }
+
+    /// The lists of this profile.
+    pub(super) fn lists(&self, profile: &str) -> &[Vec<u8>] {
+        self.lists.get(profile).map_or(&[], Vec::as_slice)
     }
 
     /// Of this profile, in rustls' words.

@@ -34,6 +34,8 @@ pub(crate) mod expiry;
 mod pins;
 /// How many paths a chain allows.
 mod paths;
+/// Whether a certificate was revoked.
+pub mod revocation;
 /// Judging the server's certificate: every fault, one verdict.
 pub mod verify;
 /// Leaves: minted from the re-signing authority or configured, cached, bounded.

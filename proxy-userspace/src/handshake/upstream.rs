@@ -17,8 +17,8 @@ use super::mint::{CertificateError, LeafClass, Leaves, versions};
 use super::parting::Parting;
 use super::pins::Pins;
 use super::profile::provider_of;
-use super::sessions::UpstreamSessions;
-use super::verify::{CertificateFault, Faults, Judge, RootsError};
+use super::sessions::{SessionsAt, UpstreamSessions};
+use super::verify::{CertificateFault, CrlError, Faults, Judge, RootsError};
 use crate::config::{
     Certificates, ClientCertificate, Compliance, Config, ShownCertificates, Tls, TlsVersion, Verdict,
 };
@@ -26,7 +26,7 @@ use crate::failure::{Cause, Failure};
 use crate::layer::KernelSide;
 use crate::record::Record;
 use crate::signer::{KeyFacts, Signing};
-use crate::words::{OriginalDst, Side};
+use crate::words::Side;
 
 /// The TLS of one profile in one policy generation: how servers prove themselves and what clients are shown. Tickets of
 /// one profile, and of one generation, are of no use in another.
@@ -48,6 +48,9 @@ pub enum TrustError {
     /// `tls.roots`.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// `tls.crls`.
+    #[error(transparent)]
+    Lists(#[from] CrlError),
     /// `certificates`.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
@@ -78,8 +81,8 @@ impl Trust {
     pub fn load(config: &Config) -> Result<Vec<Self>, TrustError> {
         let (material, keys) = TrustMaterial::read(config)?;
         let of_profile = |(name, profile): (&str, &Tls)| {
-            let judge =
-                Judge::assemble(&material.roots(name), profile.faults, Pins::new(&config.certificates.pins))?;
+            let pins = Pins::new(&config.certificates.pins);
+            let judge = Judge::assemble(&material.roots(name), material.lists(name), profile, pins)?;
             let chains = material.chains.clone();
             Self::new(profile, judge, Leaves::load_keys(&config.certificates, profile, chains, &keys)?)
         };
@@ -98,7 +101,8 @@ impl Trust {
         facts: Vec<KeyFacts>,
         signing: Signing,
     ) -> Result<Self, TrustError> {
-        let judge = Judge::assemble(&material.roots(name), profile.faults, Pins::new(&certificates.pins))?;
+        let pins = Pins::new(&certificates.pins);
+        let judge = Judge::assemble(&material.roots(name), material.lists(name), profile, pins)?;
         let leaves = Leaves::assemble(certificates, profile, material.chains.clone(), facts, signing)?;
         Self::new(profile, judge, leaves)
     }
@@ -118,7 +122,7 @@ impl Trust {
             leaves,
             plain: client,
             with_alpn,
-            sessions: UpstreamSessions::new(),
+            sessions: UpstreamSessions::new(profile.ocsp),
             compliance: profile.compliance,
             client_certificate: profile.client_certificate,
             speaks_tls13: profile.ciphers.iter().any(|cipher| cipher.version() == TlsVersion::Tls13),
@@ -126,9 +130,9 @@ impl Trust {
     }
 
     /// What a handshake with this server is done with. A clone costs some 300 octets for the life of the connection.
-    fn client_config(&self, offers_alpn: bool, server: OriginalDst) -> Arc<ClientConfig> {
+    fn client_config(&self, offers_alpn: bool, sessions: &Arc<SessionsAt>) -> Arc<ClientConfig> {
         let mut config = if offers_alpn { self.with_alpn.clone() } else { self.plain.clone() };
-        config.resumption = Resumption::store(self.sessions.at(server.0));
+        config.resumption = Resumption::store(Arc::<SessionsAt>::clone(sessions));
         Arc::new(config)
     }
 
@@ -163,10 +167,11 @@ impl Trust {
         record: &mut Record,
     ) -> Result<Proven, Parting> {
         let tls = |error| Failure::upstream(Cause::Tls(error));
-        let config = self.client_config(hello.offers_alpn, terms.destination);
+        let sessions = self.sessions.at(terms.destination.0);
+        let config = self.client_config(hello.offers_alpn, &sessions);
         let name = hello.sni.clone().and_then(|sni| ServerName::try_from(sni).ok());
         let name = name.unwrap_or_else(|| ServerName::IpAddress(terms.destination.ip().into()));
-        let upstream = Upstream::new(config, name).map_err(tls)?;
+        let upstream = Upstream::new(config, name.clone()).map_err(tls)?;
         let mut conduct = Conduct::under(self.compliance);
         let driven = drive(upstream, socket, Vec::new(), None, &mut conduct).await;
         record.deviates(Side::Upstream, conduct.deviations());
@@ -198,16 +203,18 @@ impl Trust {
             .iter()
             .map(|der| der.clone().into_owned())
             .collect();
-        let judged = self
-            .judge
-            .judge_apart(terms.jobs, Arc::clone(&chain), hello.sni.clone(), terms.destination.ip())
-            .await;
-        let (mut judgement, undone) = judged;
+        let staple = upstream.staple.clone().unwrap_or_else(|| sessions.staple());
+        let shown = (Arc::clone(&chain), Arc::clone(&staple));
+        let judged = self.judge.judge_apart(terms.jobs, shown, hello.sni.clone(), terms.destination.ip());
+        let (mut judgement, undone) = judged.await;
         // Nothing but a copy lets the client see the fault.
         if terms.action().certificates == ShownCertificates::Server && judgement.verdict == Verdict::Mirror {
             judgement.verdict = Verdict::Block;
         }
         record.judged(chain.first(), &judgement);
+        if undone.is_none() {
+            sessions.vouched(name, staple, judgement.resumable_until());
+        }
         // The cause says more than the fault that policy blocks.
         if let (Some(error), Verdict::Block) = (undone, judgement.verdict) {
             return Err(Failure::upstream(Cause::Job(error)).into());

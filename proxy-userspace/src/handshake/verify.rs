@@ -18,11 +18,18 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::asked::stapled;
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
 use super::pins::{Pinned, Pins};
+use super::revocation::{Candidate, Sources, lists};
+pub use super::revocation::{
+    CrlAnswer, CrlError, NoOcspAnswer, OCSP_RESPONSE_BYTES_MAX, OcspAnswer, Revocation,
+};
 use super::roots;
 pub use super::roots::RootsError;
+use super::upstream::TrustError;
+use crate::clock;
 use crate::config::{FaultPolicy, Tls, Verdict};
 use crate::jobs::{JobError, JobKind, JobPool};
 
@@ -51,11 +58,15 @@ pub enum CertificateFault {
     Late,
     /// Looking at it failed.
     Unverified,
+    /// Its authority, or that of an issuer, revoked it.
+    Revoked,
+    /// Nothing says that it is good, and policy or the certificate itself demands that.
+    OcspMissing,
 }
 
 impl CertificateFault {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Expired,
         Self::NotYetValid,
         Self::Untrusted,
@@ -63,6 +74,8 @@ impl CertificateFault {
         Self::NoName,
         Self::Late,
         Self::Unverified,
+        Self::Revoked,
+        Self::OcspMissing,
     ];
 
     /// The word in records and in `[tls.fault]`.
@@ -76,6 +89,8 @@ impl CertificateFault {
             Self::NoName => "no_name",
             Self::Late => "late",
             Self::Unverified => "unverified",
+            Self::Revoked => "revoked",
+            Self::OcspMissing => "ocsp_missing",
         }
     }
 
@@ -90,10 +105,12 @@ impl CertificateFault {
             Self::NoName => policy.no_name,
             Self::Late => policy.late,
             Self::Unverified => policy.unverified,
+            Self::Revoked => policy.revoked,
+            Self::OcspMissing => policy.ocsp_missing,
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         match self {
             Self::Expired => 1,
             Self::NotYetValid => 1 << 1,
@@ -102,6 +119,8 @@ impl CertificateFault {
             Self::NoName => 1 << 4,
             Self::Late => 1 << 5,
             Self::Unverified => 1 << 6,
+            Self::Revoked => 1 << 7,
+            Self::OcspMissing => 1 << 8,
         }
     }
 }
@@ -126,13 +145,15 @@ impl fmt::Display for CertificateFault {
             Self::NoName => "the client named no server, so the certificate's name was not verified",
             Self::Late => "the server's certificate was not verified in time",
             Self::Unverified => "the server's certificate could not be verified",
+            Self::Revoked => "the server's certificate was revoked",
+            Self::OcspMissing => "nothing shows that the server's certificate was not revoked",
         })
     }
 }
 
 /// A set of [`CertificateFault`]s.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Faults(u8);
+pub struct Faults(u16);
 
 impl Faults {
     /// Adds one.
@@ -158,6 +179,16 @@ impl Faults {
     }
 }
 
+impl Faults {
+    /// Whether one of them may come from a wrong clock.
+    #[must_use]
+    pub const fn depend_on_time(self) -> bool {
+        self.contains(CertificateFault::Expired)
+            || self.contains(CertificateFault::NotYetValid)
+            || self.contains(CertificateFault::OcspMissing)
+    }
+}
+
 impl FromIterator<CertificateFault> for Faults {
     fn from_iter<I: IntoIterator<Item = CertificateFault>>(faults: I) -> Self {
         let mut set = Self::default();
@@ -179,6 +210,9 @@ impl fmt::Display for Faults {
             let separator = if i == 0 { "" } else { "; " };
             write!(f, "{separator}{fault}")?;
         }
+        if self.depend_on_time() && clock::look().is_some() {
+            f.write_str("; this gateway's clock is wrong, which may be all")?;
+        }
         Ok(())
     }
 }
@@ -190,6 +224,21 @@ pub struct Judgement {
     pub faults: Faults,
     /// The strictest of the owner's verdicts on them; [`Verdict::Allow`] without faults.
     pub verdict: Verdict,
+    /// What is known of its revocation.
+    pub revocation: Revocation,
+}
+
+impl Judgement {
+    /// Until when sessions with this server may be resumed: their server staples nothing then, and the answer of the
+    /// session before counts. `None` where that does not depend on an answer.
+    #[must_use]
+    pub fn resumable_until(&self) -> Option<UnixTime> {
+        match self.revocation.ocsp {
+            Some(OcspAnswer::Good { until }) => Some(until),
+            _ if self.faults.contains(CertificateFault::OcspMissing) => Some(unix_time(0)),
+            _ => None,
+        }
+    }
 }
 
 /// Knows the roots and the owner's verdicts. One per policy generation, shared by all mail threads.
@@ -197,25 +246,28 @@ pub struct Judge {
     roots: Vec<TrustAnchor<'static>>,
     policy: FaultPolicy,
     pins: Pins,
+    revocation: Sources,
     provider: Arc<CryptoProvider>,
 }
 
 impl Judge {
-    /// Reads every root that the profile names.
+    /// Reads every root that the profile names, and every list of revoked certificates.
     ///
     /// # Errors
-    /// [`RootsError`] names the file and the remedy; at least one root must come out.
-    pub fn load(tls: &Tls) -> Result<Self, RootsError> {
-        Self::assemble(&roots::read(tls)?, tls.faults, Pins::default())
+    /// Which file, what is wrong with it, and the remedy; at least one root must come out.
+    pub fn load(tls: &Tls) -> Result<Self, TrustError> {
+        let lists: Vec<_> = lists::read(tls)?.into_iter().map(|list| list.der).collect();
+        Ok(Self::assemble(&roots::read(tls)?, &lists, tls, Pins::default())?)
     }
 
-    /// With roots that were read and checked by others.
+    /// With roots and lists that were read and checked by others.
     ///
     /// # Errors
     /// [`RootsError::Empty`].
     pub(super) fn assemble(
         roots: &[CertificateDer<'_>],
-        policy: FaultPolicy,
+        lists: &[Vec<u8>],
+        profile: &Tls,
         pins: Pins,
     ) -> Result<Self, RootsError> {
         let anchor = |root| webpki::anchor_from_trusted_cert(root).ok().map(|anchor| anchor.to_owned());
@@ -224,7 +276,9 @@ impl Judge {
             return Err(RootsError::Empty);
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { roots, policy, pins, provider })
+        let lists = lists.iter().filter_map(|list| lists::prepared(list)).collect();
+        let revocation = Sources { ocsp: profile.ocsp, lists };
+        Ok(Self { roots, policy: profile.faults, revocation, pins, provider })
     }
 
     /// How many roots are trusted.
@@ -250,18 +304,32 @@ impl Judge {
     /// Takes up to some 20 ms of a hostile chain: mail threads use [`Self::judge_apart`].
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], sni: Option<&str>, now: UnixTime) -> Judgement {
-        self.judge_pinned(chain, sni, Pinned::No, now)
+        self.judge_stapled(chain, &[], sni, now)
     }
 
-    /// As [`Self::judge`]; where a pin is for the server, it decides about trust instead of the roots.
-    fn judge_pinned(
+    /// As [`Self::judge`], with the OCSP response that the server sent along, or sent in the session that is resumed.
+    #[must_use]
+    pub fn judge_stapled(
         &self,
         chain: &[CertificateDer<'_>],
+        staple: &[u8],
+        sni: Option<&str>,
+        now: UnixTime,
+    ) -> Judgement {
+        self.judge_pinned((chain, staple), sni, Pinned::No, now)
+    }
+
+    /// As [`Self::judge_stapled`]; where a pin is for the server, it decides about trust instead of roots, and nobody is
+    /// asked about revocation: the owner named this certificate.
+    fn judge_pinned(
+        &self,
+        (chain, staple): (&[CertificateDer<'_>], &[u8]),
         sni: Option<&str>,
         pinned: Pinned,
         now: UnixTime,
     ) -> Judgement {
         let mut faults = Faults::default();
+        let mut revocation = self.revocation.without_path();
         let name = sni.map(DnsName::try_from);
         match chain.split_first() {
             Some((leaf, intermediates)) => {
@@ -271,7 +339,17 @@ impl Judge {
                     _ if pinned == Pinned::Fits => {}
                     _ if pinned == Pinned::Differs => faults.insert(CertificateFault::Untrusted),
                     Ok(cert) if within_bounds(chain) => {
-                        self.path_faults(leaf, cert, intermediates, now, &mut faults)
+                        let path = self.path_faults(leaf, cert, intermediates, now, &mut faults);
+                        if let Some((intermediates, at)) = path.filter(|_| self.revocation.are_looked_at()) {
+                            let candidate = Candidate {
+                                leaf,
+                                cert,
+                                intermediates: &intermediates,
+                                roots: &self.roots,
+                                at,
+                            };
+                            revocation = self.revocation.look(&candidate, staple, now);
+                        }
                     }
                     _ => faults.insert(CertificateFault::Untrusted),
                 }
@@ -286,21 +364,27 @@ impl Judge {
         if name.is_none() {
             faults.insert(CertificateFault::NoName);
         }
-        self.judgement(faults)
+        if revocation.is_revoked() {
+            faults.insert(CertificateFault::Revoked);
+        } else if pinned != Pinned::Fits && revocation.is_missing(self.revocation.ocsp, chain.first()) {
+            faults.insert(CertificateFault::OcspMissing);
+        }
+        self.judgement(faults, revocation)
     }
 
-    fn judgement(&self, faults: Faults) -> Judgement {
+    fn judgement(&self, faults: Faults, revocation: Revocation) -> Judgement {
         let verdict = faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow);
-        Judgement { faults, verdict }
+        Judgement { faults, verdict, revocation }
     }
 
-    /// As [`Self::judge`], now, of the server at this address, on a thread of the pool. Where the thread did not do it, the judgement is that of
+    /// As [`Self::judge_stapled`], now, of the server at this address, on a thread of the pool. Where the thread did not do it,
+    /// the judgement is that of
     /// [`CertificateFault::Late`] or [`CertificateFault::Unverified`], and the error stands beside it: nothing was found
     /// out, and only the owner's word lets anything be relayed.
     pub async fn judge_apart(
         self: &Arc<Self>,
         jobs: &JobPool,
-        chain: Arc<[CertificateDer<'static>]>,
+        (chain, staple): (Arc<[CertificateDer<'static>]>, Arc<[u8]>),
         sni: Option<String>,
         server: IpAddr,
     ) -> (Judgement, Option<JobError>) {
@@ -309,7 +393,7 @@ impl Judge {
         let work = move || {
             let leaf = chain.first().map(|leaf| leaf.as_ref());
             let pinned = judge.pins.judge(leaf, server, sni.as_deref());
-            judge.judge_pinned(&chain, sni.as_deref(), pinned, UnixTime::now())
+            judge.judge_pinned((&chain, &staple), sni.as_deref(), pinned, UnixTime::now())
         };
         match jobs.run(JobKind::Judge, work).await {
             Ok(judgement) => (judgement, None),
@@ -318,46 +402,48 @@ impl Judge {
                 if !is_named {
                     faults.insert(CertificateFault::NoName);
                 }
-                (self.judgement(faults), Some(error))
+                (self.judgement(faults, Revocation::default()), Some(error))
             }
         }
     }
 
-    fn path_faults(
+    /// The certificates that lead on from the leaf, and a moment at which a path exists; `None` where it never does.
+    fn path_faults<'a>(
         &self,
         leaf: &CertificateDer<'_>,
         cert: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
+        intermediates: &'a [CertificateDer<'a>],
         now: UnixTime,
         faults: &mut Faults,
-    ) {
+    ) -> Option<(Vec<CertificateDer<'a>>, UnixTime)> {
         let Some(leading) = leading_on(cert, intermediates) else {
             faults.insert(CertificateFault::Untrusted);
-            return;
+            return None;
         };
-        let Err(error) = self.build_path(cert, &leading, now) else { return };
-        match time_fault(&error) {
-            Some(fault) => {
-                faults.insert(fault);
-                let short = intermediates.len() < CHAIN_IN_TIME_CERTIFICATES_MAX;
-                if !short || !self.was_ever_trusted(leaf, cert, &leading) {
-                    faults.insert(CertificateFault::Untrusted);
-                }
-            }
-            None => faults.insert(CertificateFault::Untrusted),
+        let Err(error) = self.build_path(cert, &leading, now) else { return Some((leading, now)) };
+        let Some(fault) = time_fault(&error) else {
+            faults.insert(CertificateFault::Untrusted);
+            return None;
+        };
+        faults.insert(fault);
+        let short = intermediates.len() < CHAIN_IN_TIME_CERTIFICATES_MAX;
+        let trusted = if short { self.was_once_trusted(leaf, cert, &leading) } else { None };
+        if trusted.is_none() {
+            faults.insert(CertificateFault::Untrusted);
         }
+        trusted.map(|at| (leading, at))
     }
 
-    /// Whether a path exists at any moment of the leaf's life. If one does, it exists at the latest `notBefore` among
-    /// its certificates; so those are the moments to try, and the first answer that is not about time is final. A short
+    /// A moment of the leaf's life at which a path exists. If one does, it exists at the latest `notBefore` among its
+    /// certificates; so those are the moments to try, and the first answer that is not about time is final. A short
     /// chain has few moments and few paths.
-    fn was_ever_trusted(
+    fn was_once_trusted(
         &self,
         leaf: &CertificateDer<'_>,
         cert: &EndEntityCert<'_>,
         intermediates: &[CertificateDer<'_>],
-    ) -> bool {
-        let Some((first, last)) = validity(leaf) else { return false };
+    ) -> Option<UnixTime> {
+        let (first, last) = validity(leaf)?;
         let mut moments: Vec<_> = intermediates
             .iter()
             .filter_map(validity)
@@ -368,13 +454,14 @@ impl Judge {
         moments.sort_unstable();
         moments.dedup();
         for at in moments {
-            match self.build_path(cert, intermediates, unix_time(at)) {
-                Ok(()) => return true,
-                Err(error) if time_fault(&error).is_none() => return false,
+            let at = unix_time(at);
+            match self.build_path(cert, intermediates, at) {
+                Ok(()) => return Some(at),
+                Err(error) if time_fault(&error).is_none() => return None,
                 Err(_) => {}
             }
         }
-        false
+        None
     }
 
     fn build_path(
@@ -420,9 +507,10 @@ impl ServerCertVerifier for PossessionVerifier {
         _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        stapled(ocsp_response);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -12,6 +12,7 @@ use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 use serde_json::Value;
 
 use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, VerdictLines};
+use crate::clock;
 use crate::config::TlsGroup;
 use crate::event_id::EventId;
 use crate::failure::Failure;
@@ -235,6 +236,15 @@ impl Record {
             self.set("postern.certificate.faults", faults);
             self.set("postern.certificate.verdict", format!("{:?}", judgement.verdict).to_lowercase());
         }
+        if let Some(ocsp) = judgement.revocation.ocsp {
+            self.set("postern.certificate.ocsp", ocsp.as_str());
+        }
+        if let Some(lists) = judgement.revocation.lists {
+            self.set("postern.certificate.crl", lists.as_str());
+        }
+        if judgement.faults.depend_on_time() && clock::look().is_some() {
+            self.set("postern.certificate.clock", "wrong");
+        }
     }
 
     /// The connection is over.
@@ -319,7 +329,7 @@ mod tests {
     use super::*;
     use crate::config::Verdict;
     use crate::failure::Cause;
-    use crate::handshake::verify::{CertificateFault, Faults};
+    use crate::handshake::verify::{CertificateFault, Faults, Revocation};
     use crate::lines::Lines;
     use crate::words::{ClientAddr, OriginalDst, Service};
 
@@ -442,7 +452,8 @@ mod tests {
         assert!(!silent(|_| {}, Err(Failure::downstream(Cause::Idle))));
         assert!(!silent(|record| record.content_counts().count_commands_refused(1), Ok(())));
         assert!(!silent(|record| record.logins_refused(1), Ok(())));
-        let judgement = |faults: Faults| Judgement { faults, verdict: Verdict::Allow };
+        let judgement =
+            |faults: Faults| Judgement { faults, verdict: Verdict::Allow, revocation: Revocation::default() };
         let (_records, written, mut record) = opened(1);
         record.only_events(true);
         record.judged(None, &judgement([CertificateFault::Expired].into_iter().collect()));

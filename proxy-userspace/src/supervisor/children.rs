@@ -207,11 +207,7 @@ impl Children {
 
     /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not.
     pub(super) async fn reload(&mut self, path: &Path) {
-        let offered = match self.board.policy().next(path) {
-            Ok(policy) => self.offer(policy).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = offered {
+        if let Err(error) = self.offer_file(path).await {
             not_reloaded(&error);
         }
     }
@@ -231,6 +227,24 @@ impl Children {
                 );
             }
         }
+    }
+
+    /// The same policy with lists of revoked certificates that are new on the disk; the old ones stay, loudly, where that
+    /// cannot be.
+    pub(super) async fn renew(&mut self) {
+        let renewed = match self.board.policy().renewed() {
+            Ok(None) => return,
+            Ok(Some(policy)) => self.offer(policy).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renewed {
+            tracing::error!("the lists of revoked certificates (tls.crls) stay as they were: {error:#}");
+        }
+    }
+
+    async fn offer_file(&mut self, path: &Path) -> Result<()> {
+        let policy = self.board.policy().next(path)?;
+        self.offer(policy).await
     }
 
     async fn offer(&mut self, policy: LoadedPolicy) -> Result<()> {

@@ -30,6 +30,7 @@ use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::interval_at;
 
 use self::board::Board;
 use self::children::{Children, Event, Given, StartedSigner};
@@ -42,6 +43,7 @@ use self::state::StateFiles;
 pub(crate) use self::state::look as look_at_state;
 use crate::accept::SocketBuffers;
 use crate::admin::{AdminError, AdminSocket, ask, serve};
+use crate::clock;
 use crate::config::{Config, InterfaceName, OnExit, SteeringConfig as Settings};
 use crate::layer::offload::{OffloadTerms, peers_pad};
 use crate::lines::Lines;
@@ -58,8 +60,8 @@ use crate::worker::thread_count;
 
 /// Between two looks at how many sessions are left, while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-/// Between two looks at when certificates end.
-const EXPIRY_LOOK: Duration = Duration::from_secs(60 * 60);
+/// Between two looks at when certificates end, at the lists of revoked ones, and at the clock.
+const RENEWAL_LOOK: Duration = Duration::from_secs(3_600);
 /// Between two looks at the kernel's counters of padded records.
 const PADDING_LOOK: Duration = Duration::from_secs(10);
 
@@ -103,6 +105,7 @@ fn sysctl_memory(config: &Config) -> PathBuf {
 async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) -> Result<()> {
     let started = OffsetDateTime::from(SystemTime::now()).format(&Rfc3339)?;
     let origin = Origin { started, path: path.to_owned(), log: log.clone() };
+    clock::say();
     let policy = LoadedPolicy::first(config, layers)?;
     tracing::info!("kernel TLS: {}", policy.layers);
     tracing::info!("records: {}", policy.layers.choice());
@@ -166,7 +169,8 @@ async fn until_stopped(
 ) {
     let on_exit = steering.borrow().settings().on_exit;
     let mut padding = tokio::time::interval(PADDING_LOOK);
-    let mut expiry = tokio::time::interval(EXPIRY_LOOK);
+    children.look_at_ends().await;
+    let mut renewal = interval_at(tokio::time::Instant::now() + RENEWAL_LOOK, RENEWAL_LOOK);
     loop {
         tokio::select! {
             event = children.event() => match event {
@@ -190,7 +194,11 @@ async fn until_stopped(
                 Asked::Reload => children.reload(path).await,
                 Asked::Stop => return,
             },
-            _ = expiry.tick() => children.look_at_ends().await,
+            _ = renewal.tick() => {
+                clock::say();
+                children.look_at_ends().await;
+                children.renew().await;
+            }
             _ = padding.tick() => if !children.peers_are_known_to_pad() && peers_pad() {
                 children.peers_pad().await;
             },

@@ -76,6 +76,18 @@ impl LoadedPolicy {
         Self::load(self.config.clone(), self.generation + 1, self.layers.clone(), self.machine.clone())
     }
 
+    /// The next one from the same configuration, where a list of revoked certificates has changed.
+    ///
+    /// # Errors
+    /// A file that the configuration names cannot be used.
+    pub(super) fn renewed(&self) -> Result<Option<Self>> {
+        if !self.material.has_new_lists(&self.config)? {
+            return Ok(None);
+        }
+        let Self { config, generation, layers, machine, .. } = self;
+        Self::load(config.clone(), generation + 1, layers.clone(), machine.clone()).map(Some)
+    }
+
     fn load(
         config: Config,
         generation: u64,

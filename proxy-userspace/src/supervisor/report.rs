@@ -11,6 +11,7 @@ use crate::admin::{
     CertificateStatus, InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status,
     SteeringStatus,
 };
+use crate::clock;
 use crate::config::SteeringConfig as Settings;
 use crate::handshake::expiry::Lifetime;
 use crate::lines::Lines;
@@ -95,6 +96,7 @@ fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
     let precedence = routing::precedence(settings, steering.plan()).unwrap_or_default();
     let guard = forward::held().unwrap_or_default();
     let program = steering.program();
+    let clock = clock::look().map(|wrong| wrong.to_string());
     let exits = program.counters().unwrap_or_default();
     let classes = program.classes().unwrap_or_default();
     let interfaces = steering.interfaces().unwrap_or_default();
@@ -119,7 +121,7 @@ fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
         counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(exits).collect(),
         classes: Class::ALL.iter().map(|class| class.name().to_owned()).zip(classes).collect(),
         repairs: steering.repairs(),
-        alarms: steering.alarms().to_vec(),
+        alarms: steering.alarms().iter().cloned().chain(clock).collect(),
         in_front: precedence.into_iter().flat_map(|judged| judged.in_front).collect(),
         forward: guard.rules,
         forward_dropped: guard.dropped,

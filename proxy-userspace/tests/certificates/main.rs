@@ -13,6 +13,10 @@ mod pki;
 mod client;
 /// The server's certificate is judged.
 mod verification;
+/// OCSP responses of a test's authorities.
+mod responses;
+/// The server's certificate was revoked, or may have been.
+mod revocation;
 /// The client is shown another.
 mod leaves;
 /// The owner's own certificates.

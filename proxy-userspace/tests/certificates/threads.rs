@@ -80,7 +80,8 @@ fn a_chain_is_judged_off_the_callers_thread() {
     wait_for(async {
         let busy = jobs.run(JobKind::Judge, move || held.recv());
         let others = async {
-            let judged = judge.judge_apart(&jobs, Arc::clone(&chain), Some(HOST.to_owned()), ADDRESS);
+            let shown = (Arc::clone(&chain), Arc::default());
+            let judged = judge.judge_apart(&jobs, shown, Some(HOST.to_owned()), ADDRESS);
             tokio::pin!(judged);
             tokio::select! {
                 biased;
@@ -100,7 +101,8 @@ fn a_chain_is_judged_off_the_callers_thread() {
 async fn unjudged(policy: FaultPolicy, jobs: &JobPool, sni: Option<&str>) -> (Judgement, Option<JobError>) {
     let root = Ca::root("Root");
     let chain = Arc::from([root.leaf(&[HOST], PAST)]);
-    Arc::new(judge(&root, policy)).judge_apart(jobs, chain, sni.map(str::to_owned), ADDRESS).await
+    let judge = Arc::new(judge(&root, policy));
+    judge.judge_apart(jobs, (chain, Arc::default()), sni.map(str::to_owned), ADDRESS).await
 }
 
 #[test]

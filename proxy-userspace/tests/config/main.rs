@@ -233,11 +233,6 @@ fn an_unknown_key_suggests_the_one_that_was_meant() {
 }
 
 #[test]
-fn what_comes_later_is_said_to_come_later() {
-    assert_message("[tls.fault]\nrevoked = \"block\"", &["tls.fault.revoked", "later release"]);
-}
-
-#[test]
 fn broken_protocol_versions_do_not_exist() {
     for version in ["1.0", "1.1", "SSLv3"] {
         assert_message(

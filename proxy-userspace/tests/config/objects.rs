@@ -220,17 +220,17 @@ fn a_directory_that_cannot_be_read_is_a_fault_and_not_an_empty_one() {
 #[test]
 fn predefined_profiles_enforce_tls_for_the_owners_servers_and_strict_ones_for_all() {
     let config = Installed::new("").load();
-    for (name, version, pfs, compliance) in [
-        ("[tls]", "1.2", "allowed", "not enforced"),
-        ("TLS-Client.Standard", "1.2", "allowed", "not enforced"),
-        ("TLS-Server.Standard", "1.2", "allowed", "enforced"),
-        ("TLS-Client.Strict", "1.3", "required", "enforced"),
-        ("TLS-Server.Strict", "1.3", "required", "enforced"),
+    for (name, version, ocsp, pfs, compliance) in [
+        ("[tls]", "1.2", "disabled", "allowed", "not enforced"),
+        ("TLS-Client.Standard", "1.2", "lenient", "allowed", "not enforced"),
+        ("TLS-Server.Standard", "1.2", "disabled", "allowed", "enforced"),
+        ("TLS-Client.Strict", "1.3", "strict", "required", "enforced"),
+        ("TLS-Server.Strict", "1.3", "strict", "required", "enforced"),
     ] {
         let summaries = config.summaries(ObjectKind::TlsProfile, name);
         let [(_, summary)] = summaries.as_slice() else { panic!("{name}: {summaries:?}") };
         let wanted = format!(
-            "Minimum protocol version: TLS {version}\nOCSP: disabled\nPFS ciphers: {pfs}\nTLS compliance: {compliance}"
+            "Minimum protocol version: TLS {version}\nOCSP: {ocsp}\nPFS ciphers: {pfs}\nTLS compliance: {compliance}"
         );
         assert_eq!(*summary, wanted, "{name}");
     }

@@ -127,7 +127,7 @@ const UNKNOWN_SUITE: &str = "unknown cipher suite; use \"TLS_AES_256_GCM_SHA384\
      \"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\", \"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256\", \
      \"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384\", \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\" or \
      \"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256\"";
-const NO_OCSP: &str = "not in this version: revocation is not looked at; use \"disabled\"";
+const NO_OCSP: &str = "unknown treatment of OCSP; use \"disabled\", \"lenient\" or \"strict\"";
 const NO_FILE: &str = "empty; name a file";
 const VERDICTS: [&str; 3] = ["\"block\"", "\"mirror\"", "\"allow\""];
 const NO_VERDICT: &str = "unknown verdict; use \"block\", \"mirror\" or \"allow\"";
@@ -326,7 +326,9 @@ fn tls_and_certificates() -> Vec<Row> {
                 ("\"yes\"", "unknown rule about forward secrecy; use \"allowed\" or \"required\""),
             ],
         ),
-        row(TLS, "ocsp", Default("\"disabled\""), &[], &[("\"lenient\"", NO_OCSP), ("\"strict\"", NO_OCSP)]),
+        row(TLS, "ocsp", Default("\"disabled\""), &["\"lenient\"", "\"strict\""], &[("\"on\"", NO_OCSP)]),
+        row(TLS, "crls", Default("[]"), &["[\"a.crl\", \"/srv/b.pem\"]"], &[("[\"\"]", NO_FILE)])
+            .room(64, |number| format!("\"{number}.crl\"")),
         row(
             TLS,
             "compliance",
@@ -365,6 +367,8 @@ fn tls_and_certificates() -> Vec<Row> {
         fault("no_name", "\"allow\""),
         fault("late", "\"block\""),
         fault("unverified", "\"block\""),
+        fault("revoked", "\"block\""),
+        fault("ocsp_missing", "\"block\""),
         row(
             "[certificates]",
             "authority",

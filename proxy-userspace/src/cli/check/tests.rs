@@ -303,3 +303,36 @@ fn servers_whose_mail_is_not_looked_at_are_named() {
     let named = "all mail, but known mail of 192.0.2.7, 2001:db8::7 in samples only (action.trust_uid_immutability), for";
     assert!(trusting.contains(named), "{trusting}");
 }
+
+#[test]
+fn a_profile_that_refuses_most_servers_is_warned_of_and_every_list_is_shown() {
+    let dir = tempfile::tempdir().expect("directory");
+    let said =
+        |profile: &Tls| revocation_lists(profile).iter().map(Item::to_string).collect::<Vec<_>>().join("\n");
+    assert_eq!(said(&Tls { ocsp: Ocsp::Lenient, ..Tls::default() }), "");
+    let strict = said(&Tls { ocsp: Ocsp::Strict, ..Tls::default() });
+    assert!(strict.starts_with("warn") && strict.contains("tls.crls"), "{strict}");
+    let params = rcgen::CertificateParams::default();
+    let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::generate().expect("key"));
+    let list = |days: std::ops::Range<i64>| {
+        let at = |day| time::OffsetDateTime::now_utc() + time::Duration::days(day);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: at(days.start),
+            next_update: at(days.end),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&issuer).expect("list").der().to_vec()
+    };
+    let file = dir.path().join("a.crl");
+    let listed = Tls { ocsp: Ocsp::Strict, crls: vec![file.clone()], ..Tls::default() };
+    std::fs::write(&file, list(-1..6)).expect("file");
+    assert!(said(&listed).starts_with("ok    revoked certificates: 0 of "), "{}", said(&listed));
+    std::fs::write(&file, list(-6..-1)).expect("file");
+    let outdated = said(&listed);
+    assert!(outdated.starts_with("warn") && outdated.contains("newest list"), "{outdated}");
+    std::fs::write(&file, "no list").expect("file");
+    assert!(said(&listed).starts_with("fail"), "{}", said(&listed));
+}
