@@ -156,21 +156,17 @@ fn one_client_has_three_policies_by_name_each_as_explained() -> Result<()> {
     scene.finish()
 }
 
-#[test]
-fn behind_starttls_the_name_leads_to_another_policy() -> Result<()> {
-    // The first policy decides until the ClientHello, whatever name follows.
-    let rules = [
-        rule("judged", &format!("sni = [{:?}]", Family::V4.name()), "Judged"),
-        rule("untouched", &format!("sni = [{:?}]", Family::V6.name()), "Untouched"),
-    ];
-    let scene = Scene::new(&policy(&rules))?;
+/// The second policy, for the name of IPv6, leaves alone what comes to it in this way.
+fn behind_starttls(actions: &str, rules: &[String], judged_first: bool) -> Result<()> {
+    let scene = Scene::new(&Policy::new().table(ACTIONS).table(actions).table(&rules.concat()))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
     let to = scene.server(Family::V4, 143);
     let own = std::sync::Arc::new(client::config(pki::trust(scene.roots.pem())?, ALL_VERSIONS));
-    for (turn, (name, config, wanted)) in [
-        (Family::V4.name(), scene.client()?, ["judged", "Judged", "[tls]"]),
-        (Family::V6.name(), own, ["untouched", "Untouched", "[tls]"]),
+    let first = if judged_first { "judged" } else { "untouched" };
+    for (turn, (name, config, wanted, mode)) in [
+        (Family::V4.name(), scene.client()?, "judged", "starttls"),
+        (Family::V6.name(), own, "untouched", "bypass"),
     ]
     .into_iter()
     .enumerate()
@@ -180,14 +176,39 @@ fn behind_starttls_the_name_leads_to_another_policy() -> Result<()> {
         assert_eq!(session.fetch(1)?, MESSAGE);
         session.logout()?;
         let record = only(&postern, turn + 1)?;
-        assert_eq!(names(&record), wanted, "{record:#?}");
+        assert_eq!(
+            (record.text("postern.policy"), record.text("postern.mode")),
+            (wanted, mode),
+            "{record:#?}"
+        );
         let start = postern.starts()?.pop().context("no first line")?;
-        assert_eq!(start.text("postern.policy"), "judged");
-        assert_eq!(explained(&scene, Family::V4, 143, name)?, Some(wanted.map(str::to_owned)));
+        assert_eq!((start.text("postern.policy"), start.text("postern.mode")), (first, "starttls"));
+        let explained = explained(&scene, Family::V4, 143, name)?.context("refused")?;
+        assert_eq!(explained[0], wanted);
     }
     drop(server);
     postern.stop()?;
     scene.finish()
+}
+
+#[test]
+fn behind_starttls_the_name_leads_to_another_policy_whichever_comes_first() -> Result<()> {
+    let judged = rule("judged", &format!("sni = [{:?}]", Family::V4.name()), "Judged");
+    let untouched = rule("untouched", &format!("sni = [{:?}]", Family::V6.name()), "Untouched");
+    behind_starttls("", &[judged.clone(), untouched.clone()], true)?;
+    behind_starttls("", &[untouched, judged], false)
+}
+
+#[test]
+fn servers_and_clients_that_an_action_leaves_alone_are_so_for_the_names_of_its_policy_only() -> Result<()> {
+    let judged = rule("judged", &format!("sni = [{:?}]", Family::V4.name()), "Judged");
+    let untouched = rule("untouched", &format!("sni = [{:?}]", Family::V6.name()), "Listed");
+    for list in ["bypass", "bypass_clients"] {
+        let listed = format!("[proxy_action.Listed]\n{list} = [\"0.0.0.0/0\"]\n");
+        behind_starttls(&listed, &[judged.clone(), untouched.clone()], true)?;
+        behind_starttls(&listed, &[untouched.clone(), judged.clone()], false)?;
+    }
+    Ok(())
 }
 
 /// What a client sees of a port: mail, or why not.
@@ -398,7 +419,14 @@ fn a_port_that_no_policy_admits_is_refused_until_a_reload_admits_it() -> Result<
 
 #[test]
 fn what_no_policy_fits_passes_untouched_where_that_is_written() -> Result<()> {
-    let rules = [rule("four", "from = [\"0.0.0.0/0\"]", "Relayed")];
+    passes_untouched("from = [\"0.0.0.0/0\"]")?;
+    // Here the ClientHello has to be read first, on 143 behind STARTTLS.
+    passes_untouched(&format!("sni = [{:?}]", Family::V4.name()))
+}
+
+/// Under one policy with a condition that holds for IPv4 alone.
+fn passes_untouched(condition: &str) -> Result<()> {
+    let rules = [rule("four", condition, "Relayed")];
     let scene = Scene::new(&policy(&rules).steering("unmatched = \"pass\""))?;
     let postern = scene.start()?;
     let server = scene.serve()?;

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{EXIT_CONFIG, print};
-use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, Traffic};
+use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, StartTls, Traffic};
 use crate::words::Service;
 
 /// A connection that is asked about.
@@ -60,6 +60,12 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
     // Where the first policy says nothing of names, no ClientHello changes it.
     let depends =
         first.and_then(|index| config.policies.get(index)).is_some_and(|policy| policy.sni.is_some());
+    // Under `strip` no ClientHello comes.
+    let first_action =
+        first.and_then(|index| config.action(config.policies.get(index)?.proxy_action.as_deref()));
+    let is_stripped =
+        service == Service::StartTls && first_action.is_some_and(|action| action.starttls == StartTls::Strip);
+    let depends = depends && !is_stripped;
     let decided = if depends { last } else { first };
     for (index, policy) in config.policies.iter().enumerate() {
         let why = policy.unfit(&traffic(if depends { sni } else { Sni::Unread }));

@@ -1,7 +1,7 @@
 use proxy_ebpf::PortRole;
 
 use super::check::Item;
-use crate::config::{Config, PolicyRule, TlsSupport, UNNAMED_ACTION};
+use crate::config::{Config, PolicyRule, TlsSupport, UNNAMED_ACTION, Unmatched};
 use crate::steering::ports::PortPlan;
 
 /// A line for each policy, and what is wrong with their order. A file without policies has none to speak of.
@@ -32,6 +32,10 @@ pub(super) fn items(config: &Config) -> Vec<Item> {
                 format!("{} refused: no policy admits them there", refused.join(", ")),
             ));
         }
+    }
+    let ends_open = config.policies.last().is_some_and(|last| !last.is_unconditional());
+    if is_written && ends_open && config.steering.unmatched == Unmatched::Refuse {
+        items.push(Item::ok("unmatched", "refuse: connections that no policy fits (steering.unmatched)"));
     }
     let is_used = config.actions_in_use().any(|(name, _)| name == UNNAMED_ACTION);
     if is_written && !is_used && config.has_unnamed_action() {

@@ -75,7 +75,7 @@ pub fn clone_object(
     edited: Option<&Path>,
 ) -> Result<ObjectFile, CloneError> {
     ObjectName::parse(to).map_err(|reason| CloneError::Name { name: to.to_owned(), reason })?;
-    let others = parse::sources_but(config, edited)?;
+    let mut others = parse::sources_but(config, edited)?;
     let known = parse::objects_of(&others, config);
     if known.object_names(kind).contains(&to) {
         return Err(CloneError::Taken { kind, name: to.to_owned() });
@@ -84,7 +84,12 @@ pub fn clone_object(
     let text = known.object_text(kind, from).ok_or_else(unknown)?;
     let mut object = object_in(&text, kind, &[from]).ok_or_else(unknown)?;
     if let Some(path) = edited {
-        let edit = edit_in(config, &parse::read(path)?, kind, &[to, from])?;
+        let file = parse::read(path)?;
+        let edit = edit_in(config, &file, kind, &[to, from])?;
+        if object_in(&file.text, kind, &[to]).is_none() {
+            // The file may have other objects, which the clone names.
+            others = parse::sources_but(config, None)?;
+        }
         lay_over(
             &mut object,
             edit.ok_or_else(|| CloneError::NoEdit {
@@ -115,7 +120,10 @@ fn edit_in(
     names: &[&str],
 ) -> Result<Option<Table>, ConfigError> {
     let concerns = |fault: &Fault| {
-        let of = |name: &&str| fault.key.starts_with(&joined(kind.table(), name));
+        let of = |name: &&str| {
+            let below = fault.key.strip_prefix(&joined(kind.table(), name));
+            below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        };
         fault.key.is_empty() || names.iter().any(of)
     };
     let faults: Vec<Fault> = parse::faults_of_objects(file, config).into_iter().filter(concerns).collect();

@@ -98,10 +98,16 @@ impl TextValue for IpNet {
     /// A bare address is a network of one host.
     fn parse(text: &str) -> Result<Self, Reason> {
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::from(address));
+            return not_mapped(address).map(Self::from);
         }
         let remedy = "write an address or a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
         let net: Self = text.parse().map_err(|_| Reason::unfit("not a network", remedy))?;
+        if let Self::V6(net) = net
+            && net.prefix_len() >= MAPPED_PREFIX
+            && net.addr().to_ipv4_mapped().is_some()
+        {
+            return Err(mapped());
+        }
         if net.trunc() != net {
             let remedy =
                 format!("write \"{}\" for the network or the address alone for one host", net.trunc());
@@ -115,13 +121,29 @@ impl TextValue for IpNet {
     }
 }
 
+/// Bits of `::ffff:0:0/96`, IPv4 in the form of IPv6 (RFC 4291 section 2.5.5.2).
+const MAPPED_PREFIX: u8 = 96;
+
+/// Listeners are of one family each, so that no connection has such an address, and an entry with one would never count.
+fn not_mapped(address: IpAddr) -> Result<IpAddr, Reason> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(mapped()),
+        _ => Ok(address),
+    }
+}
+
+fn mapped() -> Reason {
+    Reason::unfit("IPv4 in the form of IPv6, which no connection has", "write it as IPv4")
+}
+
 impl TextValue for IpAddr {
     type Value = Self;
     const WHAT: &'static str = "the address of one host";
 
     fn parse(text: &str) -> Result<Self, Reason> {
         let remedy = "write the address of one server, such as \"192.0.2.7\" or \"2001:db8::7\"";
-        text.parse().map_err(|_| Reason::unfit("not an address", remedy))
+        let address = text.parse().map_err(|_| Reason::unfit("not an address", remedy))?;
+        not_mapped(address)
     }
 
     fn show(value: &Self) -> String {

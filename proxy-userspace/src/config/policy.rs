@@ -50,7 +50,8 @@ settings! {
     pub struct PolicyRule {
         /// The name in records and in what `postern explain` prints.
         name: String = text::<ObjectName>().required("give the policy a name", r#""office""#);
-        /// Interfaces of the clients.
+        /// Interfaces of the clients: entries of `steering.ingress`, as they are written there. An interface with an entry of
+        /// its own does not belong to a pattern beside it.
         ingress: Option<Vec<InterfaceName>> = interfaces().unset("any of `steering.ingress`", r#"["lan0"]"#);
         /// Addresses and networks of the clients.
         from: Option<Vec<IpNet>> = networks(Some("list networks of clients, or remove the line for any"))

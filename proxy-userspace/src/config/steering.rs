@@ -50,7 +50,7 @@ settings! {
         starttls_ports: Vec<u16> = ports().default(vec![IMAP_PORT]);
         /// Ports on which TLS begins with the first octet.
         implicit_tls_ports: Vec<u16> = ports().default(vec![IMAPS_PORT]);
-        /// What becomes of connections to a listed port that no policy admits on the client's interface.
+        /// What becomes of connections to a listed port that no policy fits.
         unmatched: Unmatched = text::<Unmatched>().default(Unmatched::Refuse);
         /// The address that servers see.
         source: Source = text::<Source>().default(Source::Gateway);
@@ -146,7 +146,8 @@ words! {
 words! {
     /// What becomes of connections that no policy admits.
     pub enum Unmatched as "behaviour towards unmatched connections" {
-        /// A routing rule refuses them (`prohibit`), and clients are told at once.
+        /// They are refused: by a routing rule (`prohibit`) where no policy admits the port on the client's interface, else
+        /// by Postern after it accepted them.
         Refuse => "refuse",
         /// They reach the servers uninspected.
         Pass => "pass",

@@ -235,7 +235,8 @@ pub(crate) async fn handshake<'a>(
                 let clear = ClearSession { client, server, first, capabilities };
                 return Ok((Agreement::ClearText(clear), terms.policy));
             }
-            Agreed::Tls if terms.action().starttls == StartTls::Bypass => {
+            // Where the name may lead to another policy, nothing is left alone before it is read.
+            Agreed::Tls if terms.action().starttls == StartTls::Bypass && !terms.policy.depends_on_name() => {
                 return Ok((Agreement::Bypass { client, server }, terms.policy));
             }
             Agreed::Tls => {
@@ -288,18 +289,17 @@ fn renewed<'a>(
             record.applied(policy.names(terms.service));
             (HandshakeTerms { policy, ..*terms }, Ok(()))
         }
-        None => (*terms, Err(Failure::downstream(Cause::NoPolicy))),
+        None => {
+            record.unmatched();
+            (*terms, Err(Failure::downstream(Cause::NoPolicy)))
+        }
     }
 }
 
-/// Whether the policy to which the ClientHello led has TLS pass untouched. Where another decided before STARTTLS, only
-/// `starttls = "bypass"` does.
+/// Whether the policy to which the ClientHello led has TLS pass untouched.
 fn leaves_tls_alone(terms: &HandshakeTerms<'_>) -> bool {
-    if terms.service == Service::ImplicitTls {
-        terms.policy.leaves_alone(terms.service, terms.client, terms.destination)
-    } else {
-        terms.action().starttls == StartTls::Bypass
-    }
+    let is_passed = terms.service == Service::StartTls && terms.action().starttls == StartTls::Bypass;
+    is_passed || terms.policy.leaves_alone(terms.service, terms.client, terms.destination)
 }
 
 fn unsent(error: io::Error) -> Failure {

@@ -136,6 +136,11 @@ impl Record {
         self.session.applied = Some(Arc::clone(names));
     }
 
+    /// The ClientHello has shown that no policy applies.
+    pub fn unmatched(&mut self) {
+        self.session.applied = None;
+    }
+
     /// Policy leaves it alone.
     pub const fn bypass(&mut self) {
         self.session.mode = Mode::Bypass;

@@ -40,6 +40,23 @@ impl PortPlan {
         Self::admitting(&config.steering, |ingress, port| config.admits(ingress, port))
     }
 
+    /// The same, but a port that `now` steers is not left alone: its sessions go on, and new connections are left alone by
+    /// the worker.
+    #[must_use]
+    pub fn keeping(mut self, now: &Self) -> Self {
+        for of in &mut self.ingresses {
+            let before = now.ingresses.iter().find(|before| before.ingress == of.ingress);
+            let is_steered =
+                |port| before.is_some_and(|before| before.with(PortRole::Steered).any(|of| of == port));
+            for (port, role) in &mut of.ports {
+                if *role == PortRole::Left && is_steered(*port) {
+                    *role = PortRole::Steered;
+                }
+            }
+        }
+        self
+    }
+
     /// Every listed port is steered on every ingress.
     #[must_use]
     pub fn steering_all(settings: &SteeringConfig) -> Self {
@@ -138,6 +155,15 @@ mod tests {
             assert!(plan.by_port().any(|of| of == (143, vec![PortRole::Steered, role])));
             assert_eq!(second.guarded().count(), if unmatched == "pass" { 1 } else { 3 });
         }
+    }
+
+    #[test]
+    fn a_port_with_sessions_is_not_left_alone_but_may_be_refused() {
+        let all = PortPlan::steering_all(&settings("pass"));
+        let none = |unmatched| PortPlan::admitting(&settings(unmatched), |_, _| false);
+        assert_eq!(none("pass").keeping(&all), all);
+        assert_eq!(none("pass").keeping(&none("pass")), none("pass"));
+        assert_eq!(none("refuse").keeping(&all), none("refuse"));
     }
 
     #[test]

@@ -232,6 +232,10 @@ impl Children {
     /// The same policy with lists of revoked certificates that are new on the disk; the old ones stay, loudly, where that
     /// cannot be.
     pub(super) async fn renew(&mut self) {
+        // What a reload has offered is not overtaken: the next look finds the lists.
+        if self.pending.is_some() {
+            return;
+        }
         let renewed = match self.board.policy().renewed() {
             Ok(None) => return,
             Ok(Some(policy)) => self.offer(policy).await,

@@ -208,7 +208,9 @@ async fn until_stopped(
 
 /// Ports are steered or refused as the policy in force says. What it refuses now, the worker refused before.
 fn follow(steering: &RefCell<Steering>, config: &Config) {
-    if let Err(error) = steering.borrow_mut().set_ports(PortPlan::of_policies(config)) {
+    let mut steering = steering.borrow_mut();
+    let plan = PortPlan::of_policies(config).keeping(steering.plan());
+    if let Err(error) = steering.set_ports(plan) {
         tracing::error!("ports are not steered as the new policies say, and are tried again: {error}");
     }
 }

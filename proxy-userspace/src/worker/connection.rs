@@ -71,8 +71,8 @@ async fn carry(
     };
     record.applied(terms.policy.names(arrival.service));
     // Where the name in the ClientHello may lead to another policy, nothing is left alone before it is read.
-    let is_undecided = arrival.service == Service::ImplicitTls && terms.policy.depends_on_name();
-    let bypassed = !is_undecided && terms.policy.leaves_alone(arrival.service, client, destination);
+    let bypassed =
+        !terms.policy.depends_on_name() && terms.policy.leaves_alone(arrival.service, client, destination);
     if bypassed {
         record.bypass();
     }

@@ -181,6 +181,20 @@ fn an_edit_of_a_predefined_object_becomes_a_clone() {
 }
 
 #[test]
+fn an_edit_may_name_other_objects_of_its_file() {
+    let installed = Installed::new("");
+    let edited = installed.further(
+        "mine.toml",
+        "[proxy_action.\"IMAP-Client.Standard\"]\ntls_profile = \"Mine\"\n[tls_profile.Mine]\nmin_version = \"1.3\"\n\
+         [proxy_action.Mine2]\nstarttls = \"no\"\n",
+    );
+    installed.clone(STANDARD, "Mine", Some(&edited)).unwrap_or_else(|error| panic!("{error}"));
+    fs::write(&edited, "[tls_profile.Mine]\nmin_version = \"1.3\"\n").expect("the edit without its table");
+    let config = installed.load();
+    assert_eq!(config.action(Some("Mine")).expect("the clone").tls_profile.as_deref(), Some("Mine"));
+}
+
+#[test]
 fn an_edit_in_the_first_file_becomes_a_clone_too() {
     let installed = Installed::new("[proxy_action.\"IMAP-Client.Standard\"]\nstarttls = \"strip\"\n");
     installed.clone(STANDARD, "Mine", Some(&installed.path())).unwrap_or_else(|error| panic!("{error}"));

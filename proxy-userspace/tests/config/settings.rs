@@ -128,6 +128,7 @@ const UNKNOWN_SUITE: &str = "unknown cipher suite; use \"TLS_AES_256_GCM_SHA384\
      \"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384\", \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\" or \
      \"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256\"";
 const NO_OCSP: &str = "unknown treatment of OCSP; use \"disabled\", \"lenient\" or \"strict\"";
+const MAPPED: &str = "IPv4 in the form of IPv6, which no connection has; write it as IPv4";
 const NO_FILE: &str = "empty; name a file";
 const VERDICTS: [&str; 3] = ["\"block\"", "\"mirror\"", "\"allow\""];
 const NO_VERDICT: &str = "unknown verdict; use \"block\", \"mirror\" or \"allow\"";
@@ -456,7 +457,12 @@ fn policy() -> Vec<Row> {
             "from",
             Unset,
             &["[\"10.0.0.0/8\"]"],
-            &[("[]", &no_networks("clients")), ("[\"a\"]", NETWORK)],
+            &[
+                ("[]", &no_networks("clients")),
+                ("[\"::ffff:192.0.2.1\"]", MAPPED),
+                ("[\"::ffff:192.0.2.0/120\"]", MAPPED),
+                ("[\"a\"]", NETWORK),
+            ],
         )
         .room(4096, network),
         row(POLICY, "to", Unset, &["[\"::1\"]"], &[("[]", &no_networks("servers")), ("[\"a\"]", NETWORK)])
