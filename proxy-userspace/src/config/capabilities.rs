@@ -17,9 +17,12 @@ settings! {
         /// that begin so.
         hide: Vec<String> = list(text::<CapabilityName>(), Some(HIDDEN_MAX), None).default(Vec::new())
             .such_as(r#"["IDLE", "METADATA", "THREAD="]"#);
-        /// SASL mechanisms that may be used. Others are hidden, and refused before the password leaves the client.
+        /// SASL mechanisms that may be used. Others are hidden, and AUTHENTICATE with them is refused here: no server sees the
+        /// password. A client that sends it unasked, as an initial response, has sent it as far as this gateway.
         mechanisms: Vec<String> = list(text::<MechanismName>(), None, None).default(all_mechanisms());
-        /// Whether the command LOGIN may be used. With `false`, clients are shown LOGINDISABLED.
+        /// Whether the command LOGIN may be used. With `false`, clients are shown LOGINDISABLED, and LOGIN is refused here: no
+        /// server sees the password. A client that sends it all the same has sent it as far as this gateway, unless it waits to
+        /// be asked for it as a literal.
         login: bool = flag().default(true);
     }
 }

@@ -17,7 +17,8 @@ settings! {
     pub struct GeneralSettings {
         /// A session of this action without an octet in either direction ends after this.
         idle as "idle_seconds": Option<Duration> = idle_seconds().unset("`limits.idle_seconds`", "3600");
-        /// Bound on all that comes before mail, as `limits.handshake_seconds`.
+        /// Bound on all that comes before mail, as `limits.handshake_seconds`. Where policies have names of servers (`sni`),
+        /// the bound is that of the policy that fits before the name is known: it includes the wait for the name.
         handshake as "handshake_seconds": Option<Duration> =
             handshake_seconds().unset("`limits.handshake_seconds`", "30");
         /// The longest command that a client may send, with its line end and without the octets of its literals. A longer
@@ -30,8 +31,8 @@ settings! {
             "RFC 2683 asks clients to stay within 1000, and Postern holds a line until it is complete",
         ).default(LINE_LENGTH_MAX);
         /// Whether it is hidden from clients which software the server is; only with `inspect = "full"`. The text of the
-        /// server's greeting, of `* BYE` and of each tagged OK is replaced, and the answer to ID is `NIL`. Response codes stay,
-        /// and so does what people must read: the text of NO, of BAD, and behind `[ALERT]`. A server is still known by its
+        /// server's greeting, of `* BYE`, of each tagged OK and of the `+` of IDLE is replaced, and the answer to ID is `NIL`.
+        /// Response codes stay, and so does what people must read: the text of NO, of BAD, and behind `[ALERT]`. A server is still known by its
         /// habits, such as the order of its capabilities.
         hide_banner: bool = flag().default(false);
         /// Whether records of sessions are written, as Fireware's "Turn on logging for reports". With `false`, a session

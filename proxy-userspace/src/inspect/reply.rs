@@ -40,6 +40,8 @@ const NEUTRAL_GREETING: &[u8] = b"IMAP4rev1 service ready";
 const NEUTRAL_BYE: &[u8] = b"The session is over";
 /// The same of a tagged OK.
 const NEUTRAL_OK: &[u8] = b"Completed";
+/// The whole `+` of IDLE, likewise.
+pub(super) const NEUTRAL_GO_ON: &[u8] = b"+ Go on\r\n";
 
 /// What decides about the words of a response, beside the response.
 #[derive(Clone, Copy)]

@@ -43,7 +43,7 @@ pub(super) fn used<'a>(command: &ClientCommand<'a>, unit: &'a [u8]) -> Result<Ve
     of_verb(command.verb).iter().copied().for_each(&mut needs);
     match &command.arguments {
         Arguments::Fetch(request) => of_fetch(request, needs),
-        Arguments::Append(request) if command.verb == Verb::Append => {
+        Arguments::Append(request) => {
             if request.messages.len() > 1 {
                 needs("MULTIAPPEND");
             }
@@ -99,8 +99,8 @@ fn of_fetch(request: &FetchRequest<'_>, mut needs: impl FnMut(&'static str)) {
 enum Argument<'a> {
     /// A run of octets without quotes.
     Atom(&'a [u8]),
-    /// A string.
-    Text { is_empty: bool },
+    /// A string, without quotes and escapes.
+    Text(Cow<'a, [u8]>),
     /// What stands in parentheses.
     List(Vec<Argument<'a>>),
 }
@@ -121,6 +121,15 @@ impl<'a> Argument<'a> {
         match self {
             Self::Atom(atom) => Some(atom),
             _ => None,
+        }
+    }
+
+    /// What it says, in quotes or not.
+    fn word(&self) -> Option<&[u8]> {
+        match self {
+            Self::Atom(atom) => Some(atom),
+            Self::Text(text) => Some(text),
+            Self::List(_) => None,
         }
     }
 }
@@ -146,10 +155,8 @@ fn arguments<'a>(command: &ClientCommand<'_>, unit: &'a [u8]) -> Result<Vec<Argu
                 let list = std::mem::replace(&mut now, before);
                 now.push(Argument::List(list));
             }
-            Some(b'"' | b'{' | b'~') => {
-                let is_empty = cursor.string()?.is_empty();
-                now.push(Argument::Text { is_empty });
-            }
+            // A tilde begins an atom here, such as a folder's name: no grammar of these commands has a `~{n}`.
+            Some(b'"' | b'{') => now.push(Argument::Text(cursor.string()?)),
             Some(_) => {
                 let ends = |octet| matches!(octet, b' ' | b'(' | b')' | b'\r' | b'\n');
                 now.push(Argument::Atom(cursor.run(|octet| !ends(octet))?));
@@ -193,27 +200,31 @@ fn of_arguments<'a>(command: &ClientCommand<'_>, arguments: &[Argument<'a>], nam
         Verb::List => of_list(arguments, needs),
         Verb::GetMetadata | Verb::SetMetadata => {
             // RFC 5464 section 3.1: an empty name stands for the server. Options may stand before and behind it.
-            let is_of_server = arguments.iter().any(|each| matches!(each, Argument::Text { is_empty: true }));
+            let is_of_server =
+                arguments.iter().any(|each| matches!(each, Argument::Text(text) if text.is_empty()));
             needs(if is_of_server { "METADATA-SERVER" } else { "METADATA" });
         }
-        Verb::Search => of_search(arguments, "ESEARCH", needs),
-        Verb::Sort => of_search(arguments, "ESORT", needs),
+        Verb::Search => of_search(arguments, "ESEARCH", names),
+        Verb::Sort => of_search(arguments, "ESORT", names),
         Verb::Thread => {
             if let Some(algorithm) = first.and_then(Argument::atom) {
                 names.push(Cow::Owned([b"THREAD=", algorithm].concat()));
             }
             // Behind the algorithm stands a character set, and then what SEARCH has.
-            let mut needs = |name: &'static str| names.push(Cow::Borrowed(name.as_bytes()));
-            of_keys(arguments.get(2..).unwrap_or_default(), &mut needs);
+            of_keys(arguments.get(2..).unwrap_or_default(), names);
         }
         _ => {}
     }
 }
 
-/// An item of STATUS.
+/// An item of STATUS; X-SIZE is Dovecot's older name of SIZE.
 fn of_status(item: &Argument<'_>) -> Option<&'static str> {
-    const ITEMS: [(&str, &str); 3] =
-        [("SIZE", "STATUS=SIZE"), ("HIGHESTMODSEQ", "CONDSTORE"), ("MAILBOXID", "OBJECTID")];
+    const ITEMS: [(&str, &str); 4] = [
+        ("SIZE", "STATUS=SIZE"),
+        ("X-SIZE", "STATUS=SIZE"),
+        ("HIGHESTMODSEQ", "CONDSTORE"),
+        ("MAILBOXID", "OBJECTID"),
+    ];
     ITEMS.into_iter().find(|(name, _)| item.is(name)).map(|(_, needed)| needed)
 }
 
@@ -243,7 +254,8 @@ fn of_list(arguments: &[Argument<'_>], mut needs: impl FnMut(&'static str)) {
 }
 
 /// SEARCH, and SORT with its keys: RETURN, the keys of SORT and the character set stand before what is searched for.
-fn of_search(arguments: &[Argument<'_>], with_return: &'static str, mut needs: impl FnMut(&'static str)) {
+fn of_search(arguments: &[Argument<'_>], with_return: &'static str, names: &mut Vec<Name<'_>>) {
+    let mut needs = |name: &'static str| names.push(Cow::Borrowed(name.as_bytes()));
     let mut rest = arguments;
     if let [word, Argument::List(options), behind @ ..] = rest
         && word.is("RETURN")
@@ -265,58 +277,88 @@ fn of_search(arguments: &[Argument<'_>], with_return: &'static str, mut needs: i
     {
         rest = behind;
     }
-    of_keys(rest, &mut needs);
+    of_keys(rest, names);
 }
 
-/// Keys of SEARCH with one value behind them (RFC 9051 section 6.4.4, RFC 3501, and the extensions that are let through).
-/// A value is no key, whatever it says.
+/// Keys of SEARCH without a value (RFC 9051 section 6.4.4, RFC 3501, and the extensions that are let through), and those
+/// that stand before other keys. RFC 7162 section 3.1.5 has ALL, PRIV and SHARED between the entry of MODSEQ and its number.
 #[rustfmt::skip]
-const KEYS_WITH_VALUE: [&str; 29] = [
-    "BCC", "BEFORE", "BODY", "CC", "FROM", "KEYWORD", "ON", "SINCE", "SUBJECT", "TEXT", "TO", "UNKEYWORD", "LARGER",
-    "SENTBEFORE", "SENTON", "SENTSINCE", "SMALLER", "UID", "OLDER", "YOUNGER", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE",
-    "EMAILID", "THREADID", "X-GM-RAW", "X-GM-MSGID", "X-GM-THRID", "X-GM-LABELS",
+const KEYS_ALONE: &[&str] = &[
+    "ALL", "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "NEW", "OLD", "RECENT", "SEEN", "UNANSWERED", "UNDELETED",
+    "UNDRAFT", "UNFLAGGED", "UNSEEN", "NOT", "OR", "SAVEDATESUPPORTED", "PRIV", "SHARED", "$",
 ];
 
-/// Keys of SEARCH that belong to an extension.
-const KEYS: [(&str, &str); 9] = [
+/// The same with one value behind them. A value is no key, whatever it says. MODSEQ is followed by its number or by an
+/// entry: what else stands behind an entry is known, and a server may take any string for the number. INTHREAD is
+/// Dovecot's: a key stands behind its algorithm.
+#[rustfmt::skip]
+const KEYS_WITH_VALUE: &[&str] = &[
+    "BCC", "BEFORE", "BODY", "CC", "FROM", "KEYWORD", "ON", "SINCE", "SUBJECT", "TEXT", "TO", "UNKEYWORD", "LARGER",
+    "SENTBEFORE", "SENTON", "SENTSINCE", "SMALLER", "UID", "OLDER", "YOUNGER", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE",
+    "X-SAVEDBEFORE", "X-SAVEDON", "X-SAVEDSINCE", "EMAILID", "THREADID", "MODSEQ", "INTHREAD",
+    "X-GM-RAW", "X-GM-MSGID", "X-GM-THRID", "X-GM-LABELS",
+];
+
+/// Keys of SEARCH that belong to an extension. Those with X- are what Dovecot called them first, and still takes.
+const KEYS: &[(&str, &str)] = &[
     ("OLDER", "WITHIN"),
     ("YOUNGER", "WITHIN"),
     ("MODSEQ", "CONDSTORE"),
     ("SAVEDBEFORE", "SAVEDATE"),
     ("SAVEDON", "SAVEDATE"),
     ("SAVEDSINCE", "SAVEDATE"),
+    ("X-SAVEDBEFORE", "SAVEDATE"),
+    ("X-SAVEDON", "SAVEDATE"),
+    ("X-SAVEDSINCE", "SAVEDATE"),
     ("SAVEDATESUPPORTED", "SAVEDATE"),
     ("EMAILID", "OBJECTID"),
     ("THREADID", "OBJECTID"),
+    ("$", "SEARCHRES"),
 ];
 
-fn of_keys(keys: &[Argument<'_>], needs: &mut impl FnMut(&'static str)) {
-    let mut lists = vec![keys];
-    while let Some(keys) = lists.pop() {
+/// How many values stand behind a key; `None` where nobody knows.
+fn values_behind(key: &[u8]) -> Option<usize> {
+    let is_in = |keys: &[&str]| keys.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()));
+    let is_set = || key.iter().all(|octet| octet.is_ascii_digit() || matches!(octet, b':' | b',' | b'*'));
+    match key {
+        _ if is_in(KEYS_ALONE) || is_set() => Some(0),
+        _ if is_in(KEYS_WITH_VALUE) => Some(1),
+        _ if key.eq_ignore_ascii_case(b"HEADER") => Some(2),
+        _ => None,
+    }
+}
+
+/// The keys of a search. Behind a key that nobody knows here, a server may take any word for a key or for a value: from
+/// there on each counts as a key, so that nothing hidden is reached by a key that has more or fewer values than it seems.
+fn of_keys(keys: &[Argument<'_>], names: &mut Vec<Name<'_>>) {
+    let mut lists = vec![(keys, true)];
+    while let Some((keys, mut in_step)) = lists.pop() {
         let mut rest = keys.iter();
         while let Some(key) = rest.next() {
-            lists.extend(key.list());
-            if let Some((_, needed)) = KEYS.iter().find(|(name, _)| key.is(name)) {
-                needs(needed);
+            lists.extend(key.list().map(|list| (list, in_step)));
+            let Some(word) = key.word() else { continue };
+            let known = KEYS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
+            names.extend(known.map(|(_, needed)| Cow::Borrowed(needed.as_bytes())));
+            if is_of_gmail(word) {
+                names.push(Cow::Borrowed(b"X-GM-EXT-1"));
             }
-            if key.atom().is_some_and(is_of_gmail) {
-                needs("X-GM-EXT-1");
+            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+            let value = rest.as_slice().first();
+            if is("INTHREAD") {
+                let algorithm = value.and_then(Argument::word).unwrap_or_default();
+                names.push(Cow::Owned([b"THREAD=", algorithm].concat()));
             }
-            if key.is("$") {
-                needs("SEARCHRES");
+            // Dovecot takes the saved result in quotes, too.
+            if is("UID") && value.and_then(Argument::word).is_some_and(|set| set.contains(&b'$')) {
+                names.push(Cow::Borrowed(b"SEARCHRES"));
             }
-            let values = match key {
-                _ if key.is("HEADER") => 2,
-                _ if KEYS_WITH_VALUE.iter().any(|name| key.is(name)) => 1,
-                // RFC 7162 section 3.1.5: an entry in quotes and its type may stand before the number.
-                _ if key.is("MODSEQ") && matches!(rest.as_slice().first(), Some(Argument::Text { .. })) => 3,
-                _ if key.is("MODSEQ") => 1,
-                _ => 0,
-            };
-            for value in rest.by_ref().take(values) {
-                if key.is("UID") && value.is("$") {
-                    needs("SEARCHRES");
-                }
+            // No server takes a string for a key.
+            let values = key.atom().and_then(values_behind);
+            in_step &= values.is_some();
+            if in_step {
+                let values = rest.by_ref().take(values.unwrap_or_default());
+                // No key has a list for its value.
+                lists.extend(values.filter_map(Argument::list).map(|list| (list, false)));
             }
         }
     }

@@ -45,7 +45,7 @@ impl ContentCounts {
         add(&self.left_out, items);
     }
 
-    /// So many commands were answered here and never sent.
+    /// So many commands were answered here: they were never sent, or the server's own answer did not go on.
     pub fn count_commands_refused(&self, commands: u64) {
         add(&self.commands_refused, commands);
     }

@@ -35,6 +35,9 @@ pub struct Record {
     end: Option<End>,
     /// The session has a record only if something is to be told of it.
     only_events: bool,
+    /// Its first line was written. Readers wait for the end of what they saw begin, so that it has a record, whatever
+    /// the policy says that came later.
+    has_start: bool,
     /// Something was refused or passed over that only the record of the session tells.
     has_event: bool,
 }
@@ -90,6 +93,7 @@ impl Record {
             deviations: (Deviations::default(), Deviations::default()),
             end: None,
             only_events: false,
+            has_start: false,
             has_event: false,
         }
     }
@@ -100,7 +104,8 @@ impl Record {
         self.session.id
     }
 
-    /// Whether policy wants a record only where there is something to tell of the session.
+    /// Whether policy wants a record only where there is something to tell of the session. A session whose first line was
+    /// written has one all the same.
     pub const fn only_events(&mut self, only: bool) {
         self.only_events = only;
     }
@@ -110,6 +115,7 @@ impl Record {
         if self.only_events {
             return;
         }
+        self.has_start = true;
         self.fields.identify(&self.session, self.session.at, "session_start");
         self.sink.write(&self.fields);
     }
@@ -311,7 +317,7 @@ impl Drop for Record {
             .end
             .take()
             .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
-        if self.only_events && !self.has_event(&end) {
+        if self.only_events && !self.has_start && !self.has_event(&end) {
             return;
         }
         self.finish(&end);
@@ -469,6 +475,20 @@ mod tests {
         record.judged(None, &judgement(Faults::default()));
         drop(record);
         assert_eq!(only(&written)["event.reason"], "cut_by_stop");
+    }
+
+    #[test]
+    fn what_was_seen_to_begin_is_seen_to_end_where_the_name_leads_to_another_policy() {
+        let (_records, written, mut record) = opened(3);
+        record.only_events(false);
+        record.started();
+        record.only_events(true);
+        record.close(Ok(()));
+        let actions: Vec<_> = written
+            .try_iter()
+            .map(|line| serde_json::from_slice::<Value>(&line).unwrap()["event.action"].clone())
+            .collect();
+        assert_eq!(actions, ["session_start", "session_end"]);
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Session {
                         sent.continuations = 0;
                         if !unit.octets().eq_ignore_ascii_case(b"DONE\r\n") {
                             sent.refused.set(Some(Refused::NotDone));
+                            self.terms.counts.count_commands_refused(1);
                         }
                         self.to_server.say(Own::words("DONE\r\n"));
                         None

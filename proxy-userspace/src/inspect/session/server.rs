@@ -12,7 +12,7 @@ use super::super::held::Held;
 use super::super::output::Own;
 use super::super::recall::{ContentName, Recall, only_content};
 use super::super::refusal::Refused;
-use super::super::reply::{Reply, Shown, classify};
+use super::super::reply::{NEUTRAL_GO_ON, Reply, Shown, classify};
 use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
 use super::super::sender::sender;
@@ -235,6 +235,7 @@ impl Session {
         if sent.is_alone {
             self.sending = None;
         }
+        self.terms.counts.count_commands_refused(1);
         let refused = Rc::new(Cell::new(Some(Refused::Malformed)));
         self.to_client.defer(Deferred::Completion { tag: sent.tag, line: Vec::new(), refused });
     }
@@ -259,7 +260,10 @@ impl Session {
         match self.sent.back_mut().filter(|sent| sent.dialogue != Dialogue::None) {
             Some(sent) => {
                 sent.continuations = sent.continuations.saturating_add(1);
-                match words {
+                // The text behind the `+` of IDLE is for people, and servers differ in it. A login needs its own.
+                let is_idle = sent.dialogue == Dialogue::Idle;
+                let neutral = (is_idle && self.terms.imap.hides_banner()).then(|| NEUTRAL_GO_ON.to_vec());
+                match neutral.or(words) {
                     Some(words) => self.replace(&response, words),
                     None => self.pass(response),
                 }

@@ -68,7 +68,7 @@ fn judges() -> Arc<JobPool> {
 pub(super) struct Dialogue {
     pub(super) session: Session,
     pub(super) written: Receiver<Vec<u8>>,
-    _record: Record,
+    record: Record,
     pub(super) held: Arc<HeldOctets>,
     pub(super) jobs: Arc<JobPool>,
     /// Octets of a batch that may be handed over at once.
@@ -170,7 +170,7 @@ impl Dialogue {
         Self {
             session,
             written,
-            _record: record,
+            record,
             held,
             jobs,
             batch_bytes: 4096,
@@ -234,6 +234,14 @@ impl Dialogue {
     /// What the server got since the last question.
     pub(super) fn server_got(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.server_got)).into_owned()
+    }
+
+    /// Both peers are done: what the record of the session says, under a policy that wants one only of events.
+    pub(super) fn record_of_events(self) -> Option<serde_json::Value> {
+        let Self { written, mut record, .. } = self;
+        record.only_events(true);
+        record.close(Ok(()));
+        written.try_iter().last().map(|line| serde_json::from_slice(&line).unwrap())
     }
 
     /// Verdicts since the last question.

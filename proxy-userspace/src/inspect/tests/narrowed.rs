@@ -137,11 +137,24 @@ const NEEDS: &[(&str, &str, &str)] = &[
     ("SEARCHRES", "a SEARCH RETURN (SAVE) ALL\r\n", "a SEARCH RETURN (MIN) SUBJECT SAVE\r\n"),
     ("SEARCHRES", "a FETCH $ FLAGS\r\n", "a FETCH 1 FLAGS\r\n"),
     ("SEARCHRES", "a SEARCH UID $\r\n", "a SEARCH SUBJECT $\r\n"),
+    ("SEARCHRES", "a SEARCH UID \"$\"\r\n", "a SEARCH UID \"1:5\"\r\n"),
+    ("SEARCHRES", "a SEARCH NOT UID {1+}\r\n$\r\n", "a SEARCH NOT UID {1+}\r\n7\r\n"),
     ("SEARCHRES", "a SEARCH NOT $\r\n", "a SEARCH NOT FROM $\r\n"),
     ("SEARCHRES", "a COPY $ x\r\n", "a COPY 1 $\r\n"),
     ("WITHIN", "a SEARCH CHARSET UTF-8 YOUNGER 5\r\n", "a SEARCH CHARSET UTF-8 TEXT YOUNGER\r\n"),
     ("WITHIN", "a SORT (DATE) UTF-8 OLDER 5\r\n", "a SORT (DATE) UTF-8 TEXT OLDER\r\n"),
     ("WITHIN", "a THREAD REFERENCES UTF-8 OLDER 5\r\n", "a THREAD REFERENCES UTF-8 TEXT \"OLDER 5\"\r\n"),
+    // Behind a key with values that nobody counts, any word may be a key.
+    ("WITHIN", "a SEARCH OR X-GUID SUBJECT OLDER 5\r\n", "a SEARCH OR X-GUID SUBJECT NEW\r\n"),
+    (
+        "WITHIN",
+        "a SEARCH X-MAILBOX FROM (NOT (SUBJECT OLDER)) 5\r\n",
+        "a SEARCH X-MAILBOX (SUBJECT \"OLDER 5\")\r\n",
+    ),
+    ("WITHIN", "a SEARCH \"x\" SUBJECT \"older\" 5\r\n", "a SEARCH 1:*,7 SUBJECT \"older\"\r\n"),
+    ("WITHIN", "a SEARCH FROM (OLDER 5)\r\n", "a SEARCH (FROM OLDER) 5\r\n"),
+    ("WITHIN", "a SEARCH (X-GUID x) OLDER 5\r\n", "a SEARCH (X-GUID x) SUBJECT OLDER\r\n"),
+    ("WITHIN", "a SEARCH MODSEQ \"1\" OLDER 5\r\n", "a SEARCH MODSEQ \"/flags/x\" priv 5 SUBJECT OLDER\r\n"),
     ("WITHIN", "a SEARCH TEXT {3+}\r\nabc OLDER 5\r\n", "a SEARCH TEXT {7+}\r\nOLDER 5\r\n"),
     ("SORT", "a UID SORT (DATE) UTF-8 ALL\r\n", "a SEARCH ALL\r\n"),
     (
@@ -155,11 +168,21 @@ const NEEDS: &[(&str, &str, &str)] = &[
         "a UID THREAD references UTF-8 ALL\r\n",
         "a THREAD ORDEREDSUBJECT UTF-8 TEXT REFERENCES\r\n",
     ),
+    ("THREAD=", "a SEARCH INTHREAD REFS SUBJECT x\r\n", "a SEARCH SUBJECT INTHREAD\r\n"),
+    (
+        "THREAD=REFERENCES",
+        "a SEARCH NOT INTHREAD \"references\" (SEEN)\r\n",
+        "a SEARCH INTHREAD REFS SUBJECT REFERENCES\r\n",
+    ),
     ("I18NLEVEL=2", "a COMPARATOR\r\n", "a NOOP\r\n"),
     ("QUOTA", "a GETQUOTAROOT x\r\n", "a SELECT QUOTA\r\n"),
     ("QUOTASET", "a SETQUOTA x (STORAGE 5)\r\n", "a GETQUOTA x\r\n"),
     ("ACL", "a MYRIGHTS x\r\n", "a SELECT ACL\r\n"),
     ("STATUS=SIZE", "a STATUS x (MESSAGES SIZE)\r\n", "a STATUS SIZE (MESSAGES)\r\n"),
+    ("STATUS=SIZE", "a STATUS x (X-SIZE)\r\n", "a STATUS X-SIZE (MESSAGES)\r\n"),
+    ("SAVEDATE", "a SEARCH X-SAVEDBEFORE 1-Jan-2020\r\n", "a SEARCH BEFORE 1-Jan-2020\r\n"),
+    ("SAVEDATE", "a SEARCH NOT x-savedon 1-Jan-2020\r\n", "a SEARCH KEYWORD X-SAVEDON\r\n"),
+    ("SAVEDATE", "a SEARCH (X-SAVEDSINCE 1-Jan-2020)\r\n", "a SEARCH (KEYWORD X-SAVEDSINCE)\r\n"),
     ("SAVEDATE", "a FETCH 1 SAVEDATE\r\n", "a FETCH 1 INTERNALDATE\r\n"),
     ("SAVEDATE", "a SEARCH SAVEDON 1-Jan-2020\r\n", "a SEARCH ON 1-Jan-2020\r\n"),
     ("OBJECTID", "a FETCH 1 (UID EMAILID)\r\n", "a FETCH 1 UID\r\n"),
@@ -168,6 +191,8 @@ const NEEDS: &[(&str, &str, &str)] = &[
     ("MULTIAPPEND", "a APPEND x {1+}\r\na {1+}\r\nb\r\n", "a APPEND x {1+}\r\na\r\n"),
     ("REPLACE", "a REPLACE 1 x {1+}\r\na\r\n", "a APPEND x {1+}\r\na\r\n"),
     ("UTF8=ACCEPT", "a APPEND x UTF8 (~{1+}\r\na)\r\n", "a APPEND UTF8 {1+}\r\na\r\n"),
+    ("UTF8=ACCEPT", "a REPLACE 1 x UTF8 (~{1+}\r\na)\r\n", "a REPLACE 1 UTF8 {1+}\r\na\r\n"),
+    ("UTF8=ACCEPT", "a UID REPLACE 1 x (\\Seen) utf8 (~{1+}\r\na)\r\n", "a UID REPLACE 1 x ~{1+}\r\na\r\n"),
     ("X-GM-EXT-1", "a FETCH 1 X-GM-LABELS\r\n", "a FETCH 1 BODY.PEEK[HEADER.FIELDS (X-GM-LABELS)]\r\n"),
     ("X-GM-EXT-1", "a SEARCH X-GM-RAW x\r\n", "a SEARCH SUBJECT X-GM-RAW\r\n"),
     ("X-GM-EXT-1", "a STORE 1 +X-GM-LABELS (x)\r\n", "a STORE 1 +FLAGS (X-GM-LABELS)\r\n"),
@@ -197,6 +222,20 @@ fn a_command_that_needs_a_hidden_capability_is_refused_and_one_that_looks_like_i
     for name in allow::hideable() {
         let is_covered = NEEDS.iter().any(|(covered, _, _)| *covered == name) || OF_ANSWERS.contains(&name);
         assert!(is_covered, "{name}: which commands need it?");
+    }
+}
+
+#[test]
+fn a_tilde_in_a_name_or_a_word_is_no_reason_to_refuse() {
+    for command in [
+        "a SELECT ~/mail/Sent\r\n",
+        "a LIST \"\" ~%\r\n",
+        "a LIST ~joe (~/a b)\r\n",
+        "a SEARCH FROM ~joe\r\n",
+        "a STORE 1 +FLAGS (~later)\r\n",
+        "a COPY 1 ~\r\n",
+    ] {
+        assert!(!refuses(&["WITHIN"], command), "{command}");
     }
 }
 
@@ -311,6 +350,20 @@ fn what_a_server_is_does_not_reach_the_client_and_what_people_must_read_does() {
         "b NO [LIMIT] Too much\r\nc BAD No such thing\r\nd OK [ALERT] Read this\r\n* BYE Dovecot leaves\r\n";
     let client = server.replace("Dovecot leaves", "The session is over");
     assert_eq!(dialogue.server(server).client_got(), client);
+}
+
+#[test]
+fn the_plus_of_idle_is_neutral_under_a_hidden_banner_and_that_of_a_login_is_not() {
+    let mut dialogue = without_banner();
+    dialogue.client("a IDLE\r\n").server("+ idling, says Dovecot\r\n* 5 EXISTS\r\n");
+    assert_eq!(dialogue.client_got(), "+ Go on\r\n* 5 EXISTS\r\n");
+    dialogue.client("DONE\r\n").server("a OK Idle completed.\r\n");
+    assert_eq!(dialogue.client_got(), "a OK Completed\r\n");
+    dialogue.client("b AUTHENTICATE CRAM-MD5\r\n").server("+ PDE4OTYuNjk3QGRvdmVjb3Q+\r\n");
+    assert_eq!(dialogue.client_got(), "+ PDE4OTYuNjk3QGRvdmVjb3Q+\r\n");
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a IDLE\r\n").server("+ idling\r\n");
+    assert_eq!(dialogue.client_got(), "+ idling\r\n");
 }
 
 #[test]

@@ -107,6 +107,24 @@ fn junk_ends_idle_and_its_command_is_answered_bad() {
     let got = dialogue.server("a OK done\r\n").client_got();
     assert!(got.starts_with("a BAD "), "{got}");
     assert_eq!(dialogue.client("c NOOP\r\n").server_got(), "c NOOP\r\n");
+    dialogue.server("c OK done\r\n");
+    assert_eq!(dialogue.record_of_events().unwrap()["postern.imap.commands_refused"], 1);
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a IDLE\r\n").server("+ idling\r\n").client("DONE\r\n").server("a OK done\r\n");
+    assert_eq!(dialogue.record_of_events(), None);
+}
+
+#[test]
+fn a_command_whose_completion_cannot_be_read_is_answered_no_and_the_session_has_a_record() {
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a NOOP\r\n").server("a OKAY it is done\r\n");
+    let got = dialogue.client_got();
+    assert!(got.starts_with("a NO "), "{got}");
+    assert_eq!(dialogue.record_of_events().unwrap()["postern.imap.commands_refused"], 1);
+    // A tag that nobody used is no command's answer.
+    let mut dialogue = Dialogue::new();
+    dialogue.client("a NOOP\r\n").server("b OKAY it is done\r\na OK done\r\n");
+    assert_eq!(dialogue.record_of_events(), None);
 }
 
 #[test]
