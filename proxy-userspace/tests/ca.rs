@@ -241,6 +241,7 @@ fn pkcs12_is_read_as_openssl_and_as_old_windows_write_it() {
         assert!(!text(&wrong.stderr).contains("secrets"));
         let right = desk.postern_with(&replace, b"secret\n");
         assert!(right.status.success(), "{}", text(&right.stderr));
+        has(&text(&right.stdout), &["authority.pem.old\n", "authority.key.old\n"]);
         assert_eq!((desk.text(&format!("{key}.old")), desk.mode(&format!("{key}.old"))), (before, 0o600));
     }
 }
@@ -285,4 +286,25 @@ fn a_key_that_others_can_read_is_not_imported() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("chmod");
     has(&desk.done(&import), &["1 in the chain"]);
     assert!(Path::new(&desk.path("new/authority.key")).exists());
+}
+
+#[test]
+fn where_the_certificate_cannot_be_replaced_the_old_key_stays() {
+    let desk = Desk::new();
+    desk.done(&["ca", "init", "--out", "made"]);
+    desk.done(&["ca", "init", "--out", "new"]);
+    let key = desk.text("new/authority.key");
+    // Nothing replaces a directory, whoever tries it.
+    std::fs::remove_file(desk.path("new/authority.pem")).expect("remove");
+    std::fs::create_dir(desk.path("new/authority.pem")).expect("directory");
+    let import =
+        ["ca", "import", "--out", "new", "--cert", "made/authority.pem", "--key", "made/authority.key"];
+    let import = [&import[..], &["--replace"]].concat();
+    has(&desk.refused(&import), &["authority.pem: cannot write"]);
+    assert_eq!(desk.text("new/authority.key"), key);
+    assert!(!desk.path("new/authority.key.old").exists());
+    // Nor is one left where none was.
+    std::fs::remove_file(desk.path("new/authority.key")).expect("remove");
+    desk.refused(&import);
+    assert!(!desk.path("new/authority.key").exists());
 }

@@ -30,7 +30,9 @@ settings! {
         /// it can verify.
         server: Vec<ServerCertificate> = sections(SERVER_CERTIFICATES_MAX);
         /// The default Proxy Server certificate: what clients are shown under `certificates = "server"` of a proxy action
-        /// where no entry of `server` has their name.
+        /// where no entry of `server` has their name. Name one here for more than a test: the one that Postern makes
+        /// is signed by itself, and is exchanged for another with a new key 30 days before its end, so that clients which
+        /// were made to trust it have to be given the new one each year.
         default: Option<KeyFiles> = table::<KeyFiles>().unset(
             "one that Postern makes at its first start, and makes anew before it ends: default-server.pem in \
              `state.directory`",
@@ -38,7 +40,8 @@ settings! {
         );
         /// Servers of your own whose certificates no root knows. A server for which a pin is has to show one of the pin's
         /// certificates: then it is trusted although no root leads to it, and otherwise it has the fault `untrusted`
-        /// although one does. Validity and names are judged as those of all others.
+        /// although one does. Validity and names are judged as those of all others. Revocation is not looked at for a
+        /// pinned certificate: remove the pin.
         pins as "pin": Vec<ServerPin> = sections(PINS_MAX);
     }
 }

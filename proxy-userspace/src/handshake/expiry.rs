@@ -34,8 +34,11 @@ pub(crate) struct Lifetime {
     pub(crate) of: CertificateUse,
     /// Its file.
     pub(crate) file: PathBuf,
-    /// The first `notAfter` of the file's certificates, in seconds since 1970: nobody builds a path longer than that.
+    /// When it ends, in seconds since 1970. An authority ends with those above it, too, up to its root.
     pub(crate) not_after: i64,
+    /// The first end of those behind it that may matter: a client with another path does without them. Those that issued
+    /// themselves never do, because clients have their roots themselves.
+    behind: i64,
 }
 
 /// What a certificate is for.
@@ -64,16 +67,37 @@ impl fmt::Display for CertificateUse {
 impl Lifetime {
     /// Of this chain; certificates that cannot be read have no end.
     pub(super) fn new(of: CertificateUse, file: &Path, chain: &[Vec<u8>]) -> Self {
-        let ends = chain.iter().filter_map(|der| {
+        let end = |der: &Vec<u8>, counts: &dyn Fn(&X509Certificate<'_>) -> bool| {
             let (_, cert) = X509Certificate::from_der(der).ok()?;
-            Some(cert.validity().not_after.timestamp())
-        });
-        Self { of, file: file.to_owned(), not_after: ends.min().unwrap_or(i64::MAX) }
+            counts(&cert).then(|| cert.validity().not_after.timestamp())
+        };
+        let is_issued = |cert: &X509Certificate<'_>| cert.subject().as_raw() != cert.issuer().as_raw();
+        let first = chain.first().and_then(|der| end(der, &|_| true)).unwrap_or(i64::MAX);
+        let behind = chain.iter().skip(1).filter_map(|der| end(der, &is_issued)).min().unwrap_or(i64::MAX);
+        let file = file.to_owned();
+        if of == CertificateUse::Authority {
+            return Self { of, file, not_after: first.min(behind), behind: i64::MAX };
+        }
+        Self { of, file, not_after: first, behind }
+    }
+
+    /// Its end, or that of one behind it: whichever comes first.
+    pub(crate) fn first_end(&self) -> i64 {
+        self.not_after.min(self.behind)
     }
 
     /// How near its end is at `now` (seconds since 1970).
-    pub(crate) const fn nearness(&self, now: i64) -> Nearness {
-        match self.not_after.saturating_sub(now) {
+    pub(crate) fn nearness(&self, now: i64) -> Nearness {
+        Self::nearness_of(self.not_after, now).max(self.nearness_behind(now))
+    }
+
+    /// The end of those behind it is told, and is never its own.
+    fn nearness_behind(&self, now: i64) -> Nearness {
+        Self::nearness_of(self.behind, now).min(Nearness::Day)
+    }
+
+    const fn nearness_of(end: i64, now: i64) -> Nearness {
+        match end.saturating_sub(now) {
             ..0 => Nearness::Expired,
             0..=DAY => Nearness::Day,
             left if left <= 7 * DAY => Nearness::Week,
@@ -90,14 +114,23 @@ impl Lifetime {
 
     /// When it ends (RFC 3339).
     pub(crate) fn ends(&self) -> String {
-        let time = OffsetDateTime::from_unix_timestamp(self.not_after).ok();
+        Self::time(self.not_after)
+    }
+
+    fn time(end: i64) -> String {
+        let time = OffsetDateTime::from_unix_timestamp(end).ok();
         time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| "never".to_owned())
     }
 
     /// When it ends, in words.
     pub(crate) fn words(&self, now: i64) -> String {
         let (file, ends) = (self.file.display(), self.ends());
-        match self.nearness(now) {
+        match Self::nearness_of(self.not_after, now) {
+            own if own < self.nearness_behind(now) => format!(
+                "{file} ends on {ends}, but a certificate behind the first one in it does on {}, and clients without \
+                 another path refuse it then",
+                Self::time(self.behind)
+            ),
             Nearness::Expired => format!("{file} has EXPIRED on {ends}, clients refuse it"),
             _ => format!("{file} ends on {ends}, in {} days", self.days_left(now)),
         }
@@ -124,7 +157,7 @@ impl Lifetime {
 
 /// What was said in the log already.
 #[derive(Debug, Default)]
-pub(crate) struct ExpiryTold(Vec<(PathBuf, i64, Nearness)>);
+pub(crate) struct ExpiryTold(Vec<(PathBuf, (i64, i64), Nearness)>);
 
 impl ExpiryTold {
     /// What is to be said at `now`: of each certificate once for each [`Nearness`], as long as nothing is forgotten.
@@ -132,13 +165,15 @@ impl ExpiryTold {
         let (mut news, mut told) = (Vec::new(), Vec::new());
         for lifetime in lifetimes {
             let nearness = lifetime.nearness(now);
-            let known = self.0.iter().find(|(file, not_after, _)| {
-                (file.as_path(), *not_after) == (lifetime.file.as_path(), lifetime.not_after)
-            });
+            let ends = (lifetime.not_after, lifetime.behind);
+            let known = self
+                .0
+                .iter()
+                .find(|(file, known, _)| (file.as_path(), *known) == (lifetime.file.as_path(), ends));
             if known.is_none_or(|(_, _, known)| *known < nearness) {
                 news.extend(lifetime.alarm(now));
             }
-            told.push((lifetime.file.clone(), lifetime.not_after, nearness));
+            told.push((lifetime.file.clone(), ends, nearness));
         }
         self.0 = told;
         news
@@ -158,7 +193,45 @@ mod tests {
 
     fn ending_in(seconds: i64) -> Lifetime {
         let of = CertificateUse::Server(vec!["imap.example.org".to_owned()]);
-        Lifetime { of, file: "/etc/postern/imap.pem".into(), not_after: NOW + seconds }
+        Lifetime { of, file: "/etc/postern/imap.pem".into(), not_after: NOW + seconds, behind: i64::MAX }
+    }
+
+    /// Chains of a leaf that lasts a year, with what else the file has, each with its days.
+    fn chain(behind: &[(&str, &str, i64)]) -> Vec<Vec<u8>> {
+        let cert = |subject: &str, issuer: &str, days: i64| {
+            let name = |name: &str| {
+                let mut params = rcgen::CertificateParams::default();
+                params.distinguished_name = rcgen::DistinguishedName::new();
+                params.distinguished_name.push(rcgen::DnType::CommonName, name);
+                params.not_after = OffsetDateTime::from_unix_timestamp(NOW + days * DAY).unwrap();
+                params
+            };
+            let key = rcgen::KeyPair::generate().unwrap();
+            let issuer = rcgen::Issuer::new(name(issuer), rcgen::KeyPair::generate().unwrap());
+            name(subject).signed_by(&key, &issuer).unwrap().der().to_vec()
+        };
+        let behind = behind.iter().map(|(subject, issuer, days)| cert(subject, issuer, *days));
+        std::iter::once(cert("Leaf", "Below", 365)).chain(behind).collect()
+    }
+
+    #[test]
+    fn what_stands_behind_the_first_certificate_is_told_and_has_not_expired_for_it() {
+        let of = |of, behind: &[_]| Lifetime::new(of, Path::new("imap.pem"), &chain(behind));
+        let server = |behind: &[_]| of(CertificateUse::Server(vec!["imap.example.org".to_owned()]), behind);
+        let (below, root) = (("Below", "Root", 200), ("Root", "Root", -5));
+        for lifetime in [server(&[below, root]), of(CertificateUse::Authority, &[below, root])] {
+            assert_eq!(lifetime.nearness(NOW), Nearness::Far, "clients have roots themselves: {lifetime:?}");
+        }
+        let crossed = server(&[below, ("Root", "Older", -5)]);
+        assert_eq!(crossed.nearness(NOW), Nearness::Day, "a warning");
+        let told = crossed.alarm(NOW).unwrap();
+        assert!(
+            told.contains("ends on 2028-01-15") && told.contains("first one in it does on 2027-01-10"),
+            "{told}"
+        );
+        assert!(!told.contains("EXPIRED") && crossed.days_left(NOW) == 365, "{told}");
+        assert_eq!(server(&[("Below", "Root", 10)]).nearness(NOW), Nearness::Fortnight);
+        assert_eq!(of(CertificateUse::Authority, &[("Below", "Root", -5)]).nearness(NOW), Nearness::Expired);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::expiry::{CertificateUse, Lifetime};
 use super::mint::tbs::Issuer;
-use super::mint::{Chains, KeyFile};
+use super::mint::{Chains, KeyFile, own_default};
 use super::revocation::{CRLS_BYTES_MAX, CrlError, lists};
 use super::roots;
 use super::upstream::TrustError;
@@ -46,12 +47,37 @@ impl TrustMaterial {
         Ok((Self { roots, lists, chains }, keys))
     }
 
-    /// Whether a list of revoked certificates has changed since it was read.
+    /// The same with the lists of revoked certificates as they are now; `None` where none has changed.
     ///
     /// # Errors
-    /// A list cannot be read now.
-    pub(crate) fn has_new_lists(&self, config: &Config) -> Result<bool, TrustError> {
-        Ok(Self::lists_of(config)? != self.lists)
+    /// A list cannot be used.
+    pub(crate) fn with_new_lists(&self, config: &Config) -> Result<Option<Self>, TrustError> {
+        let lists = Self::lists_of(config)?;
+        Ok((lists != self.lists).then(|| Self { lists, ..self.clone() }))
+    }
+
+    /// The same with the default certificate that lies in its files now, and the key of that; without one where the
+    /// policy had none.
+    ///
+    /// # Errors
+    /// The pair cannot be used.
+    pub(crate) fn with_new_default(&self, config: &Config) -> Result<(Self, Option<KeyFile>), TrustError> {
+        let mut new = self.clone();
+        let (Some(DefaultCertificate { files, .. }), Some(chain)) =
+            (config.default_certificate(), &mut new.chains.default)
+        else {
+            return Ok((new, None));
+        };
+        let (now_there, key) = Chains::read_default(&files)?;
+        *chain = now_there;
+        Ok((new, Some(key)))
+    }
+
+    /// Whether the default certificate is one that Postern made, and has to make anew.
+    pub(crate) fn has_due_default(&self, config: &Config, now: OffsetDateTime) -> bool {
+        let is_own = config.default_certificate().is_some_and(|default| default.is_own);
+        let first = self.chains.default.as_ref().and_then(|chain| chain.first());
+        is_own && first.is_some_and(|first| own_default::is_due(first, now))
     }
 
     fn lists_of(config: &Config) -> Result<BTreeMap<String, Vec<Vec<u8>>>, TrustError> {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
@@ -13,7 +14,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::{ServerName, UnixTime};
 
-use crate::config::Ocsp;
+use crate::config::{ClientCertificate, Ocsp, Tls};
 
 /// Servers whose sessions are kept, each a name at an address. A large site's users reach a few hundred.
 pub(super) const SERVERS_MAX: usize = 512;
@@ -58,6 +59,17 @@ impl Known {
             }
         }
     }
+
+    /// Takes down what was said of the certificate in the handshake that is done now. Where that is something new, the
+    /// certificate may be, too: the answer is not for what sessions before it began with. `is_new` tells that the session of
+    /// TLS 1.2 is this handshake's; its tickets of TLS 1.3 are still to come.
+    fn vouch(&mut self, vouched: Vouched, is_new: bool) {
+        if self.vouched.as_ref().is_some_and(|known| known.staple != vouched.staple) {
+            self.tls13.clear();
+            self.tls12.take_if(|_| !is_new);
+        }
+        self.vouched = Some(vouched);
+    }
 }
 
 /// One policy generation's sessions with all servers.
@@ -65,16 +77,28 @@ pub(super) struct UpstreamSessions {
     servers: Cache<Server, Arc<Mutex<Known>>>,
     /// Policy wants to know of revocation: no session is resumed before its server's certificate was judged.
     asks_for_answers: bool,
+    /// Policy refuses servers that ask for a client certificate. In a resumed handshake of TLS 1.2 they do not ask, and
+    /// rustls keeps its session before anybody knows that the server was refused. Under TLS 1.3 tickets come later.
+    blocks_requests: bool,
 }
 
 impl UpstreamSessions {
-    pub(super) fn new(ocsp: Ocsp) -> Arc<Self> {
-        Arc::new(Self { servers: Cache::new(SERVERS_MAX), asks_for_answers: ocsp != Ocsp::Disabled })
+    pub(super) fn new(profile: &Tls) -> Arc<Self> {
+        Arc::new(Self {
+            servers: Cache::new(SERVERS_MAX),
+            asks_for_answers: profile.ocsp != Ocsp::Disabled,
+            blocks_requests: profile.client_certificate == ClientCertificate::Block,
+        })
     }
 
     /// The view of a connection to this address, for rustls.
     pub(super) fn at(self: &Arc<Self>, address: SocketAddr) -> Arc<SessionsAt> {
-        Arc::new(SessionsAt { sessions: Arc::clone(self), address, staple: Mutex::default() })
+        Arc::new(SessionsAt {
+            sessions: Arc::clone(self),
+            address,
+            staple: Mutex::default(),
+            has_begun: AtomicBool::new(false),
+        })
     }
 }
 
@@ -84,6 +108,8 @@ pub(super) struct SessionsAt {
     address: SocketAddr,
     /// The OCSP response that belongs to the session which the connection tries to resume.
     staple: Mutex<Arc<[u8]>>,
+    /// The session of TLS 1.2 that is kept began with this connection.
+    has_begun: AtomicBool,
 }
 
 impl SessionsAt {
@@ -115,7 +141,12 @@ impl SessionsAt {
 
     /// The server's certificate was judged with this response. Sessions may be resumed until then.
     pub(super) fn vouched(&self, name: ServerName<'static>, staple: Arc<[u8]>, until: Option<UnixTime>) {
-        self.learn(name, |known| known.vouched = Some(Vouched { staple, until }));
+        let is_new = self.has_begun.load(Ordering::Relaxed);
+        let asks = self.sessions.asks_for_answers;
+        self.learn(name, |known| {
+            let vouched = Vouched { staple, until };
+            if asks { known.vouch(vouched, is_new) } else { known.vouched = Some(vouched) }
+        });
     }
 }
 
@@ -134,7 +165,10 @@ impl ClientSessionStore for SessionsAt {
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.learn(name, |known| known.tls12 = Some(session));
+        if !self.sessions.blocks_requests {
+            self.has_begun.store(true, Ordering::Relaxed);
+            self.learn(name, |known| known.tls12 = Some(session));
+        }
     }
 
     fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
@@ -170,6 +204,16 @@ impl fmt::Debug for SessionsAt {
 mod tests {
     use std::time::Duration;
 
+    use rustls::client::Resumption;
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{
+        ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+        SupportedProtocolVersion, version,
+    };
+
+    use super::super::asked::NoCertificate;
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -193,5 +237,105 @@ mod tests {
         assert_eq!(resumed(Some(Some(NOW - 1))), None, "the answer is too old");
         assert_eq!(resumed(Some(Some(0))), None, "an answer was missing");
         assert_eq!(known(None).resumed(false, at(NOW)), Some(Arc::default()), "nobody looks at answers");
+    }
+
+    /// A server that asks for a client certificate and demands none, and its clients.
+    struct Asking {
+        server: Arc<ServerConfig>,
+        client: ClientConfig,
+        sessions: Arc<UpstreamSessions>,
+        version: &'static SupportedProtocolVersion,
+    }
+
+    impl Asking {
+        fn new(version: &'static SupportedProtocolVersion, profile: &Tls) -> Self {
+            let made = rcgen::generate_simple_self_signed(["peer.test".to_owned()]).unwrap();
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).unwrap();
+            let roots = Arc::new(roots);
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+            let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+            let clients =
+                WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                    .allow_unauthenticated()
+                    .build()
+                    .unwrap();
+            let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_client_cert_verifier(clients)
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .unwrap();
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_cert_resolver(Arc::new(NoCertificate));
+            Self { server: Arc::new(server), client, sessions: UpstreamSessions::new(profile), version }
+        }
+
+        /// A connection, which then was judged with this answer; what the server sends behind its handshake comes after
+        /// that.
+        fn visit(&self, staple: &[u8]) -> HandshakeKind {
+            let sessions = self.sessions.at("192.0.2.1:993".parse().unwrap());
+            let mut config = self.client.clone();
+            config.resumption = Resumption::store(Arc::<SessionsAt>::clone(&sessions));
+            let name = ServerName::try_from("peer.test").unwrap();
+            let mut client = ClientConnection::new(Arc::new(config), name.clone()).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
+            while client.is_handshaking() || server.is_handshaking() {
+                let mut octets = Vec::new();
+                client.write_tls(&mut octets).unwrap();
+                server.read_tls(&mut octets.as_slice()).unwrap();
+                server.process_new_packets().unwrap();
+                // The tickets are behind the end of the client's handshake.
+                if client.is_handshaking() {
+                    octets.clear();
+                    server.write_tls(&mut octets).unwrap();
+                    client.read_tls(&mut octets.as_slice()).unwrap();
+                    client.process_new_packets().unwrap();
+                }
+            }
+            let kind = client.handshake_kind().unwrap();
+            sessions.vouched(name, staple.into(), None);
+            while server.wants_write() {
+                let mut octets = Vec::new();
+                server.write_tls(&mut octets).unwrap();
+                client.read_tls(&mut octets.as_slice()).unwrap();
+                client.process_new_packets().unwrap();
+            }
+            assert_eq!(client.protocol_version(), Some(self.version.version));
+            kind
+        }
+    }
+
+    #[test]
+    fn where_requests_for_client_certificates_are_refused_no_session_of_tls_1_2_hides_one() {
+        use HandshakeKind::{Full, Resumed};
+        for (client_certificate, second) in
+            [(ClientCertificate::Block, Full), (ClientCertificate::None, Resumed)]
+        {
+            let profile = Tls { client_certificate, ..Tls::default() };
+            let asking = Asking::new(&version::TLS12, &profile);
+            assert_eq!([asking.visit(b""), asking.visit(b"")], [Full, second], "{client_certificate:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_answer_is_not_for_the_sessions_that_began_before_it() {
+        use HandshakeKind::{Full, Resumed};
+        for version in [&version::TLS12, &version::TLS13] {
+            let profile = Tls { ocsp: Ocsp::Lenient, ..Tls::default() };
+            let asking = Asking::new(version, &profile);
+            assert_eq!([asking.visit(b"old"), asking.visit(b"old")], [Full, Resumed], "{version:?}");
+            // Another connection's handshake, before those sessions were seen, had a newer one.
+            let sessions = asking.sessions.at("192.0.2.1:993".parse().unwrap());
+            let name = ServerName::try_from("peer.test").unwrap();
+            sessions.vouched(name, b"new".as_slice().into(), None);
+            assert_eq!([asking.visit(b"new"), asking.visit(b"new")], [Full, Resumed], "{version:?}");
+        }
+        let asking = Asking::new(&version::TLS13, &Tls { ocsp: Ocsp::Disabled, ..Tls::default() });
+        assert_eq!([asking.visit(b"old"), asking.visit(b"new")], [Full, Resumed], "nobody looks at answers");
+        assert_eq!(asking.visit(b"newer"), Resumed);
     }
 }

@@ -122,7 +122,7 @@ impl Trust {
             leaves,
             plain: client,
             with_alpn,
-            sessions: UpstreamSessions::new(profile.ocsp),
+            sessions: UpstreamSessions::new(profile),
             compliance: profile.compliance,
             client_certificate: profile.client_certificate,
             speaks_tls13: profile.ciphers.iter().any(|cipher| cipher.version() == TlsVersion::Tls13),

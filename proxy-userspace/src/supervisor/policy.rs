@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::process::OWN_PROGRAM;
 use crate::accept::{MachineResources, Memory, Room};
 use crate::config::{self, Config, DefaultCertificate};
-use crate::handshake::expiry::{CertificateUse, Lifetime, Nearness};
+use crate::handshake::expiry::Lifetime;
 use crate::handshake::{KeyFile, TrustMaterial};
 use crate::ipc::seal;
 use crate::layer::offload::OffloadTerms;
@@ -68,24 +68,51 @@ impl LoadedPolicy {
         Self::load(config, self.generation + 1, self.layers.clone(), machine)
     }
 
-    /// The same configuration with what its files hold now, and a new default certificate where Postern makes that.
+    /// The next one with a new default certificate where Postern makes that, and with all else as it is in force: the
+    /// other files may be halfway through a change, which a reload makes.
     ///
     /// # Errors
-    /// A file cannot be used any more, or the certificate cannot be made.
+    /// The certificate cannot be made or used, or there are no descriptors.
     pub(super) fn again(&self) -> Result<Self> {
-        Self::load(self.config.clone(), self.generation + 1, self.layers.clone(), self.machine.clone())
+        provide_default_certificate(&self.config)?;
+        let (material, default) = self.material.with_new_default(&self.config)?;
+        let mut keys = self.kept_keys()?;
+        if let Some(default) = default {
+            // It is the last one.
+            keys.pop();
+            keys.push(default);
+        }
+        Ok(self.followed_by(material, keys))
     }
 
-    /// The next one from the same configuration, where a list of revoked certificates has changed.
+    /// The next one where a list of revoked certificates has changed: with the new lists, and with all else as it is in
+    /// force. Of the other files nothing is read: they may be halfway through a change, which a reload makes.
     ///
     /// # Errors
-    /// A file that the configuration names cannot be used.
+    /// A list cannot be used, or there are no descriptors.
     pub(super) fn renewed(&self) -> Result<Option<Self>> {
-        if !self.material.has_new_lists(&self.config)? {
-            return Ok(None);
+        let Some(material) = self.material.with_new_lists(&self.config)? else { return Ok(None) };
+        Ok(Some(self.followed_by(material, self.kept_keys()?)))
+    }
+
+    /// The keys in force, of the files that are open, whatever lies at their paths now.
+    fn kept_keys(&self) -> Result<Vec<KeyFile>> {
+        let keys = self.keys.iter().map(KeyFile::try_clone).collect::<Result<_, _>>();
+        keys.context("keeping the private keys open (raise LimitNOFILE of the service)")
+    }
+
+    /// The next one from the same configuration.
+    fn followed_by(&self, material: TrustMaterial, keys: Vec<KeyFile>) -> Self {
+        Self {
+            generation: self.generation + 1,
+            config: self.config.clone(),
+            lifetimes: material.lifetimes(&self.config),
+            material,
+            keys,
+            layers: self.layers.clone(),
+            room: self.room.clone(),
+            machine: self.machine.clone(),
         }
-        let Self { config, generation, layers, machine, .. } = self;
-        Self::load(config.clone(), generation + 1, layers.clone(), machine.clone()).map(Some)
     }
 
     fn load(
@@ -105,10 +132,9 @@ impl LoadedPolicy {
         Ok(Self { generation, config, material, lifetimes, keys, layers, room, machine })
     }
 
-    /// Whether the default certificate that Postern made is near its end.
+    /// Whether the default certificate that Postern made is near its end, or of a time to come.
     pub(super) fn own_default_ends(&self) -> bool {
-        let is_near = |lifetime: &Lifetime| lifetime.nearness(now()) > Nearness::Far;
-        self.lifetimes.iter().any(|lifetime| lifetime.of == CertificateUse::OwnDefault && is_near(lifetime))
+        self.material.has_due_default(&self.config, OffsetDateTime::now_utc())
     }
 
     /// All of it that the worker may know, in sealed memory.
@@ -148,9 +174,10 @@ fn provide_default_certificate(config: &Config) -> Result<()> {
         bail!("{}", String::from_utf8_lossy(&made.stderr).trim());
     }
     if !made.stdout.is_empty() {
-        tracing::info!(
-            "made a default Proxy Server certificate, self-signed: {}; clients of your servers see it where no entry of \
-             certificates.server has their name, and have to trust it; certificates.default names another",
+        tracing::warn!(
+            "made a default Proxy Server certificate, self-signed, with a new key: {}; clients of your servers see it where \
+             no entry of certificates.server has their name, and have to be made to trust it, also where they trusted the \
+             one before; certificates.default names another",
             files.cert.display()
         );
     }
@@ -167,5 +194,115 @@ fn machine() -> MachineResources {
     MachineResources {
         descriptors: getrlimit(Resource::Nofile).current,
         memory: Memory::read(Path::new("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, SerialNumber,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// What a configuration names.
+    struct Files {
+        home: TempDir,
+    }
+
+    impl Files {
+        fn write(&self, name: &str, text: &str) {
+            let (file, new) = (self.home.path().join(name), self.home.path().join("new"));
+            std::fs::write(&new, text).unwrap();
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::rename(new, file).unwrap();
+        }
+
+        /// An authority, in the place of the one that is there.
+        fn authority(&self) -> rcgen::Issuer<'static, KeyPair> {
+            let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            self.write("authority.pem", &params.self_signed(&key).unwrap().pem());
+            self.write("authority.key", &key.serialize_pem());
+            rcgen::Issuer::new(params, key)
+        }
+
+        fn list(&self, issuer: &rcgen::Issuer<'_, KeyPair>, number: u64) {
+            let params = CertificateRevocationListParams {
+                this_update: OffsetDateTime::now_utc(),
+                next_update: OffsetDateTime::now_utc() + time::Duration::DAY,
+                crl_number: SerialNumber::from(number),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            self.write("list.crl", &params.signed_by(issuer).unwrap().pem().unwrap());
+        }
+    }
+
+    #[test]
+    fn new_lists_come_without_anything_else_that_lies_on_the_disk() {
+        let files = Files { home: TempDir::new().unwrap() };
+        let issuer = files.authority();
+        files.list(&issuer, 1);
+        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+                    crls = [\"list.crl\"]\n[certificates]\n\
+                    authority = { cert = \"authority.pem\", key = \"authority.key\" }\n";
+        let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();
+        let policy = LoadedPolicy::first(config, OffloadTerms::default()).unwrap();
+        assert!(policy.renewed().unwrap().is_none());
+
+        // An authority that was changed without a reload, and one half of another.
+        files.authority();
+        files.write("authority.key", "");
+        files.list(&issuer, 2);
+        let renewed = policy.renewed().unwrap().unwrap();
+        assert_eq!(renewed.generation, policy.generation + 1);
+        assert_eq!(renewed.lifetimes, policy.lifetimes);
+        let issuer_key = |policy: &LoadedPolicy| policy.material.issuer().unwrap().key_identifier;
+        assert_eq!(issuer_key(&renewed), issuer_key(&policy), "the authority in force");
+        assert_eq!(renewed.keys.len(), policy.keys.len());
+        assert!(renewed.renewed().unwrap().is_none(), "it has the new lists");
+    }
+
+    #[test]
+    fn a_new_default_certificate_comes_without_anything_else_that_lies_on_the_disk() {
+        let files = Files { home: TempDir::new().unwrap() };
+        let default = || {
+            let made = rcgen::generate_simple_self_signed(["gate.example.org".to_owned()]).unwrap();
+            files.write("default.pem", &made.cert.pem());
+            files.write("default.key", &made.signing_key.serialize_pem());
+        };
+        files.authority();
+        default();
+        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+                    [certificates]\nauthority = { cert = \"authority.pem\", key = \"authority.key\" }\n\
+                    default = { cert = \"default.pem\", key = \"default.key\" }\n";
+        let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();
+        let policy = LoadedPolicy::first(config, OffloadTerms::default()).unwrap();
+
+        files.authority();
+        files.write("authority.key", "");
+        default();
+        let again = policy.again().unwrap();
+        let public_keys = |policy: &LoadedPolicy| -> Vec<_> {
+            policy
+                .keys
+                .iter()
+                .map(|key| (key.public_key.clone(), key.opened.metadata().unwrap().len()))
+                .collect()
+        };
+        let (before, after) = (public_keys(&policy), public_keys(&again));
+        assert_eq!((after.len(), &after[0]), (2, &before[0]), "the authority in force");
+        assert_ne!(after[1].0, before[1].0);
+        assert_eq!(
+            again.material.issuer().unwrap().key_identifier,
+            policy.material.issuer().unwrap().key_identifier
+        );
     }
 }

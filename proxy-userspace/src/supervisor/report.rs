@@ -81,7 +81,7 @@ pub(super) async fn status(
 fn certificates(lifetimes: &[Lifetime]) -> Vec<CertificateStatus> {
     let now = now();
     let mut first: Vec<_> = lifetimes.iter().collect();
-    first.sort_by_key(|lifetime| lifetime.not_after);
+    first.sort_by_key(|lifetime| lifetime.first_end());
     let status = |lifetime: &Lifetime| CertificateStatus {
         name: lifetime.of.to_string(),
         file: lifetime.file.clone(),

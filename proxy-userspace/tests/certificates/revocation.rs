@@ -318,6 +318,34 @@ fn a_revoked_issuer_revokes_what_it_issued_unless_another_path_is_good() {
     assert_eq!(judged.faults, faults(&[]), "the issuer below the root answers");
 }
 
+#[test]
+fn an_authority_with_a_new_key_that_the_old_one_certified_revokes_under_either_key() {
+    let scene = Scene::new();
+    let (old, new) = (&scene.root, Ca::root("Root"));
+    let new_with_old = crate::pki::ca_params("Root", GOOD).signed_by(new.issuer.key(), &old.issuer).unwrap();
+    let chain = [new.leaf(&[HOST], GOOD), new_with_old.der().clone()];
+    let judged = |roots: &[&Ca], lists: &[&[u8]]| {
+        let profile = scene.profile(Ocsp::Disabled, lists);
+        let roots: Vec<_> = roots.iter().map(|root| root.pem.as_str()).collect();
+        std::fs::write(scene.dir.path().join("roots.pem"), roots.concat()).unwrap();
+        let judge = Judge::load(&profile).unwrap();
+        judge.judge_stapled(&chain, &[], Some(HOST), UnixTime::now()).faults
+    };
+    let (by_new, by_old) = (crl(&new, &[&chain[0]], CURRENT), crl(old, &[&chain[1]], CURRENT));
+    for roots in [&[old] as &[&Ca], &[&new], &[old, &new], &[&new, old]] {
+        assert_eq!(judged(roots, &[]), faults(&[]));
+        assert_eq!(judged(roots, &[&by_new]), faults(&[Revoked]), "the leaf, {} roots", roots.len());
+        assert_eq!(judged(roots, &[&crl(&new, &[], CURRENT)]), faults(&[]));
+        let is_root = roots.iter().any(|root| root.der == new.der);
+        let expected = if is_root { faults(&[]) } else { faults(&[Revoked]) };
+        assert_eq!(
+            judged(roots, &[&by_old]),
+            expected,
+            "the certificate of the new key, which is a root now"
+        );
+    }
+}
+
 /// The same authority with the same key, under a certificate of its own.
 fn issuer_again(root: &Ca, issuer: &Ca) -> CertificateDer<'static> {
     let mut params = crate::pki::ca_params("Intermediate", GOOD);
@@ -365,6 +393,16 @@ fn lists_are_read_in_pem_and_der_and_what_is_none_is_named() {
     assert!(error(&list[..list.len() - 1]).contains("0.crl: list 1 cannot be used"));
     assert!(error(scene.root.der.as_ref()).contains("0.crl: list 1 cannot be used"));
     assert!(error(&vec![0x30; 5 * 1024 * 1024]).contains("more than 4194304 octets"));
+    // What nobody verifies would count for nothing: ecdsa-with-SHA224 in the place of ecdsa-with-SHA256.
+    let (sha256, mut sha224) = ([0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], list.clone());
+    for place in 0..list.len() - sha256.len() {
+        if list[place..].starts_with(&sha256) {
+            sha224[place + sha256.len() - 1] = 1;
+        }
+    }
+    assert!(
+        error(&sha224).contains("0.crl: list 1 is signed with 1.2.840.10045.4.3.1, which is not verified")
+    );
     let mut profile = scene.profile(Ocsp::Disabled, &[]);
     profile.crls = vec![scene.dir.path().join("absent.crl")];
     assert!(Judge::load(&profile).unwrap_err().to_string().contains("absent.crl: cannot be read"));

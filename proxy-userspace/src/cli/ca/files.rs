@@ -40,7 +40,25 @@ pub(super) fn replace(path: &Path, mode: u32, octets: &[u8]) -> Result<Option<Pa
     put(path, mode, octets, || keep(path))
 }
 
-/// The same without keeping the old one.
+/// The file that [`replace`] kept, or none, in its place again: what belongs to the new one could not be written, for
+/// this error. Returns what is to be said.
+pub(super) fn put_back(path: &Path, kept: Option<&Path>, error: CaError) -> CaError {
+    let put = match kept {
+        Some(kept) => std::fs::rename(kept, path),
+        None => std::fs::remove_file(path),
+    };
+    match put {
+        Ok(()) => error,
+        Err(source) => CaError::Halved {
+            path: path.to_owned(),
+            kept: kept.map(Path::to_owned),
+            source,
+            error: Box::new(error),
+        },
+    }
+}
+
+/// As [`replace`], without keeping the old one.
 pub(super) fn overwrite(path: &Path, mode: u32, octets: &[u8]) -> Result<(), CaError> {
     put(path, mode, octets, || Ok(()))
 }

@@ -80,24 +80,31 @@ pub(super) fn import(config: &Path, options: &CaImportArgs) -> Result<String, Ca
     };
     let (chain, left_out) = judged(&imported, OffsetDateTime::now_utc().unix_timestamp())?;
     files.directories()?;
-    if !has_key {
-        let text = key_text(&imported.key);
-        files::replace(&files.key, KEY_MODE, text.as_bytes())?;
-    }
     let text: Vec<String> = chain.iter().map(|der| pem_of(der)).collect();
-    let kept = files::replace(&files.cert, CERT_MODE, text.concat().as_bytes())?;
-    Ok(said(&files, &chain, left_out, kept.as_deref()))
+    let replace_cert = || files::replace(&files.cert, CERT_MODE, text.concat().as_bytes());
+    let kept = if has_key {
+        [replace_cert()?, None]
+    } else {
+        let text = key_text(&imported.key);
+        let kept_key = files::replace(&files.key, KEY_MODE, text.as_bytes())?;
+        match replace_cert() {
+            Ok(kept) => [kept, kept_key],
+            Err(error) => return Err(files::put_back(&files.key, kept_key.as_deref(), error)),
+        }
+    };
+    Ok(said(&files, &chain, left_out, &kept))
 }
 
 fn said(
     files: &AuthorityFiles,
     chain: &[CertificateDer<'static>],
     left_out: usize,
-    kept: Option<&Path>,
+    kept: &[Option<PathBuf>],
 ) -> String {
     let (cert, key) = (files.cert.display(), files.key.display());
     let fingerprint = chain.first().map(|first| fingerprint(first)).unwrap_or_default();
-    let kept = kept.map_or_else(String::new, |kept| format!("Before       {}\n", kept.display()));
+    let before = |kept: &PathBuf| format!("Before       {}\n", kept.display());
+    let kept: String = kept.iter().flatten().map(before).collect();
     let others = match left_out {
         0 => String::new(),
         count => format!("Left out     {count} certificates that are not of its chain\n"),

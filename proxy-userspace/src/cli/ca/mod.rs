@@ -68,6 +68,11 @@ enum CaError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}: cannot write: {source}; run as root or use --out", .path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error(
+        "{error}; and {}: is the new key already and cannot be put back: {source}; {}", .path.display(),
+        .kept.as_ref().map_or_else(|| "remove it".to_owned(), |kept| format!("move {} into its place", kept.display()))
+    )]
+    Halved { path: PathBuf, kept: Option<PathBuf>, source: io::Error, error: Box<CaError> },
     #[error("cannot make the certificate: {0}; try again with other values of --name and --days")]
     Make(#[from] rcgen::Error),
     #[error("{}: holds no key that a request can be made for: {source}; name another directory with --out", .path.display())]

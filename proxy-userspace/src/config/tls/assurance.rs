@@ -49,7 +49,8 @@ words! {
     pub enum ClientCertificate as "answer to a request for a client certificate" {
         /// It is answered with none, and the server decides.
         None => "none",
-        /// The connection is refused: the client's handshake is finished, and `* BYE` tells the reason.
+        /// The connection is refused: the client's handshake is finished, and `* BYE` tells the reason. Sessions of TLS 1.2
+        /// are not resumed, because servers do not ask in those.
         Block => "block",
     }
     refuse "inspect" | "allow" => Reason::unfit(

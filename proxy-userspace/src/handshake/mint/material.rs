@@ -44,6 +44,15 @@ pub(crate) struct KeyFile {
     pub(crate) public_key: Vec<u8>,
 }
 
+impl KeyFile {
+    /// The same open file once more, whatever lies at its path now.
+    pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
+        let Self { file, cert, opened, public_key } = self;
+        let (file, cert, public_key) = (file.clone(), cert.clone(), public_key.clone());
+        Ok(Self { file, cert, opened: opened.try_clone()?, public_key })
+    }
+}
+
 impl Chains {
     /// Reads and checks every certificate at `now` (seconds since 1970), and opens the keys: the authority's first, the
     /// default one's last. A configured certificate that has expired or lacks one of its names is only warned of.
@@ -68,13 +77,19 @@ impl Chains {
         check_claims(&certificates.server, kinds)?;
         let default = match default {
             Some(files) => {
-                let (chain, key, _) = read(files, |_, _| Ok(()))?;
+                let (chain, key) = Self::read_default(files)?;
                 keys.push(key);
                 Some(chain)
             }
             None => None,
         };
         Ok((Self { authority, servers, default }, keys))
+    }
+
+    /// The default one alone.
+    pub(crate) fn read_default(files: &KeyFiles) -> Result<(ChainDer, KeyFile), CertificateError> {
+        let (chain, key, _) = read(files, |_, _| Ok(()))?;
+        Ok((chain, key))
     }
 
     /// How many keys belong to them.

@@ -12,6 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::pem;
+use crate::clock;
 use crate::config::KeyFiles;
 use crate::signer::open_key;
 
@@ -67,10 +68,22 @@ pub(crate) fn provide(
 /// A pair that was written by halves counts as none: there are two files.
 fn is_good(files: &KeyFiles, now: OffsetDateTime) -> bool {
     let Ok(chain) = pem::certificates(&files.cert) else { return false };
-    let Some(Ok((_, cert))) = chain.first().map(|der| X509Certificate::from_der(der)) else { return false };
+    let Some(first) = chain.first().filter(|first| !is_due(first, now)) else { return false };
+    let Ok((_, cert)) = X509Certificate::from_der(first) else { return false };
     let Ok(key) = pem::open_key(&files.key) else { return false };
+    open_key(&key, cert.public_key().raw).is_ok()
+}
+
+/// Whether another one has to be made at `now`: it is near its end, was made under a clock that was more than
+/// [`CLOCK_SKEW`] ahead, so that clients refuse it, or cannot be read.
+///
+/// Where it is this machine's clock that says a time before this program was built, as before the first answer of a time
+/// server, the certificate stays: clients were made to trust it.
+pub(crate) fn is_due(cert: &[u8], now: OffsetDateTime) -> bool {
+    let Ok((_, cert)) = X509Certificate::from_der(cert) else { return true };
     let end = now.saturating_add(RENEWED_BEFORE_END).unix_timestamp();
-    cert.validity().not_after.timestamp() > end && open_key(&key, cert.public_key().raw).is_ok()
+    let is_of_the_future = cert.validity().not_before.timestamp() > now.unix_timestamp();
+    cert.validity().not_after.timestamp() <= end || is_of_the_future && clock::look().is_none()
 }
 
 fn params(machine: &str, now: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
@@ -107,6 +120,7 @@ mod tests {
         let at = |days| provide(&files, "gate.example.org", now + Duration::days(days), write).unwrap();
         assert!(at(0) && !at(0) && !at(334));
         assert!(at(336) && !at(336));
+        assert!(!at(335) && at(334) && !at(334), "made under a clock that was ahead");
         std::fs::remove_file(&files.cert).unwrap();
         assert!(at(336));
         std::fs::write(&files.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();

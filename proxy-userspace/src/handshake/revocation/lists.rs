@@ -9,13 +9,14 @@ use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
+use super::der::{Reader, tag};
 use crate::config::Tls;
 
 /// Octets of all lists, a list once for each profile that has it. The worker keeps some four times as many for them, and hashes a list in each
 /// handshake that it is about; 4 MiB are some 100,000 revoked certificates.
 pub const CRLS_BYTES_MAX: usize = 4 * 1_024 * 1_024;
-/// How DER begins: with a SEQUENCE.
-const SEQUENCE: u8 = 0x30;
+/// sha1WithRSAEncryption (RFC 3279 section 2.2.1), the one that old authorities use.
+const SHA1_WITH_RSA: &str = "1.2.840.113549.1.1.5";
 
 /// What makes `tls.crls` unusable.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,16 @@ pub enum CrlError {
     Absent {
         /// The file.
         file: PathBuf,
+    },
+    /// A list whose signature nobody here verifies.
+    #[error("{}: list {number} is signed with {algorithm}, which is not verified here, so that it would count for nothing; have its authority sign it with SHA-256, SHA-384 or SHA-512", file.display())]
+    Unverifiable {
+        /// The file.
+        file: PathBuf,
+        /// Its place in the file, from 1.
+        number: usize,
+        /// The signature's algorithm, as an object identifier or by its name.
+        algorithm: String,
     },
     /// A list that cannot be used: damaged, or of a kind that does not exist here.
     #[error("{}: list {number} cannot be used ({fault}); use complete lists of version 2 that their authority signed itself", file.display())]
@@ -107,7 +118,7 @@ fn octets(file: &Path, room: usize) -> Result<Vec<u8>, CrlError> {
 }
 
 fn split(file: &Path, octets: Vec<u8>) -> Result<Vec<Vec<u8>>, CrlError> {
-    if octets.first() == Some(&SEQUENCE) {
+    if octets.first() == Some(&tag::SEQUENCE) {
         return Ok(vec![octets]);
     }
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&octets).collect();
@@ -117,12 +128,30 @@ fn split(file: &Path, octets: Vec<u8>) -> Result<Vec<Vec<u8>>, CrlError> {
     }
 }
 
+/// Whether webpki verifies signatures of this list's algorithm: `CertificateList ::= SEQUENCE { tbsCertList,
+/// signatureAlgorithm, signatureValue }`.
+fn is_verifiable(list: &[u8]) -> bool {
+    let algorithm = || {
+        let mut list = Reader::new(list).enter(tag::SEQUENCE)?;
+        list.expect(tag::SEQUENCE)?;
+        list.expect(tag::SEQUENCE)
+    };
+    algorithm().is_some_and(|named| {
+        webpki::ALL_VERIFICATION_ALGS.iter().any(|known| known.signature_alg_id().as_ref() == named.content)
+    })
+}
+
 fn look(file: &Path, number: usize, der: Vec<u8>) -> Result<RevocationList, CrlError> {
     let unusable = |fault: String| CrlError::Unusable { file: file.into(), number, fault };
     OwnedCertRevocationList::from_der(&der).map_err(|error| unusable(error.to_string()))?;
     let (issuer, revoked, next_update) = {
         let (_, list) =
             CertificateRevocationList::from_der(&der).map_err(|error| unusable(error.to_string()))?;
+        if !is_verifiable(&der) {
+            let algorithm = list.signature_algorithm.algorithm.to_id_string();
+            let algorithm = if algorithm == SHA1_WITH_RSA { "SHA-1 and RSA".to_owned() } else { algorithm };
+            return Err(CrlError::Unverifiable { file: file.into(), number, algorithm });
+        }
         (list.issuer().to_string(), list.iter_revoked_certificates().count(), list.next_update())
     };
     let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);

@@ -202,9 +202,29 @@ impl Sources {
         ocsp::judge(staple, &Subject { serial, issuer_name, issuer_key, issuer }, now, is_listed)
     }
 
-    /// Whether a list says that a certificate of this path is revoked; an old list, too. Each is asked alone, so that one
-    /// of an authority's namesake does not stand before it.
+    /// Whether a list says that a certificate of this path is revoked; an old list, too.
+    ///
+    /// Each list is asked alone, so that one of an authority's namesake does not stand before it, and below each issuer of
+    /// the path: webpki goes down from the anchor and ends at the first certificate whose issuer has the list's name. Where
+    /// an authority has a new key and certified it with the old one, two certificates of a path have an issuer of that
+    /// name, and the list is signed by the key of one.
     fn is_listed(
+        &self,
+        cert: &EndEntityCert<'_>,
+        (anchor, issuers): (&TrustAnchor<'_>, &[CertificateDer<'_>]),
+        at: UnixTime,
+        usage: KeyUsage,
+    ) -> bool {
+        let below = issuers.iter().enumerate().filter_map(|(place, issuer)| {
+            let anchor = webpki::anchor_from_trusted_cert(issuer).ok()?.to_owned();
+            Some((anchor, issuers.get(..place)?))
+        });
+        let whole = std::iter::once((anchor.to_owned(), issuers));
+        whole.chain(below).any(|(anchor, issuers)| self.is_listed_below(cert, (&anchor, issuers), at, usage))
+    }
+
+    /// The same of what the walk down from this anchor comes to first.
+    fn is_listed_below(
         &self,
         cert: &EndEntityCert<'_>,
         path: (&TrustAnchor<'_>, &[CertificateDer<'_>]),
