@@ -15,7 +15,7 @@ pub(super) struct ExplainArgs {
     /// The client's address.
     #[arg(long)]
     client: IpAddr,
-    /// The server's address and port, such as 198.51.100.7:993 or [2001:db8::7]:143.
+    /// The server's address and port, such as 198.51.100.7:993 or `[2001:db8::7]:143`.
     #[arg(long)]
     server: SocketAddr,
     /// The client's interface; not needed where there is one ingress.

@@ -22,7 +22,7 @@ pub(super) enum ObjectCommand {
     List,
     /// Every setting of one, as a file has it, with the summary of its TLS settings.
     Show {
-        /// The name, such as IMAP-Client.Standard; [action] or [tls] for what these tables say.
+        /// The name, such as IMAP-Client.Standard; `[action]` or `[tls]` for what these tables say.
         name: String,
     },
     /// Copy one under a new name into a file of conf.d, to be edited. Predefined ones cannot be edited themselves.
