@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use postern::config::ShownCertificates;
-use postern::config::{FaultPolicy, Verdict};
+use postern::config::{FaultPolicy, ShownCertificates, Verdict};
 use postern::handshake::mint::{KeyKind, LeafClass, Request};
 use postern::handshake::verify::{CertificateFault, Faults, Judgement};
 use postern::jobs::{JOBS_WAITING_MAX, JobError, JobKind, JobPool, JobPurpose};
@@ -57,16 +56,23 @@ fn who_waits_for_anothers_mint_takes_over_when_that_session_goes() {
         key,
         certificates: ShownCertificates::Authority,
     };
+    let (release, held) = std::sync::mpsc::channel::<()>();
     wait_for(async {
-        let mut first = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
-        let mut second = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
-        let polled = std::future::poll_fn(|cx| {
-            let pending = first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending();
-            std::task::Poll::Ready(pending)
-        });
-        assert!(polled.await);
-        drop(first);
-        second.await.unwrap();
+        // The pool's only thread is taken, so that the first mint cannot be over before the second asks.
+        let busy = mint.jobs.run(JobKind::Serve, move || held.recv());
+        let mints = async {
+            let mut first = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
+            let mut second = Box::pin(mint.leaves.server_config(&request, &mint.jobs));
+            let polled = std::future::poll_fn(|cx| {
+                let pending = first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending();
+                std::task::Poll::Ready(pending)
+            });
+            assert!(polled.await);
+            drop(first);
+            drop(release);
+            second.await.unwrap();
+        };
+        let (_, ()) = tokio::join!(busy, mints);
     });
 }
 
