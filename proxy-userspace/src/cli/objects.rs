@@ -60,6 +60,7 @@ fn list(config: &Config, kind: ObjectKind) -> String {
         let origin = match name {
             name if kind.is_predefined(name) => "predefined",
             name if name == kind.unnamed() => "the table of this name",
+            config::UNMATCHED => "steering.unmatched",
             _ => "your own",
         };
         let used_by = config.users_of(kind, name);

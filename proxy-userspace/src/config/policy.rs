@@ -3,7 +3,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::hours::{NamedZone, WeekHours};
 use super::kinds::{TextValue as _, list, text};
@@ -61,8 +60,8 @@ settings! {
             .unset("any", r#"["198.51.100.7"]"#);
         /// Names that the client asks for in its ClientHello (SNI), exact or with `*.` for the first label. A client may
         /// claim any name: only under `implicit = "inspect"` and `starttls = "inspect"` is it compared with the server's
-        /// certificate. Until the ClientHello of port 143 the first policy that fits without its names decides; then
-        /// all are looked through again, over what TLS and judging need.
+        /// certificate. Before STARTTLS the first policy that fits without its names decides, but nothing is left alone; with
+        /// the ClientHello all are looked through again, over what TLS and judging need.
         sni: Option<Vec<String>> = list(text::<ServerName>(), Some(SNI_PATTERNS_MAX), Some("list at least one name"))
             .unset("any, and none", r#"["imap.example.org", "*.mail.example.org"]"#);
         /// Days of the week and hours, in `time_zone`, at which the connection is accepted. Sessions last longer.
@@ -108,7 +107,7 @@ pub struct Traffic<'a> {
 }
 
 /// The name in the ClientHello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sni<'a> {
     /// No ClientHello was read: what policies say of names does not count.
     Unread,
