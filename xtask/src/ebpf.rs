@@ -197,7 +197,8 @@ fn debian_linker() -> Result<PathBuf> {
     println!("building bpf-linker {LINKER_VERSION} into {}", cache.display());
     let mut install = Command::new(DEBIAN_CARGO);
     install
-        .args(["install", "bpf-linker", "--locked", "--force", "--version", LINKER_VERSION])
+        // What takes time in it is LLVM, which Debian optimized.
+        .args(["install", "bpf-linker", "--debug", "--locked", "--force", "--version", LINKER_VERSION])
         .args(["--no-default-features", "--features", "llvm-22", "--root"])
         .arg(&cache)
         .current_dir("/")

@@ -57,6 +57,8 @@ fn deny() -> Result<()> {
             "--locked",
             "--force",
             "--quiet",
+            // It runs for a second, and an optimized build takes three minutes more.
+            "--debug",
             "--version",
             DENY_VERSION,
             "--root",

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::ops::AddAssign;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -28,7 +29,7 @@ const PACKAGES: [&str; 9] = [
 pub(crate) struct Args {
     /// Run only the tests whose name contains this; no lint, no object check, no fuzzing, no kernel lab.
     filter: Option<String>,
-    /// Leave out the kernel lab (`cargo xtask vm`): some twenty minutes where kernels are emulated.
+    /// Leave out the kernel lab (`cargo xtask vm`): some fifteen minutes where kernels are emulated.
     #[arg(long)]
     no_lab: bool,
     /// Run the tests of kernel TLS alone, on this machine's own kernel, which must have it (`modprobe tls`).
@@ -89,17 +90,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     servers::install()?;
     let mut broken = Vec::new();
     if args.filter.is_none() {
-        note(&mut broken, "lint", lint::run(&lint::Args {}));
-        note(&mut broken, "ebpf --check", ebpf::check());
+        part(&mut broken, "lint", || lint::run(&lint::Args {}));
+        part(&mut broken, "ebpf --check", ebpf::check);
     }
     let mut counts = Counts::default();
-    note(&mut broken, "tests", tests(args.filter.as_deref(), &mut counts));
+    part(&mut broken, "tests", || tests(args.filter.as_deref(), &mut counts));
     if args.filter.is_none() {
-        note(&mut broken, "fuzz", fuzz::short());
+        part(&mut broken, "fuzz", fuzz::short);
     }
     if args.filter.is_none() && !args.no_lab {
-        let lab = vm::lab(&vm::Release::ALL, None).map(|more| counts += more);
-        note(&mut broken, "kernel lab", lab);
+        part(&mut broken, "kernel lab", || vm::lab(&vm::Release::ALL, None).map(|more| counts += more));
     }
     verdict(counts, broken)
 }
@@ -117,10 +117,14 @@ fn verdict(counts: Counts, mut broken: Vec<String>) -> Result<()> {
     if broken.is_empty() && counts.failed == 0 { Ok(()) } else { bail!("not everything passed") }
 }
 
-fn note(broken: &mut Vec<String>, part: &str, result: Result<()>) {
+/// Do one part, and say how long it took: whoever makes the whole faster has to know where the time goes.
+fn part(broken: &mut Vec<String>, name: &str, work: impl FnOnce() -> Result<()>) {
+    let start = Instant::now();
+    let result = work();
+    println!("{name}: {} s", start.elapsed().as_secs());
     if let Err(error) = result {
-        println!("{part}: {error:#}");
-        broken.push(part.to_owned());
+        println!("{name}: {error:#}");
+        broken.push(name.to_owned());
     }
 }
 
@@ -139,7 +143,7 @@ fn native_ktls() -> Result<()> {
             .args(["test", "--workspace", "--no-fail-fast"])
             .args(tests)
             .env("POSTERN_LAB_LAYER", "kernel");
-        note(&mut broken, tests[1], shown(command.stdout(Stdio::piped()), &mut counts));
+        part(&mut broken, tests[1], || shown(command.stdout(Stdio::piped()), &mut counts));
     }
     verdict(counts, broken)
 }

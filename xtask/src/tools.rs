@@ -3,8 +3,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// The top of the checkout.
 pub(crate) fn root() -> PathBuf {
@@ -36,6 +38,33 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Work on each of these, the first ones first and `at_once` at a time. All are worked on, also where one fails; the error
+/// is then one of theirs.
+pub(crate) fn side_by_side<I: Send, T: Send>(
+    items: Vec<I>,
+    at_once: usize,
+    work: impl Fn(I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let queue = Mutex::new(items.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let take_turns = || {
+        let mut results = Vec::new();
+        while let Some(item) = next() {
+            results.push(work(item));
+        }
+        results
+    };
+    let panicked = |_| anyhow!("a thread of this chore panicked; please report it");
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(take_turns)).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(panicked)?);
+        }
+        all.into_iter().collect()
+    })
 }
 
 /// Whether this process may load programs and make namespaces.
