@@ -210,6 +210,8 @@ pub struct InterfaceStatus {
     pub side: String,
     /// Its index in the kernel; none while it is not there.
     pub index: Option<u32>,
+    /// A reload took it out of `[steering]`: it has no new sessions, and is served until those that it has end.
+    pub leaving: bool,
 }
 
 /// Sessions of all threads together; totals count since the worker was started.

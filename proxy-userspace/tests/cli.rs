@@ -351,13 +351,18 @@ fn example() -> Status {
             hook: "tcx".to_owned(),
             device: "postern0".to_owned(),
             intake: "steered".to_owned(),
-            interfaces: [("lan0", "downstream", Some(5)), ("vpn0", "downstream", None)]
-                .map(|(name, side, index)| InterfaceStatus {
-                    name: name.to_owned(),
-                    side: side.to_owned(),
-                    index,
-                })
-                .into(),
+            interfaces: [
+                ("lan0", "downstream", Some(5)),
+                ("vpn0", "downstream", None),
+                ("lan9", "downstream", Some(7)),
+            ]
+            .map(|(name, side, index)| InterfaceStatus {
+                name: name.to_owned(),
+                side: side.to_owned(),
+                index,
+                leaving: name == "lan9",
+            })
+            .into(),
             counters: [("steered_ipv4".to_owned(), 12_345)].into(),
             classes: [("dropped_fragment".to_owned(), 678)].into(),
             repairs: 3,
@@ -462,7 +467,8 @@ fn status_shows_what_the_daemon_says() {
             "2 client limit",
             "without a daemon mail flows uninspected",
             "dropped_fragment  678",
-            "vpn0       downstream  ABSENT",
+            "vpn0       downstream  ABSENT\n",
+            "lan9       downstream  7       leaving",
             "3 repairs",
             "ALARMS\n  `ip -4 rule pref 0 lookup main` stands in front",
             "192.0.2.7 changed what stands under a UID: all of its mail is compared again; take it out of",

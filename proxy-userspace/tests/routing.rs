@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use postern::accept::egress::{Egress, EgressFault, EgressTable};
+use postern::accept::egress::{Egress, EgressFault, EgressTable, EgressTerms};
 use postern::accept::filters_are_strict;
 use postern::config::SteeringConfig;
 use postern::steering::device::{Device, DeviceError};
@@ -523,17 +523,33 @@ fn steering(egress: &str, further: &str) -> SteeringConfig {
     postern::config::parse(&text, Path::new("postern.toml")).expect("a good config").steering
 }
 
+/// The table with what decides.
+struct Table {
+    table: EgressTable,
+    steering: SteeringConfig,
+    strict: bool,
+}
+
+impl Table {
+    fn new(steering: &SteeringConfig) -> Self {
+        let table = EgressTable::new().unwrap();
+        Self { table, steering: steering.clone(), strict: filters_are_strict() }
+    }
+}
+
 /// Asks for a client behind `lan0`, in the destination's family.
-fn route(table: &mut EgressTable, ingress: &str, destination: &str) -> Result<Egress, EgressFault> {
+fn route(table: &mut Table, ingress: &str, destination: &str) -> Result<Egress, EgressFault> {
     let destination = SocketAddr::new(destination.parse().unwrap(), 993);
     let client = if destination.ip().to_canonical().is_ipv4() { "10.0.1.7" } else { "fd00:1::7" };
     let client = ClientAddr(SocketAddr::new(client.parse().unwrap(), 40_000));
     let name = settings(&[ingress], "open").ingress.remove(0);
-    table.route(&name, client, OriginalDst(destination))
+    let Table { table, steering, strict } = table;
+    let terms = EgressTerms { steering, strict_reverse_path: *strict };
+    table.route(terms, &name, client, OriginalDst(destination))
 }
 
 /// The interface, or the fault's token.
-fn egress_from(table: &mut EgressTable, ingress: &str, destination: &str) -> String {
+fn egress_from(table: &mut Table, ingress: &str, destination: &str) -> String {
     match route(table, ingress, destination) {
         Ok(egress) => {
             assert_eq!(Some(egress.index), routing::interface_index(&egress.interface).unwrap());
@@ -543,7 +559,7 @@ fn egress_from(table: &mut EgressTable, ingress: &str, destination: &str) -> Str
     }
 }
 
-fn egress_of(table: &mut EgressTable, destination: &str) -> String {
+fn egress_of(table: &mut Table, destination: &str) -> String {
     egress_from(table, "lan0", destination)
 }
 
@@ -562,13 +578,13 @@ fn destinations_leave_by_a_configured_egress_or_are_refused_with_the_reason() {
                 sysctl_of("ipv4/ip_forward", forward);
                 sysctl_of("ipv6/conf/all/forwarding", forward);
                 sysctl_of("ipv4/conf/all/rp_filter", filter);
-                destinations(&mut EgressTable::new(&steering("wan0", source), filters_are_strict()).unwrap());
+                destinations(&mut Table::new(&steering("wan0", source)));
             });
         }
     }
 }
 
-fn destinations(table: &mut EgressTable) {
+fn destinations(table: &mut Table) {
     for (kind, network) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
         ip(&format!("route add {kind} 198.51.{network}.0/24"));
         ip(&format!("-6 route add {kind} 2001:db8:{network}::/48"));
@@ -602,7 +618,7 @@ fn destinations(table: &mut EgressTable) {
 #[test]
 fn a_refusal_names_destination_interface_and_remedy() {
     in_namespace(|| {
-        let mut table = EgressTable::new(&steering("wan0", ""), filters_are_strict()).unwrap();
+        let mut table = Table::new(&steering("wan0", ""));
         let fault = route(&mut table, "lan0", "10.0.4.7").unwrap_err();
         assert!(matches!(&fault, EgressFault::NotConfigured { interface, .. } if interface == "wan1"));
         let text = fault.to_string();
@@ -618,7 +634,7 @@ fn an_ingress_reaches_what_its_entries_allow_and_an_unnamed_one_everything() {
     in_namespace(|| {
         let reach = "[[steering.reach]]\ningress = [\"lan1\"]\nnetworks = [\"10.0.3.0/24\", \"fd00:3::/64\"]\n\
                      except = [\"10.0.3.128/25\"]\n";
-        let mut table = EgressTable::new(&steering("wan0", reach), filters_are_strict()).unwrap();
+        let mut table = Table::new(&steering("wan0", reach));
         ip("route add default via 10.0.3.9 dev wan0");
         for destination in ["10.0.3.7", "10.0.3.200", "192.0.2.1"] {
             assert_eq!(egress_from(&mut table, "lan0", destination), "wan0", "{destination}");
@@ -654,9 +670,7 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
         sysctl_of("ipv4/ip_forward", "1");
         let [gateway, client] = SOURCES.map(|source| steering("wan0", source));
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked = |steering| {
-                egress_of(&mut EgressTable::new(steering, filters_are_strict()).unwrap(), destination)
-            };
+            let asked = |steering| egress_of(&mut Table::new(steering), destination);
             assert_eq!(asked(&gateway), "wan0", "{destination}");
             assert_eq!(asked(&client), "egress_not_configured", "{destination}");
             sysctl_of("ipv4/conf/all/rp_filter", "1");
@@ -664,14 +678,12 @@ fn rules_by_mark_and_rules_by_the_clients_address_decide_as_they_will_for_the_co
             sysctl_of("ipv4/conf/all/rp_filter", "0");
         }
         sysctl_of("ipv4/conf/all/rp_filter", "1");
-        let fault = route(&mut EgressTable::new(&client, filters_are_strict()).unwrap(), "lan0", "192.0.2.1")
-            .unwrap_err();
+        let fault = route(&mut Table::new(&client), "lan0", "192.0.2.1").unwrap_err();
         assert!(fault.to_string().contains("net.ipv4.conf.all.rp_filter=2"), "{fault}");
         ip("rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         ip("-6 rule add pref 400 fwmark 0x20000000/0x20000000 lookup 500");
         for destination in ["192.0.2.1", "2001:db8::1"] {
-            let asked =
-                egress_of(&mut EgressTable::new(&gateway, filters_are_strict()).unwrap(), destination);
+            let asked = egress_of(&mut Table::new(&gateway), destination);
             assert_eq!(asked, "egress_not_configured", "{destination}");
         }
     });
@@ -682,7 +694,7 @@ fn an_egress_that_is_made_again_is_recognised_and_policy_rules_by_port_count() {
     in_namespace(|| {
         ip("rule add pref 500 ipproto tcp dport 993 lookup 500");
         ip("route add default dev wan1 table 500");
-        let mut table = EgressTable::new(&steering("wan1", ""), filters_are_strict()).unwrap();
+        let mut table = Table::new(&steering("wan1", ""));
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "wan1");
         ip("link delete wan1");
         assert_eq!(egress_of(&mut table, "192.0.2.1"), "egress_no_route");

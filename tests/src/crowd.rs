@@ -1,5 +1,6 @@
 //! Many sessions at once, kept open while something happens around them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
@@ -95,6 +96,44 @@ impl Crowd {
             workers.into_iter().map(joined).collect::<Result<Vec<_>>>()
         })?;
         Ok(broken.into_iter().flatten().collect())
+    }
+
+    /// Have each of them work by turns, until `during` is over; `work` is told which turn of a session it is.
+    ///
+    /// # Errors
+    /// Says which session does not work, or what `during` says.
+    pub fn work<T>(
+        &mut self,
+        work: impl Fn(usize, &mut Session) -> Result<()> + Sync,
+        during: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let (count, over) = (self.len(), AtomicBool::new(false));
+        let share = count.div_ceil(AT_ONCE).max(1);
+        thread::scope(|scope| {
+            let (work, over) = (&work, &over);
+            let workers: Vec<_> = (0..)
+                .step_by(share)
+                .zip(self.sessions.chunks_mut(share))
+                .map(|(first, sessions)| {
+                    scope.spawn(move || {
+                        for turn in 0.. {
+                            for (number, session) in (first..).zip(sessions.iter_mut()) {
+                                work(turn, session)
+                                    .with_context(|| format!("session {number} of {count}, turn {turn}"))?;
+                            }
+                            if over.load(Ordering::Relaxed) {
+                                break;
+                            }
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let done = during();
+            over.store(true, Ordering::Relaxed);
+            workers.into_iter().map(joined).collect::<Result<Vec<()>>>()?;
+            done
+        })
     }
 
     /// LOGOUT of each.

@@ -145,6 +145,16 @@ impl Scene {
         Session::open(&self.lab.client, self.server(family, port), family.name(), &self.client()?)
     }
 
+    /// The same, logged in and with its mailbox open.
+    ///
+    /// # Errors
+    /// What the network, TLS or the server says.
+    pub fn logged_in(&self, family: Family, port: u16) -> Result<Session> {
+        let mut session = self.session(family, port)?;
+        session.enter()?;
+        Ok(session)
+    }
+
     /// A session of that client with the server, behind STARTTLS; nothing is read inside TLS yet.
     ///
     /// # Errors

@@ -160,7 +160,8 @@ impl Steered {
     fn replan(&mut self, admitted: u16) -> Result<()> {
         let plan = admitting(&self.settings, admitted);
         let steering = self.steering.as_mut().context("it runs")?;
-        self.lab.gateway.enter(|| Ok(steering.set_ports(plan)?))
+        let settings = self.settings.clone();
+        self.lab.gateway.enter(|| Ok(steering.change(settings, plan).map(drop)?))
     }
 
     fn knock(&self, family: Family, port: u16, patience: Duration) -> Result<std::io::Result<TcpStream>> {

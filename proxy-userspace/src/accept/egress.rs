@@ -178,12 +178,19 @@ impl EgressFault {
     }
 }
 
-/// Who may reach what, and the netlink socket for route lookups. Each mail thread has one; there is no lock.
+/// Who may reach what, as the policy says under which a connection was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressTerms<'a> {
+    /// `[steering]`.
+    pub steering: &'a SteeringConfig,
+    /// As [`filters_are_strict`] said when the policy was read.
+    pub strict_reverse_path: bool,
+}
+
+/// The netlink socket for route lookups. Each mail thread has one; there is no lock.
 #[derive(Debug)]
 pub struct EgressTable {
     netlink: Netlink,
-    steering: SteeringConfig,
-    strict_reverse_path: bool,
 }
 
 impl EgressTable {
@@ -191,10 +198,10 @@ impl EgressTable {
     ///
     /// # Errors
     /// No netlink socket.
-    pub fn new(steering: &SteeringConfig, strict_reverse_path: bool) -> Result<Self, RoutingError> {
+    pub fn new() -> Result<Self, RoutingError> {
         let netlink = Netlink::open()
             .map_err(|source| RoutingError::netlink("socket(NETLINK_ROUTE)", "ip route get", source))?;
-        Ok(Self { netlink, steering: steering.clone(), strict_reverse_path })
+        Ok(Self { netlink })
     }
 
     /// The egress that the kernel would choose for a connection to this destination on behalf of this client.
@@ -204,15 +211,16 @@ impl EgressTable {
     /// could not be asked.
     pub fn route(
         &mut self,
+        terms: EgressTerms<'_>,
         ingress: &InterfaceName,
         client: ClientAddr,
         destination: OriginalDst,
     ) -> Result<Egress, EgressFault> {
         let address = destination.ip().to_canonical();
-        let answer = self.ask(client.ip(), SocketAddr::new(address, destination.0.port()))?;
+        let answer = self.ask(terms, client.ip(), SocketAddr::new(address, destination.0.port()))?;
         let index = next_hop(address, &answer)?;
         let name = self.name(address, index)?;
-        self.allowed(ingress, address, name).map(|interface| Egress { interface, index })
+        terms.allowed(ingress, address, name).map(|interface| Egress { interface, index })
     }
 
     /// The egress that a connection took, by the interface that its SYN left by. It may differ from `asked`, because
@@ -223,6 +231,7 @@ impl EgressTable {
     /// by; or the kernel could not be asked.
     pub fn confirm(
         &self,
+        terms: EgressTerms<'_>,
         ingress: &InterfaceName,
         destination: OriginalDst,
         asked: Egress,
@@ -236,7 +245,7 @@ impl EgressTable {
         };
         let Some(index) = taken else { return Err(EgressFault::DiffersUnlisted { destination, asked }) };
         let taken = self.name(destination, index)?;
-        match self.allowed(ingress, destination, taken.clone()) {
+        match terms.allowed(ingress, destination, taken.clone()) {
             Ok(interface) => Ok(Egress { interface, index }),
             Err(EgressFault::NotAllowed { ingress, .. }) => {
                 let (ingress, asked, taken) = (ingress.into(), asked.into(), taken.into());
@@ -254,37 +263,23 @@ impl EgressTable {
         })
     }
 
-    fn allowed(
-        &self,
-        ingress: &InterfaceName,
-        destination: IpAddr,
-        interface: String,
-    ) -> Result<InterfaceName, EgressFault> {
-        let Some((_, egress)) = InterfaceName::entry_of(&self.steering.egress, &interface) else {
-            return Err(match InterfaceName::entry_of(&self.steering.ingress, &interface) {
-                Some(_) => EgressFault::Hairpin { destination, interface },
-                None => EgressFault::NotConfigured { destination, interface },
-            });
-        };
-        if self.steering.may_reach(ingress, egress, destination) {
-            Ok(InterfaceName(interface))
-        } else {
-            Err(EgressFault::NotAllowed { ingress: ingress.as_str().to_owned(), destination, interface })
-        }
-    }
-
     /// An IPv6 lookup takes a foreign source address. An IPv4 lookup takes one only for a packet that comes in. Such a
     /// packet is said to come in on `lo`, so that rules for our own packets also match it (`inet_rtm_getroute` in
     /// net/ipv4/route.c). That lookup fails under strict `rp_filter` and where forwarding is off, though our own
     /// packets would pass. A lookup without the address then gives the same answer, unless a rule names sources.
-    fn ask(&mut self, client: IpAddr, destination: SocketAddr) -> Result<RouteNetlinkMessage, EgressFault> {
+    fn ask(
+        &mut self,
+        terms: EgressTerms<'_>,
+        client: IpAddr,
+        destination: SocketAddr,
+    ) -> Result<RouteNetlinkMessage, EgressFault> {
         let client = client.to_canonical();
-        let foreign = self.steering.source == Source::Client && client.is_ipv4() == destination.is_ipv4();
+        let foreign = terms.steering.source == Source::Client && client.is_ipv4() == destination.is_ipv4();
         match self.ask_once(destination, foreign.then_some(client)) {
             Err(_) if foreign && client.is_ipv4() && !self.rules_may_name_sources() => {
                 self.ask_once(destination, None)
             }
-            Err(_) if foreign && client.is_ipv4() && self.strict_reverse_path => {
+            Err(_) if foreign && client.is_ipv4() && terms.strict_reverse_path => {
                 Err(EgressFault::ReversePath { destination: destination.ip() })
             }
             answered => answered,
@@ -311,6 +306,27 @@ impl EgressTable {
         };
         let rules = self.netlink.dump(&RouteNetlinkMessage::GetRule(all));
         rules.map_or(true, |rules| rules.iter().any(names_source))
+    }
+}
+
+impl EgressTerms<'_> {
+    fn allowed(
+        &self,
+        ingress: &InterfaceName,
+        destination: IpAddr,
+        interface: String,
+    ) -> Result<InterfaceName, EgressFault> {
+        let Some((_, egress)) = InterfaceName::entry_of(&self.steering.egress, &interface) else {
+            return Err(match InterfaceName::entry_of(&self.steering.ingress, &interface) {
+                Some(_) => EgressFault::Hairpin { destination, interface },
+                None => EgressFault::NotConfigured { destination, interface },
+            });
+        };
+        if self.steering.may_reach(ingress, egress, destination) {
+            Ok(InterfaceName(interface))
+        } else {
+            Err(EgressFault::NotAllowed { ingress: ingress.as_str().to_owned(), destination, interface })
+        }
     }
 }
 

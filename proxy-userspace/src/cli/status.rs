@@ -194,7 +194,7 @@ fn readable(status: &Status) -> String {
         lines(&mut text, "RULES OF OTHERS IN FRONT, mail may follow them", in_front);
     }
     table(&mut text, "certificates", &["certificate", "file", "ends", "days"], &certificates(status));
-    table(&mut text, "interfaces", &["interface", "side", "index"], &interfaces(status));
+    table(&mut text, "interfaces", &["interface", "side", "index", ""], &interfaces(status));
     table(&mut text, "steering counters", &["exit", "packets"], &counted(counters));
     table(&mut text, "classifier counters", &["exit", "packets"], &counted(classes));
     lines(&mut text, "rules", &status.rules);
@@ -338,7 +338,8 @@ fn certificates(status: &Status) -> Vec<Vec<String>> {
 fn interfaces(status: &Status) -> Vec<Vec<String>> {
     let row = |interface: &admin::InterfaceStatus| {
         let index = interface.index.map_or_else(|| "ABSENT".to_owned(), |index| index.to_string());
-        vec![interface.name.clone(), interface.side.clone(), index]
+        let leaving = if interface.leaving { "leaving" } else { "" };
+        vec![interface.name.clone(), interface.side.clone(), index, leaving.to_owned()]
     };
     status.steering.interfaces.iter().map(row).collect()
 }

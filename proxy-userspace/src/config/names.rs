@@ -19,7 +19,7 @@ const NAME_PATTERN_BYTES_MAX: usize = 255;
 
 /// A Linux interface name: 1 to 15 octets, no `/`, no white space (kernel `dev_valid_name`). As an entry of the
 /// configuration it may be a pattern: one that ends with `*` stands for every name that begins so.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InterfaceName(pub(crate) String);
 
 impl InterfaceName {
@@ -47,7 +47,7 @@ impl InterfaceName {
     }
 
     /// Whether an interface could be meant by both.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self.prefix(), other.prefix()) {
             (Some(prefix), Some(other)) => prefix.starts_with(other) || other.starts_with(prefix),
             (_, Some(_)) => other.means(&self.0),

@@ -57,7 +57,7 @@ settings! {
         /// What becomes of new connections while Postern does not run (after a stop, a crash, a kill), drains, or has
         /// no room.
         on_exit: OnExit = text::<OnExit>().default(OnExit::Closed);
-        /// Mail threads of the worker.
+        /// Mail threads of the worker. Changes with a restart only; everything else here changes with a reload.
         threads: Option<u16> =
             number((1, i64::from(proxy_ebpf::WORKERS_MAX)), "threads", "one listener per thread, ingress and family")
             .unset("one per core", "4");

@@ -76,7 +76,7 @@ use self::parting::{FAREWELL, Parting};
 use self::starttls::Agreed;
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
-use crate::accept::egress::{Egress, EgressFault, EgressTable};
+use crate::accept::egress::{Egress, EgressFault, EgressTable, EgressTerms};
 use crate::accept::{Admission, SocketBuffers};
 use crate::config::{Action, ImplicitTls, InterfaceName, Limits, Sni, Source, StartTls, Traffic};
 use crate::event_id::EventId;
@@ -120,7 +120,9 @@ pub(crate) struct HandshakeTerms<'a> {
     pub sessions: &'a Admission,
     /// The client's interface.
     pub ingress: &'a InterfaceName,
-    /// Which destinations an ingress may reach, and the route lookup.
+    /// Which destinations an ingress may reach.
+    pub reach: EgressTerms<'a>,
+    /// The route lookup.
     pub egress: &'a RefCell<EgressTable>,
     /// The interface that a connection's SYN left by.
     pub syn_egress: &'a SynEgress,
@@ -425,7 +427,8 @@ pub(crate) async fn connect(
         .await
         .map_err(Failure::upstream)?;
     let syn = terms.syn_egress.interface(&server);
-    let taken = terms.egress.borrow().confirm(ingress, destination, asked, syn).map_err(refused)?;
+    let taken =
+        terms.egress.borrow().confirm(terms.reach, ingress, destination, asked, syn).map_err(refused)?;
     record.egress(taken.interface.as_str());
     Ok(server)
 }

@@ -1,6 +1,7 @@
 //! Which interfaces of this machine the entries of `steering.ingress` and `steering.egress` mean.
 
 use super::device::DEVICE;
+use super::ports::PortPlan;
 use super::routing::{LOOPBACK_INDEX, Link};
 use crate::config::{INTERFACES_MATCHED_MAX, InterfaceName, SteeringConfig};
 use crate::words::Side;
@@ -12,18 +13,35 @@ pub struct Interface {
     pub name: InterfaceName,
     /// Downstream for an ingress, upstream for an egress.
     pub side: Side,
-    /// The entry's place in its list. Of an ingress it is the number that the programs know.
+    /// The entry's place in its list; of an ingress, in the plan of ports.
     pub place: u32,
     /// Its index, if it exists.
     pub index: Option<u32>,
     /// The entry is a pattern.
     pub is_matched: bool,
+    /// The configuration in force lists it. Otherwise a reload took it out, and sessions still use it.
+    pub is_listed: bool,
 }
 
-/// Every entry by its name, whether its interface exists or not, and what patterns match now.
-pub(super) fn interfaces(settings: &SteeringConfig, links: &[Link]) -> Vec<Interface> {
+/// Every entry by its name, whether its interface exists or not, what patterns match now, and what exists of the interfaces
+/// that only sessions of an earlier configuration use.
+pub(super) fn interfaces(settings: &SteeringConfig, plan: &PortPlan, links: &[Link]) -> Vec<Interface> {
     let downstream = side(&settings.ingress, Side::Downstream, links);
-    downstream.into_iter().chain(side(&settings.egress, Side::Upstream, links)).collect()
+    let listed = downstream.into_iter().chain(side(&settings.egress, Side::Upstream, links));
+    let leaving: Vec<InterfaceName> = plan.leaving_ingresses().cloned().collect();
+    let further: Vec<InterfaceName> = plan.further_egress().cloned().collect();
+    let mut others = side(&leaving, Side::Downstream, links);
+    let before = u32::try_from(settings.ingress.len()).unwrap_or(u32::MAX);
+    for interface in &mut others {
+        interface.place = interface.place.saturating_add(before);
+    }
+    others.extend(side(&further, Side::Upstream, links));
+    let is_listed = |name: &str| {
+        [&settings.ingress, &settings.egress].iter().any(|list| InterfaceName::entry_of(list, name).is_some())
+    };
+    // What the configuration lists comes first, also where a pattern has taken the place of a name.
+    others.retain(|interface| interface.index.is_some() && !is_listed(interface.name.as_str()));
+    listed.chain(others.into_iter().map(|one| Interface { is_listed: false, ..one })).collect()
 }
 
 /// How many interfaces the patterns of a side match beyond those that are served.
@@ -36,7 +54,14 @@ fn side(list: &[InterfaceName], side: Side, links: &[Link]) -> Vec<Interface> {
     let entry = |(place, name): (u32, &InterfaceName)| {
         let is_matched = name.is_pattern();
         let link = links.iter().find(|link| !is_matched && link.name == name.as_str());
-        Interface { name: name.clone(), side, place, index: link.map(|link| link.index), is_matched }
+        Interface {
+            name: name.clone(),
+            side,
+            place,
+            index: link.map(|link| link.index),
+            is_matched,
+            is_listed: true,
+        }
     };
     let of_link = |(place, link): (u32, &Link)| Interface {
         name: InterfaceName(link.name.clone()),
@@ -44,6 +69,7 @@ fn side(list: &[InterfaceName], side: Side, links: &[Link]) -> Vec<Interface> {
         place,
         index: Some(link.index),
         is_matched: true,
+        is_listed: true,
     };
     let found: Vec<Interface> = matched(list, links).take(INTERFACES_MATCHED_MAX).map(of_link).collect();
     let is_served = |place| found.iter().any(|interface| interface.place == place);
@@ -83,7 +109,8 @@ mod tests {
 
     /// Name, place and index of what is served, or waited for, on the clients' side.
     fn downstream(settings: &SteeringConfig, links: &[Link]) -> Vec<(String, u32, Option<u32>)> {
-        let all = interfaces(settings, links).into_iter().filter(|one| one.side == Side::Downstream);
+        let plan = PortPlan::steering_all(settings);
+        let all = interfaces(settings, &plan, links).into_iter().filter(|one| one.side == Side::Downstream);
         all.map(|one| (one.name.as_str().to_owned(), one.place, one.index)).collect()
     }
 
@@ -97,6 +124,25 @@ mod tests {
             [of("ppp7", 2, Some(3)), of("wg*", 3, None), of("ppp1", 1, Some(2)), of("pan0", 0, Some(4)),]
         );
         assert!(downstream(&settings, &[]).iter().all(|(_, _, index)| index.is_none()));
+    }
+
+    #[test]
+    fn an_interface_that_a_pattern_took_over_is_the_patterns_and_not_what_a_reload_took_out() {
+        let (was, will) = (settings(r#""ppp1", "ppp2""#, r#""wan0""#), settings(r#""ppp*""#, r#""wan0""#));
+        let plan = PortPlan::steering_all(&will);
+        let plan = plan.following(&PortPlan::steering_all(&was), (&was, &will), 1).expect("a plan");
+        let here = links(&["lo", "ppp1", "eth0"]);
+        let shown = |settings: &SteeringConfig, plan: &PortPlan| -> Vec<(String, u32, bool)> {
+            let all =
+                interfaces(settings, plan, &here).into_iter().filter(|one| one.side == Side::Downstream);
+            all.map(|one| (one.name.as_str().to_owned(), one.place, one.is_listed)).collect()
+        };
+        assert_eq!(shown(&will, &plan), [("ppp1".to_owned(), 0, true)]);
+        // The other way round, what the pattern means beside the name is leaving.
+        let (was, will) = (will, settings(r#""eth0""#, r#""wan0""#));
+        let next = PortPlan::steering_all(&will).following(&plan, (&was, &will), 2).expect("a plan");
+        let (eth, ppp) = (("eth0".to_owned(), 0, true), ("ppp1".to_owned(), 2, false));
+        assert_eq!(shown(&will, &next), [eth, ppp], "the name is better than the pattern");
     }
 
     #[test]

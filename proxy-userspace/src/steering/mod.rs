@@ -10,6 +10,8 @@ pub mod syn_egress;
 pub mod interfaces;
 /// What becomes of mail for each listed port.
 pub mod ports;
+/// The plan that follows on another one when a reload changes what is steered.
+pub mod succession;
 /// The TUN device that the local route lies on.
 pub mod device;
 /// Rules and routes over netlink: wanted, installed, removed.

@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_ebpf::{PortRole, PortUse, port_role_key, port_word, with_port_bits};
 
+use super::succession::Leaving;
 use crate::config::{Config, InterfaceName, SteeringConfig, Unmatched};
 
-/// The role of each listed port on each ingress: the one value that rules, chain and programs follow.
+/// The role of each listed port on each ingress, and what only sessions of an earlier configuration use: the one value
+/// that rules, chain and programs follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
-    ingresses: Vec<IngressPorts>,
+    /// In the order of `steering.ingress`; behind them those that a reload took out.
+    pub(super) ingresses: Vec<IngressPorts>,
+    /// What else a reload took out.
+    pub(super) leaving: Leaving,
 }
 
 /// The listed ports of one ingress.
@@ -17,11 +22,28 @@ pub struct PortPlan {
 pub struct IngressPorts {
     /// As configured.
     pub ingress: InterfaceName,
+    /// By which the programs know it. It stays the same while the ingress is served.
+    pub(super) number: u32,
+    /// It stands in `steering.ingress`.
+    pub(super) is_listed: bool,
     /// Each listed port with its role, in the order of the configuration.
     pub ports: Vec<(u16, PortRole)>,
+    /// Ports that a reload took out or left alone, each with the last era in which new connections were taken. New
+    /// connections go where routing sends them; sessions go on.
+    pub(super) ending: BTreeMap<u16, u64>,
 }
 
 impl IngressPorts {
+    /// What the classifier does with a port. Where sessions end, it marks their packets and leaves others to the rules, as
+    /// on a port that is refused. There is no rule for it, so that others go where routing sends them.
+    fn role_in_programs(&self, port: u16) -> PortRole {
+        let listed = self.ports.iter().find(|(other, _)| *other == port).map(|(_, role)| *role);
+        match listed {
+            Some(PortRole::Left) | None if self.ending.contains_key(&port) => PortRole::Refused,
+            listed => listed.unwrap_or(PortRole::Left),
+        }
+    }
+
     /// The ports that have this role.
     pub fn with(&self, role: PortRole) -> impl Iterator<Item = u16> {
         self.ports.iter().filter(move |(_, other)| *other == role).map(|(port, _)| *port)
@@ -38,23 +60,6 @@ impl PortPlan {
     #[must_use]
     pub fn of_policies(config: &Config) -> Self {
         Self::admitting(&config.steering, |ingress, port| config.admits(ingress, port))
-    }
-
-    /// The same, but a port that `now` steers is not left alone: its sessions go on, and new connections are left alone by
-    /// the worker.
-    #[must_use]
-    pub fn keeping(mut self, now: &Self) -> Self {
-        for of in &mut self.ingresses {
-            let before = now.ingresses.iter().find(|before| before.ingress == of.ingress);
-            let is_steered =
-                |port| before.is_some_and(|before| before.with(PortRole::Steered).any(|of| of == port));
-            for (port, role) in &mut of.ports {
-                if *role == PortRole::Left && is_steered(*port) {
-                    *role = PortRole::Steered;
-                }
-            }
-        }
-        self
     }
 
     /// Every listed port is steered on every ingress.
@@ -75,18 +80,23 @@ impl PortPlan {
             let role = |port| if admits(ingress, port) { PortRole::Steered } else { otherwise };
             settings.ports().map(|port| (port, role(port))).collect()
         };
-        let of =
-            |ingress: &InterfaceName| IngressPorts { ingress: ingress.clone(), ports: ports_of(ingress) };
-        Self { ingresses: settings.ingress.iter().map(of).collect() }
+        let of = |(number, ingress): (u32, &InterfaceName)| IngressPorts {
+            ingress: ingress.clone(),
+            number,
+            is_listed: true,
+            ports: ports_of(ingress),
+            ending: BTreeMap::new(),
+        };
+        Self { ingresses: (0..).zip(&settings.ingress).map(of).collect(), leaving: Leaving::default() }
     }
 
-    /// In the order of `steering.ingress`.
+    /// In the order of `steering.ingress`; behind them those that a reload took out and that still have sessions.
     #[must_use]
     pub fn ingresses(&self) -> &[IngressPorts] {
         &self.ingresses
     }
 
-    /// Of the ingress at this place of the list.
+    /// Of the ingress at this place of [`Self::ingresses`].
     pub(super) fn of(&self, place: u32) -> Option<&IngressPorts> {
         self.ingresses.get(usize::try_from(place).ok()?)
     }
@@ -110,21 +120,23 @@ impl PortPlan {
             let word = words.entry(port_word(port)).or_insert(0);
             *word = with_port_bits(*word, port, of);
             if of == PortUse::ByIngress {
-                roles.extend((0..).zip(by_ingress).map(|(place, role)| (port_role_key(place, port), role)));
+                let numbers = self.ingresses.iter().map(|of| of.number);
+                roles.extend(
+                    numbers.zip(by_ingress).map(|(number, role)| (port_role_key(number, port), role)),
+                );
             }
         }
         (words, roles)
     }
 
-    /// Every port that is listed, with its roles on the ingresses in their order.
+    /// Every port that programs know, with its roles on the ingresses in their order.
     fn by_port(&self) -> impl Iterator<Item = (u16, Vec<PortRole>)> {
-        let listed: BTreeSet<u16> =
-            self.ingresses.iter().flat_map(|of| of.ports.iter().map(|(port, _)| *port)).collect();
-        listed.into_iter().map(|port| {
-            let role = |of: &IngressPorts| {
-                of.ports.iter().find(|(other, _)| *other == port).map_or(PortRole::Left, |(_, role)| *role)
-            };
-            (port, self.ingresses.iter().map(role).collect())
+        let of = |of: &IngressPorts| {
+            of.ports.iter().map(|(port, _)| *port).chain(of.ending.keys().copied()).collect::<Vec<_>>()
+        };
+        let known: BTreeSet<u16> = self.ingresses.iter().flat_map(of).collect();
+        known.into_iter().map(|port| {
+            (port, self.ingresses.iter().map(|of: &IngressPorts| of.role_in_programs(port)).collect())
         })
     }
 }
@@ -155,15 +167,6 @@ mod tests {
             assert!(plan.by_port().any(|of| of == (143, vec![PortRole::Steered, role])));
             assert_eq!(second.guarded().count(), if unmatched == "pass" { 1 } else { 3 });
         }
-    }
-
-    #[test]
-    fn a_port_with_sessions_is_not_left_alone_but_may_be_refused() {
-        let all = PortPlan::steering_all(&settings("pass"));
-        let none = |unmatched| PortPlan::admitting(&settings(unmatched), |_, _| false);
-        assert_eq!(none("pass").keeping(&all), all);
-        assert_eq!(none("pass").keeping(&none("pass")), none("pass"));
-        assert_eq!(none("refuse").keeping(&all), none("refuse"));
     }
 
     #[test]

@@ -129,10 +129,11 @@ pub fn reconcile(wanted: &Wanted<'_>) -> Result<Changes, RoutingError> {
         changes.overtaken.extend(judged.overtaken().cloned());
         changes.in_front.extend(judged.unbeatable.iter().cloned());
     }
-    let settings = wanted.settings;
+    let Wanted { settings, plan, .. } = *wanted;
     let is_matched = |name: &str| settings.matches(name);
-    let links = if settings.has_patterns() { links_by(&mut netlink)? } else { Vec::new() };
-    let wanted = entries(wanted, &interfaces(settings, &links), &precedence);
+    let links =
+        if settings.has_patterns() || plan.has_leaving() { links_by(&mut netlink)? } else { Vec::new() };
+    let wanted = entries(wanted, &interfaces(settings, plan, &links), &precedence);
     let (wanted_by_key, present_by_key) = (EntryIndex::of(&wanted), EntryIndex::of(&present));
     for entry in &wanted {
         let likes = present_by_key.likes(entry);
@@ -310,8 +311,9 @@ fn open() -> Result<Netlink, RoutingError> {
 }
 
 /// The interfaces and ports that rules of Postern's name.
-fn served<'a>(settings: &'a SteeringConfig, plan: &PortPlan) -> Served<'a> {
-    let interfaces = settings.ingress.iter().chain(&settings.egress).collect();
+fn served<'a>(settings: &'a SteeringConfig, plan: &'a PortPlan) -> Served<'a> {
+    let listed = settings.ingress.iter().chain(&settings.egress);
+    let interfaces = listed.chain(plan.leaving_ingresses()).chain(plan.further_egress()).collect();
     Served { interfaces, ports: plan.guarded() }
 }
 

@@ -2,8 +2,9 @@
 //! as `on_exit` says.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 
-use proxy_ebpf::Intake;
+use proxy_ebpf::{Family, Intake};
 
 use super::classifier::AttachPoint;
 use super::device::{DEVICE, Device, DeviceError};
@@ -87,13 +88,13 @@ impl Steering {
         mut program: Program,
     ) -> Result<(Self, Repair), SteeringError> {
         let links = routing::links()?;
-        let interfaces = interfaces(&settings, &links);
+        let interfaces = interfaces(&settings, &plan, &links);
         for interface in interfaces.iter().filter_map(Interface::place) {
             super::classifier::clear_leftovers(interface.name.as_str(), interface.index);
         }
         program.set_returning(settings.source == Source::Client)?;
         program.set_ports(&plan)?;
-        tell(&mut program, &interfaces, &links)?;
+        tell(&mut program, &plan, &interfaces, &links)?;
         program.attach()?;
         let mut steering = Self {
             settings,
@@ -134,10 +135,12 @@ impl Steering {
 
     fn reconcile_programs(&mut self, repair: &mut Repair) -> Result<(), SteeringError> {
         let links = routing::links()?;
-        let interfaces = interfaces(&self.settings, &links);
+        let interfaces = interfaces(&self.settings, &self.plan, &links);
+        let is_client = self.settings.source == Source::Client;
+        self.program.set_returning(is_client || self.plan.has_returning())?;
         self.program.set_ports(&self.plan)?;
-        tell(&mut self.program, &interfaces, &links)?;
-        let matched = interfaces.iter().filter(|interface| interface.is_matched && interface.index.is_some());
+        tell(&mut self.program, &self.plan, &interfaces, &links)?;
+        let matched = interfaces.iter().filter(|one| one.is_matched && one.is_listed && one.index.is_some());
         let matched: BTreeSet<String> = matched.map(|interface| interface.name.as_str().to_owned()).collect();
         repair.joined = matched.difference(&self.matched).cloned().collect();
         repair.left = self.matched.difference(&matched).cloned().collect();
@@ -227,18 +230,34 @@ impl Steering {
         Ok(())
     }
 
-    /// Set what becomes of new connections to each listed port, as other policies say. Existing connections go on, also at
-    /// a port that is refused from now on: the classifier marks their packets before rules refuse the port.
+    /// Steer as other settings and another plan say. Existing connections go on, also at a port that is refused from now
+    /// on, and at what the plan keeps for them ([`PortPlan::following`]): the classifier marks their packets before rules
+    /// let go of the port. What is new is added before what is old is removed. Returns what was changed.
     ///
     /// # Errors
-    /// The kernel's refusal. The next check tries again.
-    pub fn set_ports(&mut self, plan: PortPlan) -> Result<(), SteeringError> {
-        if self.plan == plan {
-            return Ok(());
+    /// The kernel's refusal. The next check tries again: a caller that gives up puts the old ones back by another call.
+    pub fn change(&mut self, settings: SteeringConfig, plan: PortPlan) -> Result<Repair, SteeringError> {
+        (self.settings, self.plan) = (settings, plan);
+        let (repair, reconciled) = self.reconcile(Occasion::Event);
+        reconciled?;
+        if self.intake != Intake::Take {
+            self.refuse()?;
         }
-        self.plan = plan;
-        let (_, reconciled) = self.reconcile(Occasion::Event);
-        reconciled
+        Ok(repair)
+    }
+
+    /// Give the listener of an ingress, by its number in the plan, to the program.
+    ///
+    /// # Errors
+    /// As [`Program::add_listener`].
+    pub fn add_listener(
+        &mut self,
+        number: u32,
+        family: Family,
+        thread: u32,
+        listener: &TcpListener,
+    ) -> Result<(), ProgramError> {
+        self.program.add_listener(number, family, thread, listener)
     }
 
     /// Treat new connections as `on_exit` says: while there is no room, and while sessions drain.
@@ -259,6 +278,8 @@ impl Steering {
     /// The kernel's refusal. The rest is still removed.
     pub fn release(self) -> Result<(), SteeringError> {
         let Self { settings, plan, device, program, .. } = self;
+        // No session is left.
+        let plan = plan.settled();
         let routing = match settings.on_exit {
             // The local route ends with the device, and its packets then meet the blackhole route.
             OnExit::Closed => {
@@ -318,7 +339,7 @@ impl Steering {
     /// # Errors
     /// The kernel's refusal to list interfaces.
     pub fn interfaces(&self) -> Result<Vec<Interface>, RoutingError> {
-        Ok(interfaces(&self.settings, &routing::links()?))
+        Ok(interfaces(&self.settings, &self.plan, &routing::links()?))
     }
 }
 
@@ -335,11 +356,16 @@ impl Interface {
 
 /// Tell the program the interfaces, from one dump of the kernel's, so that it never takes an ingress for another
 /// interface. Interfaces that are down are left out, because they may get an ingress's name before they are up.
-fn tell(program: &mut Program, interfaces: &[Interface], links: &[Link]) -> Result<(), ProgramError> {
+fn tell(
+    program: &mut Program,
+    plan: &PortPlan,
+    interfaces: &[Interface],
+    links: &[Link],
+) -> Result<(), ProgramError> {
     let ingress: Vec<(u32, u32)> = interfaces
         .iter()
         .filter(|interface| interface.side == Side::Downstream)
-        .filter_map(|interface| Some((interface.index?, interface.place)))
+        .filter_map(|interface| Some((interface.index?, plan.of(interface.place)?.number())))
         .collect();
     let up: Vec<u32> = links.iter().filter(|link| link.is_up).map(|link| link.index).collect();
     program.set_interfaces(&ingress, &up)

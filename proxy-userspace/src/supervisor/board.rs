@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::policy::{LoadedPolicy, now};
 use super::process::ChildProcess;
-use crate::admin::ProcessStatus;
+use crate::admin::{ListenerStatus, ProcessStatus};
 use crate::confine::{Confinement, Role};
 use crate::handshake::expiry::ExpiryTold;
 use crate::ipc::AsyncChannel;
@@ -36,6 +36,7 @@ pub(super) struct Board {
     worker: RefCell<Option<KnownChild>>,
     signer: RefCell<Option<KnownChild>>,
     restarts: Cell<(u64, u64)>,
+    listeners: RefCell<Vec<ListenerStatus>>,
     /// Certificates whose end was told.
     ends_told: RefCell<ExpiryTold>,
 }
@@ -51,6 +52,7 @@ impl Board {
             worker: RefCell::default(),
             signer: RefCell::default(),
             restarts: Cell::default(),
+            listeners: RefCell::default(),
             ends_told: RefCell::default(),
         }
     }
@@ -70,6 +72,15 @@ impl Board {
     pub(super) fn set_policy(&self, policy: LoadedPolicy) {
         *self.policy.borrow_mut() = Rc::new(policy);
         self.ends_told.borrow_mut().forget();
+    }
+
+    /// The listeners that are open.
+    pub(super) fn set_listeners(&self, listeners: Vec<ListenerStatus>) {
+        *self.listeners.borrow_mut() = listeners;
+    }
+
+    pub(super) fn listeners(&self) -> Vec<ListenerStatus> {
+        self.listeners.borrow().clone()
     }
 
     pub(super) fn worker_came(&self, process: &ChildProcess, restarts: u64) {

@@ -1,5 +1,6 @@
 //! Worker and signer: started, given what they need, replaced when they die.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -9,16 +10,20 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
+use super::change::{Eras, SteeringChange};
 use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
 use super::state::StateFiles;
-use crate::accept::filters_are_strict;
 use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
 use crate::signer::{KeyFacts, SignerControl};
+use crate::steering::upkeep::Steering;
 use crate::worker::protocol::{FromWorker, Serve, ToWorker};
 use crate::worker::{core_count, thread_count};
+
+/// Changes of steering, which come with a policy.
+mod live;
 
 /// Before the first restart of a child.
 const RESTART_PAUSE_LEAST: Duration = Duration::from_secs(1);
@@ -107,6 +112,16 @@ pub(super) enum Event {
     SignerDue,
 }
 
+/// A policy that the worker was asked to take.
+struct Pending {
+    policy: LoadedPolicy,
+    keys: Vec<KeyFacts>,
+    /// What is steered otherwise under it.
+    change: Option<SteeringChange>,
+    /// It is the one in force, after another one that could not stay.
+    is_return: bool,
+}
+
 /// Both children. Belongs to the control task.
 pub(super) struct Children {
     given: Given,
@@ -117,7 +132,10 @@ pub(super) struct Children {
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
     /// What the worker was asked to take.
-    pending: Option<(LoadedPolicy, Vec<KeyFacts>)>,
+    pending: Option<Pending>,
+    /// Another reload was asked for meanwhile.
+    reload_due: bool,
+    eras: Eras,
     /// Some peer pads its TLS records.
     peers_pad: bool,
 }
@@ -128,14 +146,18 @@ impl Children {
     /// # Errors
     /// In an operator's words; what was started ends.
     pub(super) async fn start(signer: StartedSigner, given: Given, board: Rc<Board>) -> Result<Self> {
+        board.set_listeners(given.listeners.status());
+        let eras = Eras::of(&board.policy());
         let mut children = Self {
             given,
             board,
+            eras,
             worker: Slot::new(),
             signer: Slot::new(),
             signing: None,
             keys: Vec::new(),
             pending: None,
+            reload_due: false,
             peers_pad: false,
         };
         children.have(signer);
@@ -181,34 +203,73 @@ impl Children {
     }
 
     /// Take notice of what the worker said; returns whether it has room, where it said that.
-    pub(super) fn heard(&mut self, said: FromWorker) -> Option<bool> {
+    pub(super) async fn heard(&mut self, said: FromWorker, steering: &RefCell<Steering>) -> Option<bool> {
         match said {
             FromWorker::Full(full) => return Some(full),
             FromWorker::Report(report) => self.board.reported(*report),
-            FromWorker::Policy { generation, taken } => self.answered(generation, taken),
+            FromWorker::Policy { generation, taken } => self.answered(generation, taken, steering).await,
+            FromWorker::EraOver(era) => {
+                self.eras.over(era);
+                self.release(steering).await;
+            }
             FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
             FromWorker::Serving => {}
         }
         None
     }
 
-    fn answered(&mut self, generation: u64, taken: Result<(), String>) {
-        match (self.pending.take(), taken) {
-            (Some((policy, keys)), Ok(())) if policy.generation == generation => {
+    async fn answered(&mut self, generation: u64, taken: Result<(), String>, steering: &RefCell<Steering>) {
+        let Some(Pending { policy, keys, change, is_return }) =
+            self.pending.take_if(|pending| pending.policy.generation == generation)
+        else {
+            return;
+        };
+        let committed = match (&change, taken) {
+            (_, Err(why)) => Err(anyhow!(why)),
+            (None, Ok(())) => Ok(()),
+            (Some(change), Ok(())) => match change.commit(steering) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    // The worker has the new policy already.
+                    self.put_back(&policy).await;
+                    Err(error)
+                }
+            },
+        };
+        match committed {
+            Ok(()) => {
                 self.keys = keys;
                 self.board.set_policy(policy);
                 self.board.tell_of_ends();
-                tracing::info!("configuration reloaded");
+                if is_return {
+                    tracing::info!("the worker has the configuration in force again");
+                } else {
+                    tracing::info!("configuration reloaded");
+                }
             }
-            (_, Err(why)) => not_reloaded(&anyhow!(why)),
-            (_, Ok(())) => {}
+            Err(error) => {
+                self.undo(change, steering).await;
+                not_reloaded(&error);
+            }
+        }
+        self.release(steering).await;
+    }
+
+    /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not. While
+    /// the worker has not answered for another one, this waits.
+    pub(super) async fn reload(&mut self, path: &Path, steering: &RefCell<Steering>) {
+        self.reload_due = self.pending.is_some();
+        if !self.reload_due
+            && let Err(error) = self.offer_file(path, steering).await
+        {
+            not_reloaded(&error);
         }
     }
 
-    /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not.
-    pub(super) async fn reload(&mut self, path: &Path) {
-        if let Err(error) = self.offer_file(path).await {
-            not_reloaded(&error);
+    /// The reload that waited, when it is its turn.
+    pub(super) async fn reload_if_due(&mut self, path: &Path, steering: &RefCell<Steering>) {
+        if self.reload_due && self.pending.is_none() {
+            self.reload(path, steering).await;
         }
     }
 
@@ -218,7 +279,7 @@ impl Children {
         let policy = self.board.policy();
         if self.pending.is_none() && policy.own_default_ends() {
             let renewed = match policy.again() {
-                Ok(renewed) => self.offer(renewed).await,
+                Ok(renewed) => self.offer_with(renewed, None).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = renewed {
@@ -238,7 +299,7 @@ impl Children {
         }
         let renewed = match self.board.policy().renewed() {
             Ok(None) => return,
-            Ok(Some(policy)) => self.offer(policy).await,
+            Ok(Some(policy)) => self.offer_with(policy, None).await,
             Err(error) => Err(error),
         };
         if let Err(error) = renewed {
@@ -246,12 +307,7 @@ impl Children {
         }
     }
 
-    async fn offer_file(&mut self, path: &Path) -> Result<()> {
-        let policy = self.board.policy().next(path)?;
-        self.offer(policy).await
-    }
-
-    async fn offer(&mut self, policy: LoadedPolicy) -> Result<()> {
+    async fn offer_with(&mut self, policy: LoadedPolicy, change: Option<&SteeringChange>) -> Result<()> {
         let signing = self.signing.as_ref().context("the signer is not there; reload again when it is")?;
         let worker =
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
@@ -262,13 +318,21 @@ impl Children {
             state.pass(worker.control()).await?;
             self.given.state = Some(state);
         }
+        if let Some(change) = change {
+            self.given.listeners.pass_of(change.opened(), worker.control()).await?;
+        }
         worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
-        self.pending = Some((policy, keys));
+        self.pending = Some(Pending { policy, keys, change: None, is_return: false });
         Ok(())
     }
 
-    /// The worker has ended: say so, and when its successor comes.
-    pub(super) async fn worker_fell(&mut self, error: IpcError, meanwhile: &str) {
+    /// The worker has ended: say so, and when its successor comes. What only its sessions used is no longer steered.
+    pub(super) async fn worker_fell(
+        &mut self,
+        error: IpcError,
+        meanwhile: &str,
+        steering: &RefCell<Steering>,
+    ) {
         self.board.worker_left();
         let Some(process) = self.worker.process.take() else { return };
         let lived = process.age();
@@ -287,9 +351,12 @@ impl Children {
             "the worker died ({why}): its sessions are cut, and {meanwhile}; another one is started in {} s",
             pause.as_secs()
         );
-        if self.pending.take().is_some() {
+        if let Some(Pending { change, .. }) = self.pending.take() {
+            self.undo(change, steering).await;
             not_reloaded(&anyhow!("the worker died before it had taken the new one"));
         }
+        self.eras.only(self.board.policy().era);
+        self.release(steering).await;
     }
 
     /// The signer has ended: say so, and when its successor comes.
@@ -373,11 +440,7 @@ impl Children {
         }
         let message = policy.for_worker(self.keys.clone())?;
         control.send(&ToWorker::Policy, &[message.as_fd()]).await?;
-        let serve = Serve {
-            threads: thread_count(policy.config.steering.threads),
-            cores: core_count(),
-            strict_reverse_path: filters_are_strict(),
-        };
+        let serve = Serve { threads: thread_count(policy.config.steering.threads), cores: core_count() };
         control.send(&ToWorker::Serve(serve), &[]).await?;
         loop {
             match control.receive::<FromWorker>().await {

@@ -13,6 +13,8 @@ mod state;
 mod process;
 /// Worker and signer, and their successors.
 mod children;
+/// A change of steering while the daemon runs.
+mod change;
 /// What is known of both.
 mod board;
 /// Steering kept as installed, and new connections turned away while there is no room.
@@ -127,8 +129,9 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     // Subscribed before anything is installed: whatever is undone from then on is seen.
     let watch = Watch::open().context("subscribing to the kernel's events")?;
     let buffers = SocketBuffers::of_session(policy.config.limits.session_memory);
-    let listeners = Listeners::open(&mut program, &settings, threads, buffers)?;
-    let shown = listeners.status();
+    let mut listeners = Listeners::none(threads, buffers);
+    let add = |number, family, thread, socket: &_| program.add_listener(number, family, thread, socket);
+    listeners.open_missing(&PortPlan::of_policies(&policy.config), add)?;
     let state =
         policy.config.judges_mail().then(|| StateFiles::open(&policy.config.state.directory, deadline));
     let given = Given { listeners, syn_egress, state };
@@ -136,12 +139,14 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let (steering, began) = install(&policy.config, device, program)?;
     say_started(&settings, threads);
     keep::look_at_masquerading(&settings)?;
+    // A generation that nobody needs any more holds no descriptor.
+    drop(policy);
 
     let steering = RefCell::new(steering);
-    let status = async || report::status(&origin, &steering, &board, &shown).await;
+    let status = async || report::status(&origin, &steering, &board).await;
     let told = async {
-        until_stopped(path, &mut signals, &steering, &mut children, &board).await;
-        say_stopping(settings.on_exit);
+        until_stopped(path, &mut signals, &steering, &mut children).await;
+        say_stopping(steering.borrow().settings().on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
         }
@@ -165,24 +170,23 @@ async fn until_stopped(
     signals: &mut Signals,
     steering: &RefCell<Steering>,
     children: &mut Children,
-    board: &Board,
 ) {
-    let on_exit = steering.borrow().settings().on_exit;
     let mut padding = tokio::time::interval(PADDING_LOOK);
     children.look_at_ends().await;
     let mut renewal = interval_at(tokio::time::Instant::now() + RENEWAL_LOOK, RENEWAL_LOOK);
     loop {
         tokio::select! {
             event = children.event() => match event {
-                Event::Said(said) => match children.heard(said) {
+                Event::Said(said) => match children.heard(said, steering).await {
                     Some(true) => turn_away(steering, TurnedAway::NoRoom),
                     Some(false) => take(steering),
-                    // The worker may have taken another policy.
-                    None => follow(steering, &board.policy().config),
+                    None => children.reload_if_due(path, steering).await,
                 },
                 Event::WorkerFell(error) => {
                     turn_away(steering, TurnedAway::NoWorker);
-                    children.worker_fell(error, keep::meanwhile(on_exit)).await;
+                    let on_exit = steering.borrow().settings().on_exit;
+                    children.worker_fell(error, keep::meanwhile(on_exit), steering).await;
+                    children.reload_if_due(path, steering).await;
                 }
                 Event::WorkerDue => if children.restart_worker().await {
                     take(steering);
@@ -191,7 +195,7 @@ async fn until_stopped(
                 Event::SignerDue => children.restart_signer().await,
             },
             asked = signals.next() => match asked {
-                Asked::Reload => children.reload(path).await,
+                Asked::Reload => children.reload(path, steering).await,
                 Asked::Stop => return,
             },
             _ = renewal.tick() => {
@@ -203,15 +207,6 @@ async fn until_stopped(
                 children.peers_pad().await;
             },
         }
-    }
-}
-
-/// Ports are steered or refused as the policy in force says. What it refuses now, the worker refused before.
-fn follow(steering: &RefCell<Steering>, config: &Config) {
-    let mut steering = steering.borrow_mut();
-    let plan = PortPlan::of_policies(config).keeping(steering.plan());
-    if let Err(error) = steering.set_ports(plan) {
-        tracing::error!("ports are not steered as the new policies say, and are tried again: {error}");
     }
 }
 

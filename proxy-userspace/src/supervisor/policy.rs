@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use time::OffsetDateTime;
 
 use super::process::OWN_PROGRAM;
-use crate::accept::{MachineResources, Memory, Room};
+use crate::accept::{MachineResources, Memory, Room, filters_are_strict};
 use crate::config::{self, Config, DefaultCertificate};
 use crate::handshake::expiry::Lifetime;
 use crate::handshake::{KeyFile, TrustMaterial};
@@ -22,6 +22,8 @@ use crate::worker::thread_count;
 /// What is in force, or shall be.
 pub(super) struct LoadedPolicy {
     pub(super) generation: u64,
+    /// Another one where steering changes.
+    pub(super) era: u64,
     pub(super) config: Config,
     pub(super) material: TrustMaterial,
     /// When its certificates end.
@@ -40,7 +42,7 @@ impl LoadedPolicy {
     /// # Errors
     /// A file that the configuration names cannot be used.
     pub(super) fn first(config: Config, layers: OffloadTerms) -> Result<Self> {
-        Self::load(config, 1, layers, machine())
+        Self::load(config, (1, 1), layers, machine())
     }
 
     /// The next one, from the same file. It has the memory of the start: what Postern's own sessions hold is not
@@ -51,8 +53,12 @@ impl LoadedPolicy {
     pub(super) fn next(&self, path: &Path) -> Result<Self> {
         let config = config::load(path)?;
         let running = &self.config;
-        if config.steering != running.steering || config.admin != running.admin {
-            bail!("[steering] and [admin] change with a restart only");
+        let threads = |config: &Config| thread_count(config.steering.threads);
+        if threads(&config) != threads(running) {
+            bail!("steering.threads changes with a restart only");
+        }
+        if config.admin != running.admin {
+            bail!("[admin] changes with a restart only");
         }
         if config.state != running.state {
             bail!("[state] changes with a restart only");
@@ -65,7 +71,7 @@ impl LoadedPolicy {
         }
         let mut machine = machine();
         machine.memory = machine.memory.no_less_than(&self.machine.memory);
-        Self::load(config, self.generation + 1, self.layers.clone(), machine)
+        Self::load(config, (self.generation + 1, self.era), self.layers.clone(), machine)
     }
 
     /// The next one with a new default certificate where Postern makes that, and with all else as it is in force: the
@@ -95,6 +101,15 @@ impl LoadedPolicy {
         Ok(Some(self.followed_by(material, self.kept_keys()?)))
     }
 
+    /// This one again, in an era of its own, after another one that was taken and cannot stay.
+    ///
+    /// # Errors
+    /// There are no descriptors.
+    pub(super) fn instead_of(&self, other: &Self, era: u64) -> Result<Self> {
+        let again = self.followed_by(self.material.clone(), self.kept_keys()?);
+        Ok(Self { generation: other.generation + 1, era, ..again })
+    }
+
     /// The keys in force, of the files that are open, whatever lies at their paths now.
     fn kept_keys(&self) -> Result<Vec<KeyFile>> {
         let keys = self.keys.iter().map(KeyFile::try_clone).collect::<Result<_, _>>();
@@ -105,6 +120,7 @@ impl LoadedPolicy {
     fn followed_by(&self, material: TrustMaterial, keys: Vec<KeyFile>) -> Self {
         Self {
             generation: self.generation + 1,
+            era: self.era,
             config: self.config.clone(),
             lifetimes: material.lifetimes(&self.config),
             material,
@@ -117,7 +133,7 @@ impl LoadedPolicy {
 
     fn load(
         config: Config,
-        generation: u64,
+        (generation, era): (u64, u64),
         layers: OffloadTerms,
         machine: MachineResources,
     ) -> Result<Self> {
@@ -129,7 +145,7 @@ impl LoadedPolicy {
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
         }
-        Ok(Self { generation, config, material, lifetimes, keys, layers, room, machine })
+        Ok(Self { generation, era, config, material, lifetimes, keys, layers, room, machine })
     }
 
     /// Whether the default certificate that Postern made is near its end, or of a time to come.
@@ -144,6 +160,8 @@ impl LoadedPolicy {
     pub(super) fn for_worker(&self, keys: Vec<KeyFacts>) -> Result<OwnedFd> {
         let message = PolicyMessage {
             generation: self.generation,
+            era: self.era,
+            strict_reverse_path: filters_are_strict(),
             config: self.config.clone(),
             material: self.material.clone(),
             keys,

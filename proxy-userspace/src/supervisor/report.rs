@@ -8,11 +8,9 @@ use proxy_ebpf::{Class, Exit, Intake};
 use super::board::Board;
 use super::policy::now;
 use crate::admin::{
-    CertificateStatus, InterfaceStatus, ListenerStatus, MemoryStatus, SignaturesStatus, Status,
-    SteeringStatus,
+    CertificateStatus, InterfaceStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus,
 };
 use crate::clock;
-use crate::config::SteeringConfig as Settings;
 use crate::handshake::expiry::Lifetime;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
@@ -30,12 +28,7 @@ pub(super) struct Origin {
 }
 
 /// All of it, as it is now.
-pub(super) async fn status(
-    origin: &Origin,
-    steering: &RefCell<Steering>,
-    board: &Board,
-    listeners: &[ListenerStatus],
-) -> Status {
+pub(super) async fn status(origin: &Origin, steering: &RefCell<Steering>, board: &Board) -> Status {
     let (report, signed) = (board.report().await, board.signer_report().await);
     let held = routing::installed().unwrap_or_default();
     let policy = board.policy();
@@ -55,8 +48,8 @@ pub(super) async fn status(
             handshakes_refused: signed.signatures_refused,
         }),
         threads: report.threads,
-        listeners: listeners.to_vec(),
-        steering: steering_status(&steering.borrow(), settings),
+        listeners: board.listeners(),
+        steering: steering_status(&steering.borrow()),
         rules: held.rules,
         routes: held.routes,
         sessions: report.sessions,
@@ -92,8 +85,8 @@ fn certificates(lifetimes: &[Lifetime]) -> Vec<CertificateStatus> {
     first.into_iter().take(CERTIFICATES_MAX).map(status).collect()
 }
 
-fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
-    let precedence = routing::precedence(settings, steering.plan()).unwrap_or_default();
+fn steering_status(steering: &Steering) -> SteeringStatus {
+    let precedence = routing::precedence(steering.settings(), steering.plan()).unwrap_or_default();
     let guard = forward::held().unwrap_or_default();
     let program = steering.program();
     let clock = clock::look().map(|wrong| wrong.to_string());
@@ -116,6 +109,7 @@ fn steering_status(steering: &Steering, settings: &Settings) -> SteeringStatus {
                 name: interface.name.as_str().to_owned(),
                 side: interface.side.as_str().to_owned(),
                 index: interface.index,
+                leaving: !interface.is_listed,
             })
             .collect(),
         counters: Exit::ALL.iter().map(|exit| exit.name().to_owned()).zip(exits).collect(),

@@ -80,7 +80,7 @@ async fn carry(
     if policy.config.records.start {
         record.started();
     }
-    let egress = local.egress.borrow_mut().route(&arrival.ingress, client, destination);
+    let egress = local.egress.borrow_mut().route(policy.reach(), &arrival.ingress, client, destination);
     if let Ok(egress) = &egress {
         record.egress(egress.interface.as_str());
     }
@@ -134,7 +134,7 @@ async fn refuse_unmatched(mut socket: TcpStream, service: Service, record: &Reco
     failure
 }
 
-/// `None` where no policy fits.
+/// `None` where no policy fits. For an ingress that a reload took out, none does.
 fn handshake_terms<'a>(
     arrival: &'a Arrival,
     local: &'a Local,
@@ -149,7 +149,8 @@ fn handshake_terms<'a>(
         service: arrival.service,
         sni: Sni::Unread,
     };
-    let first = policy.policies.find(&traffic)?;
+    let is_listed = policy.config.steering.ingress.contains(&arrival.ingress);
+    let first = policy.policies.find(&traffic).filter(|_| is_listed)?;
     Some(HandshakeTerms {
         client: arrival.client,
         destination: arrival.destination,
@@ -157,6 +158,7 @@ fn handshake_terms<'a>(
         source: policy.config.steering.source,
         sessions: &local.shared.admission,
         ingress: &arrival.ingress,
+        reach: policy.reach(),
         egress: &local.egress,
         syn_egress: &local.shared.syn_egress,
         at,

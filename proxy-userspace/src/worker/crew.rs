@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::protocol::Serve;
-use super::thread::{Ingress, ThreadCounts, ThreadStart, WorkerShared, WorkerThread};
+use super::thread::{Ingress, ThreadCounts, ThreadNews, ThreadStart, WorkerShared, WorkerThread};
 use crate::admin::ThreadStatus;
-use crate::config::{InterfaceName, SteeringConfig};
+use crate::config::InterfaceName;
 use crate::line_limit::LineLimit;
 
 /// Between two starts of a thread: one that dies at once, again and again, must not take the core from the others.
@@ -35,7 +35,6 @@ pub(super) struct AssignedListener {
 /// All threads. Belongs to the control task.
 pub(super) struct Crew {
     places: Vec<AssignedListener>,
-    steering: SteeringConfig,
     serve: Serve,
     shared: WorkerShared,
     members: Vec<RefCell<Member>>,
@@ -57,20 +56,8 @@ impl Crew {
     ///
     /// # Errors
     /// A thread cannot be had; those that were started are stopped.
-    pub(super) fn start(
-        places: Vec<AssignedListener>,
-        steering: &SteeringConfig,
-        serve: Serve,
-        shared: WorkerShared,
-    ) -> Result<Self> {
-        let mut crew = Self {
-            places,
-            steering: steering.clone(),
-            serve,
-            shared,
-            members: Vec::new(),
-            ended: Arc::default(),
-        };
+    pub(super) fn start(places: Vec<AssignedListener>, serve: Serve, shared: WorkerShared) -> Result<Self> {
+        let mut crew = Self { places, serve, shared, members: Vec::new(), ended: Arc::default() };
         for index in 0..serve.threads {
             let counts = Arc::default();
             let mut member = Member { index, counts, thread: None, restarts: 0, started: Instant::now() };
@@ -143,16 +130,38 @@ impl Crew {
     }
 
     fn start_thread(&self, member: &Member) -> Result<WorkerThread> {
-        let own = self.places.iter().filter(|place| place.thread == member.index);
-        let ingresses = own
-            .map(|place| Ok(Ingress { name: place.ingress.clone(), listener: place.listener.try_clone()? }));
         let start = ThreadStart {
             index: member.index,
-            ingresses: ingresses.collect::<Result<_>>().context("another descriptor for a listener")?,
+            ingresses: ingresses(&self.places, member.index)?,
             counts: Arc::clone(&member.counts),
             ended: Arc::clone(&self.ended),
         };
-        WorkerThread::start(start, self.shared.clone(), &self.steering, self.serve)
+        WorkerThread::start(start, self.shared.clone(), self.serve)
+    }
+
+    /// Accept from further listeners, too. A thread that is dead accepts from them when it is started again.
+    ///
+    /// # Errors
+    /// There is no descriptor for one more.
+    pub(super) fn listen(&mut self, places: Vec<AssignedListener>) -> Result<()> {
+        for member in &self.members {
+            let member = member.borrow();
+            if let Some(thread) = &member.thread {
+                thread.tell(ThreadNews::Listen(ingresses(&places, member.index)?));
+            }
+        }
+        self.places.extend(places);
+        Ok(())
+    }
+
+    /// Close the listeners of these ingresses.
+    pub(super) fn unlisten(&mut self, ingresses: &[InterfaceName]) {
+        self.places.retain(|place| !ingresses.contains(&place.ingress));
+        for member in &self.members {
+            if let Some(thread) = &member.borrow().thread {
+                thread.tell(ThreadNews::Unlisten(ingresses.to_vec()));
+            }
+        }
     }
 
     /// For `postern status`.
@@ -185,6 +194,14 @@ impl Member {
             restarts: self.restarts,
         }
     }
+}
+
+/// Those of a thread, as descriptors of its own.
+fn ingresses(places: &[AssignedListener], thread: u32) -> Result<Vec<Ingress>> {
+    let own = places.iter().filter(|place| place.thread == thread);
+    own.map(|place| Ok(Ingress { name: place.ingress.clone(), listener: place.listener.try_clone()? }))
+        .collect::<Result<_>>()
+        .context("another descriptor for a listener (raise LimitNOFILE of the service)")
 }
 
 /// As many as wanted, or one per core.

@@ -9,6 +9,8 @@ mod connection;
 mod crew;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
 mod thread;
+/// The time between two changes of steering.
+mod era;
 /// The memory of sessions that have left.
 mod memory;
 /// What it is given before it serves.
@@ -20,13 +22,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, anyhow};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::crew::Crew;
 pub(crate) use self::crew::{core_count, thread_count};
+use self::era::Era;
 use self::protocol::{FromWorker, PolicyMessage, StateTold, ToWorker, WorkerReport};
 use self::setup::Setup;
 use self::thread::WorkerShared;
 use crate::accept::Room;
+use crate::accept::egress::EgressTerms;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
 use crate::config::Config;
 use crate::handshake::Trust;
@@ -39,6 +44,8 @@ use crate::signer::{SignerLink, Signing};
 
 /// One policy generation: a connection holds its own until it ends.
 pub(crate) struct Policy {
+    era: Arc<Era>,
+    strict_reverse_path: bool,
     pub(crate) config: Config,
     /// Which proxy action and TLS profile a connection gets.
     pub(crate) policies: Policies,
@@ -49,14 +56,21 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// Who may reach what.
+    fn reach(&self) -> EgressTerms<'_> {
+        EgressTerms { steering: &self.config.steering, strict_reverse_path: self.strict_reverse_path }
+    }
+
     /// `layers` holds what this process found out about peers, `before` is the policy until now.
     fn assemble(
         message: PolicyMessage,
         signer: &SignerLink,
         layers: &OffloadTerms,
+        era: Arc<Era>,
         before: Option<&Self>,
     ) -> Result<Self> {
-        let PolicyMessage { generation, config, material, keys, offload, room } = message;
+        let PolicyMessage { generation, strict_reverse_path, config, material, keys, offload, room, .. } =
+            message;
         let layers = layers.with(offload);
         let policies = Policies::assemble(&config, &layers, |name, profile| {
             let signing = Signing::Process { link: signer.clone(), generation };
@@ -70,7 +84,7 @@ impl Policy {
             .flat_map(|(_, action)| action.trust_uid_immutability.iter().copied())
             .collect();
         let trusted_servers = TrustedServers::of(&Vec::from_iter(listed), before);
-        Ok(Self { config, policies, layers, room, trusted_servers })
+        Ok(Self { era, strict_reverse_path, config, policies, layers, room, trusted_servers })
     }
 }
 
@@ -90,7 +104,7 @@ pub(crate) fn run(control: Channel, log: &Lines) -> Result<()> {
 }
 
 async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> {
-    let (mut crew, signer) = match setup.start() {
+    let (mut crew, signer, mut eras_over) = match setup.start() {
         Ok(started) => started,
         Err(error) => {
             control.send(&FromWorker::Failed(format!("{error:#}")), &[]).await?;
@@ -100,7 +114,7 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
     control.send(&FromWorker::Serving, &[]).await?;
     let shared = crew.shared().clone();
     let ended = tokio::select! {
-        ended = converse(control, &mut crew, &shared, &signer, log) => ended,
+        ended = converse(control, &mut crew, &mut eras_over, &signer, log) => ended,
         never = memory::give_back(&shared.admission) => never,
     };
     // The supervisor is gone or wants this to end: sessions are cut, and their records written.
@@ -113,10 +127,12 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
 async fn converse(
     control: &AsyncChannel,
     crew: &mut Crew,
-    shared: &WorkerShared,
+    eras_over: &mut UnboundedReceiver<u64>,
     signer: &SignerLink,
     log: &Lines,
 ) -> Result<()> {
+    let shared = &crew.shared().clone();
+    let mut unheard = None;
     loop {
         let fallen = tokio::select! {
             message = control.receive::<ToWorker>() => {
@@ -127,13 +143,19 @@ async fn converse(
                         control.send(&FromWorker::Report(Box::new(report(crew, shared, log))), &[]).await?;
                     }
                     ToWorker::Policy => {
-                        let answer = renew(descriptors, shared, signer)?;
+                        let answer = renew(descriptors, unheard.take(), shared, signer)?;
                         control.send(&answer, &[]).await?;
                     }
                     ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
-                    ToWorker::SynEgress | ToWorker::Listeners(_) | ToWorker::Serve(_) => {
+                    // The policy that they come with is refused then.
+                    ToWorker::Listeners(told) => {
+                        let heard = crew.listen(setup::listeners(told, descriptors)?);
+                        unheard = unheard.or(heard.err());
+                    }
+                    ToWorker::Unlisten(ingresses) => crew.unlisten(&ingresses),
+                    ToWorker::SynEgress | ToWorker::Serve(_) => {
                         return Err(anyhow!("the supervisor said what only a beginning worker is told"));
                     }
                 }
@@ -141,6 +163,10 @@ async fn converse(
             }
             full = shared.admission.fullness() => {
                 control.send(&FromWorker::Full(full), &[]).await?;
+                None
+            }
+            Some(era) = eras_over.recv() => {
+                control.send(&FromWorker::EraOver(era), &[]).await?;
                 None
             }
             index = crew.fallen() => Some(index),
@@ -161,16 +187,22 @@ fn keep(told: StateTold, descriptors: Vec<std::os::fd::OwnedFd>, shared: &Worker
     Ok(())
 }
 
-/// A new policy for connections from now on; the old one stays where the new one cannot be used.
+/// A new policy for connections from now on; the old one stays where the new one cannot be used, or where nobody
+/// accepts from the listeners that came before it (`unheard`).
 fn renew(
     descriptors: Vec<std::os::fd::OwnedFd>,
+    unheard: Option<anyhow::Error>,
     shared: &WorkerShared,
     signer: &SignerLink,
 ) -> Result<FromWorker> {
     let message = setup::policy(descriptors)?;
     let generation = message.generation;
+    if let Some(error) = unheard {
+        return Ok(FromWorker::Policy { generation, taken: Err(format!("{error:#}")) });
+    }
     let before = shared.policy.load_full();
-    let taken = Policy::assemble(message, signer, &before.layers, Some(&before)).map(|policy| {
+    let era = before.era.next(message.era);
+    let taken = Policy::assemble(message, signer, &before.layers, era, Some(&before)).map(|policy| {
         shared.admission.set(policy.room.bounds);
         if let Some(vault) = shared.vault.get() {
             vault.spool.set_limit(policy.config.limits.spool);

@@ -17,8 +17,10 @@ use crate::signer::KeyFacts;
 pub(crate) enum ToWorker {
     /// With the descriptor of the array in which the programs note by which interface a SYN left.
     SynEgress,
-    /// With the descriptors of these listeners, in the same order.
+    /// With the descriptors of these listeners, in the same order; beside those that it has.
     Listeners(Vec<ListenerPlace>),
+    /// The listeners of these ingresses are closed: no session of theirs is left.
+    Unlisten(Vec<InterfaceName>),
     /// With an end of a channel to the signer, in place of an earlier one.
     Signer,
     /// With the descriptors of these files, once, before the first policy under which mail is judged.
@@ -60,8 +62,6 @@ pub(crate) struct Serve {
     pub(crate) threads: u32,
     /// Cores to run them on.
     pub(crate) cores: u32,
-    /// Strict reverse-path filters are set, as far as loopback is concerned.
-    pub(crate) strict_reverse_path: bool,
 }
 
 /// One policy generation, as the supervisor read it.
@@ -69,6 +69,10 @@ pub(crate) struct Serve {
 pub(crate) struct PolicyMessage {
     /// Counted from 1; the signer knows the keys by it.
     pub(crate) generation: u64,
+    /// Another one where steering changes.
+    pub(crate) era: u64,
+    /// Strict reverse-path filters are set, as far as loopback is concerned.
+    pub(crate) strict_reverse_path: bool,
     /// The file.
     pub(crate) config: Config,
     /// Roots and chains.
@@ -99,6 +103,8 @@ pub(crate) enum FromWorker {
     },
     /// All threads run.
     Serving,
+    /// No session of this era of steering is left.
+    EraOver(u64),
     /// Whether nobody can be served, whenever that changes.
     Full(bool),
     /// Numbers, as they are now.

@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Policy;
 use super::crew::{AssignedListener, Crew};
+use super::era::Era;
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, StateTold, ToWorker};
 use super::thread::WorkerShared;
 use crate::accept::{Admission, HeldOctets};
@@ -27,6 +29,7 @@ const MAIL_THREADS_PER_CONTENT_THREAD: u32 = 2;
 pub(super) struct Setup {
     places: Vec<AssignedListener>,
     policy: Policy,
+    eras_over: UnboundedReceiver<u64>,
     signer: SignerLink,
     syn_egress: SynEgress,
     /// Where mail is judged.
@@ -53,27 +56,27 @@ impl Setup {
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
                     let generation = message.generation;
-                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default(), None);
+                    let (era, eras_over) = Era::first(message.era);
+                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default(), era, None);
                     let taken = assembled.as_ref().map(drop).map_err(|error| format!("{error:#}"));
                     control.send(&FromWorker::Policy { generation, taken }, &[])?;
-                    policy = Some(assembled?);
+                    policy = Some((assembled?, eras_over));
                 }
                 ToWorker::Serve(serve) => {
-                    let (Some(policy), Some(syn_egress)) = (policy, syn_egress) else {
+                    let (Some((policy, eras_over)), Some(syn_egress)) = (policy, syn_egress) else {
                         bail!("the supervisor lets a worker serve that has no policy");
                     };
-                    return Ok(Self { places, policy, signer, syn_egress, state, serve });
+                    return Ok(Self { places, policy, eras_over, signer, syn_egress, state, serve });
                 }
-                ToWorker::PeersPad | ToWorker::Report => {}
+                ToWorker::PeersPad | ToWorker::Unlisten(_) | ToWorker::Report => {}
                 ToWorker::Stop => bail!("stopped before it served"),
             }
         }
     }
 
     /// All threads.
-    pub(super) fn start(self) -> Result<(Crew, SignerLink)> {
-        let Self { places, policy, signer, syn_egress, state, serve } = self;
-        let steering = policy.config.steering.clone();
+    pub(super) fn start(self) -> Result<(Crew, SignerLink, UnboundedReceiver<u64>)> {
+        let Self { places, policy, eras_over, signer, syn_egress, state, serve } = self;
         let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
         let held = HeldOctets::new(policy.room.held);
         let vault = Arc::new(OnceLock::new());
@@ -101,7 +104,7 @@ impl Setup {
             local_refused: Arc::default(),
             syn_egress,
         };
-        Ok((Crew::start(places, &steering, serve, shared)?, signer))
+        Ok((Crew::start(places, serve, shared)?, signer, eras_over))
     }
 }
 
@@ -142,7 +145,11 @@ pub(super) fn policy(descriptors: Vec<OwnedFd>) -> Result<PolicyMessage> {
     postcard::from_bytes(&octets).context("the policy is none of this version's")
 }
 
-fn listeners(told: Vec<ListenerPlace>, descriptors: Vec<OwnedFd>) -> Result<Vec<AssignedListener>> {
+/// Listeners, each with its place.
+pub(super) fn listeners(
+    told: Vec<ListenerPlace>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Vec<AssignedListener>> {
     if told.len() != descriptors.len() {
         bail!("the supervisor named {} listeners and sent {}", told.len(), descriptors.len());
     }

@@ -17,17 +17,19 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use super::Policy;
 use super::connection::{Arrival, serve};
+use super::era::Era;
 use super::protocol::Serve;
 use crate::accept::egress::EgressTable;
 use crate::accept::{
     Admission, HeldOctets, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
-use crate::config::{InterfaceName, SteeringConfig};
+use crate::config::InterfaceName;
 use crate::handshake::part;
 use crate::jobs::JobPool;
 use crate::layer::Pool;
@@ -97,6 +99,14 @@ pub(super) struct Ingress {
     pub(super) listener: TcpListener,
 }
 
+/// What changes while a thread runs.
+pub(super) enum ThreadNews {
+    /// Accept from these, too.
+    Listen(Vec<Ingress>),
+    /// Close the listeners of these ingresses.
+    Unlisten(Vec<InterfaceName>),
+}
+
 /// Everything that a thread is started with.
 pub(super) struct ThreadStart {
     pub(super) index: u32,
@@ -112,19 +122,17 @@ pub(super) struct WorkerThread {
     counts: Arc<ThreadCounts>,
     over: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
+    /// One message for each reload that changes the ingresses.
+    news: UnboundedSender<ThreadNews>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl WorkerThread {
-    pub(super) fn start(
-        start: ThreadStart,
-        shared: WorkerShared,
-        steering: &SteeringConfig,
-        serve: Serve,
-    ) -> Result<Self> {
-        let egress = EgressTable::new(steering, serve.strict_reverse_path)?;
+    pub(super) fn start(start: ThreadStart, shared: WorkerShared, serve: Serve) -> Result<Self> {
+        let egress = EgressTable::new()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (news, heard) = unbounded_channel();
         let (index, counts) = (start.index, Arc::clone(&start.counts));
         counts.ending.store(false, Ordering::Relaxed);
         let core = index % serve.cores.max(1);
@@ -142,7 +150,7 @@ impl WorkerThread {
             let local = Local { shared, pool, pipes, egress: RefCell::new(egress), leaving };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
-            let accepting = accept(start, Rc::new(local), stopped);
+            let accepting = accept(start, Rc::new(local), heard, stopped);
             #[cfg(debug_assertions)]
             let accepting = crate::fault::or_panic_on_demand(accepting);
             runtime.block_on(sessions.run_until(accepting))
@@ -151,7 +159,12 @@ impl WorkerThread {
             .name(format!("mail-{index}"))
             .spawn(work)
             .context("starting a thread")?;
-        Ok(Self { cpu, counts, over, stop, thread })
+        Ok(Self { cpu, counts, over, stop, news, thread })
+    }
+
+    /// What changes; a thread that has ended does not hear it.
+    pub(super) fn tell(&self, news: ThreadNews) {
+        let _ = self.news.send(news);
     }
 
     pub(super) const fn cpu(&self) -> Option<u32> {
@@ -219,20 +232,48 @@ impl OpenIngress {
     }
 }
 
-async fn accept(start: ThreadStart, local: Rc<Local>, mut stopped: oneshot::Receiver<()>) -> io::Result<()> {
+/// Take a change over. Sessions of an ingress whose listener is closed go on.
+fn heed(news: ThreadNews, ingresses: &mut Vec<OpenIngress>) {
+    match news {
+        ThreadNews::Unlisten(names) => ingresses.retain(|ingress| !names.contains(&ingress.name)),
+        ThreadNews::Listen(more) => {
+            for ingress in more {
+                let name = ingress.name.as_str().to_owned();
+                match OpenIngress::new(ingress) {
+                    Ok(ingress) => ingresses.push(ingress),
+                    Err(error) => tracing::error!(
+                        "a thread cannot accept clients of {name}: {error}; restart Postern when memory and descriptors are to be \
+                         had"
+                    ),
+                }
+            }
+        }
+    }
+}
+
+async fn accept(
+    start: ThreadStart,
+    local: Rc<Local>,
+    mut news: UnboundedReceiver<ThreadNews>,
+    mut stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
     let counts = start.counts;
     let _cut = CutCount(&counts);
     let pool = local.pool.clone();
     let wiped = pool.clone();
     tokio::task::spawn_local(async move { pool.relieve().await });
     tokio::task::spawn_local(async move { wiped.wipe().await });
-    let ingresses = start.ingresses.into_iter().map(OpenIngress::new).collect::<io::Result<Vec<_>>>()?;
+    let mut ingresses = start.ingresses.into_iter().map(OpenIngress::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };
     loop {
         let (ingress, accepted) = tokio::select! {
             next = next(&ingresses, &mut turn) => next,
             () = want.pause() => continue,
+            Some(news) = news.recv() => {
+                heed(news, &mut ingresses);
+                continue;
+            }
             _ = &mut stopped => return Ok(()),
         };
         match accepted {
@@ -320,7 +361,8 @@ fn admit(
 ) {
     let Ok(destination) = socket.local_addr().map(OriginalDst) else { return };
     // A connection of this machine to a listener itself has the listener's own port.
-    let Some(service) = local.shared.policy.load().config.steering.service(destination.0.port()) else {
+    let policy = local.shared.policy.load();
+    let Some(service) = policy.config.steering.service(destination.0.port()) else {
         local.shared.local_refused.fetch_add(1, Ordering::Relaxed);
         reset(&socket);
         return;
@@ -335,7 +377,9 @@ fn admit(
     };
     counts.accepted.fetch_add(1, Ordering::Relaxed);
     counts.active.fetch_add(1, Ordering::Relaxed);
-    let session = SessionCount { _permit: permit, counts: Arc::clone(counts), client, destination };
+    let era = Arc::clone(&policy.era);
+    let session =
+        SessionCount { _permit: permit, _era: era, counts: Arc::clone(counts), client, destination };
     let arrival = Arrival { ingress, client, destination, service, accepted: tokio::time::Instant::now() };
     let local = Rc::clone(local);
     // A panic ends this task alone: the runtime catches it. What it shared was lent by guards, which unwinding returns.
@@ -351,6 +395,7 @@ static SHORTAGE_LINES: LineLimit = LineLimit::new();
 /// A session is counted while this exists.
 struct SessionCount {
     _permit: Permit,
+    _era: Arc<Era>,
     counts: Arc<ThreadCounts>,
     client: ClientAddr,
     destination: OriginalDst,
