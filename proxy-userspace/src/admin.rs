@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::guard::GuardNumbers;
 use crate::vault::{MemoryNumbers, SpoolNumbers};
 
 /// The one request that exists.
@@ -70,6 +71,9 @@ pub struct Status {
     /// Copies of mail that was judged.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// What the account guard refused.
+    #[serde(default)]
+    pub guard: GuardNumbers,
     /// Certificates that end, the next to end first: at most 64.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,

@@ -26,6 +26,8 @@ pub mod layer;
 pub mod imap;
 /// What may pass: one engine for each session.
 pub mod inspect;
+/// Which accounts may do what: where they log in, how often a password is guessed, how much mail they fetch.
+pub mod guard;
 /// Content: what a leaf of mail is, what is forbidden, and what becomes of it.
 pub mod content;
 /// What was judged: digests, the memory of verdicts, copies.

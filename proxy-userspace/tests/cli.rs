@@ -410,6 +410,7 @@ fn example() -> Status {
             days_left: 12,
             alarm: Some("authority certificate: /etc/a.pem ends soon; renew it".to_owned()),
         }],
+        guard: postern::guard::GuardNumbers { refused_tenant: 3, refused_bodies: 5, refused_guessing: 4 },
         distrusted: vec!["192.0.2.7".parse().expect("address")],
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
@@ -459,6 +460,7 @@ fn status_shows_what_the_daemon_says() {
             "verdicts  7000 in memory, 5 MiB in the file; 91 known, 12 not known; 4 not written\n",
             "spool     160 MiB of 1 GiB now, 96 MiB of it held in memory; NO FILE, see the log; refused: 6 without room, \
              8 by the disk\n",
+            "guard     refused: 3 logins by tenant, 4 logins by guessing, 5 messages by bodies_per_hour\n",
             "12 certificates minted, 1 refused; 3 handshakes signed, 0 refused\n",
             "[::1]:40001",
             "steered_ipv4  12345",

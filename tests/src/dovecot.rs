@@ -102,7 +102,8 @@ impl Dovecot {
              import_environment = TZ OPENSSL_CONF={dir}/openssl.cnf\n\
              service imap-login {{\n client_limit = 1000\n process_limit = 4\n service_count = 0\n process_min_avail = 1\n}}\n\
              service imap {{\n process_limit = 1000\n}}\n\
-             service anvil {{\n client_limit = 3000\n}}\n\
+             auth_failure_delay = 0 secs\n\
+             service anvil {{\n client_limit = 3000\n unix_listener anvil-auth-penalty {{\n  mode = 0\n }}\n}}\n\
              service auth {{\n client_limit = 3000\n}}\n\
              default_vsz_limit = 0\nimap_idle_notify_interval = 2 mins\nmailbox_idle_check_interval = 1 secs\n\
              protocol imap {{\n mail_max_userip_connections = 1000\n rawlog_dir = {dir}/rawlog\n}}\n"

@@ -397,6 +397,14 @@ impl Postern<'_> {
         Ok(self.lines()?.into_iter().filter(Record::is_verdict).collect())
     }
 
+    /// The lines about what the account guard refused, so far.
+    ///
+    /// # Errors
+    /// When a line is no JSON object, or holds what docs/records.md does not have.
+    pub fn guarded(&self) -> Result<Vec<Record>> {
+        Ok(self.lines()?.into_iter().filter(Record::is_guard).collect())
+    }
+
     fn lines(&self) -> Result<Vec<Record>> {
         let text = fs::read_to_string(self.installation.dir().join("records"))?;
         let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());

@@ -72,6 +72,12 @@ impl Record {
         self.text("event.action") == "content_verdict"
     }
 
+    /// Whether the line tells of something that the account guard refused.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        self.text("event.action") == "guard_refused"
+    }
+
     /// Whether the session ended as both ends wanted.
     #[must_use]
     pub fn succeeded(&self) -> bool {

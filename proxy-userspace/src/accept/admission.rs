@@ -276,7 +276,7 @@ impl Admission {
 }
 
 /// The client that an address counts as.
-fn counted_as(client: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),

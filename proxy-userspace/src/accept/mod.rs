@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
+pub(crate) use self::admission::counted_as;
 #[cfg(test)]
 pub(crate) use self::admission::tests::sessions;
 pub use self::admission::{Admission, Admitted, Bounds, Handshaking, LimitReached, Permit, Shortage};

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, certificates, firewall, policies, steering};
+use super::{EXIT_CONFIG, EXIT_MACHINE, certificates, firewall, guard, policies, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
@@ -310,6 +310,7 @@ impl Machine {
 
     fn examine(&self, config: &Config) -> Vec<Item> {
         let mut items = policies::items(config);
+        items.extend(guard::items(config));
         for (name, action) in config.actions_in_use() {
             items.extend(logins(action).into_iter().map(|item| item.under(name)));
         }

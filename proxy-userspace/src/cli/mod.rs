@@ -4,6 +4,8 @@
 mod check;
 /// Its part about certificates: when they end, and pins.
 mod certificates;
+/// Its part about the account guard: what it does not see.
+mod guard;
 /// Its part about the firewall: what stops steered mail, and the rules that are missing.
 mod firewall;
 /// Its part about policies: what each admits, and those that are never reached.

@@ -125,6 +125,7 @@ fn readable(status: &Status) -> String {
          held      {}\n\
          verdicts  {}\n\
          spool     {}\n\
+         guard     refused: {} logins by tenant, {} logins by guessing, {} messages by bodies_per_hour\n\
          records   {} lost; log lines {} lost\n",
         status.version,
         status.pid,
@@ -162,6 +163,9 @@ fn readable(status: &Status) -> String {
         held(status.held),
         verdicts(status.verdicts, status.spool.limit),
         spool(status.spool),
+        status.guard.refused_tenant,
+        status.guard.refused_guessing,
+        status.guard.refused_bodies,
         status.records_lost,
         status.log_lost,
     );

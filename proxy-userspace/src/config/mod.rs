@@ -26,6 +26,8 @@ mod action;
 mod general;
 /// `[action.capabilities]`: the allow-list, narrowed.
 mod capabilities;
+/// `[guard]`: which accounts may do what.
+mod guard;
 /// `[limits]`: bounds with their units.
 mod limits;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
@@ -68,6 +70,8 @@ pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
 pub use general::{GeneralSettings, LINE_LENGTH_MAX};
+pub(crate) use guard::BODIES_PER_HOUR_MAX;
+pub use guard::{AccountDomain, GuardSettings, TenantRule};
 pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
@@ -112,6 +116,10 @@ settings! {
         /// that fits decides. A connection that none fits is treated as `steering.unmatched` says. Without policies all connections get what
         /// `[action]` says.
         policies as "policy": Vec<PolicyRule> = sections(POLICIES_MAX);
+        /// Which accounts may log in where, how often a password may be guessed, and how much mail an account may fetch. Without
+        /// these settings nothing of it is limited. They hold for sessions under `inspect = "full"`, and count anew
+        /// when Postern starts; a reload keeps the counts.
+        guard: GuardSettings = section();
         /// Bounds with their units.
         limits: Limits = section();
         /// What is written on stdout. A record is written when a session ends.

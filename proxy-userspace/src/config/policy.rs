@@ -253,7 +253,7 @@ impl PolicyRule {
 }
 
 /// `*` stands for exactly one label (RFC 6125 section 6.4.3). The name may be absolute.
-fn covers(pattern: &str, name: &str) -> bool {
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     match pattern.strip_prefix("*.") {
         Some(parent) => name

@@ -40,7 +40,7 @@ async fn finished<C: Unbuffered + Send + 'static>(
     let driven = drive(connection, &mut socket, Vec::new(), None, &mut conduct);
     let connection = driven.await.map_err(|broken| broken.cause)?;
     let (secrets, kernel) = connection.into_kernel().map_err(Cause::Tls)?;
-    Ok(Finished { socket, secrets, kernel, asked: false, verified: false })
+    Ok(Finished { socket, secrets, kernel, asked: false, verified: false, chain: Arc::default() })
 }
 
 /// A connected pair of sockets. A connection of another local user to the listener is dropped.

@@ -54,10 +54,12 @@ mod tests;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::ExtractedSecrets;
+use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -103,6 +105,8 @@ pub struct Finished {
     pub asked: bool,
     /// The server's certificate is valid for the name that the client asked for. False for a client.
     pub verified: bool,
+    /// The server's certificates, its own first. None for a client.
+    pub chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// What a handshake needs besides its sockets.
@@ -342,12 +346,14 @@ async fn conclude(
     let bound = if proven.is_ok() { bound } else { bound.with_farewell() };
     let finishing = finish(&mut client, (hello, conduct), &shown, terms, record);
     let downstream = match bound.within(Side::Downstream, finishing).await {
-        Ok((secrets, kernel)) => Finished { socket: client, secrets, kernel, asked: false, verified: false },
+        Ok((secrets, kernel)) => {
+            Finished { socket: client, secrets, kernel, asked: false, verified: false, chain: Arc::default() }
+        }
         Err(parting) => return Err(parting.say(&mut client).await),
     };
     match proven {
-        Ok((socket, Proven { secrets, kernel, asked, verified, refused: None, .. })) => {
-            let upstream = Finished { socket, secrets, kernel, asked, verified };
+        Ok((socket, Proven { secrets, kernel, asked, verified, chain, refused: None, .. })) => {
+            let upstream = Finished { socket, secrets, kernel, asked, verified, chain };
             offloaded(downstream, upstream, terms, record.id()).await
         }
         Ok((server, Proven { refused: Some(faults), .. })) => {
@@ -519,7 +525,7 @@ async fn finish(
     record: &mut Record,
 ) -> Result<(ExtractedSecrets, KernelSide), Parting> {
     let tls = |error| Failure::downstream(Cause::Tls(error));
-    let connection = UnbufferedServerConnection::new(std::sync::Arc::clone(&shown.config)).map_err(tls)?;
+    let connection = UnbufferedServerConnection::new(Arc::clone(&shown.config)).map_err(tls)?;
     // A signature takes some 20 µs with P-256, and a millisecond or more with RSA. One with a configured certificate's key
     // is waited for: the signer makes it.
     let apart = (shown.key == KeyKind::Rsa || !shown.minted).then_some(terms.jobs);

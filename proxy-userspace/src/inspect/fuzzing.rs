@@ -54,6 +54,7 @@ pub fn engine(octets: &[u8]) {
             .zip(RuleGeneration::of(&1, 1).ok())
             .map(|(vault, rules)| Recollection::new(vault, rules)),
         uid_trust: None,
+        guard: None,
         server: "192.0.2.2".into(),
         vault: VAULT.clone(),
     };

@@ -16,6 +16,8 @@ pub(super) enum Refused {
     NotJudged,
     /// `limits.held` is used up.
     NoRoom,
+    /// The account has fetched as much as `guard.bodies_per_hour` allows.
+    TooMany,
     /// Something else than DONE came in IDLE (RFC 2177). It ends IDLE all the same.
     NotDone,
 }
@@ -30,6 +32,7 @@ impl Refused {
             Self::Malformed => "response_malformed",
             Self::NotJudged => "not_judged",
             Self::NoRoom => "no_room_to_judge",
+            Self::TooMany => "guard.bodies",
             Self::NotDone => "done_expected",
         }
     }
@@ -48,6 +51,9 @@ impl Refused {
             }
             Self::NoRoom => {
                 "[UNAVAILABLE] The mail gateway has no room to inspect a message now; try again later"
+            }
+            Self::TooMany => {
+                "[LIMIT] This account has fetched more mail than the mail gateway lets through in an hour; try again later"
             }
             Self::NotDone => "DONE was expected",
         }

@@ -8,7 +8,7 @@ use super::recall::MailboxState;
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
 use super::views::Copies;
-use crate::content::reading::Base64Decoder;
+use crate::guard::{AccountNames, SaslMechanism, SaslMessage};
 use crate::imap::command::{Arguments, ClientCommand, CommandFault, Verb};
 use crate::imap::fetch::{FetchItem, FetchRequest};
 
@@ -42,8 +42,8 @@ pub(super) enum Dialogue {
     None,
     /// AUTHENTICATE: the client answers each continuation of the server's with a line.
     Sasl {
-        /// The line of the client's is a PLAIN message, which names the account.
-        is_plain: bool,
+        /// The mechanism whose first message, with the account, has not come.
+        awaits: Option<SaslMechanism>,
     },
     /// IDLE: until DONE.
     Idle,
@@ -55,6 +55,8 @@ pub(super) struct Prepared {
     pub(super) tag: Box<[u8]>,
     pub(super) effect: Effect,
     pub(super) dialogue: Dialogue,
+    /// Of a login: what it says of its account at once.
+    pub(super) login: Option<SaslMessage>,
     /// It asks for data, and a client may act on what is missing in them: delete its copy of a message, for one.
     pub(super) asks: bool,
     /// How many sections of mail it asks for.
@@ -116,6 +118,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
         tag: command.tag.into(),
         effect,
         dialogue,
+        login: None,
         sections: 0,
         asks: matches!(
             command.verb,
@@ -149,16 +152,17 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
                 let words = format!("{} is not let through: {reason}", echo(mechanism));
                 return Decision::Answer(tagged(command.tag, "NO", &words));
             }
-            let is_plain = mechanism.eq_ignore_ascii_case(b"PLAIN");
-            let account = initial.filter(|_| is_plain).and_then(sasl_plain_account);
-            let dialogue = Dialogue::Sasl { is_plain: is_plain && initial.is_none() };
-            Decision::Send(prepared(Effect::Login(account), dialogue))
+            let (message, awaits) = first_message(SaslMechanism::of(mechanism), *initial);
+            let effect = Effect::Login(message.as_ref().and_then(SaslMessage::shown));
+            Decision::Send(Prepared { login: message, ..prepared(effect, Dialogue::Sasl { awaits }) })
         }
         Arguments::Login { .. } if !imap.takes_login() => {
             Decision::Answer(tagged(command.tag, "NO", NO_LOGIN))
         }
         Arguments::Login { user } => {
-            Decision::Send(prepared(Effect::Login(Some(name(user))), Dialogue::None))
+            let message = SaslMessage::Named(AccountNames::one(user));
+            let effect = Effect::Login(Some(name(user)));
+            Decision::Send(Prepared { login: Some(message), ..prepared(effect, Dialogue::None) })
         }
         Arguments::Select { mailbox } => {
             Decision::Send(prepared(Effect::Select(name(mailbox)), Dialogue::None))
@@ -247,13 +251,16 @@ fn refused_mechanism(mechanism: &[u8], offered: Offered, imap: &ImapTerms) -> Op
     }
 }
 
-/// The account in a PLAIN message (RFC 4616 section 2), in base64. The password is decoded with it and wiped.
-pub(super) fn sasl_plain_account(message: &[u8]) -> Option<Box<str>> {
-    let mut decoded = zeroize::Zeroizing::new(Vec::with_capacity(message.len()));
-    let mut decoder = Base64Decoder::default();
-    decoder.push(message, &mut decoded);
-    decoder.flush(&mut decoded);
-    decoded.split(|octet| *octet == 0).nth(1).map(name)
+/// What AUTHENTICATE says of the account at once, or the mechanism by which it comes later.
+fn first_message(
+    mechanism: SaslMechanism,
+    initial: Option<&[u8]>,
+) -> (Option<SaslMessage>, Option<SaslMechanism>) {
+    match (mechanism, initial.map(|line| mechanism.read(line))) {
+        (SaslMechanism::Opaque, _) => (Some(SaslMessage::Unreadable), None),
+        (_, None | Some(SaslMessage::Empty | SaslMessage::Cancel)) => (None, Some(mechanism)),
+        (_, message) => (message, None),
+    }
 }
 
 /// A name for records: bounded, and text whatever the peer sent.

@@ -14,6 +14,7 @@ use super::refusal::Refused;
 use super::uid_trust::UidTrust;
 use crate::accept::{HeldLease, HeldOctets};
 use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
+use crate::guard::SessionGuard;
 use crate::jobs::{JobKind, JobPool, Pending};
 use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
 use crate::vault::{GroupDigests, Storing, Vault};
@@ -50,6 +51,8 @@ pub struct MediationTerms {
     pub recollection: Option<Recollection>,
     /// The owner's trust that this server's UIDs are immutable.
     pub uid_trust: Option<UidTrust>,
+    /// What the account guard says of this session; `None` where it limits nothing.
+    pub guard: Option<SessionGuard>,
     /// The server, as its address says.
     pub server: Rc<str>,
     /// Counters of the session's record.

@@ -6,6 +6,8 @@
 mod session;
 /// A line about a part of mail that was removed or refused.
 mod verdict;
+/// A line about something that the account guard refused.
+mod guard;
 /// What an engine counts for the record.
 mod counts;
 
@@ -20,6 +22,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use self::counts::ContentCounts;
+pub use self::guard::GuardRecord;
 pub use self::session::Record;
 pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
 use crate::event_id::EventId;

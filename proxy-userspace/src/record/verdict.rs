@@ -10,7 +10,7 @@ use super::{LineFields, Records, SessionIdentity};
 use crate::words::{Direction, Side};
 
 /// Octets of an account. Servers take fewer; a client may send more.
-const USER_BYTES_MAX: usize = 255;
+pub(super) const USER_BYTES_MAX: usize = 255;
 /// Octets of a mailbox's name with its hierarchy; Dovecot and Cyrus take fewer for each level.
 const MAILBOX_BYTES_MAX: usize = 512;
 /// Octets of an address: 64 before the `@`, 255 behind it (RFC 5321 section 4.5.3.1).
@@ -109,8 +109,8 @@ impl VerdictRecord<'_> {
 /// Writes the verdicts of one session, under the session's `event.id`, without waiting.
 #[derive(Clone)]
 pub struct VerdictLines {
-    sink: Records,
-    session: SessionIdentity,
+    pub(super) sink: Records,
+    pub(super) session: SessionIdentity,
 }
 
 impl VerdictLines {
@@ -159,7 +159,7 @@ impl LineFields {
 }
 
 /// The text, or its begin and [`CUT`], in `max` octets.
-fn bounded(text: &str, max: usize) -> String {
+pub(super) fn bounded(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }

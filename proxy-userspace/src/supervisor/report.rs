@@ -63,6 +63,7 @@ pub(super) async fn status(origin: &Origin, steering: &RefCell<Steering>, board:
         verdicts: report.verdicts,
         spool: report.spool,
         certificates: certificates(&policy.lifetimes),
+        guard: report.guard,
         distrusted: report.distrusted,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),

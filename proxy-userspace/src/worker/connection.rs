@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use super::thread::Local;
 use crate::accept::Handshaking;
 use crate::config::{Compliance, Inspection, InterfaceName, Sni, StartTls, Traffic};
 use crate::failure::{Cause, Failure};
+use crate::guard::{SessionGuard, server_names};
 use crate::handshake::compliance::Deviation;
 use crate::handshake::{
     Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, part, say_goodbye,
@@ -95,7 +97,7 @@ async fn carry(
     let terms = HandshakeTerms { policy: applied, ..terms };
     record.only_events(!applied.action().settings.general.log_sessions);
     let idle = idle(&terms);
-    let Sides { downstream, upstream, asked, verified, listed } = match agreement {
+    let Sides { downstream, upstream, asked, proof, listed } = match agreement {
         Agreement::Tls(sides) => sealed(*sides, &terms, record)?,
         Agreement::ClearText(clear) => in_clear_text(clear, &terms, record),
         Agreement::Bypass { client, server } => {
@@ -106,7 +108,7 @@ async fn carry(
     };
     let ((mut down_in, mut down_out), (mut up_in, mut up_out)) = (downstream, upstream);
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, applied, (destination, verified), listed.as_deref(), record);
+    let mut engine = engine(local, &policy, applied, (arrival, proof), listed.as_deref(), record);
     let (pipes, meter) = (Some(&local.pipes), record.meter());
     drop(handshaking);
     let Relayed { result, may_tell } =
@@ -178,21 +180,24 @@ struct Sides {
     upstream: (Incoming, Outgoing),
     /// The server asked for a client certificate.
     asked: bool,
-    /// The server's certificate is valid for the name that the client asked for.
-    verified: bool,
+    /// What the server proved; nothing in clear text.
+    proof: Option<Proof>,
     /// In clear text: the server's capabilities, as far as it was asked.
     listed: Option<Vec<u8>>,
 }
+
+/// The server's certificate is valid for the name that the client asked for. This is the whole chain.
+struct Proof(Arc<[CertificateDer<'static>]>);
 
 fn sealed(
     (downstream, upstream): (Finished, Finished),
     terms: &HandshakeTerms<'_>,
     record: &mut Record,
 ) -> Result<Sides, Failure> {
-    let (asked, verified) = (upstream.asked, upstream.verified);
+    let (asked, proof) = (upstream.asked, upstream.verified.then(|| Proof(Arc::clone(&upstream.chain))));
     let downstream = records(downstream, terms, Side::Downstream, record)?;
     let upstream = records(upstream, terms, Side::Upstream, record)?;
-    Ok(Sides { downstream, upstream, asked, verified, listed: None })
+    Ok(Sides { downstream, upstream, asked, proof, listed: None })
 }
 
 /// Neither side has TLS: what is in clear text on one is in clear text on the other.
@@ -203,7 +208,7 @@ fn in_clear_text(clear: ClearSession, terms: &HandshakeTerms<'_>, record: &mut R
     for (side, halves) in [(Side::Downstream, &downstream), (Side::Upstream, &upstream)] {
         record.layers(side, halves.0.layer(), halves.1.layer());
     }
-    Sides { downstream, upstream, asked: false, verified: false, listed: Some(clear.capabilities) }
+    Sides { downstream, upstream, asked: false, proof: None, listed: Some(clear.capabilities) }
 }
 
 /// What decides about the octets of a session, and in clear text what the server listed. Boxed: what waits shall be small. A
@@ -212,7 +217,7 @@ fn engine(
     local: &Local,
     policy: &Policy,
     applied: &PolicyInForce,
-    (server, verified): (OriginalDst, bool),
+    (arrival, proof): (&Arrival, Option<Proof>),
     listed: Option<&[u8]>,
     record: &mut Record,
 ) -> Box<dyn Engine> {
@@ -220,7 +225,7 @@ fn engine(
     if action.settings.inspect == Inspection::None {
         return Box::new(Plain::default());
     }
-    let vault = local.shared.vault.get().cloned();
+    let (vault, server) = (local.shared.vault.get().cloned(), arrival.destination);
     let terms = MediationTerms {
         message_max: policy.room.message.0,
         imap: Arc::clone(&action.imap),
@@ -231,9 +236,10 @@ fn engine(
         verdicts: record.verdict_lines(),
         clean_verdicts: policy.config.records.clean_verdicts,
         recollection: vault.clone().map(|vault| Recollection::new(vault, action.generation)),
-        uid_trust: (verified && action.settings.trusts_uids_of(server.ip()))
+        uid_trust: (proof.is_some() && action.settings.trusts_uids_of(server.ip()))
             .then(|| policy.trusted_servers.trust(server.ip()))
             .flatten(),
+        guard: guard(local, policy, arrival, proof.as_ref(), record),
         server: server.to_string().into(),
         vault,
     };
@@ -246,6 +252,21 @@ fn engine(
         Some(capabilities) => session.in_clear_text(no_starttls, capabilities),
         None => session,
     })
+}
+
+/// What the account guard limits in this session.
+fn guard(
+    local: &Local,
+    policy: &Policy,
+    arrival: &Arrival,
+    proof: Option<&Proof>,
+    record: &Record,
+) -> Option<SessionGuard> {
+    let settings = &policy.config.guard;
+    let leaf = proof.and_then(|Proof(chain)| chain.first());
+    let names = leaf.filter(|_| !settings.tenants.is_empty()).and_then(server_names);
+    let peers = (arrival.client.0.ip(), arrival.destination.ip());
+    SessionGuard::new(&local.shared.guard, settings, peers, names.as_deref(), record.verdict_lines())
 }
 
 /// A stream of TLS that ended without `close_notify` deviates from TLS, also where nothing is missing.

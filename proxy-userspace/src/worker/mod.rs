@@ -246,6 +246,7 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
         },
         verdicts: vault.map_or_else(VerdictsStatus::default, |vault| vault.memory.numbers().into()),
         spool: vault.map_or_else(SpoolStatus::default, |vault| vault.spool.numbers().into()),
+        guard: shared.guard.numbers(),
         distrusted: shared.policy.load().trusted_servers.withdrawn(),
         records_lost: shared.records.lost(),
         log_lost: log.lost(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::accept::Room;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
 use crate::config::{Config, InterfaceName};
+use crate::guard::GuardNumbers;
 use crate::handshake::TrustMaterial;
 use crate::layer::offload::OffloadMessage;
 use crate::signer::KeyFacts;
@@ -121,6 +122,7 @@ pub(crate) struct WorkerReport {
     pub(crate) held: HeldStatus,
     pub(crate) verdicts: VerdictsStatus,
     pub(crate) spool: SpoolStatus,
+    pub(crate) guard: GuardNumbers,
     /// Servers of `action.trust_uid_immutability` whose trust was withdrawn.
     pub(crate) distrusted: Vec<IpAddr>,
     /// Records that could not be written.

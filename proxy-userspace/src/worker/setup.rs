@@ -13,6 +13,7 @@ use super::era::Era;
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, StateTold, ToWorker};
 use super::thread::WorkerShared;
 use crate::accept::{Admission, HeldOctets};
+use crate::guard::Guard;
 use crate::ipc::{Channel, read_sealed};
 use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::offload::OffloadTerms;
@@ -97,6 +98,7 @@ impl Setup {
                 JobPool::start(JobPurpose::Content, of_content)
                     .context("starting the threads that judge mail")?,
             ),
+            guard: Arc::new(Guard::new().context("making the key for what is counted of accounts")?),
             records: Records::to_stdout().context("starting the thread that writes records")?,
             egress_refused: Arc::default(),
             implicit_refused: Arc::default(),

@@ -30,6 +30,7 @@ use crate::accept::{
     Admission, HeldOctets, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
 };
 use crate::config::InterfaceName;
+use crate::guard::Guard;
 use crate::handshake::part;
 use crate::jobs::JobPool;
 use crate::layer::Pool;
@@ -63,6 +64,8 @@ pub(super) struct WorkerShared {
     pub(super) held: Arc<HeldOctets>,
     /// What was judged; there from the first policy on under which mail is.
     pub(super) vault: Arc<OnceLock<Arc<Vault>>>,
+    /// What is counted of accounts, whatever policies come and go.
+    pub(super) guard: Arc<Guard>,
     pub(super) records: Records,
     pub(super) egress_refused: Arc<AtomicU64>,
     pub(super) implicit_refused: Arc<AtomicU64>,

@@ -6,9 +6,12 @@ use std::path::Path;
 use postern::config::{Config, parse};
 use serde_json::Value;
 
+use self::guard::guard;
 use self::narrowing::{capabilities, general};
 use super::{FILE, MINIMAL, good};
 
+/// Rows of `[guard]`.
+mod guard;
 /// Rows of `[action.general]` and `[action.capabilities]`.
 mod narrowing;
 
@@ -66,6 +69,14 @@ impl Row {
                 match self.header {
                     "[[steering.reach]]" => vec![("ingress", "[\"lan0\"]")],
                     "[[policy]]" => vec![("name", "\"default\"")],
+                    "[[guard.tenant]]" => [
+                        ("domains", "[\"example.com\"]"),
+                        ("servers", "[\"192.0.2.0/24\"]"),
+                        ("names", "[\"a.example\"]"),
+                    ]
+                    .into_iter()
+                    .filter(|(key, _)| *key != self.key)
+                    .collect(),
                     "[[certificates.pin]]" if self.key == "servers" => vec![("sha256", PIN_LIST)],
                     "[[certificates.pin]]" => vec![("servers", "[\"::1\"]"), ("sha256", PIN_LIST)],
                     "[[certificates.server]]" => {
@@ -748,6 +759,7 @@ fn rows() -> Vec<Row> {
         general(),
         capabilities(),
         policy(),
+        guard(),
         counts(),
         sizes(),
         daemon(),

@@ -10,9 +10,10 @@ use super::super::client_input::{Input, Unit};
 use super::super::held::Held;
 use super::super::output::Own;
 use super::super::refusal::Refused;
-use super::super::request::{Decision, Dialogue, Effect, Prepared, decide, no, sasl_plain_account};
+use super::super::request::{Decision, Dialogue, Prepared, decide, no};
 use super::super::sender::sender;
 use super::super::terms::{JudgedMail, Subject};
+use super::login::Guarded;
 use super::{SENT_MAX, Sending, Sent, Session, Upload};
 use crate::content::{ContentPiece, Judged, Shape};
 use crate::words::Direction;
@@ -33,14 +34,14 @@ impl Session {
         Ok(())
     }
 
-    fn refuse(&mut self, words: Vec<u8>) {
+    pub(super) fn refuse(&mut self, words: Vec<u8>) {
         self.terms.counts.count_commands_refused(1);
         self.to_client.say(Own::words(words));
     }
 
     /// Send what can be sent now, in the client's order.
     pub(super) fn advance(&mut self) {
-        while self.sending.is_none() && self.upload.is_none() && self.sent.len() < SENT_MAX {
+        while self.is_ready() {
             if self.is_first_alone && !self.sent.is_empty() {
                 return;
             }
@@ -50,17 +51,7 @@ impl Session {
                 Some(sent) => match sent.dialogue {
                     Dialogue::None => Some(unit),
                     _ if sent.continuations == 0 => Some(unit),
-                    Dialogue::Sasl { is_plain } => {
-                        sent.continuations -= 1;
-                        if is_plain {
-                            sent.effect = Effect::Login(sasl_plain_account(unit.octets()));
-                        }
-                        // To the server, a line of SASL has no literal: what stands in one would be commands that nobody
-                        // has looked at. The dialogue is cancelled (RFC 9051 section 6.2.2).
-                        let is_line = unit.heads().is_empty();
-                        self.to_server.say(Own::words(if is_line { unit.octets() } else { b"*\r\n" }));
-                        None
-                    }
+                    Dialogue::Sasl { awaits } => self.answer_challenge(unit, awaits),
                     Dialogue::Idle => {
                         sent.continuations = 0;
                         if !unit.octets().eq_ignore_ascii_case(b"DONE\r\n") {
@@ -80,22 +71,40 @@ impl Session {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        self.sending.is_none() && self.upload.is_none() && self.pause.is_none() && self.sent.len() < SENT_MAX
+    }
+
     /// Decide about a command, and begin it. One that must be alone is given back while others are not answered.
     fn start(&mut self, unit: Unit) -> Option<Unit> {
+        if self.refuse_before_login(&unit) {
+            return None;
+        }
         match decide(unit.octets(), self.offered, &self.terms.imap, &self.copies) {
             Decision::Answer(words) => self.refuse(words),
             Decision::Send(prepared) => {
-                if is_alone(&prepared, &unit) && !self.sent.is_empty() {
+                // Who logs in is known before anything else is asked of the server, or tried.
+                let is_guarded = prepared.login.is_some() && self.terms.guard.is_some();
+                if (is_alone(&prepared, &unit) || is_guarded) && !self.sent.is_empty() {
                     self.is_first_alone = true;
                     return Some(unit);
                 }
+                let login = match self.guard_login(&prepared) {
+                    Guarded::Passes(login) => login,
+                    Guarded::Waits => return Some(unit),
+                    Guarded::Refused => return None,
+                };
                 let mut parts = match &prepared.words {
                     Some(words) => VecDeque::from([Own::words(words.as_slice())]),
                     None => literal_parts(unit),
                 };
-                let alone = prepared.plan.is_some() || prepared.dialogue != Dialogue::None || parts.len() > 1;
+                let is_turns = prepared.plan.is_some() || prepared.dialogue != Dialogue::None;
+                let alone = is_turns || is_guarded || parts.len() > 1;
                 let first = parts.pop_front();
                 self.send(prepared, alone, false, first, parts);
+                if let Some(sent) = self.sent.back_mut() {
+                    sent.login = login;
+                }
             }
             Decision::Upload(prepared, messages) => {
                 if !self.sent.is_empty() {
@@ -120,6 +129,7 @@ impl Session {
         self.sent.push_back(Sent {
             tag,
             effect,
+            login: None,
             dialogue,
             continuations: 0,
             is_alone,

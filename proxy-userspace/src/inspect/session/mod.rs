@@ -6,6 +6,8 @@
 
 /// Commands in their order, and uploads.
 mod client;
+/// Logins, and what the account guard says to them.
+mod login;
 /// Responses in their order, and mail that is judged.
 mod server;
 
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use self::login::{Pause, SentLogin};
 use super::client_input::{ClientInput, Unit};
 use super::comfort::Comfort;
 use super::deferred::Deferred;
@@ -31,6 +34,7 @@ use super::stream::Streaming;
 use super::terms::{InFlight, MediationTerms, Subject};
 use super::views::Copies;
 use super::{Engine, InspectRefusal, Next, Want};
+use crate::guard::Mark;
 use crate::layer::{Batch, StreamEnd};
 use crate::words::Side;
 
@@ -51,6 +55,8 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 struct Sent {
     tag: Box<[u8]>,
     effect: Effect,
+    /// What the guard says to a login.
+    login: Option<SentLogin>,
     dialogue: Dialogue,
     /// Continuations of the server's that the client has not answered.
     continuations: u32,
@@ -101,6 +107,12 @@ pub struct Session {
     /// Known mail that goes on as it comes.
     streaming: Option<Box<Streaming>>,
     subject: Subject,
+    /// Commands wait for the time that the guard set.
+    pause: Option<Box<Pause>>,
+    /// The account whose messages are counted.
+    drawer: Option<Mark>,
+    /// The guard let a login through, and the server said OK.
+    is_admitted: bool,
     comfort: Comfort,
     /// The server's first response has come.
     has_greeted: bool,
@@ -132,6 +144,9 @@ impl Session {
             copies: Copies::default(),
             streaming: None,
             subject: Subject::default(),
+            pause: None,
+            drawer: None,
+            is_admitted: false,
             comfort: Comfort::default(),
             has_greeted: false,
             said_bye: false,
@@ -284,12 +299,13 @@ impl Engine for Session {
 
     fn is_drained(&self, to: Side) -> bool {
         match to {
-            Side::Downstream => self.to_client.is_empty() && !self.is_cut,
+            Side::Downstream => self.to_client.is_empty() && !self.is_cut && self.pause.is_none(),
             Side::Upstream => {
                 self.to_server.is_empty()
                     && self.units.is_empty()
                     && self.sending.is_none()
                     && self.upload.is_none()
+                    && self.pause.is_none()
                     && self.sent.iter().all(|sent| sent.again.is_none())
             }
         }
@@ -325,11 +341,12 @@ impl Engine for Session {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        self.comfort.due().into_iter().chain(self.copies.due()).min()
+        self.comfort.due().into_iter().chain(self.copies.due()).chain(self.pause_ends()).min()
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), InspectRefusal> {
         self.copies.tick(now);
+        self.tick_pause(now);
         if self.comfort.is_due(now) {
             self.to_client.interject(Own::words("* OK The mail gateway is inspecting a message\r\n"));
         }

@@ -19,6 +19,7 @@ use super::super::sender::sender;
 use super::super::server_input::Whole;
 use super::super::stream::{Known, Streamed, Streaming, is_plain_tail, whole_message};
 use super::super::terms::Subject;
+use super::login::SentLogin;
 use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
 use crate::content::Shape;
@@ -133,6 +134,10 @@ impl Session {
         let (uid, form, section) = whole_message(prefix, self.plan())?;
         let subject = Subject { uid: Some(uid), ..self.subject.clone() };
         let name = ContentName::of(&self.terms, &subject, self.offered.mailbox, (form, &section), &[])?;
+        // One that is not known at once is asked about again when all of it is there: it counts once.
+        if !self.may_draw(&subject, uid) {
+            return None;
+        }
         Known::of(&self.terms, name, octets)
     }
 
@@ -258,6 +263,8 @@ impl Session {
             return self.skip(&response);
         }
         match self.sent.back_mut().filter(|sent| sent.dialogue != Dialogue::None) {
+            // The dialogue is cancelled: the client is asked for nothing more.
+            Some(Sent { login: Some(SentLogin::Stopped(_)), .. }) => self.skip(&response),
             Some(sent) => {
                 sent.continuations = sent.continuations.saturating_add(1);
                 // The text behind the `+` of IDLE is for people, and servers differ in it. A login needs its own.
@@ -287,6 +294,9 @@ impl Session {
             return self.skip(&response);
         };
         let Some(mut sent) = self.sent.remove(at) else { return };
+        if self.end_login(&mut sent, condition, response.octets()) {
+            return self.skip(&response);
+        }
         if let Some(again) = sent.again.take().filter(|_| sent.is_misfit && condition == Condition::Ok) {
             // The client knows of one command, and hears of one completion.
             let (words, plan) = *again;
@@ -359,6 +369,10 @@ impl Session {
             _ => None,
         });
         let subject = Subject { uid: answer.uid(), from, ..self.subject.clone() };
+        let has_content = !pieces.is_empty() || answer.is_copied();
+        if has_content && !self.may_draw(&subject, answer.uid().unwrap_or(answer.number())) {
+            return self.keep_body();
+        }
         let blamed = self.blamed();
         if pieces.is_empty() {
             let held = Held::new(octets, lease);
@@ -398,7 +412,7 @@ impl Session {
     }
 
     /// The commands that a response may belong to: those that ask for data.
-    fn blamed(&self) -> Blamed {
+    pub(super) fn blamed(&self) -> Blamed {
         self.sent.iter().filter(|sent| sent.asks).map(|sent| Rc::clone(&sent.refused)).collect()
     }
 

@@ -24,6 +24,8 @@ mod limits;
 mod splits;
 /// Random commands and hostile responses.
 mod hostile;
+/// The account guard.
+mod guarded;
 /// Mail that was judged before.
 mod known;
 /// Known mail of servers that are trusted.
@@ -40,9 +42,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::accept::HeldOctets;
 use crate::content::Rules;
+use crate::guard::SessionGuard;
 use crate::imap::frame::{FrameBounds, FrameStep, Framer, Speaker};
 use crate::jobs::{JobKind, JobPool, JobPurpose};
-use crate::record::{Record, Records};
+use crate::record::{Record, Records, VerdictLines};
 use crate::vault::{RuleGeneration, Vault, VaultFiles};
 use crate::words::{ClientAddr, OriginalDst, Service, Size};
 
@@ -120,23 +123,29 @@ impl Dialogue {
     }
 
     fn with(octets: u64, jobs: Arc<JobPool>, vault: Arc<Vault>) -> Self {
-        Self::telling(octets, jobs, vault, false, None, Arc::default())
+        Self::telling(octets, jobs, vault, false, None, Arc::default(), |_| None)
     }
 
     /// Under a policy that narrows what may pass.
     pub(super) fn under(imap: ImapTerms) -> Self {
         static JOBS: LazyLock<Arc<JobPool>> = LazyLock::new(judges);
-        Self::telling(1 << 30, Arc::clone(&JOBS), Arc::clone(&VAULT), false, None, Arc::new(imap))
+        Self::telling(1 << 30, Arc::clone(&JOBS), Arc::clone(&VAULT), false, None, Arc::new(imap), |_| None)
+    }
+
+    /// With what the account guard says of its session.
+    pub(super) fn guarded(guard: impl FnOnce(VerdictLines) -> Option<SessionGuard>) -> Self {
+        static JOBS: LazyLock<Arc<JobPool>> = LazyLock::new(judges);
+        Self::telling(1 << 30, Arc::clone(&JOBS), Arc::clone(&VAULT), false, None, Arc::default(), guard)
     }
 
     /// With a line for each verdict.
     pub(super) fn telling_all() -> Self {
-        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true, None, Arc::default())
+        Self::telling(1 << 30, judges(), Arc::clone(&VAULT), true, None, Arc::default(), |_| None)
     }
 
     /// With a server that the owner trusts, and a place of its own for copies.
     pub(super) fn trusting(vault: Arc<Vault>, trust: UidTrust) -> Self {
-        Self::telling(1 << 30, judges(), vault, false, Some(trust), Arc::default())
+        Self::telling(1 << 30, judges(), vault, false, Some(trust), Arc::default(), |_| None)
     }
 
     fn telling(
@@ -146,6 +155,7 @@ impl Dialogue {
         clean_verdicts: bool,
         uid_trust: Option<UidTrust>,
         imap: Arc<ImapTerms>,
+        guard: impl FnOnce(VerdictLines) -> Option<SessionGuard>,
     ) -> Self {
         let (records, written) = Records::to_queue(1000);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
@@ -162,6 +172,7 @@ impl Dialogue {
             clean_verdicts,
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
             uid_trust,
+            guard: guard(record.verdict_lines()),
             // Each has a server of its own, so that no test knows another one's mail.
             server: SERVERS.fetch_add(1, Ordering::Relaxed).to_string().into(),
             vault: Some(vault),

@@ -1,0 +1,210 @@
+//! Logins: what the account guard says to them, and who has logged in.
+
+use std::time::Instant;
+
+use super::super::client_input::Unit;
+use super::super::output::Own;
+use super::super::refusal::Refused;
+use super::super::request::{Dialogue, Effect, Prepared, tagged};
+use super::super::terms::Subject;
+use super::{Sent, Session};
+use crate::guard::{GuardRefusal, GuardedLogin, LoginDecision, LoginOutcome, SaslMechanism, SaslMessage};
+use crate::imap::command::{Verb, peek};
+use crate::imap::response::{Condition, Response, parse};
+
+/// Codes of a NO that say that the server did not look at the password (RFC 5530 section 3).
+const UNDECIDED: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "PRIVACYREQUIRED"];
+/// The answer to a command that comes before a login, at a server where only some accounts log in.
+const LOG_IN_FIRST: &str = "Log in first: the mail gateway lets only certain accounts use this server";
+
+/// The client's commands wait: an answer is due later, or a login is asked about again.
+pub(super) struct Pause {
+    until: Instant,
+    /// What the client is told then.
+    words: Option<Vec<u8>>,
+}
+
+/// What the guard says to a login that the server has.
+pub(super) enum SentLogin {
+    /// It may go on.
+    Goes(GuardedLogin),
+    /// The dialogue is cancelled, and the server's completion is not the client's.
+    Stopped(GuardRefusal),
+}
+
+/// What becomes of a command.
+pub(super) enum Guarded {
+    /// It goes on; a login with what is known of it.
+    Passes(Option<SentLogin>),
+    /// It is decided later.
+    Waits,
+    /// It is answered.
+    Refused,
+}
+
+impl Session {
+    /// Where only some accounts may log in, nothing passes before one has: what a server opens without a login (`* PREAUTH`),
+    /// or by one that nobody has read, is of an account that nobody knows. Whether the command was answered.
+    pub(super) fn refuse_before_login(&mut self, unit: &Unit) -> bool {
+        let is_restricted = self.terms.guard.as_ref().is_some_and(|guard| guard.is_restricted());
+        if !is_restricted || self.is_admitted {
+            return false;
+        }
+        let Some((tag, verb)) = peek(unit.octets()) else { return false };
+        let is_of_no_account = matches!(
+            verb,
+            Verb::Capability
+                | Verb::Noop
+                | Verb::Logout
+                | Verb::Id
+                | Verb::Login
+                | Verb::Authenticate
+                // These are refused anyway, with their own reasons.
+                | Verb::StartTls
+                | Verb::Compress
+                | Verb::Other
+        );
+        if !is_of_no_account {
+            let words = tagged(tag, "NO", LOG_IN_FIRST);
+            self.refuse(words);
+        }
+        !is_of_no_account
+    }
+
+    /// Ask the guard about a login that names its account at once.
+    pub(super) fn guard_login(&mut self, prepared: &Prepared) -> Guarded {
+        let Some(message) = &prepared.login else { return Guarded::Passes(None) };
+        let decision = match self.ask_guard(message) {
+            None => return Guarded::Passes(None),
+            Some(decision) => decision,
+        };
+        match decision {
+            LoginDecision::Go(login) => Guarded::Passes(Some(SentLogin::Goes(login))),
+            LoginDecision::Wait(until) => {
+                self.pause = Some(Box::new(Pause { until, words: None }));
+                Guarded::Waits
+            }
+            LoginDecision::Refuse(refusal) => {
+                self.answer_later(&prepared.tag, refusal);
+                Guarded::Refused
+            }
+        }
+    }
+
+    fn ask_guard(&self, message: &SaslMessage) -> Option<LoginDecision> {
+        let guard = self.terms.guard.as_ref()?;
+        let names = match message {
+            SaslMessage::Named(names) => Some(names),
+            SaslMessage::Unreadable => None,
+            SaslMessage::Empty | SaslMessage::Cancel => return None,
+        };
+        Some(guard.decide(names, Instant::now()))
+    }
+
+    /// A line of the client's in a SASL dialogue, for which the server has asked. It is given back while it waits.
+    pub(super) fn answer_challenge(&mut self, unit: Unit, awaits: Option<SaslMechanism>) -> Option<Unit> {
+        // To the server, a line of SASL has no literal: what stands in one would be commands that nobody has looked at. The
+        // dialogue is cancelled (RFC 9051 section 6.2.2).
+        let mut is_passed = unit.heads().is_empty();
+        let line = unit.octets().strip_suffix(b"\r\n").unwrap_or(unit.octets());
+        let message =
+            awaits.filter(|_| is_passed).map_or(SaslMessage::Empty, |mechanism| mechanism.read(line));
+        let mut login = None;
+        match self.ask_guard(&message) {
+            Some(LoginDecision::Wait(until)) => {
+                self.pause = Some(Box::new(Pause { until, words: None }));
+                return Some(unit);
+            }
+            Some(LoginDecision::Go(goes)) => login = Some(SentLogin::Goes(goes)),
+            Some(LoginDecision::Refuse(refusal)) => {
+                is_passed = false;
+                login = Some(SentLogin::Stopped(refusal));
+            }
+            None => {}
+        }
+        if let Some(sent) = self.sent.back_mut() {
+            sent.continuations = sent.continuations.saturating_sub(1);
+            // The account stands in the first line that is not empty.
+            if !matches!(message, SaslMessage::Empty | SaslMessage::Cancel) {
+                sent.effect = Effect::Login(message.shown());
+                sent.dialogue = Dialogue::Sasl { awaits: None };
+            }
+            sent.login = login.or(sent.login.take());
+        }
+        self.to_server.say(Own::words(if is_passed { unit.octets() } else { b"*\r\n" }));
+        None
+    }
+
+    /// The server has answered a login. Whether its answer is not the client's.
+    pub(super) fn end_login(&mut self, sent: &mut Sent, condition: Condition, response: &[u8]) -> bool {
+        match sent.login.take() {
+            None => false,
+            Some(SentLogin::Stopped(refusal)) => {
+                self.answer_later(&sent.tag, refusal);
+                true
+            }
+            Some(SentLogin::Goes(GuardedLogin { account, attempt })) => {
+                if let Some(attempt) = attempt {
+                    attempt.end(outcome(condition, response));
+                }
+                if condition == Condition::Ok {
+                    (self.drawer, self.is_admitted) = (account, true);
+                }
+                false
+            }
+        }
+    }
+
+    fn answer_later(&mut self, tag: &[u8], refusal: GuardRefusal) {
+        let GuardRefusal { words, delay } = refusal;
+        let until = Instant::now() + delay;
+        self.pause = Some(Box::new(Pause { until, words: Some(tagged(tag, "NO", words)) }));
+    }
+
+    /// When a pause ends.
+    pub(super) fn pause_ends(&self) -> Option<Instant> {
+        self.pause.as_ref().map(|pause| pause.until)
+    }
+
+    /// End a pause whose time has come.
+    pub(super) fn tick_pause(&mut self, now: Instant) {
+        let Some(pause) = self.pause.take_if(|pause| pause.until <= now) else { return };
+        if let Some(words) = pause.words {
+            self.refuse(words);
+        }
+        self.advance();
+        self.shrink();
+    }
+
+    /// Whether content of a message may go to the client, as far as its account's share of the hour goes. `place` names the
+    /// message within its mailbox.
+    pub(super) fn may_draw(&self, subject: &Subject, place: u32) -> bool {
+        let Some(guard) = &self.terms.guard else { return true };
+        let mailbox = subject.mailbox.as_deref().unwrap_or_default().as_bytes();
+        let message = (mailbox, self.offered.mailbox.uid_validity, place);
+        guard.draw(self.drawer, message, Instant::now())
+    }
+
+    /// A message is kept from its account, and whoever asked for it hears NO.
+    pub(super) fn keep_body(&self) {
+        self.terms.counts.count_refused(1);
+        if let Some(guard) = &self.terms.guard {
+            guard.tell_body(self.drawer, self.subject.account.as_deref(), Instant::now());
+        }
+        self.blamed().iter().for_each(|command| command.set(Some(Refused::TooMany)));
+    }
+}
+
+fn outcome(condition: Condition, response: &[u8]) -> LoginOutcome {
+    let code = match parse(response) {
+        Ok(Response::Tagged { text, .. }) => text.code,
+        _ => None,
+    };
+    match condition {
+        Condition::Ok => LoginOutcome::Accepted,
+        Condition::No if code.is_some_and(|code| UNDECIDED.iter().any(|known| code.is(known))) => {
+            LoginOutcome::Undecided
+        }
+        _ => LoginOutcome::Rejected,
+    }
+}
