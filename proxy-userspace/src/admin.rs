@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,8 +15,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::guard::GuardNumbers;
 use crate::vault::{MemoryNumbers, SpoolNumbers};
 
-/// The one request that exists.
+/// The request for a status.
 const REQUEST: &[u8] = b"status\n";
+/// The request for an alarm that shows whether alarms arrive; answered in words.
+const TEST_ALARM: &[u8] = b"test alarm\n";
 /// A request is one short word; more is a mistake.
 const REQUEST_BYTES_MAX: usize = 64;
 /// 64 threads and interfaces with their rules take some 30 KiB.
@@ -381,7 +384,7 @@ pub enum AdminError {
         limit: Duration,
     },
     /// The answer is none of this version's.
-    #[error("{}: the answer is not a status: {source}; do `postern` and the daemon have the same version?", .path.display())]
+    #[error("{}: the answer is not the one that was asked for: {source}; do `postern` and the daemon have the same version?", .path.display())]
     Malformed {
         /// The socket.
         path: PathBuf,
@@ -482,11 +485,15 @@ fn connect(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Answer requests, one at a time, until the future is dropped.
+/// Answer requests, one at a time, until the future is dropped. `test_alarm` raises an alarm and says what becomes of it.
 ///
 /// # Errors
 /// [`AdminError::System`] when the socket cannot be given to the runtime; a failing exchange is only logged.
-pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Result<(), AdminError> {
+pub async fn serve(
+    socket: AdminSocket,
+    source: impl AsyncFn() -> Status,
+    test_alarm: impl Fn() -> String,
+) -> Result<(), AdminError> {
     let failed = |call| {
         let path = socket.path.clone();
         move |source| AdminError::System { call, path, source }
@@ -495,7 +502,7 @@ pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Res
     let listener = tokio::net::UnixListener::from_std(listener).map_err(failed("epoll"))?;
     loop {
         let exchanged = match listener.accept().await {
-            Ok((stream, _)) => exchange(stream, &source).await,
+            Ok((stream, _)) => exchange(stream, &source, &test_alarm).await,
             Err(error) => {
                 // Out of descriptors: the connection stays queued, and trying at once would spin.
                 tokio::time::sleep(EXCHANGE_TIME_MAX).await;
@@ -508,11 +515,16 @@ pub async fn serve(socket: AdminSocket, source: impl AsyncFn() -> Status) -> Res
     }
 }
 
-async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() -> Status) -> io::Result<()> {
+async fn exchange(
+    mut stream: tokio::net::UnixStream,
+    source: &impl AsyncFn() -> Status,
+    test_alarm: &impl Fn() -> String,
+) -> io::Result<()> {
     let whole = async {
         let answer = match request(&mut stream).await? {
             AdminRequest::Status => serde_json::to_vec(&source().await)?,
-            AdminRequest::Unknown => br#"{"error":"unknown request; send: status"}"#.to_vec(),
+            AdminRequest::TestAlarm => serde_json::to_vec(&test_alarm())?,
+            AdminRequest::Unknown => br#"{"error":"unknown request; send: status, or: test alarm"}"#.to_vec(),
         };
         stream.write_all(&answer).await?;
         stream.write_all(b"\n").await?;
@@ -525,6 +537,7 @@ async fn exchange(mut stream: tokio::net::UnixStream, source: &impl AsyncFn() ->
 
 enum AdminRequest {
     Status,
+    TestAlarm,
     Unknown,
 }
 
@@ -537,7 +550,11 @@ async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<AdminRequest
             break;
         }
     }
-    Ok(if line == REQUEST { AdminRequest::Status } else { AdminRequest::Unknown })
+    Ok(match line.as_slice() {
+        REQUEST => AdminRequest::Status,
+        TEST_ALARM => AdminRequest::TestAlarm,
+        _ => AdminRequest::Unknown,
+    })
 }
 
 /// Ask the daemon that listens at `path`.
@@ -545,6 +562,18 @@ async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<AdminRequest
 /// # Errors
 /// [`AdminError`]: nobody listens, we may not ask, or the answer is late or not a status.
 pub fn ask(path: &Path) -> Result<Status, AdminError> {
+    exchanged(path, REQUEST)
+}
+
+/// Have the daemon that listens at `path` raise an alarm; returns what it says of it.
+///
+/// # Errors
+/// As [`ask`].
+pub fn test_alarm(path: &Path) -> Result<String, AdminError> {
+    exchanged(path, TEST_ALARM)
+}
+
+fn exchanged<T: DeserializeOwned>(path: &Path, request: &[u8]) -> Result<T, AdminError> {
     let mut socket = connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AdminError::Denied { path: path.to_owned() },
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -552,7 +581,7 @@ pub fn ask(path: &Path) -> Result<Status, AdminError> {
         }
         _ => unanswered(path, "connect", source),
     })?;
-    socket.write_all(REQUEST).map_err(|source| unanswered(path, "write", source))?;
+    socket.write_all(request).map_err(|source| unanswered(path, "write", source))?;
     let mut answer = Vec::new();
     socket
         .take(STATUS_BYTES_MAX)

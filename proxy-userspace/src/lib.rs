@@ -36,8 +36,12 @@ pub mod vault;
 pub mod relay;
 /// Lines on stdout and stderr, without waiting for their readers.
 pub mod lines;
+/// The journal's own protocol, for records and the log.
+mod journal;
 /// One line per connection, written even when its task is dropped.
 pub mod record;
+/// Something has happened that somebody should know at once.
+mod alarm;
 /// What the processes of one daemon say to each other.
 mod ipc;
 /// What a process may still do: user, capabilities, Landlock, system calls.

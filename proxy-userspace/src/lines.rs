@@ -42,7 +42,7 @@ impl Lines {
         name: &str,
         mut out: impl Write + Send + 'static,
         max: usize,
-        confess: Option<fn(u64) -> String>,
+        confess: Option<fn(u64) -> Vec<u8>>,
     ) -> io::Result<Self> {
         let (lines, queued) = Self::queue(max);
         let counts = Arc::clone(&lines.counts);
@@ -52,7 +52,7 @@ impl Lines {
                 let lost = counts.lost.load(Ordering::Relaxed);
                 if let Some(confess) = confess
                     && lost > told
-                    && out.write_all(confess(lost).as_bytes()).is_ok()
+                    && out.write_all(&confess(lost)).is_ok()
                 {
                     told = lost;
                 }
@@ -152,7 +152,7 @@ mod tests {
     fn what_finds_no_room_is_counted_and_confessed_before_the_next_line_and_nobody_waits() {
         let ((open, gate), (written, read)) = (channel(), channel());
         let gate = Gate { open: gate, written };
-        let lines = Lines::to("gate", gate, 1, Some(|lost| format!("{lost} lost\n"))).unwrap();
+        let lines = Lines::to("gate", gate, 1, Some(|lost| format!("{lost} lost\n").into_bytes())).unwrap();
         lines.push(b"first\n".to_vec());
         // At most one line is in the stuck write, and one waits: the others are lost. Which of them come before the
         // confession depends on when the thread takes them.

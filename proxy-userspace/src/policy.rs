@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 
 use crate::config::{
-    Action, Config, ContentSettings, ImplicitTls, NamePattern, PolicyRule, Tls, Traffic, UNNAMED_PROFILE,
+    Action, Config, ContentSettings, ImplicitTls, NamePattern, PolicyRule, SessionAlarms, Tls, Traffic,
+    UNNAMED_PROFILE,
 };
 use crate::content::{JUDGEMENT_VERSION, Rules};
 use crate::handshake::Trust;
@@ -35,6 +36,8 @@ pub struct AppliedNames {
     pub action: String,
     /// The TLS profile; `[tls]` where it has no name.
     pub profile: String,
+    /// Events that raise an alarm.
+    pub alarms: SessionAlarms,
 }
 
 /// A proxy action, and what mail is judged with under it.
@@ -100,6 +103,7 @@ impl PolicyInForce {
                 policy: rule.name.clone(),
                 action: rule.action_name().to_owned(),
                 profile: profile.unwrap_or(UNNAMED_PROFILE).to_owned(),
+                alarms: action.settings.alarms.iter().copied().collect(),
             })
         };
         let names = [named(action.settings.implicit_profile()), named(action.settings.starttls_profile())];

@@ -1,8 +1,8 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory, tokio's registration, getpwnam_r \
-              and seccomp's flags have no safe binding"
+    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory, tokio's registration, getpwnam_r, \
+              close_range and seccomp's flags have no safe binding"
 )]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -332,6 +332,17 @@ pub(crate) fn register_channel(channel: Channel) -> std::io::Result<AsyncFd<Chan
     // SAFETY: `Channel` owns its descriptor, gives it out by reference only, and closes it when it is dropped; the
     // returned value owns the channel.
     unsafe { AsyncFd::register(channel) }.map_err(std::io::Error::from)
+}
+
+/// Have every descriptor but standard input, output and error closed when another program is executed. Postern's own are
+/// closed then anyway; others may have come from whoever started it.
+///
+/// # Errors
+/// `ENOSYS` or `EINVAL` before Linux 5.11.
+pub(crate) fn close_others_on_exec() -> std::io::Result<()> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC close_range(2) closes nothing; it sets a flag of descriptors.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Have TERM, INT and HUP do nothing in this process.

@@ -430,7 +430,7 @@ fn with_daemon(client: impl FnOnce(&Path)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
             tokio::select! {
-                served = serve(socket, async || example()) => served.expect("serve"),
+                served = serve(socket, async || example(), || "on its way".to_owned()) => served.expect("serve"),
                 _ = stopped => {}
             }
         });
@@ -439,6 +439,17 @@ fn with_daemon(client: impl FnOnce(&Path)) {
     stop.send(()).expect("stop");
     daemon.join().expect("daemon");
     assert!(!path.exists(), "the name is removed when the daemon ends");
+}
+
+#[test]
+fn an_operator_sees_what_becomes_of_a_trial_of_alarms() {
+    with_daemon(|path| {
+        let socket = path.to_string_lossy();
+        let output = postern(&["alarm", "test", "--socket", &socket]);
+        assert!(output.status.success() && text(&output.stdout) == "on its way\n", "{output:?}");
+    });
+    let output = postern(&["alarm", "test", "--socket", "/nonexistent/postern.sock"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, certificates, firewall, guard, policies, steering};
+use super::{EXIT_CONFIG, EXIT_MACHINE, alarm, certificates, firewall, guard, policies, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
@@ -132,6 +132,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
 pub(super) fn files(config: &Config) -> Vec<Item> {
     let mut items = examine(config, key, |config| Trust::load(config).map(drop));
     items.extend(certificates::items(config));
+    items.extend(alarm::items(config));
     items
 }
 

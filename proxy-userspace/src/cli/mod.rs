@@ -20,6 +20,8 @@ mod steering;
 mod ca;
 /// The default Proxy Server certificate, made by a process of its own.
 mod default_certificate;
+/// `postern alarm`, its part of `check`, and the process that becomes the command for alarms.
+mod alarm;
 /// `postern status`: what the running daemon says, for people.
 mod status;
 /// The log of `postern run`.
@@ -36,6 +38,7 @@ use self::objects::ObjectArgs;
 use crate::config::{self, Config, ObjectKind};
 use crate::confine::Role;
 use crate::ipc::{Channel, begin};
+use crate::journal;
 use crate::lines::Lines;
 use crate::signer::SignerLoadError;
 
@@ -75,6 +78,8 @@ enum Command {
     Profile(ObjectArgs),
     /// Say which policy, proxy action and TLS profile a connection would get, and why.
     Explain(explain::ExplainArgs),
+    /// Alarms: what is run when something happens.
+    Alarm(alarm::AlarmArgs),
     /// Print what there is to configure.
     Config(ConfigArgs),
     /// A process of a running daemon; started by `run` and by nobody else.
@@ -86,6 +91,9 @@ enum Command {
     /// Make the default Proxy Server certificate; started by `run` and by nobody else.
     #[command(hide = true)]
     DefaultCertificate(default_certificate::DefaultCertificateArgs),
+    /// Give every power up and become the command for alarms; started by `run` and by nobody else.
+    #[command(hide = true)]
+    RunAlarm(alarm::AlarmCommandArgs),
     /// Confine this process and try what it may do: see `confine/probe.rs`.
     #[cfg(debug_assertions)]
     #[command(hide = true)]
@@ -125,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Profile(ObjectArgs { command }) => {
             objects::run(&cli.config, ObjectKind::TlsProfile, &command)
         }
+        Command::Alarm(options) => alarm::run(&cli.config, options),
+        Command::RunAlarm(options) => alarm::become_command(options),
         Command::Explain(traffic) => explain::explain(&cli.config, &traffic),
         Command::Config(ConfigArgs { command }) => print(&match command {
             ConfigCommand::Reference => config::reference(),
@@ -152,7 +162,7 @@ fn child(role: Role, serve: impl FnOnce(Channel, &Lines) -> anyhow::Result<()>) 
             return ExitCode::FAILURE;
         }
     };
-    match serve(control, &log.0) {
+    match serve(control, &log.lines) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the {} ends: {error:#}", role.as_str());
@@ -166,6 +176,8 @@ fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    // Not there, it is told below, where there is a log.
+    let journal = journal::open();
     let log = match log::to_stderr() {
         Ok(log) => log,
         Err(error) => {
@@ -176,11 +188,19 @@ fn run(path: &Path) -> ExitCode {
             };
         }
     };
+    if let Err(error) = journal {
+        tracing::warn!(
+            %error,
+            "journald's socket cannot be reached, so that records and log are lines of text: mount /run/systemd/journal"
+        );
+    }
     raise_descriptor_limit();
-    match crate::supervisor::run(config, path, &log.0) {
+    let ended = crate::supervisor::run(config, path, &log.lines);
+    journal::finish();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log.0.push(format!("postern: {error:#}\n").into_bytes());
+            log.say_end(&error);
             // A key that the signer cannot use: the file is wrong, as those that were looked at before.
             let is_file = matches!(error.downcast_ref(), Some(SignerLoadError::Certificates(_)));
             if is_file { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }

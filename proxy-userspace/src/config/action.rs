@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::alarm::SessionAlarm;
 use super::capabilities::CapabilitySettings;
 use super::general::GeneralSettings;
 use super::kinds::{list, text};
@@ -48,6 +49,10 @@ settings! {
         /// What clients may use of IMAP under `inspect = "full"`: the allow-list of docs/imap.md, narrowed. Nothing can be added
         /// to it. All that can be judged passes without these settings, and what cannot be judged never passes.
         capabilities: CapabilitySettings = section();
+        /// Events of sessions that raise an alarm, as `[alarm]` says how. An alarm has the fields
+        /// of the line that records have of the event.
+        alarms: Vec<SessionAlarm> = list(text::<SessionAlarm>(), None, None).default(Vec::new())
+            .such_as(r#"["content", "certificate"]"#);
         /// What is forbidden in mail under `inspect = "full"`. The EICAR test file always is.
         content: ContentSettings = section();
     }

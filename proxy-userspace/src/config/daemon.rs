@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
-use super::kinds::{flag, number, path, socket};
-use super::setting::settings;
+use super::kinds::{flag, number, path, socket, text};
+use super::setting::{settings, words};
 
 /// `sun_path` without its NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The numbers of users and groups (chown(2): the one above means "leave it").
-const ID_MAX: i64 = 4_294_967_294;
-const ID_BOUNDS: &str = "0 is root, and 4294967295 is no user";
+pub(super) const ID_MAX: i64 = 4_294_967_294;
+pub(super) const ID_BOUNDS: &str = "0 is root, and 4294967295 is no user";
 /// The worker's number of user and group where neither the file nor the system names one. systemd leaves 60578 to 61183 to
 /// nobody (its UIDS-GIDS document), and so do Debian's and Fedora's lists.
 pub(crate) const WORKER_ID_DEFAULT: u32 = 60993;
@@ -21,9 +21,22 @@ settings! {
         /// Whether a shorter line is written when a session begins, too, with the same `event.id` as its record. Of long
         /// sessions, and of those that a kill of Postern ends, nothing would be known otherwise.
         start: bool = flag().default(true);
+        /// In which form records are written on stdout.
+        format: RecordFormat = text::<RecordFormat>().default(RecordFormat::Auto);
         /// Whether each part that is judged under `inspect = "full"` has a line, with its name, type, size and hash, and
         /// not only each that is forbidden: many lines, for those who must prove what came.
         clean_verdicts: bool = flag().default(false);
+    }
+}
+
+words! {
+    /// In which form records are written.
+    pub enum RecordFormat as "form of records" {
+        /// In the journal's own fields where stdout is the journal (`StandardOutput=journal` of a systemd unit), as text where
+        /// it is a terminal, and otherwise as JSON.
+        Auto => "auto",
+        /// As JSON, one object a line, whatever stdout is.
+        Json => "json",
     }
 }
 

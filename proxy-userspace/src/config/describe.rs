@@ -58,6 +58,8 @@ pub(super) enum ValueForm {
         of: Box<ValueForm>,
         min: usize,
         max: Option<usize>,
+        /// No element stands in it twice.
+        differ: bool,
     },
     Table(SettingsOf),
     Tables {

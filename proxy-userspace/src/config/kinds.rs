@@ -162,7 +162,7 @@ pub(super) fn list<T: 'static>(
         let elements: Vec<_> = value.iter().map(|element| toml(element)).collect();
         format!("[{}]", elements.join(", "))
     };
-    let form = ValueForm::List { of: Box::new(form), min: usize::from(filled.is_some()), max };
+    let form = ValueForm::List { of: Box::new(form), min: usize::from(filled.is_some()), max, differ: true };
     Kind { read: Box::new(elements), toml: Box::new(toml), form }
 }
 

@@ -30,6 +30,8 @@ mod capabilities;
 mod guard;
 /// `[limits]`: bounds with their units.
 mod limits;
+/// `[alarm]`: what is run when something happens, and the words for what can happen.
+mod alarm;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
 mod daemon;
 /// `[[policy]]`: which connections get which proxy action; and the objects that have names.
@@ -60,12 +62,14 @@ mod example;
 pub use action::{
     Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, ShownCertificates, StartTls,
 };
+pub(crate) use alarm::ALARM_ID_DEFAULT;
+pub use alarm::{AlarmSettings, DaemonAlarm, SessionAlarm, SessionAlarms};
 pub use capabilities::CapabilitySettings;
 pub use certificates::{
     Certificates, DefaultCertificate, KeyFiles, ServerCertificate, ServerPin, own_default,
 };
 pub use clone::{CloneError, ObjectFile, clone_object};
-pub use daemon::{Admin, Processes, RecordLines, State};
+pub use daemon::{Admin, Processes, RecordFormat, RecordLines, State};
 pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
@@ -124,6 +128,8 @@ settings! {
         limits: Limits = section();
         /// What is written on stdout. A record is written when a session ends.
         records: RecordLines = section();
+        /// What is run when something happens that somebody should know at once ([alarms.md](alarms.md)).
+        alarm: AlarmSettings = section();
         /// What outlives the daemon.
         state: State = section();
         /// The admin socket.

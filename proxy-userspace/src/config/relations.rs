@@ -1,3 +1,4 @@
+use super::alarm::ALARM_ID_DEFAULT;
 use super::daemon::{Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 use super::fault::Reason;
 use super::limits::{CLIENT_SHARE, HELD_SHARE_MAX, Limits, MEMORY_INSPECTED_MIN, MEMORY_MAX};
@@ -47,6 +48,7 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
         tls::judge(report, &joined(ObjectKind::TlsProfile.table(), name), named);
     }
     users(report, config.processes);
+    alarm_user(report, config);
 }
 
 /// What policies name has to be there, and each has a name of its own.
@@ -238,4 +240,24 @@ fn users(report: &mut Report<'_>, processes: Processes) {
         "also {other}: the worker, which reads peers, could then signal the signer, which has the private keys"
     );
     report.relate(key, 0, Reason::unfit(what, "use a number of its own for each"));
+}
+
+/// The command for alarms is the owner's program, and may not signal Postern's processes. Without a number it may get the
+/// default one.
+fn alarm_user(report: &mut Report<'_>, config: &Config) {
+    const USER: &str = "alarm.user_id";
+    let Processes { worker, signer } = config.processes;
+    let remedy = "use a number of its own for each";
+    for (key, set, default) in [(WORKER, worker, WORKER_ID_DEFAULT), (SIGNER, signer, SIGNER_ID_DEFAULT)] {
+        if config.alarm.user == Some(set.unwrap_or(default)) && report.is_sound(USER) {
+            let what =
+                format!("also {key}, or its default: the command for alarms could then signal that process");
+            report.relate(USER, 0, Reason::unfit(what, remedy));
+        }
+        if config.alarm.user.is_none() && set == Some(ALARM_ID_DEFAULT) && !config.alarm.command.is_empty() {
+            let what =
+                format!("also the default of {USER}: the command for alarms could then signal this process");
+            report.relate(key, 0, Reason::unfit(what, remedy));
+        }
+    }
 }

@@ -74,9 +74,9 @@ fn of_form(form: &ValueForm) -> Keywords {
         ValueForm::Size { .. } => string("pattern", "^[0-9]+\\s*(KiB|MiB|GiB)\\s*$".into()),
         ValueForm::Text { words: [], .. } => string("minLength", 1.into()),
         ValueForm::Text { words, .. } => string("enum", words.iter().map(|(word, _)| *word).collect()),
-        ValueForm::List { of, min, max } => {
+        ValueForm::List { of, min, max, differ } => {
             let mut list = vec![("type", "array".into()), ("items", object(of_form(of)))];
-            list.extend([("uniqueItems", true.into()), ("minItems", (*min).into())]);
+            list.extend([("uniqueItems", (*differ).into()), ("minItems", (*min).into())]);
             list.extend(max.map(|max| ("maxItems", max.into())));
             list
         }

@@ -20,9 +20,10 @@ pub(crate) mod probe;
 use std::ffi::CStr;
 use std::io;
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+use crate::config::{ALARM_ID_DEFAULT, AlarmSettings, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 use crate::sys;
 
 /// What a process is for.
@@ -106,6 +107,11 @@ pub(crate) enum ConfineError {
         /// Its group.
         gid: u32,
     },
+    /// Root would be told of alarms.
+    #[error(
+        "user and group 0 are root, which runs no command for alarms; set alarm.user_id in the configuration"
+    )]
+    AlarmRoot,
     /// The kernel refused.
     #[error("{call}: {source}; {remedy}")]
     System {
@@ -171,12 +177,36 @@ pub(crate) fn confine(role: Role, identity: Identity) -> Result<Confinement, Con
     memory::keep_out_of_core_files()?;
     // Limits are raised while the power for it is there.
     let locked_memory = (role == Role::Signer).then(memory::lock);
-    powers::give_up(role, identity)?;
+    powers::give_up(powers::kept(role), identity)?;
     // Needs no power but that nothing executed later gains one, and itself some system calls.
     let landlock = files::close(role);
     // Last, because the list has none of the calls above.
     calls::limit(role)?;
     Ok(Confinement { landlock, locked_memory })
+}
+
+/// Who the command for alarms runs as: `alarm.user_id`, else the system's user `postern-alarm`, else the default number.
+pub(crate) fn alarm_identity(settings: &AlarmSettings) -> Identity {
+    let named = || {
+        let (uid, gid) = sys::user("postern-alarm").filter(|(uid, gid)| *uid != 0 && *gid != 0)?;
+        Some(Identity { uid, gid })
+    };
+    let chosen = settings.user.map(Identity::of).or_else(named);
+    chosen.unwrap_or(Identity::of(ALARM_ID_DEFAULT))
+}
+
+/// Give up every power, for a program of the owner's that is executed next. It may open what its user may, so that neither
+/// Landlock nor seccomp stand in its way. Called in a process with one thread.
+///
+/// # Errors
+/// [`ConfineError`]: nothing may be executed.
+pub(crate) fn become_powerless(identity: Identity) -> Result<(), ConfineError> {
+    alone()?;
+    if identity.uid == 0 || identity.gid == 0 {
+        return Err(ConfineError::AlarmRoot);
+    }
+    sys::close_others_on_exec().map_err(system("close_range", "Linux 5.11 and newer have it"))?;
+    powers::give_up(CapabilitySet::empty(), identity)
 }
 
 /// Users, capabilities, Landlock and seccomp are a thread's own (credentials(7)); threads that it starts inherit them.

@@ -30,7 +30,7 @@ const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
 /// What a role keeps. The worker binds to clients' addresses and marks its packets: `IP_TRANSPARENT`
 /// (`do_ip_setsockopt` in net/ipv4/ip_sockglue.c) and, since Linux 5.17, `SO_MARK` (`sk_setsockopt` in
 /// net/core/sock.c) take `CAP_NET_RAW`.
-const fn kept(role: Role) -> CapabilitySet {
+pub(super) const fn kept(role: Role) -> CapabilitySet {
     match role {
         Role::Worker => CapabilitySet::NET_RAW,
         Role::Signer => CapabilitySet::empty(),
@@ -41,7 +41,7 @@ const fn kept(role: Role) -> CapabilitySet {
 ///
 /// The order is forced: the bounding set and the secure bits take `CAP_SETPCAP`, groups take `CAP_SETGID`, and the
 /// user changes last, while the bits keep the kernel from taking capabilities with it (`security_task_fix_setuid`).
-pub(super) fn give_up(role: Role, identity: Identity) -> Result<(), ConfineError> {
+pub(super) fn give_up(kept: CapabilitySet, identity: Identity) -> Result<(), ConfineError> {
     clear_ambient_capability_set().map_err(system("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", REPORT))?;
     // What others locked stays locked, or the kernel refuses.
     let before = capabilities_secure_bits().map_err(system("prctl(PR_GET_SECUREBITS)", REPORT))?;
@@ -52,7 +52,6 @@ pub(super) fn give_up(role: Role, identity: Identity) -> Result<(), ConfineError
     set_thread_groups(&[]).map_err(system("setgroups", SETGID))?;
     set_thread_res_gid(gid, gid, gid).map_err(system("setresgid", SETGID))?;
     set_thread_res_uid(uid, uid, uid).map_err(system("setresuid", SETUID))?;
-    let kept = kept(role);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(system("capset", NET_RAW))?;
     set_no_new_privs(true).map_err(system("prctl(PR_SET_NO_NEW_PRIVS)", REPORT))?;

@@ -156,7 +156,11 @@ impl MediationTerms {
                 (ContentAction::Remove, Direction::ServerToClient) => VerdictAction::Remove,
                 (ContentAction::Remove, Direction::ClientToServer) => VerdictAction::Refuse,
             };
-            forbidden |= leaf.action == ContentAction::Remove;
+            let rule = leaf.rule.as_ref().map(|rule| rule.token()).unwrap_or_default();
+            if leaf.action == ContentAction::Remove {
+                forbidden = true;
+                self.counts.decided(rule);
+            }
             if action == VerdictAction::Remove {
                 self.counts.count_removed(1);
             }
@@ -167,7 +171,7 @@ impl MediationTerms {
                 real_type: leaf.real_type.map(|real| Cow::Borrowed(real.token())),
                 octets: leaf.file.map_or(0, |file| file.octets),
                 sha256: leaf.file.map(|file| file.sha256),
-                rule: leaf.rule.as_ref().map(|rule| Cow::Borrowed(rule.token())).unwrap_or_default(),
+                rule: Cow::Borrowed(rule),
                 action,
                 direction,
                 ..subject.record(Cow::Borrowed(""))
@@ -182,8 +186,9 @@ impl MediationTerms {
     /// Mail was left out, and its command answered NO.
     pub(super) fn refused(&self, subject: &Subject, refused: Refused, direction: Direction) {
         self.counts.count_refused(1);
+        self.counts.decided(refused.rule());
         let record = subject.record(Cow::Borrowed(refused.rule()));
-        self.verdicts.write(&VerdictRecord { direction, ..record });
+        self.verdicts.write_not_judged(&VerdictRecord { direction, ..record });
     }
 }
 

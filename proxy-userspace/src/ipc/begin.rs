@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, inherited};
 use crate::confine::{Confinement, Identity, Role, confine};
+use crate::journal::{self, JournalStreams};
 use crate::sys;
 
 /// The first message to a child process.
@@ -12,6 +13,8 @@ use crate::sys;
 pub(crate) struct Begin {
     /// Who it shall be.
     pub(crate) identity: Identity,
+    /// Which of its streams are the journal, with a descriptor for them; none without a journal.
+    pub(crate) journal: Option<JournalStreams>,
 }
 
 /// The answer.
@@ -30,15 +33,18 @@ pub(crate) enum Began {
 /// The exit code; the supervisor has been told why, if there is one.
 pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
     let told = inherited().ok().and_then(|control| {
-        let (begin, _) = control.receive::<Begin>().ok()?;
-        Some((control, begin))
+        let (begin, descriptors) = control.receive::<Begin>().ok()?;
+        Some((control, begin, descriptors))
     });
-    let Some((control, Begin { identity })) = told else {
+    let Some((control, Begin { identity, journal }, descriptors)) = told else {
         eprintln!("postern: the {} is started by `postern run` and by nobody else", role.as_str());
         return Err(ExitCode::from(EXIT_USAGE));
     };
     // Executed by way of /proc, it would be called "exe" in top(1). No name is worth a start.
     let _ = set_name(role.process_name());
+    if let (Some(streams), Some(end)) = (journal, descriptors.into_iter().next()) {
+        journal::inherit(streams, end);
+    }
     // systemd and terminals send TERM and INT to every process of a service: only the supervisor decides.
     sys::ignore_stop_signals();
     let (began, is_confined) = match confine(role, identity) {

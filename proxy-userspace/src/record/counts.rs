@@ -1,8 +1,13 @@
 //! What the engine of a session has done to mail.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-/// Counters of one session. The record shares them, as it shares the meter, so that it is right at any moment.
+/// Rules of a session that its record names; each verdict has its own line.
+const RULES_MAX: usize = 8;
+
+/// Counters of one session, and whose it is. The record shares them, as it shares the meter, so that it is right at any
+/// moment.
 #[derive(Debug, Default)]
 pub struct ContentCounts {
     judged: Cell<u64>,
@@ -12,6 +17,8 @@ pub struct ContentCounts {
     refused: Cell<u64>,
     left_out: Cell<u64>,
     commands_refused: Cell<u64>,
+    account: RefCell<Option<Rc<str>>>,
+    rules: RefCell<Vec<String>>,
 }
 
 impl ContentCounts {
@@ -50,6 +57,27 @@ impl ContentCounts {
         add(&self.commands_refused, commands);
     }
 
+    /// This account has logged in, or one that the client did not name in clear.
+    pub fn logged_in(&self, account: Option<Rc<str>>) {
+        *self.account.borrow_mut() = account;
+    }
+
+    /// This rule has decided about mail.
+    pub fn decided(&self, rule: &str) {
+        let mut rules = self.rules.borrow_mut();
+        if rules.len() < RULES_MAX && !rules.iter().any(|known| known == rule) {
+            rules.push(rule.to_owned());
+        }
+    }
+
+    pub(super) fn account(&self) -> Option<Rc<str>> {
+        self.account.borrow().clone()
+    }
+
+    pub(super) fn rules(&self) -> Vec<String> {
+        self.rules.borrow().clone()
+    }
+
     pub(super) const fn judged(&self) -> u64 {
         self.judged.get()
     }
@@ -81,4 +109,19 @@ impl ContentCounts {
 
 fn add(count: &Cell<u64>, more: u64) {
     count.set(count.get().saturating_add(more));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_names_each_rule_once_and_eight_at_most() {
+        let counts = ContentCounts::default();
+        for rule in 0..1000 {
+            counts.decided(&format!("rule {}", rule / 3));
+        }
+        let first: Vec<_> = (0..8).map(|rule| format!("rule {rule}")).collect();
+        assert_eq!(counts.rules(), first);
+    }
 }

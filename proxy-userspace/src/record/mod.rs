@@ -25,7 +25,10 @@ pub use self::counts::ContentCounts;
 pub use self::guard::GuardRecord;
 pub use self::session::Record;
 pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
+use crate::alarm::{Alarm, AlarmOutlet};
+use crate::config::{RecordFormat, SessionAlarm};
 use crate::event_id::EventId;
+use crate::journal::{self, EntryKind, JournalEntry, Priority};
 use crate::lines::Lines;
 use crate::policy::AppliedNames;
 use crate::words::{ClientAddr, Mode, OriginalDst, Service, Side};
@@ -37,24 +40,42 @@ const LINES_MAX: usize = 65_536;
 #[derive(Clone)]
 pub struct Records {
     lines: Lines,
-    json: bool,
+    form: LineForm,
+    /// Where alarms about sessions go; nowhere in tests of records alone.
+    alarms: Option<AlarmOutlet>,
+}
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineForm {
+    Json,
+    Text,
+    Journal,
 }
 
 impl Records {
-    /// To stdout: JSON lines, or text where a person reads.
+    /// To stdout: the journal's own fields where that is the journal, text where a person reads, otherwise JSON lines.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn to_stdout() -> io::Result<Self> {
-        let lines = Lines::to("records", io::stdout(), LINES_MAX, None)?;
-        Ok(Self { lines, json: !io::stdout().is_terminal() })
+    pub(crate) fn to_stdout(format: RecordFormat, alarms: AlarmOutlet) -> io::Result<Self> {
+        let journal = journal::stdout().filter(|_| format == RecordFormat::Auto);
+        let (out, form): (Box<dyn io::Write + Send>, _) = match journal {
+            Some(journal) => (journal, LineForm::Journal),
+            None if format == RecordFormat::Auto && io::stdout().is_terminal() => {
+                (Box::new(io::stdout()), LineForm::Text)
+            }
+            None => (Box::new(io::stdout()), LineForm::Json),
+        };
+        let lines = Lines::to("records", out, LINES_MAX, None)?;
+        Ok(Self { lines, form, alarms: Some(alarms) })
     }
 
     /// To a queue with room for so many lines, as JSON.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn to_queue(room: usize) -> (Self, std::sync::mpsc::Receiver<Vec<u8>>) {
         let (lines, written) = Lines::queue(room);
-        (Self { lines, json: true }, written)
+        (Self { lines, form: LineForm::Json, alarms: None }, written)
     }
 
     /// Records that could not be written.
@@ -76,7 +97,24 @@ impl Records {
     }
 
     fn write(&self, fields: &LineFields) {
-        self.lines.push(fields.line(self.json).into_bytes());
+        self.lines.push(match self.form {
+            LineForm::Json => fields.json(),
+            LineForm::Text => fields.text(),
+            LineForm::Journal => fields.entry().octets(),
+        });
+    }
+
+    /// Raise the alarms that the session's action wants, with the fields of the line about it.
+    fn alarm(
+        &self,
+        session: &SessionIdentity,
+        raised: impl IntoIterator<Item = SessionAlarm>,
+        fields: &LineFields,
+    ) {
+        let Some((outlet, applied)) = self.alarms.as_ref().zip(session.applied.as_ref()) else { return };
+        for alarm in raised.into_iter().filter(|alarm| applied.alarms.has(*alarm)) {
+            outlet.raise(alarm, || Alarm::of_session(alarm, &fields.0));
+        }
     }
 }
 
@@ -155,26 +193,52 @@ impl LineFields {
         }
     }
 
-    /// One line with its end: JSON, or text.
-    fn line(&self, json: bool) -> String {
+    /// One line of JSON with its end.
+    fn json(&self) -> Vec<u8> {
+        let mut line = escaped(Value::Object(self.0.clone()).to_string());
+        line.push('\n');
+        line.into_bytes()
+    }
+
+    /// One line of text with its end.
+    fn text(&self) -> Vec<u8> {
         let mut line = String::new();
-        if json {
-            let _ = write!(line, "{}", Value::Object(self.0.clone()));
-        } else {
-            for (name, value) in &self.0 {
-                let _ = write!(line, "{name}={value} ");
-            }
+        for (name, value) in &self.0 {
+            let _ = write!(line, "{name}={value} ");
         }
         let mut line = escaped(line);
         line.push('\n');
-        line
+        line.into_bytes()
+    }
+
+    /// An entry of the journal: a field for each, and for each element of a list.
+    fn entry(&self) -> JournalEntry {
+        let text = |name: &str| self.0.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (kind, priority) = match text("event.action") {
+            "session_start" => (EntryKind::SessionStart, Priority::Info),
+            "content_verdict" if text("postern.action") == VerdictAction::Allow.as_str() => {
+                (EntryKind::ContentVerdict, Priority::Info)
+            }
+            "content_verdict" => (EntryKind::ContentVerdict, Priority::Warning),
+            _ if text("event.outcome") == "success" => (EntryKind::SessionEnd, Priority::Info),
+            _ => (EntryKind::SessionEnd, Priority::Notice),
+        };
+        let mut fields = Vec::new();
+        for (name, value) in self.0.iter().filter(|(name, _)| *name != "message") {
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            fields.extend(values.iter().map(|value| (name.clone(), escaped(plain(value)))));
+        }
+        let words = if kind == EntryKind::SessionStart { "began" } else { text("message") };
+        let message = format!("session of {} with {}: {words}", text("client.ip"), text("server.ip"));
+        JournalEntry { kind, priority, message: escaped(message), fields }
     }
 }
 
 /// JSON escapes only the controls of ASCII (RFC 8259 section 7). In some readers other characters end a line, too; on a
 /// terminal some are commands, or show what stands behind them in another order. Peers choose file names, so that these are
 /// written as escapes as well, in the text form, too. All are in strings: what JSON puts around them is plain ASCII.
-fn escaped(line: String) -> String {
+pub(crate) fn escaped(line: String) -> String {
     let breaks = |letter: char| {
         letter.is_control()
             || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -190,4 +254,98 @@ fn escaped(line: String) -> String {
         }
         safe
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SessionAlarms;
+    use crate::failure::{Cause, Failure};
+    use crate::handshake::clear::ClientFault;
+
+    /// Lines and alarms of a session under an action that wants these.
+    fn session(
+        wanted: SessionAlarms,
+        happens: impl FnOnce(&mut Record),
+        result: Result<(), Failure>,
+    ) -> (Vec<Value>, Vec<Alarm>) {
+        let (lines, written) = Lines::queue(10);
+        let (outlet, mut inlet) = AlarmOutlet::pair();
+        let records = Records { lines, form: LineForm::Json, alarms: Some(outlet) };
+        let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:143".parse().unwrap());
+        let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::StartTls);
+        let name = || "IMAP".to_owned();
+        record.applied(&Arc::new(AppliedNames {
+            policy: name(),
+            action: name(),
+            profile: name(),
+            alarms: wanted,
+        }));
+        // Alarms do not depend on whether sessions in order have records.
+        record.only_events(true);
+        happens(&mut record);
+        record.close(result);
+        drop(records);
+        let read = |line: Vec<u8>| serde_json::from_slice(&line).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut alarms = Vec::new();
+        runtime.block_on(async {
+            while let Ok(alarm) = tokio::time::timeout(std::time::Duration::ZERO, inlet.next()).await {
+                alarms.push(alarm);
+            }
+        });
+        (written.try_iter().map(read).collect(), alarms)
+    }
+
+    fn words(alarms: &[Alarm]) -> Vec<&'static str> {
+        alarms.iter().map(|alarm| alarm.kind.as_str()).collect()
+    }
+
+    #[test]
+    fn an_alarm_has_the_fields_of_the_line_about_its_event_and_only_listed_events_raise_one() {
+        let all: SessionAlarms = SessionAlarm::ALL.into_iter().collect();
+        let attack = || Err(Failure::downstream(Cause::ClearClient(ClientFault::PipelinedAfterStartTls)));
+        let (lines, alarms) = session(all, |record| record.logins_refused(2), attack());
+        assert_eq!(words(&alarms), ["starttls_attack", "login_refused"]);
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        for alarm in &alarms {
+            let told: Value = serde_json::from_str(&alarm.json("gate", 0)).unwrap();
+            for (name, value) in line.as_object().unwrap() {
+                assert_eq!(told[name], *value, "{name}");
+            }
+        }
+        let one = [SessionAlarm::LoginRefused].into_iter().collect();
+        assert_eq!(words(&session(one, |record| record.logins_refused(2), attack()).1), ["login_refused"]);
+        assert_eq!(words(&session(SessionAlarms::default(), |_| {}, attack()).1), [""; 0]);
+        assert_eq!(words(&session(all, |_| {}, Err(Failure::upstream(Cause::Idle))).1), [""; 0]);
+        assert_eq!(words(&session(all, |_| {}, Ok(())).1), [""; 0]);
+    }
+
+    #[test]
+    fn the_journal_gets_a_field_for_each_field_and_for_each_element_of_a_list() {
+        let (lines, written) = Lines::queue(10);
+        let records = Records { lines, form: LineForm::Journal, alarms: None };
+        let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
+        let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
+        record.started();
+        let counts = record.content_counts();
+        counts.logged_in(Some("an\u{202e}na\n".into()));
+        for rule in ["eicar", "names", "eicar"] {
+            counts.decided(rule);
+        }
+        record.close(Err(Failure::downstream(Cause::Idle)));
+        let [start, end] =
+            [(); 2].map(|()| postcard::from_bytes::<JournalEntry>(&written.try_recv().unwrap()).unwrap());
+        assert_eq!((start.kind, start.priority), (EntryKind::SessionStart, Priority::Info));
+        assert_eq!(start.message, "session of 192.0.2.1 with 198.51.100.1: began");
+        assert_eq!((end.kind, end.priority), (EntryKind::SessionEnd, Priority::Notice));
+        assert!(end.message.ends_with("no octet in either direction for the idle limit"), "{}", end.message);
+        let values = |name: &str| -> Vec<_> {
+            end.fields.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(values("rule.name"), ["eicar", "names"]);
+        assert_eq!(values("user.name"), [r"an\u202ena\u000a"]);
+        assert_eq!(values("client.port"), ["40000"]);
+        assert_eq!(values("event.reason"), ["idle"]);
+    }
 }

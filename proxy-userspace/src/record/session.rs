@@ -11,9 +11,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 use serde_json::Value;
 
+use super::verdict::{RULE_BYTES_MAX, USER_BYTES_MAX, bounded};
 use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, VerdictLines};
 use crate::clock;
-use crate::config::TlsGroup;
+use crate::config::{SessionAlarm, TlsGroup, Verdict};
 use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::compliance::Deviations;
@@ -40,6 +41,10 @@ pub struct Record {
     has_start: bool,
     /// Something was refused or passed over that only the record of the session tells.
     has_event: bool,
+    /// Faults of the server's certificate were not allowed.
+    is_refused_certificate: bool,
+    /// Logins in clear text were refused.
+    is_refused_login: bool,
 }
 
 /// How a connection ended.
@@ -95,6 +100,8 @@ impl Record {
             only_events: false,
             has_start: false,
             has_event: false,
+            is_refused_certificate: false,
+            is_refused_login: false,
         }
     }
 
@@ -181,6 +188,7 @@ impl Record {
     pub fn logins_refused(&mut self, count: u32) {
         if count > 0 {
             self.has_event = true;
+            self.is_refused_login = true;
             self.set("postern.logins_refused", count);
         }
     }
@@ -243,6 +251,7 @@ impl Record {
         }
         if !judgement.faults.is_empty() {
             self.has_event = true;
+            self.is_refused_certificate |= judgement.verdict != Verdict::Allow;
             let faults: Vec<_> = judgement.faults.iter().map(|fault| fault.as_str()).collect();
             self.set("postern.certificate.faults", faults);
             self.set("postern.certificate.verdict", format!("{:?}", judgement.verdict).to_lowercase());
@@ -298,9 +307,31 @@ impl Record {
         !end.is_clean() || self.has_event || refused
     }
 
-    /// What was done to mail.
+    /// Which alarms the session raises; verdicts raise their own.
+    fn alarms(&self, end: &End) -> impl Iterator<Item = SessionAlarm> + use<> {
+        let of_end = match end.reason() {
+            "starttls_pipelined" | "starttls_injected" | "preauth" | "response_unsolicited" => {
+                Some(SessionAlarm::StarttlsAttack)
+            }
+            "content_changed" => Some(SessionAlarm::ContentChanged),
+            "internal_panic" => Some(SessionAlarm::Fault),
+            _ => None,
+        };
+        let certificate = self.is_refused_certificate.then_some(SessionAlarm::Certificate);
+        let login = self.is_refused_login.then_some(SessionAlarm::LoginRefused);
+        [of_end, certificate, login].into_iter().flatten()
+    }
+
+    /// Who had mail judged, and what was done to it.
     fn content(&mut self) {
         let Some(counts) = self.content.take() else { return };
+        if let Some(account) = counts.account() {
+            self.set("user.name", bounded(&account, USER_BYTES_MAX));
+        }
+        let rules: Vec<_> = counts.rules().iter().map(|rule| bounded(rule, RULE_BYTES_MAX)).collect();
+        if !rules.is_empty() {
+            self.set("rule.name", rules);
+        }
         self.set("postern.content.judged", counts.judged());
         self.set("postern.content.verified", counts.verified());
         self.set("postern.content.trusted", counts.trusted());
@@ -317,11 +348,13 @@ impl Drop for Record {
             .end
             .take()
             .unwrap_or_else(|| if std::thread::panicking() { End::Panicked } else { End::CutByStop });
-        if self.only_events && !self.has_start && !self.has_event(&end) {
+        let is_written = !self.only_events || self.has_start || self.has_event(&end);
+        if !is_written {
             return;
         }
         self.finish(&end);
         self.content();
+        self.sink.alarm(&self.session, self.alarms(&end), &self.fields);
         self.sink.write(&self.fields);
     }
 }
@@ -338,15 +371,12 @@ mod tests {
     use std::sync::mpsc::Receiver;
 
     use super::*;
-    use crate::config::Verdict;
     use crate::failure::Cause;
     use crate::handshake::verify::{CertificateFault, Faults, Revocation};
-    use crate::lines::Lines;
     use crate::words::{ClientAddr, OriginalDst, Service};
 
     fn opened(room: usize) -> (Records, Receiver<Vec<u8>>, Record) {
-        let (lines, written) = Lines::queue(room);
-        let records = Records { lines, json: true };
+        let (records, written) = Records::to_queue(room);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
         (records, written, record)

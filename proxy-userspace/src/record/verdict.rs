@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::{LineFields, Records, SessionIdentity};
+use crate::config::SessionAlarm;
 use crate::words::{Direction, Side};
 
 /// Octets of an account. Servers take fewer; a client may send more.
@@ -22,7 +23,7 @@ const FILE_NAME_BYTES_MAX: usize = 255;
 /// Octets of a media type: 127 for each half (RFC 6838 section 4.2).
 const MIME_TYPE_BYTES_MAX: usize = 255;
 /// Octets of a rule: the longest pattern of the configuration and the name of its list.
-const RULE_BYTES_MAX: usize = 300;
+pub(super) const RULE_BYTES_MAX: usize = 300;
 /// Stands where a text was cut.
 const CUT: &str = "…";
 
@@ -120,11 +121,22 @@ impl VerdictLines {
 
     /// Write the line. Where nobody reads lines it is counted as lost, as every other line.
     pub fn write(&self, verdict: &VerdictRecord<'_>) {
+        let is_forbidden = verdict.action != VerdictAction::Allow;
+        self.write_with(verdict, is_forbidden.then_some(SessionAlarm::Content));
+    }
+
+    /// The same about mail that was refused because nobody could judge it.
+    pub fn write_not_judged(&self, verdict: &VerdictRecord<'_>) {
+        self.write_with(verdict, Some(SessionAlarm::NotJudged));
+    }
+
+    fn write_with(&self, verdict: &VerdictRecord<'_>, alarm: Option<SessionAlarm>) {
         let mut fields = LineFields::default();
         fields.identify(&self.session, SystemTime::now(), "content_verdict");
         fields.tls(Side::Downstream, self.session.downstream);
         fields.tls(Side::Upstream, self.session.upstream);
         fields.verdict(verdict);
+        self.sink.alarm(&self.session, alarm, &fields);
         self.sink.write(&fields);
     }
 }
@@ -177,6 +189,7 @@ fn hex_lower(octets: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LineForm;
     use super::*;
     use crate::lines::Lines;
     use crate::words::{ClientAddr, OriginalDst, Service};
@@ -200,11 +213,14 @@ mod tests {
     }
 
     /// The verdict's line, and the record of its session.
-    fn written(verdict: &VerdictRecord<'_>, json: bool) -> [String; 2] {
+    fn written(verdict: &VerdictRecord<'_>, form: LineForm) -> [String; 2] {
         let (lines, written) = Lines::queue(2);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
-        let mut record =
-            Records { lines, json }.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
+        let mut record = Records { lines, form, alarms: None }.open(
+            ClientAddr(client),
+            OriginalDst(server),
+            Service::ImplicitTls,
+        );
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         record.tls(Side::Downstream, Some(rustls::ProtocolVersion::TLSv1_3), Some(suite), None, None);
         record.tls(Side::Upstream, Some(rustls::ProtocolVersion::TLSv1_2), None, None, None);
@@ -215,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_verdict_names_its_session_its_message_its_part_and_its_rule() {
-        let [verdict, record] = written(&forbidden(), true);
+        let [verdict, record] = written(&forbidden(), LineForm::Json);
         let [verdict, record] = [verdict, record].map(|line| serde_json::from_str::<Value>(&line).unwrap());
         for same in [
             "event.id",
@@ -274,7 +290,7 @@ mod tests {
             direction: Direction::ClientToServer,
             ..forbidden()
         };
-        let [line, _] = written(&verdict, true);
+        let [line, _] = written(&verdict, LineForm::Json);
         let line: Value = serde_json::from_str(&line).unwrap();
         for absent in ["user.name", "postern.uid", "email.from.address", "file.name", "file.hash.sha256"] {
             assert!(line.get(absent).is_none(), "{absent}: {line:#}");
@@ -291,10 +307,10 @@ mod tests {
             verdict.file_name = Some(name.clone().into());
             verdict.mailbox = Some(name.clone().into());
             verdict.user = Some(format!("\" event.action=\"{name}\n{{").into());
-            let [json, _] = written(&verdict, true);
+            let [json, _] = written(&verdict, LineForm::Json);
             let read: Value = serde_json::from_str(&json).unwrap();
             assert_eq!(read["file.name"], name.as_str(), "nothing is lost");
-            for line in [json, written(&verdict, false)[0].clone()] {
+            for line in [json, written(&verdict, LineForm::Text)[0].clone()] {
                 let plain = line.strip_suffix('\n').unwrap();
                 let ends = |letter: char| {
                     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202e}')
@@ -321,7 +337,7 @@ mod tests {
                 rule: long.as_str().into(),
                 ..forbidden()
             };
-            let [line, _] = written(&verdict, true);
+            let [line, _] = written(&verdict, LineForm::Json);
             assert!(line.len() < 20 << 10, "{} octets", line.len());
             let read: Value = serde_json::from_str(&line).unwrap();
             let name = read["file.name"].as_str().unwrap();

@@ -8,9 +8,11 @@ use caps::{CapSet, Capability};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::alarms::Alarms;
 use super::policy::{LoadedPolicy, now};
 use super::process::ChildProcess;
 use crate::admin::{ListenerStatus, ProcessStatus};
+use crate::config::DaemonAlarm;
 use crate::confine::{Confinement, Role};
 use crate::handshake::expiry::ExpiryTold;
 use crate::ipc::AsyncChannel;
@@ -39,11 +41,13 @@ pub(super) struct Board {
     listeners: RefCell<Vec<ListenerStatus>>,
     /// Certificates whose end was told.
     ends_told: RefCell<ExpiryTold>,
+    alarms: Alarms,
 }
 
 impl Board {
     pub(super) fn new(policy: LoadedPolicy) -> Self {
         Self {
+            alarms: Alarms::new(&policy.config.alarm),
             policy: RefCell::new(Rc::new(policy)),
             to_worker: RefCell::default(),
             report: RefCell::default(),
@@ -62,14 +66,21 @@ impl Board {
         Rc::clone(&self.policy.borrow())
     }
 
+    /// Where alarms are raised.
+    pub(super) const fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
     /// Says in the log which certificates end soon: each of them at steps, and all after a reload.
     pub(super) fn tell_of_ends(&self) {
         for alarm in self.ends_told.borrow_mut().news(&self.policy().lifetimes, now()) {
             tracing::warn!("{alarm}");
+            self.alarms.say(DaemonAlarm::CertificateEnds, alarm.to_string());
         }
     }
 
     pub(super) fn set_policy(&self, policy: LoadedPolicy) {
+        self.alarms.renew(&policy.config.alarm);
         *self.policy.borrow_mut() = Rc::new(policy);
         self.ends_told.borrow_mut().forget();
     }

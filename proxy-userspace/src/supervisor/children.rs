@@ -15,6 +15,8 @@ use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
 use super::state::StateFiles;
+use crate::alarm::{Alarm, AlarmKind};
+use crate::config::DaemonAlarm;
 use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
 use crate::signer::{KeyFacts, SignerControl};
@@ -213,9 +215,23 @@ impl Children {
                 self.release(steering).await;
             }
             FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
+            FromWorker::Alarm(alarm) => self.alarm(&alarm),
             FromWorker::Serving => {}
         }
         None
+    }
+
+    /// The worker speaks of sessions alone.
+    pub(super) fn alarm(&self, alarm: &Alarm) {
+        if matches!(alarm.kind, AlarmKind::Session(_)) {
+            self.board.alarms().raise(alarm);
+        }
+    }
+
+    /// Say in the log, and by an alarm, what became of a child.
+    fn lost(&self, message: String) {
+        tracing::error!("{message}");
+        self.board.alarms().say(DaemonAlarm::ProcessDied, message);
     }
 
     async fn answered(&mut self, generation: u64, taken: Result<(), String>, steering: &RefCell<Steering>) {
@@ -249,7 +265,7 @@ impl Children {
             }
             Err(error) => {
                 self.undo(change, steering).await;
-                not_reloaded(&error);
+                not_reloaded(&self.board, &error);
             }
         }
         self.release(steering).await;
@@ -262,7 +278,7 @@ impl Children {
         if !self.reload_due
             && let Err(error) = self.offer_file(path, steering).await
         {
-            not_reloaded(&error);
+            not_reloaded(&self.board, &error);
         }
     }
 
@@ -347,13 +363,13 @@ impl Children {
             }
         };
         let pause = self.worker.fell(lived);
-        tracing::error!(
+        self.lost(format!(
             "the worker died ({why}): its sessions are cut, and {meanwhile}; another one is started in {} s",
             pause.as_secs()
-        );
+        ));
         if let Some(Pending { change, .. }) = self.pending.take() {
             self.undo(change, steering).await;
-            not_reloaded(&anyhow!("the worker died before it had taken the new one"));
+            not_reloaded(&self.board, &anyhow!("the worker died before it had taken the new one"));
         }
         self.eras.only(self.board.policy().era);
         self.release(steering).await;
@@ -365,11 +381,11 @@ impl Children {
         let Some(process) = self.signer.process.take() else { return };
         self.board.signer_left();
         let pause = self.signer.fell(process.age());
-        tracing::error!(
+        self.lost(format!(
             "the signer died ({ended}): sessions go on, and certificates that are cached serve; others wait until \
              another signer is started in {} s",
             pause.as_secs()
-        );
+        ));
     }
 
     /// Start the worker's successor; returns whether it serves.
@@ -382,10 +398,10 @@ impl Children {
             }
             Err(error) => {
                 let pause = self.worker.fell(Duration::ZERO);
-                tracing::error!(
+                self.lost(format!(
                     "the worker cannot be started, trying again in {} s: {error:#}",
                     pause.as_secs()
-                );
+                ));
                 false
             }
         }
@@ -398,10 +414,10 @@ impl Children {
             Ok(()) => tracing::warn!(restarts = self.signer.restarts, "the signer was started again"),
             Err(error) => {
                 let pause = self.signer.fell(Duration::ZERO);
-                tracing::error!(
+                self.lost(format!(
                     "the signer cannot be started, trying again in {} s: {error:#}",
                     pause.as_secs()
-                );
+                ));
             }
         }
     }
@@ -496,8 +512,10 @@ async fn introduce(signing: &SignerControl, worker: &ChildProcess) -> Result<()>
     Ok(worker.control().send(&ToWorker::Signer, &[far.as_fd()]).await?)
 }
 
-fn not_reloaded(error: &anyhow::Error) {
-    tracing::error!("configuration NOT reloaded, the old one stays in force: {error:#}");
+fn not_reloaded(board: &Board, error: &anyhow::Error) {
+    let message = format!("configuration NOT reloaded, the old one stays in force: {error:#}");
+    tracing::error!("{message}");
+    board.alarms().say(DaemonAlarm::NotReloaded, message);
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use proxy_ebpf::Intake;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{OnExit, Source, SteeringConfig as Settings};
+use super::alarms::Alarms;
+use crate::config::{DaemonAlarm, OnExit, Source, SteeringConfig as Settings};
 use crate::line_limit::LineLimit;
 use crate::steering::firewall::{masquerades, read_ruleset};
 use crate::steering::upkeep::{Occasion, Repair, Steering};
@@ -26,9 +27,14 @@ struct Told {
 }
 
 /// Answer the kernel's news until the future is dropped.
-pub(super) async fn keep(steering: &RefCell<Steering>, mut watch: Watch, began: Repair) -> ! {
+pub(super) async fn keep(
+    steering: &RefCell<Steering>,
+    alarms: &Alarms,
+    mut watch: Watch,
+    began: Repair,
+) -> ! {
     let mut told = Told::default();
-    told.standing(began, true);
+    told.standing(alarms, began, true);
     loop {
         let occasion = match timeout(LOOK_EVERY, watch.news()).await {
             Err(_) => Occasion::Time,
@@ -45,15 +51,14 @@ pub(super) async fn keep(steering: &RefCell<Steering>, mut watch: Watch, began: 
         let mut steering = steering.borrow_mut();
         let (repair, looked) = steering.repair(occasion);
         if !repair.put_back.is_empty() {
-            tracing::error!(
-                repairs = steering.repairs(),
-                "steering was disturbed from outside; put back: {}",
-                repair.put_back.join("; ")
-            );
+            let message =
+                format!("steering was disturbed from outside; put back: {}", repair.put_back.join("; "));
+            tracing::error!(repairs = steering.repairs(), "{message}");
+            alarms.say(DaemonAlarm::Steering, message);
         }
-        told.standing(repair, looked.is_ok());
+        told.standing(alarms, repair, looked.is_ok());
         if let Err(error) = looked {
-            told.fault(error.to_string());
+            told.fault(alarms, &error.to_string());
         } else if told.amiss.take().is_some() {
             tracing::info!("steering is whole again");
         }
@@ -61,26 +66,30 @@ pub(super) async fn keep(steering: &RefCell<Steering>, mut watch: Watch, began: 
 }
 
 impl Told {
-    fn fault(&mut self, error: String) {
-        if self.amiss.as_ref() != Some(&error) {
-            tracing::error!(
+    fn fault(&mut self, alarms: &Alarms, error: &str) {
+        if self.amiss.as_deref() != Some(error) {
+            let message = format!(
                 "steering was disturbed and cannot be put back, mail may be refused or pass: {error}; trying again every \
                  {} s",
                 LOOK_EVERY.as_secs()
             );
+            tracing::error!("{message}");
+            alarms.say(DaemonAlarm::Steering, message);
         }
-        self.amiss = Some(error);
+        self.amiss = Some(error.to_owned());
     }
 
     /// What a look found beside what it put back. One that was not whole does not show that an alarm is over.
-    fn standing(&mut self, repair: Repair, is_whole: bool) {
+    fn standing(&mut self, alarms: &Alarms, repair: Repair, is_whole: bool) {
         let moved = repair.moved.join(", ");
         if !repair.overtaken.is_empty() {
-            tracing::error!(
+            let message = format!(
                 "rules of others stood in front of Postern's, where mail follows them: {}; now Postern's stand before them{}",
                 repair.overtaken.join("; "),
                 if moved.is_empty() { String::new() } else { format!(" ({moved})") }
             );
+            tracing::error!("{message}");
+            alarms.say(DaemonAlarm::Steering, message);
         } else if !moved.is_empty() {
             tracing::info!("Postern's rules stand higher again, nothing is in front of them: {moved}");
         }
@@ -88,6 +97,7 @@ impl Told {
             repair.alarms.into_iter().partition(|alarm| self.alarms.contains(alarm));
         for alarm in &new {
             tracing::error!("{alarm}");
+            alarms.say(DaemonAlarm::Steering, alarm.clone());
         }
         if is_whole {
             for alarm in self.alarms.iter().filter(|alarm| !known.contains(alarm)) {
@@ -159,16 +169,18 @@ static ROOM_LINES: LineLimit = LineLimit::new();
 
 /// New connections are treated as `on_exit` says, from now on. What a dead worker means is told when it is known why it
 /// died.
-pub(super) fn turn_away(steering: &RefCell<Steering>, why: TurnedAway) {
+pub(super) fn turn_away(steering: &RefCell<Steering>, alarms: &Alarms, why: TurnedAway) {
     let mut steering = steering.borrow_mut();
     if let Err(error) = steering.refuse() {
         tracing::error!("new connections are treated as before: {error}");
         return;
     }
-    if why == TurnedAway::NoRoom
-        && let Some(more) = ROOM_LINES.admit()
-    {
-        tracing::error!("no room: {} until sessions end{more}", meanwhile(steering.settings().on_exit));
+    if why == TurnedAway::NoRoom {
+        let message = format!("no room: {} until sessions end", meanwhile(steering.settings().on_exit));
+        if let Some(more) = ROOM_LINES.admit() {
+            tracing::error!("{message}{more}");
+        }
+        alarms.say(DaemonAlarm::NoRoom, message);
     }
 }
 

@@ -17,6 +17,10 @@ mod children;
 mod change;
 /// What is known of both.
 mod board;
+/// Where alarms go, and how many.
+mod alarms;
+/// The command that is run for an alarm.
+mod alarm_command;
 /// Steering kept as installed, and new connections turned away while there is no room.
 mod keep;
 /// What `postern status` is told.
@@ -60,6 +64,8 @@ use crate::steering::watch::Watch;
 use crate::worker::protocol::FromWorker;
 use crate::worker::thread_count;
 
+/// At the end of the daemon, commands for alarms are awaited for this long; what then runs is killed.
+const ALARMS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at how many sessions are left, while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at when certificates end, at the lists of revoked ones, and at the clock.
@@ -145,7 +151,7 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     let steering = RefCell::new(steering);
     let status = async || report::status(&origin, &steering, &board).await;
     let told = async {
-        until_stopped(path, &mut signals, &steering, &mut children).await;
+        until_stopped(path, &mut signals, &steering, &mut children, &board).await;
         say_stopping(steering.borrow().settings().on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
@@ -155,12 +161,13 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     // Whatever ends this, what was installed is taken back below.
     let ended = tokio::select! {
         () = told => Ok(()),
-        ended = serve(socket, status) => ended.context("the admin socket ended"),
-        never = keep(&steering, watch, began) => never,
+        ended = serve(socket, status, || board.alarms().test()) => ended.context("the admin socket ended"),
+        never = keep(&steering, board.alarms(), watch, began) => never,
     };
     children.stop().await;
     steering.into_inner().release()?;
     sysctls.restore()?;
+    board.alarms().flush(ALARMS_TIME_MAX).await;
     ended
 }
 
@@ -170,6 +177,7 @@ async fn until_stopped(
     signals: &mut Signals,
     steering: &RefCell<Steering>,
     children: &mut Children,
+    board: &Board,
 ) {
     let mut padding = tokio::time::interval(PADDING_LOOK);
     children.look_at_ends().await;
@@ -178,12 +186,12 @@ async fn until_stopped(
         tokio::select! {
             event = children.event() => match event {
                 Event::Said(said) => match children.heard(said, steering).await {
-                    Some(true) => turn_away(steering, TurnedAway::NoRoom),
+                    Some(true) => turn_away(steering, board.alarms(), TurnedAway::NoRoom),
                     Some(false) => take(steering),
                     None => children.reload_if_due(path, steering).await,
                 },
                 Event::WorkerFell(error) => {
-                    turn_away(steering, TurnedAway::NoWorker);
+                    turn_away(steering, board.alarms(), TurnedAway::NoWorker);
                     let on_exit = steering.borrow().settings().on_exit;
                     children.worker_fell(error, keep::meanwhile(on_exit), steering).await;
                     children.reload_if_due(path, steering).await;
@@ -277,6 +285,7 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
                 Event::WorkerFell(_) | Event::WorkerDue => return,
                 Event::SignerFell(ended) => children.signer_fell(&ended),
                 Event::SignerDue => children.restart_signer().await,
+                Event::Said(FromWorker::Alarm(alarm)) => children.alarm(&alarm),
                 Event::Said(_) => {}
             },
             _ = look.tick() => board.ask_for_report().await,

@@ -1,7 +1,7 @@
 //! A child process: this binary, executed anew, with a channel as its standard input.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::confine::{Confinement, Identity, Role};
 use crate::ipc::{AsyncChannel, Began, Begin, Channel};
+use crate::journal;
 
 /// The program that runs, whatever has become of its file.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -43,8 +44,11 @@ impl ChildProcess {
         // Both of its ends in this process are closed with the command.
         drop(command);
         let control = AsyncChannel::new(near)?;
+        let journal = journal::for_child(name).context("a way to the journal for a child process")?;
+        let (journal, end) = journal.unzip();
         let begun = timeout(BEGIN_TIME_MAX, async {
-            control.send(&Begin { identity }, &[]).await?;
+            let descriptors: Vec<_> = end.iter().map(AsFd::as_fd).collect();
+            control.send(&Begin { identity, journal }, &descriptors).await?;
             control.receive::<Began>().await
         });
         match begun.await {

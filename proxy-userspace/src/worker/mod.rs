@@ -22,13 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, anyhow};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::crew::Crew;
 pub(crate) use self::crew::{core_count, thread_count};
 use self::era::Era;
 use self::protocol::{FromWorker, PolicyMessage, StateTold, ToWorker, WorkerReport};
-use self::setup::Setup;
+use self::setup::{Setup, Started};
 use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::accept::egress::EgressTerms;
@@ -104,7 +103,7 @@ pub(crate) fn run(control: Channel, log: &Lines) -> Result<()> {
 }
 
 async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> {
-    let (mut crew, signer, mut eras_over) = match setup.start() {
+    let mut started = match setup.start() {
         Ok(started) => started,
         Err(error) => {
             control.send(&FromWorker::Failed(format!("{error:#}")), &[]).await?;
@@ -112,13 +111,13 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
         }
     };
     control.send(&FromWorker::Serving, &[]).await?;
-    let shared = crew.shared().clone();
+    let shared = started.crew.shared().clone();
     let ended = tokio::select! {
-        ended = converse(control, &mut crew, &mut eras_over, &signer, log) => ended,
+        ended = converse(control, &mut started, log) => ended,
         never = memory::give_back(&shared.admission) => never,
     };
     // The supervisor is gone or wants this to end: sessions are cut, and their records written.
-    crew.stop();
+    started.crew.stop();
     say_unwritten(&shared);
     ended
 }
@@ -126,9 +125,7 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
 /// Do what the supervisor says, and tell it what it must know.
 async fn converse(
     control: &AsyncChannel,
-    crew: &mut Crew,
-    eras_over: &mut UnboundedReceiver<u64>,
-    signer: &SignerLink,
+    Started { crew, signer, eras_over, alarms }: &mut Started,
     log: &Lines,
 ) -> Result<()> {
     let shared = &crew.shared().clone();
@@ -167,6 +164,10 @@ async fn converse(
             }
             Some(era) = eras_over.recv() => {
                 control.send(&FromWorker::EraOver(era), &[]).await?;
+                None
+            }
+            alarm = alarms.next() => {
+                control.send(&FromWorker::Alarm(alarm), &[]).await?;
                 None
             }
             index = crew.fallen() => Some(index),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accept::Room;
 use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
+use crate::alarm::Alarm;
 use crate::config::{Config, InterfaceName};
 use crate::guard::GuardNumbers;
 use crate::handshake::TrustMaterial;
@@ -110,6 +111,8 @@ pub(crate) enum FromWorker {
     Full(bool),
     /// Numbers, as they are now.
     Report(Box<WorkerReport>),
+    /// Something has happened in a session that `action.alarms` lists.
+    Alarm(Alarm),
     /// It cannot go on, in an operator's words; it ends.
     Failed(String),
 }

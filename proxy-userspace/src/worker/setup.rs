@@ -13,6 +13,7 @@ use super::era::Era;
 use super::protocol::{FromWorker, ListenerPlace, PolicyMessage, Serve, StateTold, ToWorker};
 use super::thread::WorkerShared;
 use crate::accept::{Admission, HeldOctets};
+use crate::alarm::{AlarmInlet, AlarmOutlet};
 use crate::guard::Guard;
 use crate::ipc::{Channel, read_sealed};
 use crate::jobs::{JobPool, JobPurpose};
@@ -36,6 +37,16 @@ pub(super) struct Setup {
     /// Where mail is judged.
     state: Option<VaultFiles>,
     serve: Serve,
+}
+
+/// A worker whose threads run.
+pub(super) struct Started {
+    pub(super) crew: Crew,
+    pub(super) signer: SignerLink,
+    /// Eras of which no session is left.
+    pub(super) eras_over: UnboundedReceiver<u64>,
+    /// What the threads raise.
+    pub(super) alarms: AlarmInlet,
 }
 
 impl Setup {
@@ -76,10 +87,12 @@ impl Setup {
     }
 
     /// All threads.
-    pub(super) fn start(self) -> Result<(Crew, SignerLink, UnboundedReceiver<u64>)> {
+    pub(super) fn start(self) -> Result<Started> {
         let Self { places, policy, eras_over, signer, syn_egress, state, serve } = self;
         let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
         let held = HeldOctets::new(policy.room.held);
+        let (outlet, alarms) = AlarmOutlet::pair();
+        let records = Records::to_stdout(policy.config.records.format, outlet);
         let vault = Arc::new(OnceLock::new());
         if let Some(files) = state {
             let _ = vault.set(start_vault(files, policy.config.limits.spool, &held)?);
@@ -99,14 +112,14 @@ impl Setup {
                     .context("starting the threads that judge mail")?,
             ),
             guard: Arc::new(Guard::new().context("making the key for what is counted of accounts")?),
-            records: Records::to_stdout().context("starting the thread that writes records")?,
+            records: records.context("starting the thread that writes records")?,
             egress_refused: Arc::default(),
             implicit_refused: Arc::default(),
             unmatched_refused: Arc::default(),
             local_refused: Arc::default(),
             syn_egress,
         };
-        Ok((Crew::start(places, serve, shared)?, signer, eras_over))
+        Ok(Started { crew: Crew::start(places, serve, shared)?, signer, eras_over, alarms })
     }
 }
 

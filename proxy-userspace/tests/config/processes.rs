@@ -25,6 +25,13 @@ fn each_process_has_a_number_of_its_own() {
     {
         assert_message(&format!("[process]\n{line}"), &[&format!("process.{line}: also {other}")]);
     }
+    for lines in ["[alarm]\nuser_id = 60993", "[process]\nsigner_id = 701\n[alarm]\nuser_id = 701"] {
+        assert_message(lines, &["alarm.user_id = ", "also process.", "signal that process", "of its own"]);
+    }
+    let default = "[process]\nworker_id = 60996\n";
+    assert!(good(&format!("{MINIMAL}{default}")).alarm.command.is_empty(), "no command has that number");
+    let lines = format!("{default}[alarm]\ncommand = [\"/n\"]");
+    assert_message(&lines, &["process.worker_id = 60996: also the default of alarm.user_id"]);
     assert_message("[process]\nworker_id = \"mail\"", &["process.worker_id = \"mail\": wrong type"]);
     assert_message("[process]\nworker = 700", &["process.worker = 700: unknown key", "\"worker_id\"?"]);
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use postern::config::{Config, parse};
 use serde_json::Value;
 
+use self::alarms::alarms;
 use self::guard::guard;
 use self::narrowing::{capabilities, general};
 use super::{FILE, MINIMAL, good};
@@ -14,6 +15,8 @@ use super::{FILE, MINIMAL, good};
 mod guard;
 /// Rows of `[action.general]` and `[action.capabilities]`.
 mod narrowing;
+/// Rows of `[alarm]`, and of what raises alarms.
+mod alarms;
 
 /// What the file has without the key.
 enum Without {
@@ -731,6 +734,13 @@ fn daemon() -> Vec<Row> {
     let id = |key| row("[process]", key, Unset, &["1", "4294967294"], &[("0", ID), ("4294967295", ID)]);
     vec![
         row("[records]", "start", Default("true"), &["false"], &[("\"no\"", &flag)]),
+        row(
+            "[records]",
+            "format",
+            Default("\"auto\""),
+            &["\"json\""],
+            &[("\"text\"", "unknown form of records; use \"auto\" or \"json\"")],
+        ),
         row("[records]", "clean_verdicts", Default("false"), &["true"], &[("\"no\"", &flag)]),
         row(
             "[state]",
@@ -763,6 +773,7 @@ fn rows() -> Vec<Row> {
         counts(),
         sizes(),
         daemon(),
+        alarms(),
     ]
     .into_iter()
     .flatten()

@@ -311,7 +311,10 @@ impl Session {
         if condition == Condition::Ok {
             match sent.effect {
                 Effect::None => {}
-                Effect::Login(account) => self.subject.account = account.map(Rc::from),
+                Effect::Login(account) => {
+                    self.subject.account = account.map(Rc::from);
+                    self.terms.counts.logged_in(self.subject.account.clone());
+                }
                 Effect::Select(mailbox) => self.select(Some(Rc::from(mailbox))),
                 Effect::Close => self.select(None),
                 Effect::Logout => self.logged_out = true,
