@@ -77,6 +77,9 @@ pub struct Status {
     /// What the account guard refused.
     #[serde(default)]
     pub guard: GuardNumbers,
+    /// What authorities were asked about servers' certificates.
+    #[serde(default)]
+    pub ocsp: OcspStatus,
     /// Certificates that end, the next to end first: at most 64.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -96,7 +99,7 @@ pub struct Status {
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessStatus {
-    /// `supervisor`, `worker` or `signer`.
+    /// `supervisor`, `worker`, `signer` or `helper`.
     pub name: String,
     /// Its number; none while there is none.
     pub pid: Option<u32>,
@@ -329,6 +332,15 @@ impl From<SpoolNumbers> for SpoolStatus {
         let SpoolNumbers { octets, in_memory, limit, has_file, refused, failed } = numbers;
         Self { octets, in_memory, limit, has_file, refused_total: refused, failed_total: failed }
     }
+}
+
+/// Questions to authorities; totals count since the worker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OcspStatus {
+    /// Asked.
+    pub asked_total: u64,
+    /// Of these, without an answer.
+    pub failed_total: u64,
 }
 
 /// Why a status could not be given or had.

@@ -50,6 +50,8 @@ mod confine;
 mod signer;
 #[cfg(fuzzing)]
 pub use signer::fuzzing as signer_fuzzing;
+/// The process that asks strangers for answers, and what others ask of it.
+mod helper;
 /// The process that peers' octets reach; its spine is one connection from accept to record.
 mod worker;
 /// The process that steers, starts the others and answers the operator.

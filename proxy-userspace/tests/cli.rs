@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 
 use postern::admin::{
     AdminError, AdminSocket, CertificateStatus, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus,
-    ProcessStatus, SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus, ThreadStatus,
-    VerdictsStatus, ask, serve,
+    OcspStatus, ProcessStatus, SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus,
+    ThreadStatus, VerdictsStatus, ask, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -325,6 +325,7 @@ fn example() -> Status {
                 locked_memory: Some("all of it".to_owned()),
                 ..process("signer", Some(4713), 1)
             },
+            process("helper", Some(4714), 0),
         ],
         signatures: Some(SignaturesStatus {
             minted: 12,
@@ -411,6 +412,7 @@ fn example() -> Status {
             alarm: Some("authority certificate: /etc/a.pem ends soon; renew it".to_owned()),
         }],
         guard: postern::guard::GuardNumbers { refused_tenant: 3, refused_bodies: 5, refused_guessing: 4 },
+        ocsp: OcspStatus { asked_total: 5, failed_total: 2 },
         distrusted: vec!["192.0.2.7".parse().expect("address")],
         kernel_tls: "TLS 1.3 AES-128-GCM".to_owned(),
         record_layer: "AES-128-GCM kernel (this process 1.00, kernel 0.50 CPU s per GB)".to_owned(),
@@ -472,6 +474,8 @@ fn status_shows_what_the_daemon_says() {
             "spool     160 MiB of 1 GiB now, 96 MiB of it held in memory; NO FILE, see the log; refused: 6 without room, \
              8 by the disk\n",
             "guard     refused: 3 logins by tenant, 4 logins by guessing, 5 messages by bodies_per_hour\n",
+            "helper      4714  60994  12 MiB  0         ",
+            "helper: authorities were asked 5 times, 2 without an answer\n",
             "12 certificates minted, 1 refused; 3 handshakes signed, 0 refused\n",
             "[::1]:40001",
             "steered_ipv4  12345",

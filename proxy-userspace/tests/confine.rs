@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_boundin
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-const ROLES: [&str; 2] = ["worker", "signer"];
+const ROLES: [&str; 3] = ["worker", "signer", "helper"];
 const EPERM: i64 = 1;
 const ENOSYS: i64 = 38;
 const SIGABRT: i32 = 6;
@@ -100,6 +100,8 @@ fn what_is_forbidden_is_refused_from_the_inside() {
             assert!(forbidden.contains_key(name), "{role}: {name} was not tried");
         }
         assert_eq!(forbidden.contains_key("socket of TCP"), role == "signer");
+        assert_eq!(forbidden.contains_key("socket of UDP"), role != "helper");
+        assert_eq!(forbidden.contains_key("listen"), role == "helper");
         assert!(confined.key.path().exists(), "{role} removed a file");
     }
 }
@@ -113,12 +115,14 @@ fn what_is_needed_works() {
         assert!(failed.is_empty(), "{role}: {failed:?}");
         assert!(needed.contains_key("a signature") && needed.contains_key("threads"), "{role}: {needed:?}");
         assert_eq!(needed.contains_key("a runtime and TLS over loopback"), role == "worker");
+        assert_eq!(needed.contains_key("a runtime and datagrams over loopback"), role == "helper");
     }
 }
 
 #[test]
 fn the_kernel_knows_of_no_power_that_is_left() {
-    for (role, kept) in [("worker", CapabilitySet::NET_RAW), ("signer", CapabilitySet::empty())] {
+    let none = CapabilitySet::empty();
+    for (role, kept) in [("worker", CapabilitySet::NET_RAW), ("signer", none), ("helper", none)] {
         let confined = Confined::start(role);
         let status = confined.status();
         let id = |name: &str| confined.report["identity"][name].as_u64().expect("a number");
@@ -199,6 +203,8 @@ fn without_a_power_that_it_needs_a_process_says_which_and_goes_no_further() {
         assert!(said.contains(tried) && said.contains(remedy), "{remedy}: {said}");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{remedy}");
     }
-    let signer = without(CapabilitySet::NET_RAW, "signer");
-    assert!(signer.status.success(), "the signer needs no CAP_NET_RAW: {signer:?}");
+    for role in ["signer", "helper"] {
+        let process = without(CapabilitySet::NET_RAW, role);
+        assert!(process.status.success(), "the {role} needs no CAP_NET_RAW: {process:?}");
+    }
 }

@@ -58,6 +58,8 @@ pub mod cost;
 pub mod real_client;
 /// `openssl s_client` at a keyboard.
 pub mod openssl;
+/// An authority that answers by HTTP, and a name server.
+pub mod responder;
 /// What the kernel counts of its TLS, and which halves it should be given.
 pub mod kernel_tls;
 

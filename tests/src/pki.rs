@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use aws_lc_rs::digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -45,6 +45,8 @@ pub struct Wanted {
     pub from_days: i64,
     /// Days from now to `notAfter`.
     pub to_days: i64,
+    /// Where its authority is asked about it (OCSP).
+    pub responder: Option<String>,
 }
 
 impl Wanted {
@@ -56,6 +58,7 @@ impl Wanted {
             addresses: Family::ALL.iter().flat_map(|f| [f.server(), f.other_server()]).collect(),
             from_days: -1,
             to_days: 30,
+            responder: None,
         }
     }
 
@@ -121,9 +124,17 @@ impl Authority {
         params.not_before = OffsetDateTime::now_utc() + Duration::days(wanted.from_days);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(wanted.to_days);
         params.use_authority_key_identifier_extension = true;
+        params.custom_extensions.extend(wanted.responder.as_deref().map(access));
         let cert = params.signed_by(key, &self.issuer)?;
         Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
+}
+
+/// `AuthorityInfoAccessSyntax` (RFC 5280 section 4.2.2.1) with one responder; the URL has less than 100 octets.
+fn access(url: &str) -> CustomExtension {
+    let sized = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
+    let entry = [sized(6, &[0x2b, 6, 1, 5, 5, 7, 48, 1]), sized(0x86, url.as_bytes())].concat();
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], sized(0x30, &sized(0x30, &entry)))
 }
 
 fn common(name: &str) -> DistinguishedName {

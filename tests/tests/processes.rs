@@ -1,4 +1,4 @@
-//! Three processes: what each may do, and what becomes of sessions when one of them dies.
+//! All processes: what each may do, and what becomes of sessions when one of them dies.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Session;
 use postern_tests::imap_server::large_message;
 use postern_tests::lab::Family;
+use postern_tests::pki::Wanted;
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::{MESSAGE, Scene};
 use postern_tests::wait::{self, PATIENCE};
@@ -82,13 +83,13 @@ fn kernel_says(process: u32, key: &str) -> Result<String> {
 }
 
 #[test]
-fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Result<()> {
-    let scene = Scene::new(&Policy::new())?;
+fn worker_signer_and_helper_have_users_of_their_own_and_no_more_than_they_need() -> Result<()> {
+    let scene = Scene::new(&Policy::new().tls("ocsp = \"lenient\""))?;
     let postern = scene.start()?;
     let server = scene.serve()?;
     scene.fetches()?;
     let mut users = Vec::new();
-    for (name, capabilities) in [("worker", &["CAP_NET_RAW"] as &[&str]), ("signer", &[])] {
+    for (name, capabilities) in [("worker", &["CAP_NET_RAW"] as &[&str]), ("signer", &[]), ("helper", &[])] {
         let process = postern.process(name)?;
         assert_eq!(kernel_says(process, "Name")?, format!("postern-{name}"), "as top(1) shows it");
         assert_eq!(of_process(&postern, name, "capabilities")?, serde_json::json!(capabilities), "{name}");
@@ -127,7 +128,9 @@ fn worker_and_signer_have_users_of_their_own_and_no_more_than_they_need() -> Res
             descriptors.iter().find(|target| target.starts_with(scene.installation.dir().join("ca")));
         ensure!(secret.is_none(), "{name} holds {secret:?}");
     }
-    ensure!(users[0] != users[1], "one user for both: {users:?}");
+    users.sort();
+    users.dedup();
+    ensure!(users.len() == 3, "one user for two: {users:?}");
     drop(server);
     postern.stop()?;
     scene.finish()
@@ -238,6 +241,51 @@ fn a_signer_that_is_killed_ends_no_session_and_new_certificates_wait_for_the_nex
 }
 
 #[test]
+fn a_helper_that_is_killed_or_hangs_costs_answers_only_and_another_one_comes() -> Result<()> {
+    let identity = |scene: &Scene| {
+        let responder = Some("http://127.0.0.1/".to_owned());
+        scene.roots.issue(&Wanted { responder, ..Wanted::server() })
+    };
+    let scene = Scene::new(&Policy::new().tls("ocsp = \"lenient\""))?;
+    let postern = scene.start()?;
+    let first = postern.process("helper")?;
+    kill(first, Signal::KILL)?;
+    postern.wait_log("the helper died (signal: 9")?;
+    let server = scene.serve_with(identity(&scene)?.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    let mut held = scene.session(Family::V4, 993)?;
+    held.enter()?;
+    replaced(&postern, "helper", first)?;
+    held.command("NOOP")?.ok()?;
+    held.logout()?;
+    drop(server);
+    // A worker that comes later is led to it, too.
+    let worker = postern.process("worker")?;
+    kill(worker, Signal::KILL)?;
+    replaced(&postern, "worker", worker)?;
+    wait::until("new connections to be taken", PATIENCE, || {
+        Ok((postern.status()?["steering"]["intake"] == "steered").then_some(()))
+    })?;
+    // The helper that is there would ask, if that were no address of its own.
+    let server = scene.serve_with(identity(&scene)?.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    scene.fetches()?;
+    drop(server);
+    let second = postern.process("helper")?;
+    kill(second, Signal::STOP)?;
+    wait::until("the helper's threads to stop", PATIENCE, || Ok(is_stopped(second)?.then_some(())))?;
+    let server = scene.serve_with(identity(&scene)?.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    scene.fetches()?;
+    drop(server);
+    let records = postern.wait_records(3)?;
+    let faults: Vec<_> = records.iter().map(|record| record.text("postern.certificate.ocsp_fault")).collect();
+    // The first session may have come so late that the successor was there.
+    ensure!(["helper_gone", "address_refused"].contains(&faults[0]), "{faults:?}");
+    ensure!(faults[1..] == ["address_refused", "late"], "{faults:?}");
+    kill(second, Signal::KILL)?;
+    postern.stop()?;
+    scene.finish()
+}
+
+#[test]
 fn a_supervisor_that_is_killed_takes_its_children_along_and_clients_hear_the_end() -> Result<()> {
     for on_exit in ["closed", "open"] {
         let scene = Scene::new(&Policy::new().on_exit(on_exit))?;
@@ -322,9 +370,9 @@ fn a_key_that_the_signer_cannot_use_ends_the_start_with_64_and_names_the_file() 
 }
 
 #[test]
-fn nobody_but_run_starts_a_worker_or_a_signer() -> Result<()> {
+fn nobody_but_run_starts_a_worker_a_signer_or_a_helper() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
-    for name in ["worker", "signer"] {
+    for name in ["worker", "signer", "helper"] {
         let said = scene.installation.command(&scene.lab.gateway, &[name])?;
         ensure!(said.code == Some(2) && said.stderr.contains("started by `postern run`"), "{said:?}");
     }

@@ -1,21 +1,24 @@
-//! Servers whose certificate was revoked, or may have been: `openssl` is the authority and its OCSP responder.
+//! Servers whose certificate was revoked, or may have been: `openssl` is the authority, and signs what its
+//! responder says.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use postern_tests::client::{Session, Tls};
-use postern_tests::lab::Family;
+use postern_tests::lab::{EGRESS, ELSEWHERE, Family};
 use postern_tests::netns;
 use postern_tests::openssl::OpenSslServer;
-use postern_tests::pki::{Authority, Identity};
+use postern_tests::pki::{Authority, Identity, Wanted};
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::record::Record;
+use postern_tests::responder::{NameServer, Reply, Responder};
 use postern_tests::scene::{MESSAGE, Scene};
-use postern_tests::wait::PATIENCE;
+use postern_tests::wait::{self, PATIENCE};
 use rustix::process::Signal;
-use rustls::ServerConfig;
+use rustls::{ALL_VERSIONS, ServerConfig};
 
 /// How the authority's book says of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,4 +326,198 @@ fn a_revoked_server_is_mirrored_or_allowed_where_the_owner_says_so() -> Result<(
         scene.finish()?;
     }
     Ok(())
+}
+
+/// An address of the whole world's, where the lab's server is, too.
+const PUBLIC: &str = "1.2.3.4";
+
+/// A policy whose helper asks the lab's name server, and may reach the server at one of its addresses, and where nobody
+/// listens.
+fn asking(mode: &str) -> Policy {
+    let (server, silent) = (Family::V4.server(), Family::V4.elsewhere());
+    under(mode).table(&format!(
+        "[helper]\nname_servers = [\"{server}\"]\nreach = [\"{server}/32\", \"{silent}/32\"]"
+    ))
+}
+
+/// The lab's authority by HTTP, and the names that its certificates have.
+fn responder(scene: &Scene) -> Result<(Responder, NameServer)> {
+    let (server, other) = (Family::V4.server(), Family::V4.other_server());
+    let public = PUBLIC.parse()?;
+    scene.lab.server.ip(&["address", "add", &format!("{PUBLIC}/32"), "dev", "lo"])?;
+    let names = [
+        ("ocsp.lab.test", server),
+        ("private.lab.test", other),
+        ("local.lab.test", "127.0.0.1".parse()?),
+        ("gateway.lab.test", Family::V4.gateway_wan()),
+        ("public.lab.test", public),
+        ("gone.lab.test", Family::V4.elsewhere()),
+    ];
+    let at = [server, other, public].map(|address| SocketAddr::new(address, 80));
+    let responder = Responder::start(&scene.lab.server, &at)?;
+    Ok((responder, NameServer::start(&scene.lab.server, server, &names)?))
+}
+
+/// A new certificate, which names this responder.
+fn naming(scene: &Scene, url: &str) -> Result<Identity> {
+    scene.roots.issue(&Wanted { responder: Some(url.to_owned()), ..Wanted::server() })
+}
+
+fn route_public(scene: &Scene, interface: &str) -> Result<()> {
+    let via = if interface == EGRESS { Family::V4.server() } else { Family::V4.elsewhere() };
+    scene.lab.gateway.ip(&["route", "replace", PUBLIC, "via", &via.to_string(), "dev", interface]).map(drop)
+}
+
+/// What a responder says, as an authority's book says of the certificate or in other words.
+enum Answers {
+    Book(Status),
+    Chunked,
+    Says(Reply),
+}
+
+#[test]
+fn an_authority_that_is_asked_decides_what_the_mode_promises() -> Result<()> {
+    use Answers::{Book as Booked, Chunked, Says};
+    /// What the certificate names, what is answered there; the record's words for the answer, who brought it and why there
+    /// is none; what is wrong under "lenient" and "strict"; how often somebody was asked.
+    type Case = (&'static str, Answers, [&'static str; 3], [Option<&'static str>; 2], usize);
+    let (named, missing) = ("http://ocsp.lab.test/x", [None, Some("ocsp_missing")]);
+    let none = |fault| ["absent", "", fault];
+    let cases = || -> Vec<Case> {
+        vec![
+            (named, Booked(Status::Good), ["good", "fetched", ""], [None, None], 1),
+            (named, Chunked, ["good", "fetched", ""], [None, None], 1),
+            (named, Booked(Status::Revoked), ["revoked", "fetched", ""], [Some("revoked"); 2], 1),
+            (named, Booked(Status::Unknown), ["unknown", "fetched", ""], missing, 1),
+            (named, Says(Reply::response(b"garbage")), ["malformed", "fetched", ""], missing, 1),
+            (named, Says(Reply::Octets(b"220 mail\r\n".to_vec())), none("http_malformed"), missing, 1),
+            (
+                named,
+                Says(Reply::with("302 Found\r\nLocation: http://10.77.2.3/", b"")),
+                none("redirect"),
+                missing,
+                1,
+            ),
+            (named, Says(Reply::with("404 Gone", b"")), none("http_status"), missing, 1),
+            (named, Says(Reply::response(&[0; 16 * 1024 + 1])), none("too_large"), missing, 1),
+            (named, Says(Reply::Silence), none("late"), missing, 1),
+            ("http://gone.lab.test/", Booked(Status::Good), none("unreachable"), missing, 0),
+            ("http://nobody.lab.test/", Booked(Status::Good), none("unresolved"), missing, 0),
+            ("https://ocsp.lab.test/", Booked(Status::Good), none("url_refused"), missing, 0),
+            ("http://ocsp.lab.test:8080/", Booked(Status::Good), none("url_refused"), missing, 0),
+            ("http://10.77.2.3/", Booked(Status::Good), none("address_refused"), missing, 0),
+            ("http://private.lab.test/", Booked(Status::Good), none("address_refused"), missing, 0),
+            ("http://local.lab.test/", Booked(Status::Good), none("address_refused"), missing, 0),
+            ("http://gateway.lab.test/", Booked(Status::Good), none("address_refused"), missing, 0),
+            ("http://public.lab.test/", Booked(Status::Good), ["good", "fetched", ""], [None, None], 1),
+        ]
+    };
+    let scene = Scene::new(&asking("lenient"))?;
+    let book = Book::new(&scene)?;
+    let (responder, names) = responder(&scene)?;
+    route_public(&scene, EGRESS)?;
+    for (index, mode) in ["lenient", "strict"].into_iter().enumerate() {
+        scene.installation.configure(&asking(mode))?;
+        let postern = scene.start()?;
+        let mut sessions = 0;
+        for (url, answers, words, faults, asked) in cases() {
+            let identity = naming(&scene, url)?;
+            responder.says(match answers {
+                Booked(status) => Reply::response(&book.answer(&identity, status)?),
+                Chunked => {
+                    let body = book.answer(&identity, Status::Good)?;
+                    let chunk =
+                        [format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+                    Reply::with("200 OK\r\nTransfer-Encoding: chunked", &chunk)
+                }
+                Says(reply) => reply,
+            });
+            let before = responder.asked().len();
+            let server = scene.serve_with(identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+            let fault = *faults.get(index).context("no such mode")?;
+            // The second session of each certificate has what is known from the first.
+            for round in [0, 1] {
+                match fault {
+                    None => fetch(&scene, 993)?,
+                    Some(fault) => {
+                        let said = refusal(&scene, 993)?;
+                        let words = if fault == "revoked" { REVOKED } else { MISSING };
+                        assert!(said.starts_with("* BYE") && said.contains(words), "{mode} {url}: {said}");
+                        assert!(!server.log().join("\n").contains("LOGIN"));
+                    }
+                }
+                sessions += 1;
+                let record = last(&postern, sessions)?;
+                let [ocsp, source, unanswered] = words;
+                let source = if round == 1 && source == "fetched" { "cached" } else { source };
+                let told = ["ocsp", "ocsp_source", "ocsp_fault"];
+                let told = told.map(|field| record.text(&format!("postern.certificate.{field}")).to_owned());
+                assert_eq!(told, [ocsp, source, unanswered], "{mode} {url}: {record:#?}\n{}", postern.log());
+                assert_eq!(record.faults(), Vec::from_iter(fault), "{mode} {url}: {record:#?}");
+            }
+            assert_eq!(responder.asked().len() - before, asked, "{mode} {url}: a question each");
+            drop(server);
+        }
+        postern.stop()?;
+    }
+    // What was sent is what openssl sends.
+    let first = responder.asked().into_iter().next().context("nobody was asked")?;
+    fs::write(book.dir.join("sent"), first)?;
+    assert!(book.openssl(&["ocsp", "-reqin", "sent", "-req_text"])?.contains("Hash Algorithm: sha1"));
+    drop((responder, names));
+    scene.lab.gateway.ip(&["route", "del", PUBLIC])?;
+    scene.finish()
+}
+
+#[test]
+fn nobody_is_asked_where_policy_does_not_want_it_or_an_answer_is_there() -> Result<()> {
+    let scene = Scene::new(&asking("disabled"))?;
+    let book = Book::new(&scene)?;
+    let (responder, names) = responder(&scene)?;
+    let postern = scene.start()?;
+    assert!(postern.process("helper").is_err(), "nobody needs it");
+    let identity = naming(&scene, "http://ocsp.lab.test/")?;
+    responder.says(Reply::response(&book.answer(&identity, Status::Revoked)?));
+    let server = scene.serve_with(identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    fetch(&scene, 993)?;
+    assert_eq!(last(&postern, 1)?.text("postern.certificate.ocsp"), "");
+    // From the reload on it is asked, also behind STARTTLS.
+    scene.installation.configure(&asking("lenient"))?;
+    postern.signal(Signal::HUP)?;
+    wait::until("the helper", PATIENCE, || Ok(postern.process("helper").ok()))?;
+    assert!(refusal(&scene, 143)?.contains(REVOKED));
+    assert_eq!(responder.asked().len(), 1);
+    drop(server);
+    // The server's own answer counts.
+    let staple = book.answer(&identity, Status::Good)?;
+    let server = scene.serve_with(stapling(&identity, Tls::V13, staple)?, vec![MESSAGE.to_vec()])?;
+    fetch(&scene, 993)?;
+    let record = last(&postern, 3)?;
+    assert_eq!(record.text("postern.certificate.ocsp_source"), "stapled", "{record:#?}");
+    drop(server);
+    // A certificate that nobody here trusts leads nowhere.
+    let stranger = Authority::new("Stranger")?;
+    let url = Some("http://ocsp.lab.test/".to_owned());
+    let strange = stranger.issue(&Wanted { responder: url, ..Wanted::server() })?;
+    let server = scene.serve_with(strange.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    assert!(refusal(&scene, 993)?.contains("does not come from a trusted authority"));
+    drop(server);
+    // A public address that is not reached through an egress.
+    route_public(&scene, ELSEWHERE)?;
+    let identity = naming(&scene, "http://public.lab.test/")?;
+    let server = scene.serve_with(identity.server_config(ALL_VERSIONS)?, vec![MESSAGE.to_vec()])?;
+    fetch(&scene, 993)?;
+    let record = last(&postern, 5)?;
+    assert_eq!(record.text("postern.certificate.ocsp_fault"), "egress_refused", "{record:#?}");
+    postern.wait_log("routed out of")?;
+    assert_eq!(responder.asked().len(), 1, "nobody else was asked");
+    // And nobody is left that asks.
+    scene.installation.configure(&asking("disabled"))?;
+    postern.signal(Signal::HUP)?;
+    wait::until("the helper's end", PATIENCE, || Ok(postern.process("helper").is_err().then_some(())))?;
+    fetch(&scene, 993)?;
+    drop((server, responder, names));
+    postern.stop()?;
+    scene.lab.gateway.ip(&["route", "del", PUBLIC])?;
+    scene.finish()
 }

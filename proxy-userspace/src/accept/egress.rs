@@ -223,6 +223,28 @@ impl EgressTable {
         terms.allowed(ingress, address, name).map(|interface| Egress { interface, index })
     }
 
+    /// The egress that the kernel would choose for a connection of this process's own, which carries no mark and is no
+    /// client's; `listed` are the egress interfaces.
+    ///
+    /// # Errors
+    /// The destination does not leave by a configured egress, or the kernel could not be asked.
+    pub(crate) fn leaves(
+        &mut self,
+        listed: &[InterfaceName],
+        destination: SocketAddr,
+    ) -> Result<Egress, EgressFault> {
+        let address = destination.ip();
+        let mut route = question(destination, None);
+        route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Mark(_)));
+        let answer = self.netlink.ask(RouteNetlinkMessage::GetRoute(route));
+        let index = next_hop(address, &answer.map_err(|error| refused(address, error))?)?;
+        let interface = self.name(address, index)?;
+        match InterfaceName::entry_of(listed, &interface) {
+            Some(_) => Ok(Egress { interface: InterfaceName(interface), index }),
+            None => Err(EgressFault::NotConfigured { destination: address, interface }),
+        }
+    }
+
     /// The egress that a connection took, by the interface that its SYN left by. It may differ from `asked`, because
     /// equal-cost routes and marks choose between uplinks, and is then judged like `asked`.
     ///

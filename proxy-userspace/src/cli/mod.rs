@@ -88,6 +88,9 @@ enum Command {
     /// A process of a running daemon; started by `run` and by nobody else.
     #[command(hide = true)]
     Signer,
+    /// A process of a running daemon; started by `run` and by nobody else.
+    #[command(hide = true)]
+    Helper,
     /// Make the default Proxy Server certificate; started by `run` and by nobody else.
     #[command(hide = true)]
     DefaultCertificate(default_certificate::DefaultCertificateArgs),
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Worker => child(Role::Worker, crate::worker::run),
         Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
+        Command::Helper => child(Role::Helper, |control, _| crate::helper::serve(control)),
         Command::DefaultCertificate(options) => default_certificate::make(&options),
         #[cfg(debug_assertions)]
         Command::ConfineProbe(options) => crate::confine::probe::run(&options),

@@ -295,6 +295,12 @@ fn confinement(status: &Status) -> Vec<String> {
         lines
             .extend(process.locked_memory.as_ref().map(|words| format!("{name}: locked in memory: {words}")));
     }
+    if status.processes.iter().any(|process| process.name == "helper") {
+        let admin::OcspStatus { asked_total, failed_total } = status.ocsp;
+        lines.push(format!(
+            "helper: authorities were asked {asked_total} times, {failed_total} without an answer"
+        ));
+    }
     lines.extend(status.signatures.map(|signed| {
         let admin::SignaturesStatus { minted, mints_refused, handshakes, handshakes_refused } = signed;
         format!(

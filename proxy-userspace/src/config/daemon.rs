@@ -13,6 +13,8 @@ pub(super) const ID_BOUNDS: &str = "0 is root, and 4294967295 is no user";
 pub(crate) const WORKER_ID_DEFAULT: u32 = 60993;
 /// The same of the signer.
 pub(crate) const SIGNER_ID_DEFAULT: u32 = 60994;
+/// The same of the helper.
+pub(crate) const HELPER_ID_DEFAULT: u32 = 60995;
 
 settings! {
     /// `[records]`.
@@ -69,5 +71,8 @@ settings! {
         /// Number of the signer's user and group, which need no file.
         signer as "signer_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
             .unset("the system's user `postern-signer` where it exists, else 60994", "60994");
+        /// Number of the helper's user and group, which need no file.
+        helper as "helper_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
+            .unset("the system's user `postern-helper` where it exists, else 60995", "60995");
     }
 }

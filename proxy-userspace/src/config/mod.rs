@@ -34,6 +34,8 @@ mod limits;
 mod alarm;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
 mod daemon;
+/// `[helper]`: the process that asks strangers for answers.
+mod helper;
 /// `[[policy]]`: which connections get which proxy action; and the objects that have names.
 mod policy;
 /// Hours of the week in a time zone.
@@ -70,12 +72,14 @@ pub use certificates::{
 };
 pub use clone::{CloneError, ObjectFile, clone_object};
 pub use daemon::{Admin, Processes, RecordFormat, RecordLines, State};
-pub(crate) use daemon::{SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+pub(crate) use daemon::{HELPER_ID_DEFAULT, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
 pub use general::{GeneralSettings, LINE_LENGTH_MAX};
 pub(crate) use guard::BODIES_PER_HOUR_MAX;
 pub use guard::{AccountDomain, GuardSettings, TenantRule};
+pub use helper::HelperSettings;
+pub(crate) use helper::NAME_SERVERS_MAX;
 pub use hours::{NamedZone, WeekHours};
 pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
@@ -124,6 +128,8 @@ settings! {
         /// these settings nothing of it is limited. They hold for sessions under `inspect = "full"`, and count anew
         /// when Postern starts; a reload keeps the counts.
         guard: GuardSettings = section();
+        /// The process that asks authorities for what servers do not staple.
+        helper: HelperSettings = section();
         /// Bounds with their units.
         limits: Limits = section();
         /// What is written on stdout. A record is written when a session ends.
@@ -134,8 +140,9 @@ settings! {
         state: State = section();
         /// The admin socket.
         admin: Admin = section();
-        /// Who the processes run as. `postern run` starts two processes that give root up: the worker, which reads what
-        /// clients and servers send, and the signer, which has the private keys. Each has a user and a group of its own,
+        /// Who the processes run as. `postern run` starts processes that give root up: the worker, which reads what
+        /// clients and servers send, the signer, which has the private keys, and the helper, which asks authorities, where a
+        /// profile wants that. Each has a user and a group of its own,
         /// with one number for both. Change the numbers where something else on this machine, or in this user
         /// namespace, has them.
         processes as "process": Processes = section();

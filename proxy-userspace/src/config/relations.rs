@@ -1,5 +1,5 @@
 use super::alarm::ALARM_ID_DEFAULT;
-use super::daemon::{Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+use super::daemon::{HELPER_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 use super::fault::Reason;
 use super::limits::{CLIENT_SHARE, HELD_SHARE_MAX, Limits, MEMORY_INSPECTED_MIN, MEMORY_MAX};
 use super::names::InterfaceName;
@@ -20,6 +20,7 @@ const MESSAGE: &str = "limits.message";
 const HELD: &str = "limits.held";
 const WORKER: &str = "process.worker_id";
 const SIGNER: &str = "process.signer_id";
+const HELPER: &str = "process.helper_id";
 
 pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
     sides(report, &config.steering);
@@ -48,6 +49,7 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
         tls::judge(report, &joined(ObjectKind::TlsProfile.table(), name), named);
     }
     users(report, config.processes);
+    helper_user(report, config.processes);
     alarm_user(report, config);
 }
 
@@ -246,9 +248,14 @@ fn users(report: &mut Report<'_>, processes: Processes) {
 /// default one.
 fn alarm_user(report: &mut Report<'_>, config: &Config) {
     const USER: &str = "alarm.user_id";
-    let Processes { worker, signer } = config.processes;
+    let Processes { worker, signer, helper } = config.processes;
     let remedy = "use a number of its own for each";
-    for (key, set, default) in [(WORKER, worker, WORKER_ID_DEFAULT), (SIGNER, signer, SIGNER_ID_DEFAULT)] {
+    let processes = [
+        (WORKER, worker, WORKER_ID_DEFAULT),
+        (SIGNER, signer, SIGNER_ID_DEFAULT),
+        (HELPER, helper, HELPER_ID_DEFAULT),
+    ];
+    for (key, set, default) in processes {
         if config.alarm.user == Some(set.unwrap_or(default)) && report.is_sound(USER) {
             let what =
                 format!("also {key}, or its default: the command for alarms could then signal that process");
@@ -259,5 +266,25 @@ fn alarm_user(report: &mut Report<'_>, config: &Config) {
                 format!("also the default of {USER}: the command for alarms could then signal this process");
             report.relate(key, 0, Reason::unfit(what, remedy));
         }
+    }
+}
+
+/// The helper reads strangers, as the worker does, and has neither mail nor keys.
+fn helper_user(report: &mut Report<'_>, processes: Processes) {
+    let others =
+        [(WORKER, processes.worker, WORKER_ID_DEFAULT), (SIGNER, processes.signer, SIGNER_ID_DEFAULT)];
+    for (key, other, default) in others {
+        if !report.is_sound(key) || !report.is_sound(HELPER) {
+            continue;
+        }
+        let (key, other) = match (other, processes.helper) {
+            (Some(other), Some(helper)) if other == helper => (HELPER, key.to_owned()),
+            (Some(HELPER_ID_DEFAULT), None) => (key, "the helper's default".to_owned()),
+            (None, Some(helper)) if helper == default => (HELPER, format!("the default of {key}")),
+            _ => continue,
+        };
+        let what =
+            format!("also {other}: the helper, which reads strangers, could then signal the other process");
+        report.relate(key, 0, Reason::unfit(what, "use a number of its own for each"));
     }
 }

@@ -56,8 +56,8 @@ settings! {
         /// same. A resumed session of TLS 1.3 exchanges keys anew; one of TLS 1.2 has the secrecy of the session that it
         /// resumes.
         pfs: Pfs = text::<Pfs>().default(Pfs::Allowed);
-        /// Whether a server's certificate may have been revoked by its authority, as far as that can be known without asking
-        /// anybody.
+        /// Whether a server's certificate may have been revoked by its authority. The authority is asked where the server
+        /// brings no answer along, for two seconds at most; `[helper]` says whom it may be.
         ocsp: Ocsp = text::<Ocsp>().default(Ocsp::Disabled);
         /// Lists of revoked certificates (CRLs, RFC 5280 section 5), each a file in PEM or DER. They are read with the
         /// configuration, and each hour again where a file has changed. They count under every `ocsp`.
@@ -137,7 +137,7 @@ settings! {
         late: Verdict = text::<Verdict>().default(Verdict::Block);
         /// The validation itself failed, and nothing was found out.
         unverified: Verdict = text::<Verdict>().default(Verdict::Block);
-        /// Its authority, or that of an issuer, has revoked it: a stapled OCSP response or a list of `tls.crls` says so.
+        /// Its authority, or that of an issuer, has revoked it: an OCSP response or a list of `tls.crls` says so.
         revoked: Verdict = text::<Verdict>().default(Verdict::Block);
         /// Nothing says that it is good, and `ocsp = "strict"` or the certificate itself (must-staple) demands that.
         ocsp_missing: Verdict = text::<Verdict>().default(Verdict::Block);

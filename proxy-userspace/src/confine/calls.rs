@@ -15,7 +15,7 @@ use seccompiler::{
 use super::{ConfineError, Role, system};
 use crate::sys;
 
-/// Of both: what is open, memory, threads, time, signals to oneself, randomness.
+/// Of all: what is open, memory, threads, time, signals to oneself, randomness.
 #[rustfmt::skip]
 const COMMON: [c_long; 36] = [
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_lseek,
@@ -48,6 +48,14 @@ const WORKER: [c_long; 20] = [
     libc::SYS_pipe2, libc::SYS_splice, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fdatasync,
 ];
 
+/// Of the helper: connections, datagrams, and what a runtime waits with.
+#[rustfmt::skip]
+const HELPER: [c_long; 13] = [
+    libc::SYS_connect, libc::SYS_bind, libc::SYS_shutdown,
+    libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_getsockopt, libc::SYS_sendto, libc::SYS_recvfrom,
+    libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_eventfd2,
+];
+
 #[cfg(target_arch = "x86_64")]
 const WORKER_OLD: [c_long; 1] = [libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
@@ -65,7 +73,7 @@ const FCNTL: [c_int; 9] = [
 
 /// Whether a descriptor is a terminal (asm-generic/ioctls.h): whoever writes a log asks.
 const TCGETS: u64 = 0x5401;
-/// Of the worker: how much is there to be read (`FIONREAD`), whether a socket waits (`FIONBIO`; both
+/// Of worker and helper: how much is there to be read (`FIONREAD`), whether a socket waits (`FIONBIO`; both
 /// asm-generic/ioctls.h), and an interface's name (`SIOCGIFNAME`, linux/sockios.h; see `accept/egress.rs`).
 const IOCTL: [u64; 3] = [0x541b, 0x5421, 0x8910];
 
@@ -127,20 +135,35 @@ fn allowed(role: Role) -> Result<BpfProgram, BackendError> {
         calls.when(libc::SYS_fcntl, &[(1, Eq, word(command))])?;
     }
     calls.when(libc::SYS_ioctl, &[(1, Eq, TCGETS)])?;
-    if role == Role::Worker {
-        worker(&mut calls)?;
+    match role {
+        Role::Worker => worker(&mut calls)?,
+        Role::Helper => helper(&mut calls)?,
+        Role::Signer => {}
     }
     compile(calls.0, SeccompAction::Errno(libc::EPERM.unsigned_abs()), SeccompAction::Allow)
 }
 
 fn worker(calls: &mut Calls) -> Result<(), BackendError> {
     calls.always(&WORKER).always(&WORKER_OLD);
+    sockets(calls, &[(libc::SOCK_STREAM, libc::IPPROTO_TCP)])?;
+    // Of the calling thread.
+    calls.when(libc::SYS_sched_setaffinity, &[(0, Eq, 0)])
+}
+
+fn helper(calls: &mut Calls) -> Result<(), BackendError> {
+    calls.always(&HELPER).always(&WORKER_OLD);
+    sockets(calls, &[(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)])
+}
+
+/// Sockets of these kinds and protocols over IP, questions over netlink, and what a runtime makes of them.
+fn sockets(calls: &mut Calls, kinds: &[(c_int, c_int)]) -> Result<(), BackendError> {
     let kind = MaskedEq(!word(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC));
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in [0, libc::IPPROTO_TCP] {
-            let tcp =
-                [(0, Eq, word(family)), (1, kind.clone(), word(libc::SOCK_STREAM)), (2, Eq, word(protocol))];
-            calls.when(libc::SYS_socket, &tcp)?;
+        for (of, named) in kinds {
+            for protocol in [0, *named] {
+                let socket = [(0, Eq, word(family)), (1, kind.clone(), word(*of)), (2, Eq, word(protocol))];
+                calls.when(libc::SYS_socket, &socket)?;
+            }
         }
     }
     // Questions about routes and interfaces; a change takes CAP_NET_ADMIN.
@@ -162,8 +185,7 @@ fn worker(calls: &mut Calls) -> Result<(), BackendError> {
     for request in IOCTL {
         calls.when(libc::SYS_ioctl, &[(1, Eq, request)])?;
     }
-    // Of the calling thread.
-    calls.when(libc::SYS_sched_setaffinity, &[(0, Eq, 0)])
+    Ok(())
 }
 
 /// Which calls, and for each the conditions of which one has to hold; none means always.

@@ -1,5 +1,6 @@
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr as _, RulesetError, Scope,
+    ABI, Access as _, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetError, Scope,
 };
 
 use super::Role;
@@ -20,25 +21,38 @@ pub(super) fn close(role: Role) -> String {
     }
 }
 
-/// All rights are handled and none is granted: no rule is ever added. What is open stays open.
+/// Where the helper connects to (HTTP).
+const HELPER_PORT: u16 = 80;
+
+/// All rights are handled and none is granted, but the helper's one port. What is open stays open.
 fn restrict(role: Role) -> Result<LandlockStatus, RulesetError> {
     let files = Ruleset::default().handle_access(AccessFs::from_all(ABI_NEWEST))?;
     let ruleset = match role {
         // The worker connects and binds; its ports are anybody's.
         Role::Worker => files.handle_access(AccessNet::BindUdp | AccessNet::ConnectSendUdp)?,
         Role::Signer => files.handle_access(AccessNet::from_all(ABI_NEWEST))?,
+        // It asks name servers by UDP.
+        Role::Helper => files.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?,
     };
-    let status = ruleset.scope(Scope::from_all(ABI_NEWEST))?.create()?.restrict_self()?;
-    Ok(status.landlock)
+    let mut ruleset = ruleset.scope(Scope::from_all(ABI_NEWEST))?.create()?;
+    if role == Role::Helper {
+        ruleset = ruleset.add_rule(NetPort::new(HELPER_PORT, AccessNet::ConnectTcp))?;
+    }
+    Ok(ruleset.restrict_self()?.landlock)
 }
 
 /// What the kernel with this interface denies.
 fn denied(role: Role, abi: ABI) -> String {
+    let tcp = match role {
+        Role::Worker => "",
+        Role::Signer => "TCP",
+        Role::Helper => "TCP but to port 80",
+    };
     let denied = [
         (ABI::V1, "files"),
-        (ABI::V4, if role == Role::Signer { "TCP" } else { "" }),
+        (ABI::V4, tcp),
         (ABI::V6, "foreign signals and abstract sockets"),
-        (ABI::V10, "UDP"),
+        (ABI::V10, if role == Role::Helper { "" } else { "UDP" }),
     ];
     let words = denied.iter().filter(|(since, word)| *since <= abi && !word.is_empty());
     let words: Vec<_> = words.map(|(_, word)| *word).collect();
@@ -68,7 +82,7 @@ mod tests {
         let _unix = UnixListener::bind_addr(&name).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let new = directory.path().join("new");
-        for role in [Role::Worker, Role::Signer] {
+        for role in [Role::Worker, Role::Signer, Role::Helper] {
             let (words, denied) = under(role, || {
                 let denied = |error: Option<ErrorKind>| error == Some(ErrorKind::PermissionDenied);
                 let files = [
@@ -97,6 +111,7 @@ mod tests {
         assert_eq!(denied(Role::Signer, ABI::V2), "files, ABI 2");
         assert_eq!(denied(Role::Signer, ABI::V5), "files, TCP, ABI 5");
         assert_eq!(denied(Role::Worker, ABI::V5), "files, ABI 5");
+        assert_eq!(denied(Role::Helper, ABI::V5), "files, TCP but to port 80, ABI 5");
         assert_eq!(denied(Role::Worker, ABI::V7), "files, foreign signals and abstract sockets, ABI 7");
         assert_eq!(
             denied(Role::Signer, ABI::V10),

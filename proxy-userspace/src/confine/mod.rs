@@ -1,6 +1,6 @@
 //! What a process may still do: user, capabilities, files, system calls.
 //!
-//! The worker reads what strangers send, and the signer has the private keys. Each is executed with the supervisor's
+//! The worker and the helper read what strangers send, and the signer has the private keys. Each is executed with the supervisor's
 //! powers and gives them up before its first thread starts, because most of them belong to a thread, and a thread
 //! that was forgotten keeps them. Each layer stops what another one may let through: a bug of the kernel's in one of
 //! them is not enough.
@@ -23,7 +23,9 @@ use std::io;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ALARM_ID_DEFAULT, AlarmSettings, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+use crate::config::{
+    ALARM_ID_DEFAULT, AlarmSettings, HELPER_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT,
+};
 use crate::sys;
 
 /// What a process is for.
@@ -33,6 +35,8 @@ pub(crate) enum Role {
     Worker,
     /// Has the private keys.
     Signer,
+    /// Asks strangers for answers.
+    Helper,
 }
 
 impl Role {
@@ -41,6 +45,7 @@ impl Role {
         match self {
             Self::Worker => "worker",
             Self::Signer => "signer",
+            Self::Helper => "helper",
         }
     }
 
@@ -49,6 +54,7 @@ impl Role {
         match self {
             Self::Worker => c"postern-worker",
             Self::Signer => c"postern-signer",
+            Self::Helper => c"postern-helper",
         }
     }
 
@@ -57,6 +63,7 @@ impl Role {
         match self {
             Self::Worker => "postern",
             Self::Signer => "postern-signer",
+            Self::Helper => "postern-helper",
         }
     }
 }
@@ -133,32 +140,38 @@ fn system<E: Into<io::Error>>(call: &'static str, remedy: &'static str) -> impl 
 }
 
 /// Who a role runs as: `[process]` in the configuration, else the system's user of that name (`postern`,
-/// `postern-signer`), else the default numbers.
+/// `postern-signer`, `postern-helper`), else the default numbers.
 pub(crate) fn identity(role: Role, settings: &Processes) -> Identity {
     choose(role, settings, |name| sys::user(name).map(|(uid, gid)| Identity { uid, gid }))
 }
 
-/// A user of the system's that is root, or that the other process has, is passed over: it would undo what it is for.
+/// A user of the system's that is root, or that another process has, is passed over: it would undo what it is for.
 fn choose(role: Role, settings: &Processes, user: impl Fn(&str) -> Option<Identity>) -> Identity {
     let named = |role: Role| user(role.user()).filter(|identity| identity.uid != 0 && identity.gid != 0);
-    let taken_by_signer = |uid: u32| settings.signer == Some(uid);
+    let taken_by_others = |uid: u32| [settings.signer, settings.helper].contains(&Some(uid));
     let worker = match settings.worker {
         Some(id) => Identity::of(id),
         None => named(Role::Worker)
-            .filter(|identity| !taken_by_signer(identity.uid))
+            .filter(|identity| !taken_by_others(identity.uid))
             .unwrap_or(Identity::of(WORKER_ID_DEFAULT)),
     };
     if role == Role::Worker {
         return worker;
     }
-    let free = |identity: &Identity| identity.uid != worker.uid;
-    let defaults = [SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT].map(Identity::of);
-    settings
-        .signer
-        .map(Identity::of)
-        .or_else(|| named(Role::Signer).filter(free))
-        .or_else(|| defaults.into_iter().find(free))
-        .unwrap_or(Identity::of(SIGNER_ID_DEFAULT))
+    let defaults = [SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT, HELPER_ID_DEFAULT].map(Identity::of);
+    let first = |own: Option<u32>, named: Option<Identity>, default: u32, taken: &[u32]| {
+        let free = |identity: &Identity| !taken.contains(&identity.uid);
+        let own = own.map(Identity::of).or_else(|| named.filter(free));
+        let default = Some(Identity::of(default)).filter(free);
+        own.or(default).or_else(|| defaults.into_iter().find(free)).unwrap_or(Identity::of(SIGNER_ID_DEFAULT))
+    };
+    let taken = [Some(worker.uid), settings.helper];
+    let taken: Vec<u32> = taken.into_iter().flatten().collect();
+    let signer = first(settings.signer, named(Role::Signer), SIGNER_ID_DEFAULT, &taken);
+    if role == Role::Signer {
+        return signer;
+    }
+    first(settings.helper, named(Role::Helper), HELPER_ID_DEFAULT, &[worker.uid, signer.uid])
 }
 
 /// Give up what this role does not need. Called first in a child's main, while it has one thread and the powers that
@@ -238,7 +251,7 @@ mod tests {
             _ => None,
         };
         let both = |worker, signer, user: &dyn Fn(&str) -> Option<Identity>| {
-            let settings = Processes { worker, signer };
+            let settings = Processes { worker, signer, helper: None };
             [Role::Worker, Role::Signer].map(|role| choose(role, &settings, user))
         };
         assert_eq!(both(None, None, &|_| None), [60993, 60994].map(Identity::of));
@@ -251,7 +264,7 @@ mod tests {
     #[test]
     fn root_and_the_other_processs_user_are_passed_over() {
         let both = |worker, signer, uid, gid| {
-            let settings = Processes { worker, signer };
+            let settings = Processes { worker, signer, helper: None };
             [Role::Worker, Role::Signer].map(|role| choose(role, &settings, |_| Some(Identity { uid, gid })))
         };
         assert_eq!(both(None, None, 0, 5), [60993, 60994].map(Identity::of));
@@ -260,5 +273,22 @@ mod tests {
         assert_eq!(both(None, None, 60994, 5).map(|identity| identity.uid), [60994, 60993]);
         assert_eq!(both(None, Some(5), 5, 5), [60993, 5].map(Identity::of));
         assert_eq!(both(Some(5), None, 5, 5), [5, 60994].map(Identity::of));
+    }
+
+    #[test]
+    fn the_helper_has_a_user_that_no_other_process_has() {
+        let all = |worker, signer, helper, user: &dyn Fn(&str) -> Option<Identity>| {
+            let settings = Processes { worker, signer, helper };
+            [Role::Worker, Role::Signer, Role::Helper].map(|role| choose(role, &settings, user).uid)
+        };
+        assert_eq!(all(None, None, None, &|_| None), [60993, 60994, 60995]);
+        assert_eq!(all(None, None, Some(7), &|_| None), [60993, 60994, 7]);
+        // A user of the system's that another process has, in whatever way.
+        for uid in [5, 60993, 60994, 60995] {
+            let [worker, signer, helper] = all(None, None, None, &|_| Some(Identity { uid, gid: 5 }));
+            assert!(worker != signer && worker != helper && signer != helper, "{worker} {signer} {helper}");
+        }
+        let [worker, signer, _] = all(None, None, Some(5), &|_| Some(Identity { uid: 5, gid: 5 }));
+        assert!(worker != 5 && signer != 5 && worker != signer, "{worker} {signer}");
     }
 }

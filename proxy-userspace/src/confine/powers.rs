@@ -10,10 +10,10 @@ use rustix::thread::{
 use super::{ConfineError, Identity, Role, system};
 
 const SETPCAP: &str = "run postern as root, or grant CAP_SETPCAP (CapabilityBoundingSet= in a systemd unit)";
-const SETUID: &str = "run postern as root, or grant CAP_SETUID, and see that process.worker_id and process.signer_id are \
-                      numbers of this user namespace";
-const SETGID: &str = "run postern as root, or grant CAP_SETGID, and see that process.worker_id and process.signer_id are \
-                      numbers of this user namespace";
+const SETUID: &str = "run postern as root, or grant CAP_SETUID, and see that the numbers of [process] are numbers of \
+                      this user namespace";
+const SETGID: &str = "run postern as root, or grant CAP_SETGID, and see that the numbers of [process] are numbers of \
+                      this user namespace";
 const NET_RAW: &str = "run postern as root, or grant CAP_NET_RAW (CapabilityBoundingSet= in a systemd unit)";
 const REPORT: &str = "every kernel that Postern runs on has this; please report it";
 
@@ -33,7 +33,7 @@ const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
 pub(super) const fn kept(role: Role) -> CapabilitySet {
     match role {
         Role::Worker => CapabilitySet::NET_RAW,
-        Role::Signer => CapabilitySet::empty(),
+        Role::Signer | Role::Helper => CapabilitySet::empty(),
     }
 }
 

@@ -46,7 +46,7 @@ use crate::words::Size;
 /// Which process, and what it tries.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    #[arg(value_parser = ["worker", "signer"])]
+    #[arg(value_parser = ["worker", "signer", "helper"])]
     role: String,
     /// A file that only root may read.
     #[arg(long)]
@@ -83,7 +83,11 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
-    let role = if options.role == "worker" { Role::Worker } else { Role::Signer };
+    let role = match options.role.as_str() {
+        "worker" => Role::Worker,
+        "helper" => Role::Helper,
+        _ => Role::Signer,
+    };
     let identity = identity(role, &Processes::default());
     let parent = std::os::unix::process::parent_id();
     // What the signer is given: descriptors that were open before.
@@ -104,6 +108,11 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     if role == Role::Worker {
         needed.extend(of_worker());
         needed.push(("the files of the state directory", kept(state)));
+    }
+    if role == Role::Helper {
+        needed.push(("a runtime and datagrams over loopback", datagrams()));
+        needed.push(("a connection by an interface to port 80", connected()));
+        needed.push(("questions about interfaces and rules", asked()));
     }
     let table = |trials: Vec<Trial>| {
         trials
@@ -164,7 +173,6 @@ fn sockets(role: Role) -> Vec<Trial> {
         ("socket of packets", socket(Domain::PACKET, Type::RAW, all_packets)),
         ("raw socket", socket(Domain::IPV4, Type::RAW, 6)),
         ("raw socket of IPv6", socket(Domain::IPV6, Type::RAW, 6)),
-        ("socket of UDP", socket(Domain::IPV4, Type::DGRAM, 0)),
         ("socket of ICMP", socket(Domain::IPV4, Type::DGRAM, 1)),
         ("socket of SCTP", socket(Domain::IPV4, Type::STREAM, 132)),
         ("Unix socket", socket(Domain::UNIX, Type::STREAM, 0)),
@@ -177,6 +185,14 @@ fn sockets(role: Role) -> Vec<Trial> {
     if role == Role::Signer {
         trials.push(("socket of TCP", socket(Domain::IPV4, Type::STREAM, 6)));
         trials.push(("netlink of routes", netlink(libc::NETLINK_ROUTE)));
+    }
+    if role == Role::Helper {
+        let tcp = || socket2::Socket::new(Domain::IPV4, Type::STREAM, None);
+        trials.push(("listen", tcp().and_then(|socket| socket.listen(1))));
+        trials.push(("a mark", tcp().and_then(|socket| socket.set_mark(1))));
+        trials.push(("a client's address", tcp().and_then(|socket| socket.set_ip_transparent_v4(true))));
+    } else {
+        trials.push(("socket of UDP", socket(Domain::IPV4, Type::DGRAM, 0)));
     }
     trials
 }
@@ -292,6 +308,32 @@ fn conversation() -> io::Result<()> {
             // The kernel has no TLS, and says so itself.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             set => set,
+        }
+    })
+}
+
+fn datagrams() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+        let near = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+        near.connect(far.local_addr()?).await?;
+        near.send(b"asked").await?;
+        let mut room = [0; 16];
+        let count = tokio::time::timeout(Duration::from_secs(10), far.recv(&mut room)).await??;
+        room.starts_with(b"asked").then_some(()).ok_or_else(|| io::Error::other(format!("{count} octets")))
+    })
+}
+
+/// Nobody needs to listen there: a refusal is the far end's.
+fn connected() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind_device(Some(b"lo"))?;
+        match socket.connect(std::net::SocketAddr::from(([127, 0, 0, 1], 80))).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            connected => connected.map(drop),
         }
     })
 }

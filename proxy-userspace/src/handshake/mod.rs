@@ -75,6 +75,7 @@ pub(crate) use self::mint::KeyFile;
 use self::mint::{KeyKind, LeafClass, MintError, Request, Shown};
 pub(crate) use self::parting::part;
 use self::parting::{FAREWELL, Parting};
+pub(crate) use self::revocation::OcspAnswers;
 use self::starttls::Agreed;
 use self::upstream::Proven;
 pub use self::upstream::{Trust, TrustError};
@@ -144,6 +145,8 @@ pub(crate) struct HandshakeTerms<'a> {
     pub pool: &'a Pool,
     /// Threads for verification, minting and slow signatures.
     pub jobs: &'a JobPool,
+    /// What authorities say of certificates, when they are asked.
+    pub answers: &'a OcspAnswers,
     /// The largest message that clients are told of in clear text.
     pub message_max: u64,
 }

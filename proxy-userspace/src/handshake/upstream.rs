@@ -18,7 +18,7 @@ use super::parting::Parting;
 use super::pins::Pins;
 use super::profile::provider_of;
 use super::sessions::{SessionsAt, UpstreamSessions};
-use super::verify::{CertificateFault, CrlError, Faults, Judge, RootsError};
+use super::verify::{CertificateFault, CrlError, Faults, Judge, Judged, RootsError, ShownChain};
 use crate::config::{
     Certificates, ClientCertificate, Compliance, Config, ShownCertificates, Tls, TlsVersion, Verdict,
 };
@@ -204,14 +204,22 @@ impl Trust {
             .map(|der| der.clone().into_owned())
             .collect();
         let staple = upstream.staple.clone().unwrap_or_else(|| sessions.staple());
-        let shown = (Arc::clone(&chain), Arc::clone(&staple));
-        let judged = self.judge.judge_apart(terms.jobs, shown, hello.sni.clone(), terms.destination.ip());
-        let (mut judgement, undone) = judged.await;
+        let shown = ShownChain {
+            chain: Arc::clone(&chain),
+            staple: Arc::clone(&staple),
+            sni: hello.sni.clone(),
+            server: terms.destination.ip(),
+        };
+        let Judged { mut judgement, undone, unanswered } =
+            self.judge.judge_asking(terms.jobs, terms.answers, &shown).await;
         // Nothing but a copy lets the client see the fault.
         if terms.action().certificates == ShownCertificates::Server && judgement.verdict == Verdict::Mirror {
             judgement.verdict = Verdict::Block;
         }
         record.judged(chain.first(), &judgement);
+        if let Some(fault) = unanswered {
+            record.unanswered(fault);
+        }
         if undone.is_none() {
             sessions.vouched(name, staple, judgement.resumable_until());
         }

@@ -22,15 +22,16 @@ use super::asked::stapled;
 pub use super::paths::PATH_STEPS_MAX;
 use super::paths::leading_on;
 use super::pins::{Pinned, Pins};
-use super::revocation::{Candidate, Sources, lists};
+use super::revocation::{AskedCertificate, Candidate, OcspAnswers, OcspQuestion, Responses, Sources, lists};
 pub use super::revocation::{
-    CrlAnswer, CrlError, NoOcspAnswer, OCSP_RESPONSE_BYTES_MAX, OcspAnswer, Revocation,
+    CrlAnswer, CrlError, NoOcspAnswer, OCSP_RESPONSE_BYTES_MAX, OcspAnswer, OcspSource, Revocation,
 };
 use super::roots;
 pub use super::roots::RootsError;
 use super::upstream::TrustError;
 use crate::clock;
 use crate::config::{FaultPolicy, Tls, Verdict};
+use crate::helper::FetchFault;
 use crate::jobs::{JobError, JobKind, JobPool};
 
 /// Certificates in a server's chain, leaf included. Path building is exponential in hostile chains; honest ones have
@@ -241,6 +242,28 @@ impl Judgement {
     }
 }
 
+/// What a server showed of itself in a handshake.
+#[derive(Clone)]
+pub(crate) struct ShownChain {
+    /// Leaf first.
+    pub(crate) chain: Arc<[CertificateDer<'static>]>,
+    /// The OCSP response beside it, or beside the session that is resumed.
+    pub(crate) staple: Arc<[u8]>,
+    /// What the client named.
+    pub(crate) sni: Option<String>,
+    /// Where the server is.
+    pub(crate) server: IpAddr,
+}
+
+/// A judgement, and what was missing for it.
+pub(crate) struct Judged {
+    pub(crate) judgement: Judgement,
+    /// The thread that should have judged did not.
+    pub(crate) undone: Option<JobError>,
+    /// Why its authority gave no answer, where it was asked.
+    pub(crate) unanswered: Option<FetchFault>,
+}
+
 /// Knows the roots and the owner's verdicts. One per policy generation, shared by all mail threads.
 pub struct Judge {
     roots: Vec<TrustAnchor<'static>>,
@@ -316,20 +339,22 @@ impl Judge {
         sni: Option<&str>,
         now: UnixTime,
     ) -> Judgement {
-        self.judge_pinned((chain, staple), sni, Pinned::No, now)
+        self.judge_pinned(chain, Responses { staple, fetched: None }, sni, Pinned::No, now).0
     }
 
     /// As [`Self::judge_stapled`]; where a pin is for the server, it decides about trust instead of roots, and nobody is
-    /// asked about revocation: the owner named this certificate.
+    /// asked about revocation: the owner named this certificate. With it comes what its authority should be asked, where
+    /// nothing else has an answer and the certificate is not refused anyway.
     fn judge_pinned(
         &self,
-        (chain, staple): (&[CertificateDer<'_>], &[u8]),
+        chain: &[CertificateDer<'_>],
+        responses: Responses<'_>,
         sni: Option<&str>,
         pinned: Pinned,
         now: UnixTime,
-    ) -> Judgement {
+    ) -> (Judgement, Option<OcspQuestion>) {
         let mut faults = Faults::default();
-        let mut revocation = self.revocation.without_path();
+        let (mut revocation, mut question) = (self.revocation.without_path(), None);
         let name = sni.map(DnsName::try_from);
         match chain.split_first() {
             Some((leaf, intermediates)) => {
@@ -348,7 +373,7 @@ impl Judge {
                                 roots: &self.roots,
                                 at,
                             };
-                            revocation = self.revocation.look(&candidate, staple, now);
+                            (revocation, question) = self.revocation.look(&candidate, responses, now);
                         }
                     }
                     _ => faults.insert(CertificateFault::Untrusted),
@@ -364,23 +389,54 @@ impl Judge {
         if name.is_none() {
             faults.insert(CertificateFault::NoName);
         }
+        if self.verdict(&faults) == Verdict::Block {
+            question = None;
+        }
         if revocation.is_revoked() {
             faults.insert(CertificateFault::Revoked);
         } else if pinned != Pinned::Fits && revocation.is_missing(self.revocation.ocsp, chain.first()) {
             faults.insert(CertificateFault::OcspMissing);
         }
-        self.judgement(faults, revocation)
+        (self.judgement(faults, revocation), question)
+    }
+
+    fn verdict(&self, faults: &Faults) -> Verdict {
+        faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow)
     }
 
     fn judgement(&self, faults: Faults, revocation: Revocation) -> Judgement {
-        let verdict = faults.iter().map(|fault| fault.verdict(&self.policy)).max().unwrap_or(Verdict::Allow);
-        Judgement { faults, verdict, revocation }
+        Judgement { faults, verdict: self.verdict(&faults), revocation }
     }
 
-    /// As [`Self::judge_stapled`], now, of the server at this address, on a thread of the pool. Where the thread did not do it,
-    /// the judgement is that of
-    /// [`CertificateFault::Late`] or [`CertificateFault::Unverified`], and the error stands beside it: nothing was found
-    /// out, and only the owner's word lets anything be relayed.
+    /// As [`Self::judge_stapled`], now, on a thread of the pool; its authority is asked where the server brought no answer
+    /// along and policy wants one. No thread waits for that.
+    pub(crate) async fn judge_asking(
+        self: &Arc<Self>,
+        jobs: &JobPool,
+        answers: &OcspAnswers,
+        shown: &ShownChain,
+    ) -> Judged {
+        let leaf = shown.chain.first().filter(|_| self.revocation.asks());
+        let Some(certificate) = leaf.map(AskedCertificate::of) else {
+            return self.judge_once(jobs, shown, None).await.0;
+        };
+        let known = answers.known(certificate).map(|octets| (octets, OcspSource::Cached));
+        let (judged, question) = self.judge_once(jobs, shown, known).await;
+        let Some(question) = question else { return judged };
+        match answers.ask(certificate, question).await {
+            Err(fault) => Judged { unanswered: Some(fault), ..judged },
+            Ok(fetched) => {
+                let (judged, _) = self.judge_once(jobs, shown, Some(fetched)).await;
+                if let Some(answer) = judged.judgement.revocation.ocsp {
+                    answers.judged(certificate, answer);
+                }
+                judged
+            }
+        }
+    }
+
+    /// As [`Self::judge_stapled`], now, of the server at this address, on a thread of the pool; nobody is asked. Where the
+    /// thread did not do it, the error stands beside the judgement.
     pub async fn judge_apart(
         self: &Arc<Self>,
         jobs: &JobPool,
@@ -388,21 +444,38 @@ impl Judge {
         sni: Option<String>,
         server: IpAddr,
     ) -> (Judgement, Option<JobError>) {
-        let judge = Arc::clone(self);
-        let is_named = sni.is_some();
+        let (judged, _) = self.judge_once(jobs, &ShownChain { chain, staple, sni, server }, None).await;
+        (judged.judgement, judged.undone)
+    }
+
+    /// Where the thread did not do it, the judgement is that of [`CertificateFault::Late`] or
+    /// [`CertificateFault::Unverified`], and the error stands beside it: nothing was found out, and only the owner's word
+    /// lets anything be relayed.
+    async fn judge_once(
+        self: &Arc<Self>,
+        jobs: &JobPool,
+        shown: &ShownChain,
+        fetched: Option<(Arc<[u8]>, OcspSource)>,
+    ) -> (Judged, Option<OcspQuestion>) {
+        let (judge, shown) = (Arc::clone(self), shown.clone());
+        let is_named = shown.sni.is_some();
         let work = move || {
+            let ShownChain { chain, staple, sni, server } = &shown;
             let leaf = chain.first().map(|leaf| leaf.as_ref());
-            let pinned = judge.pins.judge(leaf, server, sni.as_deref());
-            judge.judge_pinned((&chain, &staple), sni.as_deref(), pinned, UnixTime::now())
+            let pinned = judge.pins.judge(leaf, *server, sni.as_deref());
+            let fetched = fetched.as_ref().map(|(octets, source)| (octets.as_ref(), *source));
+            let responses = Responses { staple, fetched };
+            judge.judge_pinned(chain, responses, sni.as_deref(), pinned, UnixTime::now())
         };
         match jobs.run(JobKind::Judge, work).await {
-            Ok(judgement) => (judgement, None),
+            Ok((judgement, question)) => (Judged { judgement, undone: None, unanswered: None }, question),
             Err(error) => {
                 let mut faults = Faults::from_iter([error.into()]);
                 if !is_named {
                     faults.insert(CertificateFault::NoName);
                 }
-                (self.judgement(faults, Revocation::default()), Some(error))
+                let judgement = self.judgement(faults, Revocation::default());
+                (Judged { judgement, undone: Some(error), unanswered: None }, None)
             }
         }
     }

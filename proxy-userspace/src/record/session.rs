@@ -19,6 +19,7 @@ use crate::event_id::EventId;
 use crate::failure::Failure;
 use crate::handshake::compliance::Deviations;
 use crate::handshake::verify::Judgement;
+use crate::helper::FetchFault;
 use crate::policy::AppliedNames;
 use crate::relay::Meter;
 use crate::words::{Direction, Mode, Side};
@@ -259,12 +260,20 @@ impl Record {
         if let Some(ocsp) = judgement.revocation.ocsp {
             self.set("postern.certificate.ocsp", ocsp.as_str());
         }
+        if let Some(source) = judgement.revocation.source {
+            self.set("postern.certificate.ocsp_source", source.as_str());
+        }
         if let Some(lists) = judgement.revocation.lists {
             self.set("postern.certificate.crl", lists.as_str());
         }
         if judgement.faults.depend_on_time() && clock::look().is_some() {
             self.set("postern.certificate.clock", "wrong");
         }
+    }
+
+    /// The authority of the server's certificate was asked, and gave no answer.
+    pub(crate) fn unanswered(&mut self, fault: FetchFault) {
+        self.set("postern.certificate.ocsp_fault", fault.as_str());
     }
 
     /// The connection is over.

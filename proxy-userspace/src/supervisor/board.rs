@@ -37,8 +37,10 @@ pub(super) struct Board {
     signing: RefCell<Option<Rc<SignerControl>>>,
     worker: RefCell<Option<KnownChild>>,
     signer: RefCell<Option<KnownChild>>,
+    helper: RefCell<Option<KnownChild>>,
     restarts: Cell<(u64, u64)>,
     listeners: RefCell<Vec<ListenerStatus>>,
+    helper_restarts: Cell<u64>,
     /// Certificates whose end was told.
     ends_told: RefCell<ExpiryTold>,
     alarms: Alarms,
@@ -55,8 +57,10 @@ impl Board {
             signing: RefCell::default(),
             worker: RefCell::default(),
             signer: RefCell::default(),
+            helper: RefCell::default(),
             restarts: Cell::default(),
             listeners: RefCell::default(),
+            helper_restarts: Cell::default(),
             ends_told: RefCell::default(),
         }
     }
@@ -118,6 +122,15 @@ impl Board {
         *self.signer.borrow_mut() = None;
     }
 
+    pub(super) fn helper_came(&self, process: &ChildProcess, restarts: u64) {
+        *self.helper.borrow_mut() = Some(KnownChild::of(process));
+        self.helper_restarts.set(restarts);
+    }
+
+    pub(super) fn helper_left(&self) {
+        *self.helper.borrow_mut() = None;
+    }
+
     pub(super) fn reported(&self, report: WorkerReport) {
         *self.report.borrow_mut() = report;
         self.reported.notify_waiters();
@@ -151,7 +164,7 @@ impl Board {
         timeout(REPORT_TIME_MAX, signing.report()).await.ok()?.ok()
     }
 
-    /// All processes, this one first.
+    /// All processes, this one first; the helper where the policy in force wants one.
     pub(super) fn processes(&self) -> Vec<ProcessStatus> {
         let (worker, signer) = self.restarts.get();
         let of = |role: Role, known: &Option<KnownChild>, restarts| {
@@ -164,11 +177,15 @@ impl Board {
                 ..ask_kernel(role.as_str(), known.and_then(|known| known.pid))
             }
         };
-        vec![
+        let mut processes = vec![
             ask_kernel("supervisor", Some(std::process::id())),
             of(Role::Worker, &self.worker.borrow(), worker),
             of(Role::Signer, &self.signer.borrow(), signer),
-        ]
+        ];
+        if self.policy().helper.is_some() {
+            processes.push(of(Role::Helper, &self.helper.borrow(), self.helper_restarts.get()));
+        }
+        processes
     }
 }
 

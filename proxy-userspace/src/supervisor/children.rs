@@ -1,4 +1,4 @@
-//! Worker and signer: started, given what they need, replaced when they die.
+//! Worker and signer, and the helper beside them: started, given what they need, replaced when they die.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
 use super::change::{Eras, SteeringChange};
+use super::helper::HelperKeeper;
 use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
@@ -37,15 +38,15 @@ const STEADY: Duration = Duration::from_secs(60);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// One child, or the time until its successor is started.
-struct Slot {
-    process: Option<ChildProcess>,
-    restarts: u64,
+pub(super) struct Slot {
+    pub(super) process: Option<ChildProcess>,
+    pub(super) restarts: u64,
     pause: Duration,
-    due: Instant,
+    pub(super) due: Instant,
 }
 
 impl Slot {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { process: None, restarts: 0, pause: RESTART_PAUSE_LEAST, due: Instant::now() }
     }
 
@@ -58,7 +59,7 @@ impl Slot {
     }
 
     /// There is none any more, or none could be started. Returns how long the next one has to wait.
-    fn fell(&mut self, lived: Duration) -> Duration {
+    pub(super) fn fell(&mut self, lived: Duration) -> Duration {
         if lived >= STEADY {
             self.pause = RESTART_PAUSE_LEAST;
         }
@@ -112,6 +113,10 @@ pub(super) enum Event {
     WorkerDue,
     /// The signer's successor may be started.
     SignerDue,
+    /// The helper has ended.
+    HelperFell(Ended),
+    /// There is something to do with the helper, as the policy in force wants.
+    HelperDue,
 }
 
 /// A policy that the worker was asked to take.
@@ -124,12 +129,13 @@ struct Pending {
     is_return: bool,
 }
 
-/// Both children. Belongs to the control task.
+/// All children. Belongs to the control task.
 pub(super) struct Children {
     given: Given,
     board: Rc<Board>,
     worker: Slot,
     signer: Slot,
+    helper: HelperKeeper,
     signing: Option<Rc<SignerControl>>,
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
@@ -152,6 +158,7 @@ impl Children {
         let eras = Eras::of(&board.policy());
         let mut children = Self {
             given,
+            helper: HelperKeeper::new(Rc::clone(&board)),
             board,
             eras,
             worker: Slot::new(),
@@ -163,6 +170,7 @@ impl Children {
             peers_pad: false,
         };
         children.have(signer);
+        children.helper.follow(None).await;
         children.start_worker().await?;
         Ok(children)
     }
@@ -175,7 +183,7 @@ impl Children {
 
     /// The next thing that one of them says or does. May be dropped while it waits.
     pub(super) async fn event(&mut self) -> Event {
-        let Self { worker, signer, .. } = self;
+        let Self { worker, signer, helper, .. } = self;
         let said = async {
             match &worker.process {
                 Some(process) => process.control().receive::<FromWorker>().await,
@@ -201,6 +209,7 @@ impl Children {
                 None => Event::SignerDue,
             },
             () = worker.due() => Event::WorkerDue,
+            ended = helper.event() => ended.map_or(Event::HelperDue, Event::HelperFell),
         }
     }
 
@@ -422,6 +431,16 @@ impl Children {
         }
     }
 
+    /// The helper has ended: say so, and when its successor comes.
+    pub(super) fn helper_fell(&mut self, ended: &Ended) {
+        self.helper.fell(ended);
+    }
+
+    /// Do with the helper what the policy in force wants.
+    pub(super) async fn follow_helper(&mut self) {
+        self.helper.follow(self.worker.process.as_ref()).await;
+    }
+
     async fn start_signer(&mut self) -> Result<()> {
         let signer = StartedSigner::start(&self.board).await?;
         if let Some(worker) = &self.worker.process {
@@ -451,6 +470,7 @@ impl Children {
         if let Some(signing) = &self.signing {
             introduce(signing, &process).await?;
         }
+        self.helper.introduce(&process).await?;
         if let Some(state) = &self.given.state {
             state.pass(&control).await?;
         }
@@ -489,14 +509,15 @@ impl Children {
         }
     }
 
-    /// End both: first the worker, which cuts what is left and writes what waits.
+    /// End all: first the worker, which cuts what is left and writes what waits.
     pub(super) async fn stop(self) {
-        let Self { worker, signer, signing, board, .. } = self;
+        let Self { worker, signer, signing, board, mut helper, .. } = self;
         if let Some(process) = worker.process {
             drop(process.control().send(&ToWorker::Stop, &[]).await);
             board.worker_left();
             process.end().await;
         }
+        helper.stop().await;
         drop(signing);
         board.signer_left();
         if let Some(process) = signer.process {

@@ -1,4 +1,4 @@
-//! The supervisor: the process that `postern run` is. It reads the configuration, steers, starts worker and signer, and
+//! The supervisor: the process that `postern run` is. It reads the configuration, steers, starts worker, signer and helper, and
 //! answers the operator. It never reads an octet of a peer's.
 
 /// The capabilities that it needs.
@@ -13,9 +13,11 @@ mod state;
 mod process;
 /// Worker and signer, and their successors.
 mod children;
+/// The helper, where a policy wants one.
+mod helper;
 /// A change of steering while the daemon runs.
 mod change;
-/// What is known of both.
+/// What is known of all.
 mod board;
 /// Where alarms go, and how many.
 mod alarms;
@@ -201,6 +203,8 @@ async fn until_stopped(
                 },
                 Event::SignerFell(ended) => children.signer_fell(&ended),
                 Event::SignerDue => children.restart_signer().await,
+                Event::HelperFell(ended) => children.helper_fell(&ended),
+                Event::HelperDue => children.follow_helper().await,
             },
             asked = signals.next() => match asked {
                 Asked::Reload => children.reload(path, steering).await,
@@ -286,6 +290,8 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
                 Event::SignerFell(ended) => children.signer_fell(&ended),
                 Event::SignerDue => children.restart_signer().await,
                 Event::Said(FromWorker::Alarm(alarm)) => children.alarm(&alarm),
+                Event::HelperFell(ended) => children.helper_fell(&ended),
+                Event::HelperDue => children.follow_helper().await,
                 Event::Said(_) => {}
             },
             _ = look.tick() => board.ask_for_report().await,

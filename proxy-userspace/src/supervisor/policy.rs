@@ -13,6 +13,7 @@ use crate::accept::{MachineResources, Memory, Room, filters_are_strict};
 use crate::config::{self, Config, DefaultCertificate};
 use crate::handshake::expiry::Lifetime;
 use crate::handshake::{KeyFile, TrustMaterial};
+use crate::helper::HelperTerms;
 use crate::ipc::seal;
 use crate::layer::offload::OffloadTerms;
 use crate::signer::KeyFacts;
@@ -30,6 +31,8 @@ pub(super) struct LoadedPolicy {
     pub(super) lifetimes: Vec<Lifetime>,
     /// Open and unread: they are the signer's to read.
     pub(super) keys: Vec<KeyFile>,
+    /// What the helper is told, where there shall be one.
+    pub(super) helper: Option<HelperTerms>,
     pub(super) layers: OffloadTerms,
     pub(super) room: Room,
     machine: MachineResources,
@@ -125,6 +128,7 @@ impl LoadedPolicy {
             lifetimes: material.lifetimes(&self.config),
             material,
             keys,
+            helper: self.helper.clone(),
             layers: self.layers.clone(),
             room: self.room.clone(),
             machine: self.machine.clone(),
@@ -145,7 +149,8 @@ impl LoadedPolicy {
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
         }
-        Ok(Self { generation, era, config, material, lifetimes, keys, layers, room, machine })
+        let helper = HelperTerms::read(&config);
+        Ok(Self { generation, era, config, material, lifetimes, keys, helper, layers, room, machine })
     }
 
     /// Whether the default certificate that Postern made is near its end, or of a time to come.

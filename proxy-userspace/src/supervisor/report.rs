@@ -62,6 +62,7 @@ pub(super) async fn status(origin: &Origin, steering: &RefCell<Steering>, board:
         held: report.held,
         verdicts: report.verdicts,
         spool: report.spool,
+        ocsp: report.ocsp,
         certificates: certificates(&policy.lifetimes),
         guard: report.guard,
         distrusted: report.distrusted,

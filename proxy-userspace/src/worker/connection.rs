@@ -170,6 +170,7 @@ fn handshake_terms<'a>(
         accepted: arrival.accepted,
         pool: &local.pool,
         jobs: &local.shared.jobs,
+        answers: &local.shared.answers,
         message_max: policy.room.message.0,
     })
 }

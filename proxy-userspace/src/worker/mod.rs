@@ -31,7 +31,7 @@ use self::setup::{Setup, Started};
 use self::thread::WorkerShared;
 use crate::accept::Room;
 use crate::accept::egress::EgressTerms;
-use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
+use crate::admin::{HeldStatus, OcspStatus, SessionsStatus, SpoolStatus, VerdictsStatus};
 use crate::config::Config;
 use crate::handshake::Trust;
 use crate::inspect::TrustedServers;
@@ -145,6 +145,7 @@ async fn converse(
                     }
                     ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
+                    ToWorker::Helper => shared.answers.link().connect(setup::channel(descriptors)?),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     // The policy that they come with is refused then.
                     ToWorker::Listeners(told) => {
@@ -219,7 +220,7 @@ fn renew(
 
 fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
     let vault = shared.vault.get();
-    let numbers = shared.admission.numbers();
+    let (numbers, asked) = (shared.admission.numbers(), shared.answers.numbers());
     WorkerReport {
         threads: crew.threads(),
         sessions: SessionsStatus {
@@ -248,6 +249,7 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
         verdicts: vault.map_or_else(VerdictsStatus::default, |vault| vault.memory.numbers().into()),
         spool: vault.map_or_else(SpoolStatus::default, |vault| vault.spool.numbers().into()),
         guard: shared.guard.numbers(),
+        ocsp: OcspStatus { asked_total: asked.asked, failed_total: asked.failed },
         distrusted: shared.policy.load().trusted_servers.withdrawn(),
         records_lost: shared.records.lost(),
         log_lost: log.lost(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::accept::Room;
-use crate::admin::{HeldStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
+use crate::admin::{HeldStatus, OcspStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
 use crate::alarm::Alarm;
 use crate::config::{Config, InterfaceName};
 use crate::guard::GuardNumbers;
@@ -25,6 +25,8 @@ pub(crate) enum ToWorker {
     Unlisten(Vec<InterfaceName>),
     /// With an end of a channel to the signer, in place of an earlier one.
     Signer,
+    /// With an end of a channel to the helper, in place of an earlier one.
+    Helper,
     /// With the descriptors of these files, once, before the first policy under which mail is judged.
     State(StateTold),
     /// With a [`PolicyMessage`] as sealed memory; answered by [`FromWorker::Policy`].
@@ -126,6 +128,7 @@ pub(crate) struct WorkerReport {
     pub(crate) verdicts: VerdictsStatus,
     pub(crate) spool: SpoolStatus,
     pub(crate) guard: GuardNumbers,
+    pub(crate) ocsp: OcspStatus,
     /// Servers of `action.trust_uid_immutability` whose trust was withdrawn.
     pub(crate) distrusted: Vec<IpAddr>,
     /// Records that could not be written.

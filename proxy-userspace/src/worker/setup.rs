@@ -15,6 +15,8 @@ use super::thread::WorkerShared;
 use crate::accept::{Admission, HeldOctets};
 use crate::alarm::{AlarmInlet, AlarmOutlet};
 use crate::guard::Guard;
+use crate::handshake::OcspAnswers;
+use crate::helper::HelperLink;
 use crate::ipc::{Channel, read_sealed};
 use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::offload::OffloadTerms;
@@ -33,6 +35,7 @@ pub(super) struct Setup {
     policy: Policy,
     eras_over: UnboundedReceiver<u64>,
     signer: SignerLink,
+    helper: HelperLink,
     syn_egress: SynEgress,
     /// Where mail is judged.
     state: Option<VaultFiles>,
@@ -52,7 +55,7 @@ pub(super) struct Started {
 impl Setup {
     /// Take what the supervisor sends, until it says that this process shall serve.
     pub(super) fn receive(control: &Channel) -> Result<Self> {
-        let signer = SignerLink::new();
+        let (signer, helper) = (SignerLink::new(), HelperLink::default());
         let (mut places, mut policy, mut syn_egress) = (Vec::new(), None, None);
         let mut state = None;
         loop {
@@ -64,6 +67,7 @@ impl Setup {
                 }
                 ToWorker::Listeners(told) => places.extend(listeners(told, descriptors)?),
                 ToWorker::Signer => signer.connect(channel(descriptors)?),
+                ToWorker::Helper => helper.connect(channel(descriptors)?),
                 ToWorker::State(told) => state = Some(files(told, descriptors)?),
                 ToWorker::Policy => {
                     let message = self::policy(descriptors)?;
@@ -78,7 +82,7 @@ impl Setup {
                     let (Some((policy, eras_over)), Some(syn_egress)) = (policy, syn_egress) else {
                         bail!("the supervisor lets a worker serve that has no policy");
                     };
-                    return Ok(Self { places, policy, eras_over, signer, syn_egress, state, serve });
+                    return Ok(Self { places, policy, eras_over, signer, helper, syn_egress, state, serve });
                 }
                 ToWorker::PeersPad | ToWorker::Unlisten(_) | ToWorker::Report => {}
                 ToWorker::Stop => bail!("stopped before it served"),
@@ -88,7 +92,7 @@ impl Setup {
 
     /// All threads.
     pub(super) fn start(self) -> Result<Started> {
-        let Self { places, policy, eras_over, signer, syn_egress, state, serve } = self;
+        let Self { places, policy, eras_over, signer, helper, syn_egress, state, serve } = self;
         let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
         let held = HeldOctets::new(policy.room.held);
         let (outlet, alarms) = AlarmOutlet::pair();
@@ -106,6 +110,7 @@ impl Setup {
                 JobPool::start(JobPurpose::Certificates, serve.threads)
                     .context("starting the threads that judge and mint")?,
             ),
+            answers: Arc::new(OcspAnswers::new(helper)),
             // Also where no mail is judged: a reload may change that, and threads that wait cost nothing.
             content_jobs: Arc::new(
                 JobPool::start(JobPurpose::Content, of_content)

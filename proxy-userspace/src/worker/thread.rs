@@ -31,7 +31,7 @@ use crate::accept::{
 };
 use crate::config::InterfaceName;
 use crate::guard::Guard;
-use crate::handshake::part;
+use crate::handshake::{OcspAnswers, part};
 use crate::jobs::JobPool;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
@@ -58,6 +58,8 @@ pub(super) struct WorkerShared {
     pub(super) admission: Arc<Admission>,
     /// For certificates and signatures.
     pub(super) jobs: Arc<JobPool>,
+    /// What authorities say of certificates, when they are asked.
+    pub(super) answers: Arc<OcspAnswers>,
     /// For the judgement of mail; what is forbidden in it stands in the policy.
     pub(super) content_jobs: Arc<JobPool>,
     /// What all sessions hold of mail that is judged.

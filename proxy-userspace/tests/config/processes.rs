@@ -5,10 +5,10 @@ use super::{MINIMAL, assert_message, good, printed};
 #[test]
 fn each_process_has_a_number_of_its_own() {
     let processes = |lines: &str| good(&format!("{MINIMAL}[process]\n{lines}")).processes;
-    assert_eq!(good(MINIMAL).processes, Processes { worker: None, signer: None });
-    let both = Processes { worker: Some(1), signer: Some(4_294_967_294) };
+    assert_eq!(good(MINIMAL).processes, Processes::default());
+    let both = Processes { worker: Some(1), signer: Some(4_294_967_294), helper: None };
     assert_eq!(processes("worker_id = 1\nsigner_id = 4294967294\n"), both);
-    let swapped = Processes { worker: Some(60994), signer: Some(60993) };
+    let swapped = Processes { worker: Some(60994), signer: Some(60993), helper: None };
     assert_eq!(processes("worker_id = 60994\nsigner_id = 60993\n"), swapped);
     for wrong in ["0", "-1", "4294967295"] {
         assert_message(
@@ -32,6 +32,14 @@ fn each_process_has_a_number_of_its_own() {
     assert!(good(&format!("{MINIMAL}{default}")).alarm.command.is_empty(), "no command has that number");
     let lines = format!("{default}[alarm]\ncommand = [\"/n\"]");
     assert_message(&lines, &["process.worker_id = 60996: also the default of alarm.user_id"]);
+    for (lines, told) in [
+        ("helper_id = 700\nworker_id = 700", "process.helper_id = 700: also process.worker_id"),
+        ("helper_id = 700\nsigner_id = 700", "process.helper_id = 700: also process.signer_id"),
+        ("worker_id = 60995", "process.worker_id = 60995: also the helper's default"),
+        ("helper_id = 60994", "process.helper_id = 60994: also the default of process.signer_id"),
+    ] {
+        assert_message(&format!("[process]\n{lines}"), &[told, "use a number of its own for each"]);
+    }
     assert_message("[process]\nworker_id = \"mail\"", &["process.worker_id = \"mail\": wrong type"]);
     assert_message("[process]\nworker = 700", &["process.worker = 700: unknown key", "\"worker_id\"?"]);
 }

@@ -117,6 +117,7 @@ const ACTION: &str = "[action]";
 const CONTENT: &str = "[action.content]";
 const LIMITS: &str = "[limits]";
 const POLICY: &str = "[[policy]]";
+const HELPER: &str = "[helper]";
 
 const FORM: &str = "see its form in what `postern config example` prints";
 const DESCRIPTORS: &str = "out of range (two descriptors a session); use 1 to 524288";
@@ -758,6 +759,37 @@ fn daemon() -> Vec<Row> {
         ),
         id("worker_id"),
         id("signer_id"),
+        id("helper_id"),
+    ]
+}
+
+fn helper() -> Vec<Row> {
+    vec![
+        row(
+            HELPER,
+            "name_servers",
+            Unset,
+            &["[\"127.0.0.53\"]", "[\"192.0.2.53\", \"2001:db8::53\"]"],
+            &[
+                (
+                    "[]",
+                    "empty; list addresses of name servers, or remove the line for those of /etc/resolv.conf",
+                ),
+                (
+                    "[\"ns.example.org\"]",
+                    "not an address; write the address of one server, such as \"192.0.2.7\" or \"2001:db8::7\"",
+                ),
+            ],
+        )
+        .room(3, |host| format!("\"192.0.2.{host}\"")),
+        row(
+            HELPER,
+            "reach",
+            Default("[]"),
+            &["[\"10.1.2.3/32\", \"fd00::/8\"]"],
+            &[("[\"ocsp.example.org\"]", NETWORK)],
+        )
+        .room(4096, network),
     ]
 }
 
@@ -774,6 +806,7 @@ fn rows() -> Vec<Row> {
         sizes(),
         daemon(),
         alarms(),
+        helper(),
     ]
     .into_iter()
     .flatten()

@@ -21,15 +21,16 @@ words! {
 }
 
 words! {
-    /// Whether an answer about revocation is looked for (OCSP, RFC 6960). Nobody is asked: answers are what servers send
-    /// with their certificates ("stapled"), and the lists in `tls.crls`.
+    /// Whether an answer about revocation is looked for (OCSP, RFC 6960). Answers are what servers send with their
+    /// certificates ("stapled"), the lists in `tls.crls`, and, where neither says anything, what the authority says when
+    /// the helper asks it at the URL in the certificate.
     pub enum Ocsp as "treatment of OCSP" {
-        /// Stapled answers are not looked at. Lists in `tls.crls` are, where there are any.
+        /// Stapled answers are not looked at, and nobody is asked. Lists in `tls.crls` count, where there are any.
         Disabled => "disabled",
         /// An answer that says "revoked" is the fault `revoked`; no answer is none, unless the certificate itself demands
         /// a stapled one ("must-staple", RFC 7633).
         Lenient => "lenient",
-        /// In addition, a certificate that no answer calls good has the fault `ocsp_missing`. Many servers staple nothing.
+        /// In addition, a certificate that no answer calls good has the fault `ocsp_missing`. Some authorities answer nobody.
         Strict => "strict",
     }
 }

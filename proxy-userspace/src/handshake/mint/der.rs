@@ -5,25 +5,25 @@ use rustls::pki_types::AlgorithmIdentifier;
 use time::OffsetDateTime;
 
 /// The tags that a certificate needs (X.690 section 8, X.680 section 8.4).
-pub(super) mod tag {
-    pub(in super::super) const BOOLEAN: u8 = 0x01;
-    pub(in super::super) const INTEGER: u8 = 0x02;
-    pub(in super::super) const BIT_STRING: u8 = 0x03;
-    pub(in super::super) const OCTET_STRING: u8 = 0x04;
-    pub(in super::super) const OBJECT_IDENTIFIER: u8 = 0x06;
-    pub(in super::super) const UTC_TIME: u8 = 0x17;
-    pub(in super::super) const GENERALIZED_TIME: u8 = 0x18;
-    pub(in super::super) const SEQUENCE: u8 = 0x30;
+pub(in super::super) mod tag {
+    pub(in crate::handshake) const BOOLEAN: u8 = 0x01;
+    pub(in crate::handshake) const INTEGER: u8 = 0x02;
+    pub(in crate::handshake) const BIT_STRING: u8 = 0x03;
+    pub(in crate::handshake) const OCTET_STRING: u8 = 0x04;
+    pub(in crate::handshake) const OBJECT_IDENTIFIER: u8 = 0x06;
+    pub(in crate::handshake) const UTC_TIME: u8 = 0x17;
+    pub(in crate::handshake) const GENERALIZED_TIME: u8 = 0x18;
+    pub(in crate::handshake) const SEQUENCE: u8 = 0x30;
     /// `[0] EXPLICIT`, constructed: the version.
-    pub(in super::super) const VERSION: u8 = 0xa0;
+    pub(in crate::handshake) const VERSION: u8 = 0xa0;
     /// `[3] EXPLICIT`, constructed: the extensions.
-    pub(in super::super) const EXTENSIONS: u8 = 0xa3;
+    pub(in crate::handshake) const EXTENSIONS: u8 = 0xa3;
     /// `[0] IMPLICIT`, primitive: the key identifier of an `AuthorityKeyIdentifier`.
-    pub(in super::super) const KEY_IDENTIFIER: u8 = 0x80;
+    pub(in crate::handshake) const KEY_IDENTIFIER: u8 = 0x80;
     /// `[2] IMPLICIT`, primitive: a `dNSName`.
-    pub(in super::super) const DNS_NAME: u8 = 0x82;
+    pub(in crate::handshake) const DNS_NAME: u8 = 0x82;
     /// `[7] IMPLICIT`, primitive: an `iPAddress`.
-    pub(in super::super) const IP_ADDRESS: u8 = 0x87;
+    pub(in crate::handshake) const IP_ADDRESS: u8 = 0x87;
 }
 
 /// `9999-12-31T23:59:59Z`: RFC 5280 section 4.1.2.5, "no well-defined expiration", and the last that DER can say.
@@ -32,7 +32,7 @@ const LAST_SECOND: i64 = 253_402_300_799;
 const FIRST_SECOND: i64 = -2_208_988_800;
 
 /// One element: tag, definite length, contents.
-pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(in super::super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = Vec::with_capacity(length.saturating_add(6));
     out.push(tag);
@@ -51,7 +51,7 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A SEQUENCE of elements that are encoded already.
-pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(in super::super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     element(tag::SEQUENCE, parts)
 }
 

@@ -12,7 +12,7 @@ mod leaf;
 /// The form of all of them.
 pub(crate) mod tbs;
 /// How it is written.
-mod der;
+pub(super) mod der;
 /// The two put together.
 mod minter;
 /// How it is served.

@@ -1,4 +1,6 @@
-//! Whether a certificate was revoked, from what the server sent and what lies on this machine. Nobody is asked.
+//! Whether a certificate was revoked, from what the server sent, what lies on this machine, and what its authority says.
+//!
+//! Here nobody is asked: who judges says what would have to be asked (`OcspQuestion`), and is told the answer.
 
 /// DER, value by value.
 mod der;
@@ -6,8 +8,12 @@ mod der;
 pub(crate) mod lists;
 /// OCSP responses.
 mod ocsp;
+/// What an authority is asked.
+mod question;
+/// What authorities answered, for all handshakes.
+mod answers;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
@@ -17,10 +23,12 @@ use webpki::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+pub(crate) use self::answers::{AskedCertificate, OcspAnswers};
 use self::der::{Reader, tag};
 pub use self::lists::{CRLS_BYTES_MAX, CrlError};
 use self::ocsp::Subject;
 pub use self::ocsp::{NoOcspAnswer, OCSP_RESPONSE_BYTES_MAX, OcspAnswer};
+pub(crate) use self::question::OcspQuestion;
 use crate::config::Ocsp;
 
 /// id-pe-tlsfeature, 1.3.6.1.5.5.7.1.24 (RFC 7633 section 4).
@@ -31,10 +39,44 @@ const STATUS_REQUEST: u8 = 5;
 /// What is known of a certificate's revocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revocation {
-    /// What the stapled response says; `None` where policy does not look at it.
+    /// What the OCSP response says; `None` where policy does not look at it.
     pub ocsp: Option<OcspAnswer>,
+    /// Who brought that response; `None` where there is none.
+    pub source: Option<OcspSource>,
     /// What the lists of revoked certificates say; `None` where there are none.
     pub lists: Option<CrlAnswer>,
+}
+
+/// Who brought an OCSP response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OcspSource {
+    /// The server, in the handshake.
+    Stapled,
+    /// Its authority, which was asked now.
+    Fetched,
+    /// Its authority, which was asked before.
+    Cached,
+}
+
+impl OcspSource {
+    /// The word in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stapled => "stapled",
+            Self::Fetched => "fetched",
+            Self::Cached => "cached",
+        }
+    }
+}
+
+/// The OCSP responses at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Responses<'a> {
+    /// What the server stapled; empty where it stapled none.
+    pub(super) staple: &'a [u8],
+    /// What its authority answered, and when.
+    pub(super) fetched: Option<(&'a [u8], OcspSource)>,
 }
 
 /// What lists say of a certificate and its issuers.
@@ -68,11 +110,17 @@ impl Revocation {
     }
 
     fn is_good(&self) -> bool {
-        self.is_stapled_good() || self.lists == Some(CrlAnswer::Good)
+        matches!(self.ocsp, Some(OcspAnswer::Good { .. })) || self.lists == Some(CrlAnswer::Good)
     }
 
-    const fn is_stapled_good(&self) -> bool {
-        matches!(self.ocsp, Some(OcspAnswer::Good { .. }))
+    fn is_stapled_good(&self) -> bool {
+        matches!(self.ocsp, Some(OcspAnswer::Good { .. })) && self.source == Some(OcspSource::Stapled)
+    }
+
+    /// Whether what an authority says would be news.
+    fn is_open(&self) -> bool {
+        matches!(self.ocsp, Some(OcspAnswer::Nothing(_)))
+            && matches!(self.lists, None | Some(CrlAnswer::Nothing))
     }
 
     /// Whether an answer is missing that policy, or the certificate itself, demands.
@@ -126,24 +174,39 @@ pub(super) struct Candidate<'a> {
 impl Sources {
     /// Whether anything is looked at.
     pub(super) fn are_looked_at(&self) -> bool {
-        self.ocsp != Ocsp::Disabled || !self.lists.is_empty()
+        self.asks() || !self.lists.is_empty()
+    }
+
+    /// Whether OCSP responses are looked at.
+    pub(super) fn asks(&self) -> bool {
+        self.ocsp != Ocsp::Disabled
     }
 
     /// What is known where no path leads to a trusted root: nobody can speak for the certificate.
     pub(super) fn without_path(&self) -> Revocation {
         Revocation {
-            ocsp: (self.ocsp != Ocsp::Disabled).then_some(OcspAnswer::Nothing(NoOcspAnswer::NoIssuer)),
+            ocsp: self.asks().then_some(OcspAnswer::Nothing(NoOcspAnswer::NoIssuer)),
+            source: None,
             lists: (!self.lists.is_empty()).then_some(CrlAnswer::Nothing),
         }
     }
 
-    /// What is known of a certificate to which a path leads. Where a path has a revoked issuer, another may have none.
-    pub(super) fn look(&self, candidate: &Candidate<'_>, staple: &[u8], now: UnixTime) -> Revocation {
-        let found = Cell::new(self.without_path());
+    /// What is known of a certificate to which a path leads, and what its authority could be asked. Where a path has a
+    /// revoked issuer, another may have none.
+    pub(super) fn look(
+        &self,
+        candidate: &Candidate<'_>,
+        responses: Responses<'_>,
+        now: UnixTime,
+    ) -> (Revocation, Option<OcspQuestion>) {
+        let found = RefCell::new((self.without_path(), None));
         let judge_path = |path: &VerifiedPath<'_>| {
-            let known = self.look_at(path, candidate, staple, now);
-            found.set(known);
-            if known.is_revoked() { Err(Error::CertRevoked) } else { Ok(()) }
+            let known = self.look_at(path, candidate, responses, now);
+            let is_revoked = known.is_revoked();
+            let is_open = known.is_open() && responses.fetched.is_none();
+            let question = is_open.then(|| question(candidate.leaf, path)).flatten();
+            found.replace((known, question));
+            if is_revoked { Err(Error::CertRevoked) } else { Ok(()) }
         };
         // Its result is what `found` was set to last: the first path without a revoked certificate, or the last path.
         let _ = candidate.cert.verify_for_usage(
@@ -155,14 +218,14 @@ impl Sources {
             None,
             Some(&judge_path),
         );
-        found.get()
+        found.into_inner()
     }
 
     fn look_at(
         &self,
         path: &VerifiedPath<'_>,
         candidate: &Candidate<'_>,
-        staple: &[u8],
+        responses: Responses<'_>,
         now: UnixTime,
     ) -> Revocation {
         let issuers: Vec<_> = path.intermediate_certificates().map(|issuer| issuer.der()).collect();
@@ -179,14 +242,19 @@ impl Sources {
         });
         let anchor = issuers.first().and_then(|issuer| webpki::anchor_from_trusted_cert(issuer).ok());
         let anchor = anchor.as_ref().unwrap_or_else(|| path.anchor());
-        let ocsp = (self.ocsp != Ocsp::Disabled)
-            .then(|| self.stapled(staple, candidate.leaf, &path.issuer_spki(), anchor, now));
-        Revocation { ocsp, lists }
+        let judge = |response| self.responded(response, candidate.leaf, &path.issuer_spki(), anchor, now);
+        let (ocsp, source) = match (self.asks().then(|| judge(responses.staple)), responses.fetched) {
+            // Where the server's own says nothing, its authority's counts.
+            (Some(OcspAnswer::Nothing(_)), Some((fetched, source))) => (Some(judge(fetched)), Some(source)),
+            (stapled @ (None | Some(OcspAnswer::Nothing(NoOcspAnswer::Absent))), _) => (stapled, None),
+            (stapled, _) => (stapled, Some(OcspSource::Stapled)),
+        };
+        Revocation { ocsp, source, lists }
     }
 
-    fn stapled(
+    fn responded(
         &self,
-        staple: &[u8],
+        response: &[u8],
         leaf: &CertificateDer<'_>,
         issuer_key: &SubjectPublicKeyInfoDer<'_>,
         issuer: &TrustAnchor<'_>,
@@ -199,7 +267,7 @@ impl Sources {
         let is_listed = |responder: &EndEntityCert<'_>, issuer: &TrustAnchor<'_>| {
             self.is_listed(responder, (issuer, &[]), now, KeyUsage::required(ocsp::OCSP_SIGNING))
         };
-        ocsp::judge(staple, &Subject { serial, issuer_name, issuer_key, issuer }, now, is_listed)
+        ocsp::judge(response, &Subject { serial, issuer_name, issuer_key, issuer }, now, is_listed)
     }
 
     /// Whether a list says that a certificate of this path is revoked; an old list, too.
@@ -263,6 +331,12 @@ impl Sources {
             verified(cert, path, now, KeyUsage::server_auth(), options.build()).is_ok()
         })
     }
+}
+
+/// What the leaf's authority would be asked, along this path.
+fn question(leaf: &CertificateDer<'_>, path: &VerifiedPath<'_>) -> Option<OcspQuestion> {
+    let (_, cert) = X509Certificate::from_der(leaf).ok()?;
+    OcspQuestion::about(&cert, &path.issuer_spki())
 }
 
 /// One path, and no other: what webpki says is about it.

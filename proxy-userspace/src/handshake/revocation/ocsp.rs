@@ -1,4 +1,4 @@
-//! OCSP responses (RFC 6960): read and judged, nobody asked.
+//! OCSP responses (RFC 6960): read and judged, whoever brought them.
 //!
 //! The response is a stranger's until its signature is verified. Its time and status are looked at after that only.
 
@@ -25,7 +25,7 @@ const BASIC: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1, 1];
 /// id-kp-OCSPSigning, 1.3.6.1.5.5.7.3.9 (RFC 6960 section 4.2.2.2).
 pub(super) const OCSP_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 9];
 /// 1.3.14.3.2.26: here it names an issuer, and secures nothing.
-const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
+pub(super) const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
 /// 2.16.840.1.101.3.4.2.1.
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
 /// 2.16.840.1.101.3.4.2.2.
@@ -255,7 +255,7 @@ impl Single<'_> {
 
 /// The octets of a key that `issuerKeyHash` and `byKey` are over: the BIT STRING without identifier, length and unused
 /// bits.
-fn key_bits(spki: &[u8]) -> Option<&[u8]> {
+pub(super) fn key_bits(spki: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(SubjectPublicKeyInfo::from_der(spki).ok()?.1.raw);
     let mut spki = reader.enter(tag::SEQUENCE)?;
     spki.expect(tag::SEQUENCE)?;
