@@ -1,3 +1,6 @@
+/// `postern reload`.
+mod reload;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -12,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+pub use self::reload::{RELOAD_API, ReloadAnswer, ReloadOutcome, reload};
+use self::reload::{Waiting, refused, tell};
 use crate::guard::GuardNumbers;
 use crate::vault::{MemoryNumbers, SpoolNumbers};
 
-/// The request for a status.
+/// The request that `postern status` makes. `reload`, `reload cut` and `test alarm` are the others.
 const REQUEST: &[u8] = b"status\n";
 /// The request for an alarm that shows whether alarms arrive; answered in words.
 const TEST_ALARM: &[u8] = b"test alarm\n";
@@ -396,7 +401,7 @@ pub enum AdminError {
         limit: Duration,
     },
     /// The answer is none of this version's.
-    #[error("{}: the answer is not the one that was asked for: {source}; do `postern` and the daemon have the same version?", .path.display())]
+    #[error("{}: the answer is none of this version's: {source}; do `postern` and the daemon have the same version?", .path.display())]
     Malformed {
         /// The socket.
         path: PathBuf,
@@ -497,13 +502,15 @@ fn connect(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Answer requests, one at a time, until the future is dropped. `test_alarm` raises an alarm and says what becomes of it.
+/// Answer requests, one at a time, until the future is dropped. `reload` reads the configuration again, and says what became of
+/// it; others are answered meanwhile. `test_alarm` raises an alarm and says what becomes of it.
 ///
 /// # Errors
 /// [`AdminError::System`] when the socket cannot be given to the runtime; a failing exchange is only logged.
 pub async fn serve(
     socket: AdminSocket,
     source: impl AsyncFn() -> Status,
+    reload: impl AsyncFn(bool) -> ReloadOutcome,
     test_alarm: impl Fn() -> String,
 ) -> Result<(), AdminError> {
     let failed = |call| {
@@ -512,35 +519,62 @@ pub async fn serve(
     };
     let listener = socket.listener.try_clone().map_err(failed("dup"))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(failed("epoll"))?;
+    let mut waiting = Waiting::new();
     loop {
-        let exchanged = match listener.accept().await {
-            Ok((stream, _)) => exchange(stream, &source, &test_alarm).await,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            over = waiting.over() => {
+                log_unanswered(over);
+                continue;
+            }
+        };
+        let exchanged = match accepted {
+            Ok((stream, _)) => match exchange(stream, &source, &test_alarm).await {
+                Ok(Some((stream, cut))) => match refused(&stream, &waiting) {
+                    Some(why) => tell(stream, ReloadOutcome::not_reloaded(why)).await,
+                    None => {
+                        let reload = &reload;
+                        waiting.add(async move { tell(stream, reload(cut).await).await });
+                        Ok(())
+                    }
+                },
+                exchanged => exchanged.map(drop),
+            },
             Err(error) => {
                 // Out of descriptors: the connection stays queued, and trying at once would spin.
                 tokio::time::sleep(EXCHANGE_TIME_MAX).await;
                 Err(error)
             }
         };
-        if let Err(error) = exchanged {
-            tracing::warn!(%error, "admin socket: a request was not answered");
-        }
+        log_unanswered(exchanged);
     }
 }
 
+fn log_unanswered(exchanged: io::Result<()>) {
+    if let Err(error) = exchanged {
+        tracing::warn!(%error, "admin socket: a request was not answered");
+    }
+}
+
+/// Answer a request, or return it where it asks for a reload, and whether sessions shall be cut.
 async fn exchange(
     mut stream: tokio::net::UnixStream,
     source: &impl AsyncFn() -> Status,
     test_alarm: &impl Fn() -> String,
-) -> io::Result<()> {
+) -> io::Result<Option<(tokio::net::UnixStream, bool)>> {
     let whole = async {
         let answer = match request(&mut stream).await? {
             AdminRequest::Status => serde_json::to_vec(&source().await)?,
             AdminRequest::TestAlarm => serde_json::to_vec(&test_alarm())?,
-            AdminRequest::Unknown => br#"{"error":"unknown request; send: status, or: test alarm"}"#.to_vec(),
+            AdminRequest::Reload { cut } => return Ok(Some((stream, cut))),
+            AdminRequest::Unknown => {
+                br#"{"error":"unknown request; send: status, reload, reload cut, or test alarm"}"#.to_vec()
+            }
         };
         stream.write_all(&answer).await?;
         stream.write_all(b"\n").await?;
-        stream.shutdown().await
+        stream.shutdown().await?;
+        Ok(None)
     };
     tokio::time::timeout(EXCHANGE_TIME_MAX, whole)
         .await
@@ -550,6 +584,7 @@ async fn exchange(
 enum AdminRequest {
     Status,
     TestAlarm,
+    Reload { cut: bool },
     Unknown,
 }
 
@@ -565,6 +600,8 @@ async fn request(stream: &mut tokio::net::UnixStream) -> io::Result<AdminRequest
     Ok(match line.as_slice() {
         REQUEST => AdminRequest::Status,
         TEST_ALARM => AdminRequest::TestAlarm,
+        b"reload\n" => AdminRequest::Reload { cut: false },
+        b"reload cut\n" => AdminRequest::Reload { cut: true },
         _ => AdminRequest::Unknown,
     })
 }
@@ -586,6 +623,13 @@ pub fn test_alarm(path: &Path) -> Result<String, AdminError> {
 }
 
 fn exchanged<T: DeserializeOwned>(path: &Path, request: &[u8]) -> Result<T, AdminError> {
+    let answer = asked(path, request, ANSWER_TIME_MAX)?;
+    serde_json::from_slice(&answer).map_err(|source| AdminError::Malformed { path: path.to_owned(), source })
+}
+
+/// What the daemon answers to a request, within so much time.
+fn asked(path: &Path, request: &[u8], limit: Duration) -> Result<Vec<u8>, AdminError> {
+    let unanswered = |path, call, source| unanswered(path, call, source, limit);
     let mut socket = connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AdminError::Denied { path: path.to_owned() },
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -593,19 +637,20 @@ fn exchanged<T: DeserializeOwned>(path: &Path, request: &[u8]) -> Result<T, Admi
         }
         _ => unanswered(path, "connect", source),
     })?;
+    socket.set_read_timeout(Some(limit)).map_err(|source| unanswered(path, "setsockopt", source))?;
     socket.write_all(request).map_err(|source| unanswered(path, "write", source))?;
     let mut answer = Vec::new();
     socket
         .take(STATUS_BYTES_MAX)
         .read_to_end(&mut answer)
         .map_err(|source| unanswered(path, "read", source))?;
-    serde_json::from_slice(&answer).map_err(|source| AdminError::Malformed { path: path.to_owned(), source })
+    Ok(answer)
 }
 
-fn unanswered(path: &Path, call: &'static str, source: io::Error) -> AdminError {
+fn unanswered(path: &Path, call: &'static str, source: io::Error, limit: Duration) -> AdminError {
     match source.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            AdminError::Silent { path: path.to_owned(), limit: ANSWER_TIME_MAX }
+            AdminError::Silent { path: path.to_owned(), limit }
         }
         _ => AdminError::System { call, path: path.to_owned(), source },
     }

@@ -23,6 +23,7 @@ use crate::handshake::verify::Faults;
 use crate::inspect::InspectRefusal;
 use crate::jobs::JobError;
 use crate::layer::{Alert, LayerFault};
+use crate::policy::CutCause;
 use crate::words::Side;
 
 /// Why a session ended otherwise than by the peers' goodbye.
@@ -143,6 +144,9 @@ pub enum Cause {
     /// No octet moved for `limits.idle_seconds`, or for what the action says instead.
     #[error("no octet in either direction for the idle limit")]
     Idle,
+    /// `postern reload --cut`: the policies that are in force now would refuse the session.
+    #[error("`postern reload --cut` ended it: {0}")]
+    CutByReload(CutCause),
     /// The engine of the session ended it.
     #[error("{0}")]
     Refused(InspectRefusal),
@@ -203,7 +207,7 @@ impl Failure {
             | Cause::Certificate(_)
             | Cause::Job(_)
             | Cause::Mint(_) => "handshake",
-            Cause::Layer(_) | Cause::Truncated | Cause::Idle => "relay",
+            Cause::Layer(_) | Cause::Truncated | Cause::Idle | Cause::CutByReload(_) => "relay",
             Cause::Refused(_) => "inspect",
         }
     }
@@ -244,6 +248,7 @@ impl Failure {
             Cause::Layer(fault) => fault.reason(),
             Cause::Truncated => "truncated",
             Cause::Idle => "idle",
+            Cause::CutByReload(_) => "cut_by_reload",
             Cause::Refused(refusal) => refusal.reason(),
         }
     }
@@ -333,6 +338,7 @@ impl Failure {
                 | LayerFault::SealFailed => "TLS cannot go on",
             },
             Cause::Idle => "nothing was said for too long",
+            Cause::CutByReload(_) => "the policy of this gateway has changed; connect again",
             Cause::Refused(refusal) => refusal.told(),
         })
     }
@@ -395,6 +401,7 @@ mod tests {
             layer(LayerFault::PeerAlert(Alert::BAD_CERTIFICATE)),
             Cause::Truncated,
             Cause::Idle,
+            Cause::CutByReload(CutCause::ClearText),
             Cause::Refused(InspectRefusal::Http),
         ]
     }

@@ -59,7 +59,7 @@ pub mod supervisor;
 /// Panics on demand, for tests of what a panic ends. Not in release builds.
 #[cfg(debug_assertions)]
 mod fault;
-/// The admin socket: what `postern status` asks of a running daemon.
+/// The admin socket: what `postern status` and `postern reload` ask of a running daemon.
 pub mod admin;
 /// The command line.
 pub mod cli;

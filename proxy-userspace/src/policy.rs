@@ -1,10 +1,15 @@
 //! Policies in force: which proxy action and which TLS profile a connection gets, each with what was made from it once.
 
+/// Sessions that run, under policies that came later.
+mod running;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+pub(crate) use self::running::{Carriage, CutCause, NegotiatedTls, RunningSession};
 use crate::config::{
     Action, Config, ContentSettings, ImplicitTls, NamePattern, PolicyRule, SessionAlarms, Tls, Traffic,
     UNNAMED_PROFILE,
@@ -14,7 +19,7 @@ use crate::handshake::Trust;
 use crate::inspect::ImapTerms;
 use crate::layer::offload::OffloadTerms;
 use crate::vault::RuleGeneration;
-use crate::words::{ClientAddr, OriginalDst, Service};
+use crate::words::Service;
 
 /// The policies of one generation, in the order of the file.
 pub(crate) struct Policies(Vec<PolicyInForce>);
@@ -28,7 +33,7 @@ pub(crate) struct PolicyInForce {
 }
 
 /// The names of what applies to a connection, for its records.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedNames {
     /// The policy.
     pub policy: String,
@@ -55,6 +60,7 @@ pub(crate) struct ActionInForce {
 
 /// A TLS profile, and what handshakes under it are done with.
 pub(crate) struct ProfileInForce {
+    pub(crate) settings: Tls,
     pub(crate) trust: Trust,
     pub(crate) layers: OffloadTerms,
 }
@@ -72,7 +78,8 @@ impl Policies {
         let mut profiles = BTreeMap::new();
         for (name, profile) in config.profiles_in_use() {
             let layers = OffloadTerms { mode: profile.offload, ..layers.clone() };
-            let in_force = ProfileInForce { trust: trust(name, profile)?, layers };
+            let settings = profile.clone();
+            let in_force = ProfileInForce { settings, trust: trust(name, profile)?, layers };
             profiles.insert(name, Arc::new(in_force));
         }
         let mut actions = BTreeMap::new();
@@ -139,15 +146,10 @@ impl PolicyInForce {
     }
 
     /// Whether nobody looks into the connection from its first octet on.
-    pub(crate) fn leaves_alone(
-        &self,
-        service: Service,
-        client: ClientAddr,
-        destination: OriginalDst,
-    ) -> bool {
+    pub(crate) fn leaves_alone(&self, service: Service, client: IpAddr, destination: IpAddr) -> bool {
         let settings = &self.action.settings;
         let is_allowed = service == Service::ImplicitTls && settings.implicit == ImplicitTls::Allow;
-        is_allowed || settings.bypasses(client.0.ip(), destination.ip())
+        is_allowed || settings.bypasses(client, destination)
     }
 }
 

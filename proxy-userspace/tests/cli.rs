@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 
 use postern::admin::{
     AdminError, AdminSocket, CertificateStatus, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus,
-    OcspStatus, ProcessStatus, SessionsStatus, SignaturesStatus, SpoolStatus, Status, SteeringStatus,
-    ThreadStatus, VerdictsStatus, ask, serve,
+    OcspStatus, ProcessStatus, ReloadOutcome, SessionsStatus, SignaturesStatus, SpoolStatus, Status,
+    SteeringStatus, ThreadStatus, VerdictsStatus, ask, reload, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -432,7 +432,7 @@ fn with_daemon(client: impl FnOnce(&Path)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
             tokio::select! {
-                served = serve(socket, async || example(), || "on its way".to_owned()) => served.expect("serve"),
+                served = serve(socket, async || example(), async |_| ReloadOutcome::not_reloaded("no file"), || "on its way".to_owned()) => served.expect("serve"),
                 _ = stopped => {}
             }
         });
@@ -499,6 +499,34 @@ fn status_shows_what_the_daemon_says() {
         let json = postern(&["status", "--json", "--socket", &socket]);
         assert_eq!(serde_json::from_slice::<Status>(&json.stdout).expect("json"), example());
     });
+}
+
+#[test]
+fn a_reload_tells_each_fault_and_how_it_ended_also_where_the_file_is_wrong() {
+    with_daemon(|path| {
+        let answer = reload(path, true).expect("an answer");
+        assert_eq!(answer.outcome, ReloadOutcome::not_reloaded("no file"));
+        // The file is wrong, and still says where the daemon listens.
+        let file = path.with_file_name("postern.toml");
+        let text = format!("[admin]\nsocket = \"{}\"\n[action]\nstarttls = \"perhaps\"\n", path.display());
+        std::fs::write(&file, text).expect("write");
+        let said = postern(&["reload", "--config", &file.to_string_lossy()]);
+        assert_eq!(
+            (said.status.code(), text_of(&said)),
+            (
+                Some(1),
+                "no file\npostern: configuration NOT reloaded, the old one stays in force\n".to_owned()
+            )
+        );
+    });
+    let said = postern(&["reload", "--socket", "/nowhere/admin.sock"]);
+    assert_eq!(said.status.code(), Some(3), "{}", text_of(&said));
+    assert!(text_of(&said).contains("no daemon answers"));
+}
+
+fn text_of(said: &Output) -> String {
+    assert!(said.stdout.is_empty(), "{said:?}");
+    text(&said.stderr)
 }
 
 #[test]

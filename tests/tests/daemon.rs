@@ -81,7 +81,7 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() 
         let now = scene.shown(scene.other(993), &both)?;
         Ok((now == scene.identity.fingerprint()?).then_some(()))
     })?;
-    // A session keeps what it began with.
+    // A session keeps its connection.
     held.command("NOOP")?.ok()?;
     held.logout()?;
 

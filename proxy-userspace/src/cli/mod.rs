@@ -24,6 +24,8 @@ mod default_certificate;
 mod alarm;
 /// `postern status`: what the running daemon says, for people.
 mod status;
+/// `postern reload`: the daemon reads its configuration again.
+mod reload;
 /// The log of `postern run`.
 mod log;
 
@@ -68,6 +70,8 @@ enum Command {
     Check,
     /// Show the running daemon: listeners, rules, sessions, counters. Without one: what the kernel holds (exit code 3).
     Status(status::StatusArgs),
+    /// Have the running daemon read its configuration again, and say what became of that; HUP does so without an answer.
+    Reload(reload::ReloadArgs),
     /// Remove what a daemon that is gone left in the kernel; mail then flows uninspected.
     Clear,
     /// The re-signing authority.
@@ -120,7 +124,7 @@ enum ConfigCommand {
 }
 
 /// Run the command that the arguments name. Wrong arguments exit 2, a wrong configuration 64, a machine that lacks
-/// something 69 (`check` only), a status without a daemon 3, any other failure 1.
+/// something 69 (`check` only), a status or a reload without a daemon 3, any other failure 1.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::check(&cli.config),
         Command::Clear => clear(&cli.config),
         Command::Status(options) => status::status(&cli.config, &options),
+        Command::Reload(options) => reload::reload(&cli.config, &options),
         Command::Ca(options) => ca::run(&cli.config, &options),
         Command::Action(ObjectArgs { command }) => {
             objects::run(&cli.config, ObjectKind::ProxyAction, &command)

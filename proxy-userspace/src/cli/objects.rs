@@ -117,7 +117,7 @@ fn make(
         ObjectKind::TlsProfile => format!("tls_profile = {clone:?} in a proxy action"),
     };
     said.push_str(&format!(
-        "{named_by} uses it; `postern check` judges, and HUP makes a running Postern read it\n"
+        "{named_by} uses it; `postern check` judges, and `postern reload` makes a running Postern read it\n"
     ));
     Ok(print(&said))
 }

@@ -104,7 +104,7 @@ pub fn clone_object(
     let text = parse::normal(&SourceFile { path: path.clone(), text }, config, kind, to)?;
     let head = format!(
         "# A clone of the {kind} {from}, made by `postern {} clone`. Edit it as you like: `postern check`\n\
-         # judges it, and on HUP a running Postern reads it again.\n",
+         # judges it, and `postern reload` has a running Postern read it again.\n",
         kind.command()
     );
     let file = ObjectFile { path, text: head + &text };

@@ -56,7 +56,7 @@ settings! {
 settings! {
     /// `[admin]`.
     pub struct Admin {
-        /// The Unix socket that `postern status` asks; only root may (mode 0600).
+        /// The Unix socket that `postern status` and `postern reload` ask; only root may (mode 0600). Changes with a restart only.
         socket: PathBuf = socket(SOCKET_PATH_BYTES_MAX).default(PathBuf::from("/run/postern/postern.sock"));
     }
 }

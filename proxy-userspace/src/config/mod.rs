@@ -1,5 +1,4 @@
-//! The configuration: one TOML file, and objects in the files of `conf.d`, parsed into one immutable value that a
-//! connection holds until it ends.
+//! The configuration: one TOML file, and objects in the files of `conf.d`, parsed into one immutable value.
 //!
 //! A setting is one line of a `settings!` group, with its key, its kind of value, its default and its purpose. The
 //! reading of the file, the reference, the schema and the example come from that line.
@@ -48,6 +47,8 @@ mod objects;
 mod clone;
 /// What settings demand of each other.
 mod relations;
+/// Settings that a running daemon cannot change.
+mod fixed;
 /// What is wrong with a file, in an operator's words.
 mod fault;
 /// Values as a file has them.
@@ -85,7 +86,7 @@ pub(crate) use limits::HELD_SHARE_MAX;
 pub use limits::{CLIENT_SHARE, Limits};
 pub use names::{Fingerprint, InterfaceName, NamePattern};
 pub use objects::ObjectKind;
-pub use parse::{load, objects_directory, parse};
+pub use parse::{admin_socket, load, objects_directory, parse};
 pub use policy::{
     DEFAULT_POLICY, NamedObjects, PolicyRule, Sni, TlsSupport, Traffic, UNMATCHED, UNNAMED_ACTION,
     UNNAMED_PROFILE,

@@ -188,7 +188,7 @@ impl Config {
 }
 
 /// The table with this path.
-fn text_of(path: &str, object: &impl Group) -> String {
+pub(super) fn text_of(path: &str, object: &impl Group) -> String {
     let mut table = TableWriter::new(path);
     object.write(&mut table);
     table.into_text()

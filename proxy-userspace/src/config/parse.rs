@@ -30,6 +30,21 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     judge_files(&files, path)
 }
 
+/// Where the daemon of this configuration listens, whatever else is wrong with the file; the usual place where the file is not
+/// there or no TOML.
+#[must_use]
+pub fn admin_socket(path: &Path) -> PathBuf {
+    let usual = || parse_text("", path).map_or_else(PathBuf::new, |config| config.admin.socket);
+    let written = read(path).ok().and_then(|file| parse_text(&file.text, path));
+    written.map_or_else(usual, |config| config.admin.socket)
+}
+
+/// What can be made of a text; what is wrong has values that stand in for it.
+fn parse_text(text: &str, path: &Path) -> Option<Config> {
+    let file = SourceFile { path: path.to_owned(), text: text.to_owned() };
+    document(&mut Report::new(slice::from_ref(&file), directory(path)), 0)
+}
+
 /// Judge the text of a configuration; `path` is named in errors, and its directory resolves relative paths. No other
 /// file is looked for.
 ///

@@ -117,6 +117,14 @@ pub enum Sni<'a> {
     Name(&'a str),
 }
 
+impl Sni<'_> {
+    /// Whether no ClientHello was read.
+    #[must_use]
+    pub const fn is_unread(self) -> bool {
+        matches!(self, Self::Unread)
+    }
+}
+
 impl PolicyRule {
     /// The policy of a file that has none: everything, as `[action]` says.
     pub(super) fn of_everything() -> Self {

@@ -1,7 +1,7 @@
 use super::describe::{COLUMNS, DescribedTable, Presence, Setting, Words, prose, sections, wrapped};
 
 const HEAD: &str = "One TOML file, `/etc/postern/postern.toml` or what `--config` names, holds all settings. `postern \
-check` reads it and looks at the machine; on HUP a running Postern reads it again. Relative paths are meant from the file's \
+check` reads it and looks at the machine; `postern reload` has a running Postern read it again. Relative paths are meant from the file's \
 directory. A key that is not written has its default; what has to be written says so. `postern config example` prints a \
 file with every key, and `postern config schema` a JSON Schema for editors.";
 

@@ -308,7 +308,7 @@ fn renewed<'a>(
 /// Whether the policy to which the ClientHello led has TLS pass untouched.
 fn leaves_tls_alone(terms: &HandshakeTerms<'_>) -> bool {
     let is_passed = terms.service == Service::StartTls && terms.action().starttls == StartTls::Bypass;
-    is_passed || terms.policy.leaves_alone(terms.service, terms.client, terms.destination)
+    is_passed || terms.policy.leaves_alone(terms.service, terms.client.0.ip(), terms.destination.ip())
 }
 
 fn unsent(error: io::Error) -> Failure {

@@ -113,7 +113,8 @@ impl Fetcher {
                 what: format!("{} is not public; list it in helper.reach if it should be asked", to.ip()),
             }),
             Some(Reachable::Listed) => Ok(None),
-            Some(Reachable::Public) => match self.egress.borrow_mut().leaves(&self.terms.steering.egress, to) {
+            Some(Reachable::Public) => match self.egress.borrow_mut().leaves(&self.terms.steering.egress, to)
+            {
                 Ok(egress) => Ok(Some(egress.interface)),
                 Err(error) => Err(FetchFailure { fault: FetchFault::Egress, what: error.to_string() }),
             },

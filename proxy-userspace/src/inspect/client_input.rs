@@ -94,14 +94,22 @@ impl ClientInput {
         unit + self.discards.as_ref().map_or(0, Vec::capacity)
     }
 
-    /// Take octets in. `lease` makes a new lease of `limits.held`.
+    /// Take octets in. `lease` makes a new lease of `limits.held`; `later` says what policy says about IMAP for a command that
+    /// begins now, where that is not the same as before.
     pub(super) fn take(
         &mut self,
         mut octets: &[u8],
         lease: impl Fn() -> HeldLease,
+        mut later: impl FnMut(&Arc<ImapTerms>) -> Option<Arc<ImapTerms>>,
         inputs: &mut Vec<Input>,
     ) -> Result<(), InspectRefusal> {
         while !octets.is_empty() {
+            if self.framer.is_at_boundary()
+                && let Some(imap) = later(&self.imap)
+            {
+                self.framer = framer(&imap);
+                self.imap = imap;
+            }
             let frame = self.framer.take(octets).map_err(|fault| match fault {
                 FramingFault::TooLong(octets) => InspectRefusal::LineTooLong(octets),
                 fault => InspectRefusal::ClientFraming(fault),

@@ -15,6 +15,8 @@ pub mod allow;
 mod imap_terms;
 /// Which capabilities a command needs.
 mod uses;
+/// Rules that change while a session runs.
+mod renewal;
 /// From octets of the client's to complete commands.
 mod client_input;
 /// What becomes of one complete command.
@@ -59,6 +61,7 @@ use std::time::Instant;
 pub use imap_terms::ImapTerms;
 pub use plain::Plain;
 pub use recall::Recollection;
+pub use renewal::RulesSource;
 pub use reply::shown_capabilities;
 pub use session::Session;
 pub use terms::MediationTerms;

@@ -90,6 +90,12 @@ impl Recollection {
         Self { vault, generation }
     }
 
+    /// The rules, by the name under which verdicts are remembered.
+    #[must_use]
+    pub const fn generation(&self) -> RuleGeneration {
+        self.generation
+    }
+
     /// What groups are hashed with.
     pub(super) fn key(&self) -> &DigestKey {
         self.vault.memory.key()

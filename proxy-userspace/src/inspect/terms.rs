@@ -34,6 +34,7 @@ pub(super) struct Subject {
 }
 
 /// What an engine needs.
+#[derive(Clone)]
 pub struct MediationTerms {
     /// The largest message, in octets.
     pub message_max: u64,
@@ -52,7 +53,7 @@ pub struct MediationTerms {
     /// The owner's trust that this server's UIDs are immutable.
     pub uid_trust: Option<UidTrust>,
     /// What the account guard says of this session; `None` where it limits nothing.
-    pub guard: Option<SessionGuard>,
+    pub guard: Option<Rc<SessionGuard>>,
     /// The server, as its address says.
     pub server: Rc<str>,
     /// Counters of the session's record.
@@ -93,6 +94,16 @@ impl InFlight {
 }
 
 impl MediationTerms {
+    /// Whether mail has the same verdicts under these terms as under `others`.
+    pub(super) fn judges_alike(&self, others: &Self) -> bool {
+        let generations =
+            [self, others].map(|terms| terms.recollection.as_ref().map(Recollection::generation));
+        match generations {
+            [Some(ours), Some(theirs)] => ours == theirs,
+            _ => Arc::ptr_eq(&self.rules, &others.rules),
+        }
+    }
+
     /// Have pieces of these octets judged, ranges of them copied afterwards, and one remembered.
     pub(super) fn begin(
         &self,

@@ -60,6 +60,12 @@ impl TrustedServers {
 pub struct UidTrust(Arc<TrustedServer>);
 
 impl UidTrust {
+    /// Whether this is the same trust: one that was withdrawn and given anew is another.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether the next known message goes on without a look. Of each [`SAMPLE`] messages one does not; nobody can tell
     /// which, so that a server cannot behave for it.
     pub(super) fn takes_unseen(&self) -> bool {

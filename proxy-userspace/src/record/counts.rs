@@ -2,6 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::policy::AppliedNames;
 
 /// Rules of a session that its record names; each verdict has its own line.
 const RULES_MAX: usize = 8;
@@ -19,6 +22,9 @@ pub struct ContentCounts {
     commands_refused: Cell<u64>,
     account: RefCell<Option<Rc<str>>>,
     rules: RefCell<Vec<String>>,
+    rules_renewed: Cell<u64>,
+    /// Of the rules that were taken last.
+    names: RefCell<Option<Arc<AppliedNames>>>,
 }
 
 impl ContentCounts {
@@ -76,6 +82,20 @@ impl ContentCounts {
 
     pub(super) fn rules(&self) -> Vec<String> {
         self.rules.borrow().clone()
+    }
+
+    /// The session took other rules, those of this policy.
+    pub fn renewed(&self, names: Option<&Arc<AppliedNames>>) {
+        add(&self.rules_renewed, 1);
+        *self.names.borrow_mut() = names.cloned();
+    }
+
+    pub(super) const fn rules_renewed(&self) -> u64 {
+        self.rules_renewed.get()
+    }
+
+    pub(super) fn names(&self) -> Option<Arc<AppliedNames>> {
+        self.names.borrow().clone()
     }
 
     pub(super) const fn judged(&self) -> u64 {

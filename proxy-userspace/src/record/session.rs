@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::handshake::compliance::Deviations;
 use crate::handshake::verify::Judgement;
 use crate::helper::FetchFault;
-use crate::policy::AppliedNames;
+use crate::policy::{AppliedNames, NegotiatedTls};
 use crate::relay::Meter;
 use crate::words::{Direction, Mode, Side};
 
@@ -34,6 +34,10 @@ pub struct Record {
     fields: LineFields,
     /// How the client deviated from TLS, and how the server.
     deviations: (Deviations, Deviations),
+    /// The groups in which keys were exchanged with the client, and with the server.
+    groups: (Option<NamedGroup>, Option<NamedGroup>),
+    /// The ClientHello's name, where one was read.
+    name: Option<Option<Box<str>>>,
     end: Option<End>,
     /// The session has a record only if something is to be told of it.
     only_events: bool,
@@ -97,6 +101,8 @@ impl Record {
             content: None,
             fields: LineFields::default(),
             deviations: (Deviations::default(), Deviations::default()),
+            groups: (None, None),
+            name: None,
             end: None,
             only_events: false,
             has_start: false,
@@ -177,6 +183,7 @@ impl Record {
 
     /// The name in the ClientHello, or the address that stands in its place and is no name.
     pub fn sni(&mut self, name: Option<&str>, address: Option<IpAddr>) {
+        self.name = Some(name.map(Box::from));
         if let Some(name) = name {
             self.set("tls.client.server_name", name);
         }
@@ -212,10 +219,12 @@ impl Record {
         let prefix = match side {
             Side::Downstream => {
                 self.session.downstream = terms;
+                self.groups.0 = group;
                 "tls"
             }
             Side::Upstream => {
                 self.session.upstream = terms;
+                self.groups.1 = group;
                 "postern.upstream.tls"
             }
         };
@@ -224,6 +233,19 @@ impl Record {
             self.set(&format!("{prefix}.curve"), group.as_str());
         }
         self.set(&format!("{prefix}.resumed"), kind == Some(HandshakeKind::Resumed));
+    }
+
+    /// What the handshakes of client and server agreed on.
+    pub(crate) const fn negotiated(&self) -> [NegotiatedTls; 2] {
+        const fn of(TlsTerms { version, suite }: TlsTerms, group: Option<NamedGroup>) -> NegotiatedTls {
+            NegotiatedTls { version, suite, group }
+        }
+        [of(self.session.downstream, self.groups.0), of(self.session.upstream, self.groups.1)]
+    }
+
+    /// The name in the ClientHello, if it had one; `None` where no ClientHello was read.
+    pub(crate) fn name(&self) -> Option<Option<&str>> {
+        self.name.as_ref().map(Option::as_deref)
     }
 
     /// How a side's peer deviated from the RFCs of TLS, beside what was noted before.
@@ -293,6 +315,9 @@ impl Record {
     }
 
     fn finish(&mut self, end: &End) {
+        if let Some(names) = self.content.as_ref().and_then(|counts| counts.names()) {
+            self.session.applied = Some(names);
+        }
         let duration = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.fields.identify(&self.session, self.session.at, "session_end");
         self.set("event.outcome", if end.is_clean() { "success" } else { "failure" });
@@ -346,6 +371,9 @@ impl Record {
         self.set("postern.content.trusted", counts.trusted());
         self.set("postern.content.removed", counts.removed());
         self.set("postern.content.refused", counts.refused());
+        if counts.rules_renewed() > 0 {
+            self.set("postern.rules_renewed", counts.rules_renewed());
+        }
         self.set("postern.imap.left_out", counts.left_out());
         self.set("postern.imap.commands_refused", counts.commands_refused());
     }

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::{LineFields, Records, SessionIdentity};
 use crate::config::SessionAlarm;
+use crate::policy::AppliedNames;
 use crate::words::{Direction, Side};
 
 /// Octets of an account. Servers take fewer; a client may send more.
@@ -117,6 +119,23 @@ pub struct VerdictLines {
 impl VerdictLines {
     pub(super) const fn new(sink: Records, session: SessionIdentity) -> Self {
         Self { sink, session }
+    }
+
+    /// The names that these lines have.
+    pub(crate) const fn applied(&self) -> Option<&Arc<AppliedNames>> {
+        self.session.applied.as_ref()
+    }
+
+    /// The same session's, under another policy. The TLS profile stays the one of its handshakes.
+    #[must_use]
+    pub(crate) fn under(&self, names: &Arc<AppliedNames>) -> Self {
+        let profile = self.applied().map(|applied| applied.profile.as_str());
+        let names = match profile.filter(|profile| *profile != names.profile) {
+            None => Arc::clone(names),
+            Some(profile) => Arc::new(AppliedNames { profile: profile.to_owned(), ..(**names).clone() }),
+        };
+        let session = SessionIdentity { applied: Some(names), ..self.session.clone() };
+        Self { sink: self.sink.clone(), session }
     }
 
     /// Write the line. Where nobody reads lines it is counted as lost, as every other line.

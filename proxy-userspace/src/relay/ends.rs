@@ -12,6 +12,7 @@ use super::Meter;
 use crate::failure::{Cause, Failure};
 use crate::inspect::InspectRefusal;
 use crate::layer::LayerFault;
+use crate::policy::CutCause;
 use crate::words::{Direction, Side};
 
 /// After one direction has ended, the session ends when no octet moves in the other for this long. Peers that are done
@@ -51,6 +52,35 @@ pub(super) struct SessionEnd {
     pub(super) is_said: bool,
 }
 
+/// What may end a session, whatever its peers and its engine do.
+#[derive(Clone, Copy)]
+pub struct SessionBounds<'a> {
+    /// How long the session may go without an octet.
+    pub idle: Duration,
+    /// Whether it is cut.
+    pub cut: &'a dyn CutNotice,
+}
+
+/// Sessions that nobody cuts.
+impl From<Duration> for SessionBounds<'static> {
+    fn from(idle: Duration) -> Self {
+        Self { idle, cut: &() }
+    }
+}
+
+/// Says that a session is cut.
+pub trait CutNotice {
+    /// Ready when the session must end.
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CutCause>;
+}
+
+/// Nobody cuts.
+impl CutNotice for () {
+    fn poll_cut(&self, _: &mut Context<'_>) -> Poll<CutCause> {
+        Poll::Pending
+    }
+}
+
 /// What moves a session besides its peers.
 pub(super) trait SessionEvents {
     /// Ready when the session must end.
@@ -85,8 +115,9 @@ pub(super) async fn both(
     mut responses: Pin<&mut impl Future<Output = DirectionEnd>>,
     events: &impl SessionEvents,
     meter: &Meter,
-    idle: Duration,
+    bounds: impl Into<SessionBounds<'_>>,
 ) -> SessionEnd {
+    let SessionBounds { idle, cut } = bounds.into();
     let mut silence = pin!(sleep(idle));
     let mut limit = idle;
     let mut first = None;
@@ -94,6 +125,11 @@ pub(super) async fn both(
     let mut is_said = false;
     std::future::poll_fn(|cx| {
         loop {
+            if let Poll::Ready(cause) = cut.poll_cut(cx) {
+                let failure = Failure::downstream(Cause::CutByReload(cause));
+                let open = Some(open_at_cut(first.as_ref()));
+                return Poll::Ready(SessionEnd { result: Err(failure), open, is_said });
+            }
             if let Poll::Ready(refusal) = events.poll_refusal(cx) {
                 let open = still_open(first.as_ref(), &DirectionEnd::Refused(refusal));
                 return Poll::Ready(SessionEnd { result: Err(refused(refusal)), open, is_said });
@@ -216,6 +252,15 @@ const fn still_open(first: Option<&DirectionEnd>, end: &DirectionEnd) -> Option<
         }
         (_, DirectionEnd::Refused(_)) => Some(Side::Downstream),
         _ => None,
+    }
+}
+
+/// The side that is left open where a session is cut: the client is told, unless it has failed. `first` is how a direction has
+/// ended, if one has.
+const fn open_at_cut(first: Option<&DirectionEnd>) -> Side {
+    match first {
+        Some(DirectionEnd::Failed(side, _)) => side.other(),
+        _ => Side::Downstream,
     }
 }
 

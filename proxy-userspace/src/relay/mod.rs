@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+pub use self::ends::{CutNotice, SessionBounds};
 use self::ends::{SessionEnd, both};
 use self::engine::SharedEngine;
 pub use self::meter::Meter;
@@ -47,11 +48,11 @@ pub struct Relayed {
     pub may_tell: bool,
 }
 
-/// Relay until both directions have ended, one fails, the engine refuses to go on, or nothing moves for `idle`. A side
+/// Relay until both directions have ended, one fails, the engine refuses to go on, or `bounds` end the session. A side
 /// that takes nothing more ends only the direction towards it; the other direction goes on. With `pipes`, octets that the
 /// engine does not want to see are spliced where both halves are the kernel's.
 ///
-/// A session that the engine or the server's records end, and whose client may be told why, leaves the client's connection
+/// A session that the engine, a cut or the server's records end, and whose client may be told why, leaves the client's connection
 /// to the caller: see [`Relayed::may_tell`]. Inside a literal a client would read words as mail. There its connection is
 /// cut, without `close_notify`.
 pub async fn relay<R, T>(
@@ -61,7 +62,7 @@ pub async fn relay<R, T>(
     pool: &Pool,
     pipes: Option<&Pipes>,
     meter: &Meter,
-    idle: Duration,
+    bounds: impl Into<SessionBounds<'_>>,
 ) -> Relayed
 where
     R: Receive,
@@ -85,7 +86,7 @@ where
             own: &mut own_down,
             means,
         };
-        let end = both(pin!(requests.run()), pin!(responses.run()), &engine, meter, idle).await;
+        let end = both(pin!(requests.run()), pin!(responses.run()), &engine, meter, bounds).await;
         // What was spliced under `Want::Unseen`, the engine knows nothing of.
         let is_unknown =
             meter.spliced(Direction::ServerToClient) > 0 && engine.wants(Side::Upstream) == Want::Unseen;
@@ -95,7 +96,7 @@ where
     let to_client = on_its_way(&mut own_down, up_in.batch());
     let is_for_caller = matches!(
         &result,
-        Err(Failure { cause: Cause::Refused(_), .. }
+        Err(Failure { cause: Cause::Refused(_) | Cause::CutByReload(_), .. }
             | Failure { side: Side::Upstream, cause: Cause::Layer(_) })
     );
     let is_between_words = is_at_boundary && to_client.is_none() && !down_out.is_mid_batch();

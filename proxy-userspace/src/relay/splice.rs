@@ -8,14 +8,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
-use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ends::{DirectionEnd, SessionEnd, both};
+use super::ends::{DirectionEnd, SessionBounds, SessionEnd, both};
 use super::{Meter, PARTING};
 use crate::failure::Failure;
 use crate::layer::{KernelReceive, KernelTransmit, LayerFault, Spliced};
@@ -98,7 +97,7 @@ pub async fn exactly(
     Ok(moved)
 }
 
-/// Splice both directions until they have ended, one fails, or nothing moves for `idle`.
+/// Splice both directions until they have ended, one fails, or `bounds` end the session.
 ///
 /// # Errors
 /// Why the session ended otherwise than by the peers' goodbye.
@@ -107,11 +106,11 @@ pub async fn relay(
     server: &TcpStream,
     pipes: &Pipes,
     meter: &Meter,
-    idle: Duration,
+    bounds: impl Into<SessionBounds<'_>>,
 ) -> Result<(), Failure> {
     let requests = pump(client, server, pipes, Direction::ClientToServer, meter);
     let responses = pump(server, client, pipes, Direction::ServerToClient, meter);
-    let SessionEnd { result, open, .. } = both(pin!(requests), pin!(responses), &(), meter, idle).await;
+    let SessionEnd { result, open, .. } = both(pin!(requests), pin!(responses), &(), meter, bounds).await;
     let open = open.map(|side| if side == Side::Downstream { client } else { server });
     if let Some(socket) = open {
         let _ = timeout(PARTING, part(socket)).await;

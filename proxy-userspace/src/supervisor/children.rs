@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::helper::HelperKeeper;
 use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
+use super::reload::{InForce, Offered};
 use super::state::StateFiles;
 use crate::alarm::{Alarm, AlarmKind};
 use crate::config::DaemonAlarm;
@@ -27,6 +27,8 @@ use crate::worker::{core_count, thread_count};
 
 /// Changes of steering, which come with a policy.
 mod live;
+/// Reloads, and who is told of them.
+mod reloads;
 
 /// Before the first restart of a child.
 const RESTART_PAUSE_LEAST: Duration = Duration::from_secs(1);
@@ -119,16 +121,6 @@ pub(super) enum Event {
     HelperDue,
 }
 
-/// A policy that the worker was asked to take.
-struct Pending {
-    policy: LoadedPolicy,
-    keys: Vec<KeyFacts>,
-    /// What is steered otherwise under it.
-    change: Option<SteeringChange>,
-    /// It is the one in force, after another one that could not stay.
-    is_return: bool,
-}
-
 /// All children. Belongs to the control task.
 pub(super) struct Children {
     given: Given,
@@ -140,9 +132,13 @@ pub(super) struct Children {
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
     /// What the worker was asked to take.
-    pending: Option<Pending>,
-    /// Another reload was asked for meanwhile.
-    reload_due: bool,
+    pending: Option<Offered>,
+    /// The number of the policy that was offered last, taken or not: the signer knows keys by it.
+    offered: u64,
+    /// What the worker has taken, and who asked for it is not told yet.
+    in_force: Option<InForce>,
+    /// The same, while the worker cuts sessions.
+    cutting: Option<InForce>,
     eras: Eras,
     /// Some peer pads its TLS records.
     peers_pad: bool,
@@ -166,7 +162,9 @@ impl Children {
             signing: None,
             keys: Vec::new(),
             pending: None,
-            reload_due: false,
+            offered: 0,
+            in_force: None,
+            cutting: None,
             peers_pad: false,
         };
         children.have(signer);
@@ -219,6 +217,7 @@ impl Children {
             FromWorker::Full(full) => return Some(full),
             FromWorker::Report(report) => self.board.reported(*report),
             FromWorker::Policy { generation, taken } => self.answered(generation, taken, steering).await,
+            FromWorker::Cut { sessions } => self.cut(sessions),
             FromWorker::EraOver(era) => {
                 self.eras.over(era);
                 self.release(steering).await;
@@ -244,8 +243,8 @@ impl Children {
     }
 
     async fn answered(&mut self, generation: u64, taken: Result<(), String>, steering: &RefCell<Steering>) {
-        let Some(Pending { policy, keys, change, is_return }) =
-            self.pending.take_if(|pending| pending.policy.generation == generation)
+        let Some(Offered { policy, keys, order, change, is_return }) =
+            self.pending.take_if(|offered| offered.policy.generation == generation)
         else {
             return;
         };
@@ -269,33 +268,16 @@ impl Children {
                 if is_return {
                     tracing::info!("the worker has the configuration in force again");
                 } else {
-                    tracing::info!("configuration reloaded");
+                    tracing::info!("configuration reloaded (generation {generation})");
                 }
+                self.in_force = order.map(|order| InForce { order, generation });
             }
             Err(error) => {
                 self.undo(change, steering).await;
-                not_reloaded(&self.board, &error);
+                self.refuse(order.unwrap_or_default(), &error);
             }
         }
         self.release(steering).await;
-    }
-
-    /// A new policy for connections from now on, if signer and worker take it; the old one stays, loudly, if not. While
-    /// the worker has not answered for another one, this waits.
-    pub(super) async fn reload(&mut self, path: &Path, steering: &RefCell<Steering>) {
-        self.reload_due = self.pending.is_some();
-        if !self.reload_due
-            && let Err(error) = self.offer_file(path, steering).await
-        {
-            not_reloaded(&self.board, &error);
-        }
-    }
-
-    /// The reload that waited, when it is its turn.
-    pub(super) async fn reload_if_due(&mut self, path: &Path, steering: &RefCell<Steering>) {
-        if self.reload_due && self.pending.is_none() {
-            self.reload(path, steering).await;
-        }
     }
 
     /// Says which certificates end soon. A default certificate of Postern's own that does is replaced.
@@ -332,10 +314,13 @@ impl Children {
         }
     }
 
-    async fn offer_with(&mut self, policy: LoadedPolicy, change: Option<&SteeringChange>) -> Result<()> {
+    /// Have the signer and the worker take a policy, which gets a number that no other had.
+    async fn offer_with(&mut self, mut policy: LoadedPolicy, change: Option<&SteeringChange>) -> Result<()> {
         let signing = self.signing.as_ref().context("the signer is not there; reload again when it is")?;
         let worker =
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
+        self.offered = self.offered.max(self.board.policy().generation) + 1;
+        policy.generation = self.offered;
         let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
         let message = policy.for_worker(keys.clone())?;
         if policy.config.judges_mail() && self.given.state.is_none() {
@@ -347,7 +332,7 @@ impl Children {
             self.given.listeners.pass_of(change.opened(), worker.control()).await?;
         }
         worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
-        self.pending = Some(Pending { policy, keys, change: None, is_return: false });
+        self.pending = Some(Offered { policy, keys, order: None, change: None, is_return: false });
         Ok(())
     }
 
@@ -376,9 +361,13 @@ impl Children {
             "the worker died ({why}): its sessions are cut, and {meanwhile}; another one is started in {} s",
             pause.as_secs()
         ));
-        if let Some(Pending { change, .. }) = self.pending.take() {
+        if let Some(Offered { change, order, .. }) = self.pending.take() {
             self.undo(change, steering).await;
-            not_reloaded(&self.board, &anyhow!("the worker died before it had taken the new one"));
+            let why = anyhow!("the worker died before it had taken the new one");
+            self.refuse(order.unwrap_or_default(), &why);
+        }
+        for in_force in [self.in_force.take(), self.cutting.take()].into_iter().flatten() {
+            in_force.tell(None);
         }
         self.eras.only(self.board.policy().era);
         self.release(steering).await;
@@ -531,12 +520,6 @@ async fn introduce(signing: &SignerControl, worker: &ChildProcess) -> Result<()>
     let (near, far) = Channel::pair().context("a channel between worker and signer")?;
     signing.serve_worker(near).await?;
     Ok(worker.control().send(&ToWorker::Signer, &[far.as_fd()]).await?)
-}
-
-fn not_reloaded(board: &Board, error: &anyhow::Error) {
-    let message = format!("configuration NOT reloaded, the old one stays in force: {error:#}");
-    tracing::error!("{message}");
-    board.alarms().say(DaemonAlarm::NotReloaded, message);
 }
 
 #[cfg(test)]

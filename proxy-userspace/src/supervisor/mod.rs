@@ -11,6 +11,8 @@ mod listeners;
 mod state;
 /// A child process and its channel.
 mod process;
+/// Reloads that were asked for.
+mod reload;
 /// Worker and signer, and their successors.
 mod children;
 /// The helper, where a policy wants one.
@@ -38,6 +40,7 @@ use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::interval_at;
 
 use self::board::Board;
@@ -46,6 +49,7 @@ use self::keep::{TurnedAway, keep, take, turn_away};
 use self::listeners::Listeners;
 use self::policy::LoadedPolicy;
 pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
+use self::reload::{ReloadDesk, ReloadOrder};
 use self::report::Origin;
 use self::state::StateFiles;
 pub(crate) use self::state::look as look_at_state;
@@ -152,8 +156,13 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
 
     let steering = RefCell::new(steering);
     let status = async || report::status(&origin, &steering, &board).await;
+    let (desk, mut orders) = ReloadDesk::new();
+    let reload = async |cut| desk.ask(cut).await;
     let told = async {
-        until_stopped(path, &mut signals, &steering, &mut children, &board).await;
+        until_stopped(path, (&mut signals, &mut orders), &steering, &mut children, &board).await;
+        // Who asks for a reload from now on, or waits for one, is told that the daemon stops.
+        drop(orders);
+        children.end_reloads();
         say_stopping(steering.borrow().settings().on_exit);
         if let Err(error) = steering.borrow_mut().refuse() {
             tracing::error!("new connections are still taken while sessions drain: {error}");
@@ -163,7 +172,7 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
     // Whatever ends this, what was installed is taken back below.
     let ended = tokio::select! {
         () = told => Ok(()),
-        ended = serve(socket, status, || board.alarms().test()) => ended.context("the admin socket ended"),
+        ended = serve(socket, status, reload, || board.alarms().test()) => ended.context("the admin socket ended"),
         never = keep(&steering, board.alarms(), watch, began) => never,
     };
     children.stop().await;
@@ -176,7 +185,7 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
 /// What comes up while the daemon serves.
 async fn until_stopped(
     path: &Path,
-    signals: &mut Signals,
+    (signals, orders): (&mut Signals, &mut mpsc::Receiver<ReloadOrder>),
     steering: &RefCell<Steering>,
     children: &mut Children,
     board: &Board,
@@ -184,19 +193,25 @@ async fn until_stopped(
     let mut padding = tokio::time::interval(PADDING_LOOK);
     children.look_at_ends().await;
     let mut renewal = interval_at(tokio::time::Instant::now() + RENEWAL_LOOK, RENEWAL_LOOK);
+    let mut is_hung_up = false;
     loop {
+        children.conclude_reload().await;
+        if is_hung_up && !children.is_reloading() {
+            is_hung_up = false;
+            children.reload(path, ReloadOrder::default(), steering).await;
+        }
+        let may_reload = !children.is_reloading();
         tokio::select! {
             event = children.event() => match event {
                 Event::Said(said) => match children.heard(said, steering).await {
                     Some(true) => turn_away(steering, board.alarms(), TurnedAway::NoRoom),
                     Some(false) => take(steering),
-                    None => children.reload_if_due(path, steering).await,
+                    None => {}
                 },
                 Event::WorkerFell(error) => {
                     turn_away(steering, board.alarms(), TurnedAway::NoWorker);
                     let on_exit = steering.borrow().settings().on_exit;
                     children.worker_fell(error, keep::meanwhile(on_exit), steering).await;
-                    children.reload_if_due(path, steering).await;
                 }
                 Event::WorkerDue => if children.restart_worker().await {
                     take(steering);
@@ -207,9 +222,10 @@ async fn until_stopped(
                 Event::HelperDue => children.follow_helper().await,
             },
             asked = signals.next() => match asked {
-                Asked::Reload => children.reload(path, steering).await,
+                Asked::Reload => is_hung_up = true,
                 Asked::Stop => return,
             },
+            Some(order) = orders.recv(), if may_reload => children.reload(path, order, steering).await,
             _ = renewal.tick() => {
                 clock::say();
                 children.look_at_ends().await;

@@ -55,22 +55,12 @@ impl LoadedPolicy {
     /// What is wrong, or changes with a restart only.
     pub(super) fn next(&self, path: &Path) -> Result<Self> {
         let config = config::load(path)?;
-        let running = &self.config;
-        let threads = |config: &Config| thread_count(config.steering.threads);
-        if threads(&config) != threads(running) {
-            bail!("steering.threads changes with a restart only");
-        }
-        if config.admin != running.admin {
-            bail!("[admin] changes with a restart only");
-        }
-        if config.state != running.state {
-            bail!("[state] changes with a restart only");
-        }
-        if config.processes != running.processes {
-            bail!("[process] changes with a restart only");
-        }
-        if config.limits.session_memory != running.limits.session_memory {
-            bail!("limits.session_memory changes with a restart only");
+        let fixed = config.fixed_since(&self.config, thread_count);
+        if !fixed.is_empty() {
+            bail!(
+                "{}: restart Postern, or write the old value",
+                fixed.join(": restart Postern, or write the old value\n")
+            );
         }
         let mut machine = machine();
         machine.memory = machine.memory.no_less_than(&self.machine.memory);

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Policy;
+use super::roster::{RosterEntry, Standing};
+use super::rules::{LaterRules, mediation_terms};
 use super::thread::Local;
 use crate::accept::Handshaking;
 use crate::config::{Compliance, Inspection, InterfaceName, Sni, StartTls, Traffic};
@@ -21,13 +23,11 @@ use crate::handshake::compliance::Deviation;
 use crate::handshake::{
     Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, part, say_goodbye,
 };
-use crate::inspect::{
-    Engine, MediationTerms, Plain, Recollection, STARTTLS_STRIPPED, STARTTLS_TOO_LATE, Session,
-};
+use crate::inspect::{Engine, MediationTerms, Plain, STARTTLS_STRIPPED, STARTTLS_TOO_LATE, Session};
 use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
-use crate::policy::PolicyInForce;
+use crate::policy::{Carriage, PolicyInForce};
 use crate::record::Record;
-use crate::relay::{Meter, Relayed, relay, splice};
+use crate::relay::{Meter, Relayed, SessionBounds, relay, splice};
 use crate::words::{ClientAddr, Direction, OriginalDst, Service, Side};
 
 /// Where a connection came from and where it meant to go.
@@ -41,7 +41,7 @@ pub(super) struct Arrival {
 }
 
 /// The whole life of a connection. Its record is written when this ends, however it ends.
-pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Local) {
+pub(super) async fn serve(socket: TcpStream, arrival: Arrival, handshaking: Handshaking, local: &Rc<Local>) {
     let mut record = local.shared.records.open(arrival.client, arrival.destination, arrival.service);
     record.ingress(arrival.ingress.as_str());
     let result = carry(socket, &arrival, handshaking, local, &mut record).await;
@@ -61,7 +61,7 @@ async fn carry(
     socket: TcpStream,
     arrival: &Arrival,
     handshaking: Handshaking,
-    local: &Local,
+    local: &Rc<Local>,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let policy = local.shared.policy.load_full();
@@ -73,8 +73,8 @@ async fn carry(
     };
     record.applied(terms.policy.names(arrival.service));
     // Where the name in the ClientHello may lead to another policy, nothing is left alone before it is read.
-    let bypassed =
-        !terms.policy.depends_on_name() && terms.policy.leaves_alone(arrival.service, client, destination);
+    let bypassed = !terms.policy.depends_on_name()
+        && terms.policy.leaves_alone(arrival.service, client.0.ip(), destination.ip());
     if bypassed {
         record.bypass();
     }
@@ -89,7 +89,10 @@ async fn carry(
     if bypassed {
         let server = connect(egress, &terms, record).await?;
         drop(handshaking);
-        return splice::relay(&socket, &server, &local.pipes, &record.meter(), idle(&terms)).await;
+        let (idle, entry) =
+            (idle(&terms), enter(arrival, &terms, Carriage::Untouched, local, &policy, record));
+        drop(policy);
+        return left_alone(&socket, &server, (idle, entry), local, record).await;
     }
     // Boxed: a handshake's state is large and gone before the session idles.
     let (agreement, applied) = Box::pin(handshake(socket, egress, &terms, record)).await?;
@@ -103,23 +106,62 @@ async fn carry(
         Agreement::Bypass { client, server } => {
             record.bypass();
             drop(handshaking);
-            return splice::relay(&client, &server, &local.pipes, &record.meter(), idle).await;
+            let entry = enter(arrival, &terms, Carriage::Untouched, local, &policy, record);
+            drop(policy);
+            return left_alone(&client, &server, (idle, entry), local, record).await;
         }
     };
     let ((mut down_in, mut down_out), (mut up_in, mut up_out)) = (downstream, upstream);
     let (downstream, upstream) = ((&mut down_in, &mut down_out), (&mut up_in, &mut up_out));
-    let mut engine = engine(local, &policy, applied, (arrival, proof), listed.as_deref(), record);
-    let (pipes, meter) = (Some(&local.pipes), record.meter());
+    let carriage = match (listed.is_some(), applied.action().settings.inspect) {
+        (true, _) => Carriage::ClearText,
+        (false, Inspection::None) => Carriage::Unread,
+        (false, Inspection::Full) => Carriage::Judged,
+    };
+    let entry = enter(arrival, &terms, carriage, local, &policy, record);
+    let verified = proof.is_some();
+    let standing = Rc::clone(entry.standing());
+    let later = LaterRules::new(Rc::clone(local), standing, (destination, verified), policy.generation);
+    let mut engine = engine(local, &policy, applied, (arrival, proof), listed.as_deref(), later, record);
+    let (pipes, meter, compliance) = (Some(&local.pipes), record.meter(), terms.trust().compliance());
     drop(handshaking);
+    // A session that idles for days keeps no policy that others have replaced.
+    drop(policy);
+    let bounds = SessionBounds { idle, cut: &**entry.standing() };
     let Relayed { result, may_tell } =
-        relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, idle).await;
+        relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, bounds).await;
     let unserved = meter.octets(Direction::ServerToClient) == 0;
     let result = result.map_err(|failure| refused_without_certificate(failure, asked && unserved));
     if may_tell && let Err(failure) = &result {
         let words = goodbye(failure, record.id());
         Box::pin(say_goodbye(&mut down_in, &mut down_out, &words)).await;
     }
-    if listed.is_none() { well_ended(result, &meter, terms.trust().compliance(), record) } else { result }
+    if listed.is_none() { well_ended(result, &meter, compliance, record) } else { result }
+}
+
+/// The session is relayed from now on.
+fn enter(
+    arrival: &Arrival,
+    terms: &HandshakeTerms<'_>,
+    carriage: Carriage,
+    local: &Local,
+    policy: &Policy,
+    record: &Record,
+) -> RosterEntry {
+    let standing = Standing::new(arrival, terms.at, carriage, record);
+    local.roster.enter(standing, policy.generation, &local.shared.policy)
+}
+
+/// Client and server speak with each other.
+async fn left_alone(
+    client: &TcpStream,
+    server: &TcpStream,
+    (idle, entry): (Duration, RosterEntry),
+    local: &Local,
+    record: &Record,
+) -> Result<(), Failure> {
+    let bounds = SessionBounds { idle, cut: &**entry.standing() };
+    splice::relay(client, server, &local.pipes, &record.meter(), bounds).await
 }
 
 /// How long the session may go without an octet.
@@ -212,39 +254,24 @@ fn in_clear_text(clear: ClearSession, terms: &HandshakeTerms<'_>, record: &mut R
     Sides { downstream, upstream, asked: false, proof: None, listed: Some(clear.capabilities) }
 }
 
-/// What decides about the octets of a session, and in clear text what the server listed. Boxed: what waits shall be small. A
-/// server that did not prove its name may be anybody, and is not trusted.
+/// What decides about the octets of a session, and in clear text what the server listed. Boxed: what waits shall be small.
 fn engine(
     local: &Local,
     policy: &Policy,
     applied: &PolicyInForce,
     (arrival, proof): (&Arrival, Option<Proof>),
     listed: Option<&[u8]>,
+    later: LaterRules,
     record: &mut Record,
 ) -> Box<dyn Engine> {
     let action = applied.action();
     if action.settings.inspect == Inspection::None {
         return Box::new(Plain::default());
     }
-    let (vault, server) = (local.shared.vault.get().cloned(), arrival.destination);
-    let terms = MediationTerms {
-        message_max: policy.room.message.0,
-        imap: Arc::clone(&action.imap),
-        held: Arc::clone(&local.shared.held),
-        jobs: Arc::clone(&local.shared.content_jobs),
-        rules: Arc::clone(&action.rules),
-        counts: record.content_counts(),
-        verdicts: record.verdict_lines(),
-        clean_verdicts: policy.config.records.clean_verdicts,
-        recollection: vault.clone().map(|vault| Recollection::new(vault, action.generation)),
-        uid_trust: (proof.is_some() && action.settings.trusts_uids_of(server.ip()))
-            .then(|| policy.trusted_servers.trust(server.ip()))
-            .flatten(),
-        guard: guard(local, policy, arrival, proof.as_ref(), record),
-        server: server.to_string().into(),
-        vault,
-    };
-    let session = Session::new(Rc::new(terms));
+    let server = (arrival.destination, proof.is_some());
+    let guard = guard(local, policy, arrival, proof.as_ref(), record).map(Rc::new);
+    let terms = MediationTerms { guard, ..mediation_terms(local, policy, action, server, record) };
+    let session = Session::new(Rc::new(terms)).with_rules_from(Box::new(later));
     let no_starttls = match action.settings.starttls {
         StartTls::Strip => STARTTLS_STRIPPED,
         StartTls::Inspect | StartTls::Bypass => STARTTLS_TOO_LATE,
@@ -314,7 +341,7 @@ fn records(
 mod tests {
     use super::*;
 
-    fn future_bytes<F>(_: fn(TcpStream, Arrival, Handshaking, &'static Local) -> F) -> usize {
+    fn future_bytes<F>(_: fn(TcpStream, Arrival, Handshaking, &'static Rc<Local>) -> F) -> usize {
         size_of::<F>()
     }
 

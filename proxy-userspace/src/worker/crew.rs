@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use proxy_ebpf::WORKERS_MAX;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::protocol::Serve;
 use super::thread::{Ingress, ThreadCounts, ThreadNews, ThreadStart, WorkerShared, WorkerThread};
@@ -22,6 +22,9 @@ use crate::line_limit::LineLimit;
 
 /// Between two starts of a thread: one that dies at once, again and again, must not take the core from the others.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// A mail thread goes through a thousand sessions in milliseconds. One that has not done so by then does it later, uncounted.
+const CUT_TIME_MAX: Duration = Duration::from_secs(5);
 
 static DEATH_LINES: LineLimit = LineLimit::new();
 
@@ -162,6 +165,25 @@ impl Crew {
                 thread.tell(ThreadNews::Unlisten(ingresses.to_vec()));
             }
         }
+    }
+
+    /// Have sessions of all threads end that the policy in force refuses; how many were told within [`CUT_TIME_MAX`].
+    pub(super) async fn cut(&self) -> u64 {
+        let policy = self.shared.policy.load_full();
+        let order = |member: &RefCell<Member>| {
+            let member = member.borrow();
+            member.thread.as_ref().map(|thread| thread.cut(Arc::clone(&policy)))
+        };
+        let answers: Vec<_> = self.members.iter().filter_map(order).collect();
+        let deadline = Instant::now() + CUT_TIME_MAX;
+        let mut count = 0;
+        for answer in answers {
+            // A thread that died has cut its sessions.
+            if let Ok(Ok(told)) = timeout_at(deadline, answer).await {
+                count += told;
+            }
+        }
+        count
     }
 
     /// For `postern status`.

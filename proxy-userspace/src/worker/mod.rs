@@ -5,6 +5,10 @@
 pub(crate) mod protocol;
 /// The spine: one connection from accept to record.
 mod connection;
+/// Sessions that are relayed, and which of them a reload cuts.
+mod roster;
+/// The rules of a session in which mail is judged.
+mod rules;
 /// All threads, and a successor for one that died.
 mod crew;
 /// One thread per core: a single-threaded runtime, its listeners, its sessions.
@@ -41,8 +45,10 @@ use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::policy::Policies;
 use crate::signer::{SignerLink, Signing};
 
-/// One policy generation: a connection holds its own until it ends.
+/// One policy generation. A connection holds its own until its handshakes are over; what it then keeps are settings of its own,
+/// and rules until others are in force.
 pub(crate) struct Policy {
+    pub(crate) generation: u64,
     era: Arc<Era>,
     strict_reverse_path: bool,
     pub(crate) config: Config,
@@ -83,7 +89,7 @@ impl Policy {
             .flat_map(|(_, action)| action.trust_uid_immutability.iter().copied())
             .collect();
         let trusted_servers = TrustedServers::of(&Vec::from_iter(listed), before);
-        Ok(Self { era, strict_reverse_path, config, policies, layers, room, trusted_servers })
+        Ok(Self { generation, era, strict_reverse_path, config, policies, layers, room, trusted_servers })
     }
 }
 
@@ -146,6 +152,10 @@ async fn converse(
                     ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::Helper => shared.answers.link().connect(setup::channel(descriptors)?),
+                    ToWorker::Cut => {
+                        let sessions = crew.cut().await;
+                        control.send(&FromWorker::Cut { sessions }, &[]).await?;
+                    }
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     // The policy that they come with is refused then.
                     ToWorker::Listeners(told) => {
@@ -189,8 +199,8 @@ fn keep(told: StateTold, descriptors: Vec<std::os::fd::OwnedFd>, shared: &Worker
     Ok(())
 }
 
-/// A new policy for connections from now on; the old one stays where the new one cannot be used, or where nobody
-/// accepts from the listeners that came before it (`unheard`).
+/// A new policy for connections from now on, and for the rules of sessions that run; the old one stays where the new one cannot be
+/// used, or where nobody accepts from the listeners that came before it (`unheard`).
 fn renew(
     descriptors: Vec<std::os::fd::OwnedFd>,
     unheard: Option<anyhow::Error>,
@@ -214,6 +224,8 @@ fn renew(
             shared.held.set_limit(policy.room.held);
         }
         shared.policy.store(Arc::new(policy));
+        // Behind the policy: who sees the number finds the policy.
+        shared.generation.store(generation, Ordering::Release);
     });
     Ok(FromWorker::Policy { generation, taken: taken.map_err(|error| format!("{error:#}")) })
 }

@@ -35,6 +35,8 @@ pub(crate) enum ToWorker {
     Serve(Serve),
     /// Some peer pads its TLS records, as the kernel's counters say.
     PeersPad,
+    /// Sessions that the policy in force would refuse shall end; answered by [`FromWorker::Cut`].
+    Cut,
     /// Answered by [`FromWorker::Report`].
     Report,
     /// Cut what is left, write what waits, and end.
@@ -104,6 +106,11 @@ pub(crate) enum FromWorker {
         generation: u64,
         /// Or why it cannot be used, in an operator's words.
         taken: Result<(), String>,
+    },
+    /// Sessions were told to end, because the policy in force would refuse them.
+    Cut {
+        /// How many.
+        sessions: u64,
     },
     /// All threads run.
     Serving,

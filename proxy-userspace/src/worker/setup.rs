@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -84,7 +85,7 @@ impl Setup {
                     };
                     return Ok(Self { places, policy, eras_over, signer, helper, syn_egress, state, serve });
                 }
-                ToWorker::PeersPad | ToWorker::Unlisten(_) | ToWorker::Report => {}
+                ToWorker::PeersPad | ToWorker::Unlisten(_) | ToWorker::Report | ToWorker::Cut => {}
                 ToWorker::Stop => bail!("stopped before it served"),
             }
         }
@@ -105,6 +106,7 @@ impl Setup {
             admission: Admission::new(policy.room.bounds),
             held,
             vault,
+            generation: Arc::new(AtomicU64::new(policy.generation)),
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             jobs: Arc::new(
                 JobPool::start(JobPurpose::Certificates, serve.threads)

@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
@@ -25,6 +25,7 @@ use super::Policy;
 use super::connection::{Arrival, serve};
 use super::era::Era;
 use super::protocol::Serve;
+use super::roster::{CUT_ORDERS_MAX, CutOrder, Roster};
 use crate::accept::egress::EgressTable;
 use crate::accept::{
     Admission, HeldOctets, LimitReached, Permit, Shortage, descriptors_to_be_had, is_shortage, keep_alive,
@@ -55,6 +56,8 @@ const LEAVING_MAX: usize = 8;
 #[derive(Clone)]
 pub(super) struct WorkerShared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
+    /// Of this policy: what a session asks at each command.
+    pub(super) generation: Arc<AtomicU64>,
     pub(super) admission: Arc<Admission>,
     /// For certificates and signatures.
     pub(super) jobs: Arc<JobPool>,
@@ -83,6 +86,7 @@ pub(super) struct Local {
     pub(super) pool: Pool,
     pub(super) pipes: Pipes,
     pub(super) egress: RefCell<EgressTable>,
+    pub(super) roster: Roster,
     /// Clients over a limit that are told so: see [`LEAVING_MAX`].
     leaving: Rc<Semaphore>,
 }
@@ -126,6 +130,7 @@ pub(super) struct WorkerThread {
     cpu: Option<u32>,
     counts: Arc<ThreadCounts>,
     over: Arc<AtomicBool>,
+    orders: mpsc::Sender<CutOrder>,
     stop: oneshot::Sender<()>,
     /// One message for each reload that changes the ingresses.
     news: UnboundedSender<ThreadNews>,
@@ -138,6 +143,7 @@ impl WorkerThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (news, heard) = unbounded_channel();
+        let (orders, given) = mpsc::channel(CUT_ORDERS_MAX);
         let (index, counts) = (start.index, Arc::clone(&start.counts));
         counts.ending.store(false, Ordering::Relaxed);
         let core = index % serve.cores.max(1);
@@ -152,10 +158,11 @@ impl WorkerThread {
             }
             let (pool, pipes) = (Pool::default(), Pipes::default());
             let leaving = Rc::new(Semaphore::new(LEAVING_MAX));
-            let local = Local { shared, pool, pipes, egress: RefCell::new(egress), leaving };
+            let (egress, roster) = (RefCell::new(egress), Roster::default());
+            let local = Local { shared, pool, pipes, egress, roster, leaving };
             // Dropping the set drops every session that is left: each writes its record.
             let sessions = LocalSet::new();
-            let accepting = accept(start, Rc::new(local), heard, stopped);
+            let accepting = accept(start, Rc::new(local), given, heard, stopped);
             #[cfg(debug_assertions)]
             let accepting = crate::fault::or_panic_on_demand(accepting);
             runtime.block_on(sessions.run_until(accepting))
@@ -164,7 +171,7 @@ impl WorkerThread {
             .name(format!("mail-{index}"))
             .spawn(work)
             .context("starting a thread")?;
-        Ok(Self { cpu, counts, over, stop, news, thread })
+        Ok(Self { cpu, counts, over, orders, stop, news, thread })
     }
 
     /// What changes; a thread that has ended does not hear it.
@@ -179,6 +186,14 @@ impl WorkerThread {
     /// Whether its thread has ended.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// Have sessions end that this policy refuses; the answer is how many. None comes where the thread has ended.
+    pub(super) fn cut(&self, policy: Arc<Policy>) -> oneshot::Receiver<u64> {
+        let (told, answer) = oneshot::channel();
+        // An order that is not taken drops its sender, which is an answer, too.
+        drop(self.orders.try_send(CutOrder { policy, told }));
+        answer
     }
 
     /// Cut what is left and wait for the thread.
@@ -259,6 +274,7 @@ fn heed(news: ThreadNews, ingresses: &mut Vec<OpenIngress>) {
 async fn accept(
     start: ThreadStart,
     local: Rc<Local>,
+    orders: mpsc::Receiver<CutOrder>,
     mut news: UnboundedReceiver<ThreadNews>,
     mut stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
@@ -268,6 +284,7 @@ async fn accept(
     let wiped = pool.clone();
     tokio::task::spawn_local(async move { pool.relieve().await });
     tokio::task::spawn_local(async move { wiped.wipe().await });
+    tokio::task::spawn_local(local.roster.clone().obey(orders));
     let mut ingresses = start.ingresses.into_iter().map(OpenIngress::new).collect::<io::Result<Vec<_>>>()?;
     let mut turn = 0;
     let mut want = Want { admission: Arc::clone(&local.shared.admission), failing: false, short: None };

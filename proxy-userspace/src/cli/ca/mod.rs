@@ -203,6 +203,6 @@ fn next_steps(files: &AuthorityFiles) -> String {
     let (cert, key) = (files.cert.display(), files.key.display());
     format!(
         "In the configuration:\n\n[certificates]\nauthority = {{ cert = \"{cert}\", key = \"{key}\" }}\n\n\
-         A daemon that runs takes it with `systemctl reload postern` (or HUP); sessions go on.\n"
+         A daemon that runs takes it with `postern reload` (or HUP); sessions go on.\n"
     )
 }

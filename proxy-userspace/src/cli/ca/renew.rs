@@ -49,6 +49,6 @@ pub(super) fn renew(config: &Path, options: &CaRenewArgs) -> Result<String, CaEr
         "Certificate  {path}, {days} days from now\nBefore       {kept}\nSHA-256      {fingerprint}\n\n\
          Key and subject are the same. Clients go on while the certificate that they have is valid; give them the new one\n\
          before it ends (`postern ca export`): {TRUST_PAGE}\n\
-         A daemon that runs takes it with `systemctl reload postern` (or HUP); sessions go on.\n"
+         A daemon that runs takes it with `postern reload` (or HUP); sessions go on.\n"
     ))
 }

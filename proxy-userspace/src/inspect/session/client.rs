@@ -22,8 +22,9 @@ impl Session {
     pub(super) fn take_client(&mut self, octets: &[u8]) -> Result<(), InspectRefusal> {
         self.first.push(octets)?;
         let mut inputs = Vec::new();
-        let terms = &self.terms;
-        self.input.take(octets, || terms.held.lease(), &mut inputs)?;
+        let Self { terms, renewal, input, .. } = self;
+        let later = |now: &_| renewal.imap(terms, now);
+        input.take(octets, || terms.held.lease(), later, &mut inputs)?;
         for input in inputs {
             match input {
                 Input::Continue => self.to_client.say(Own::words("+ Go on\r\n")),
@@ -77,6 +78,10 @@ impl Session {
 
     /// Decide about a command, and begin it. One that must be alone is given back while others are not answered.
     fn start(&mut self, unit: Unit) -> Option<Unit> {
+        if self.waits_for_rules() {
+            self.is_first_alone = true;
+            return Some(unit);
+        }
         if self.refuse_before_login(&unit) {
             return None;
         }

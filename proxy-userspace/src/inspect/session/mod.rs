@@ -26,6 +26,7 @@ use super::deferred::Deferred;
 use super::output::{Output, Own};
 use super::plain::FirstOctets;
 use super::refusal::Refused;
+use super::renewal::Renewal;
 use super::reply::note_capabilities;
 use super::request::{Dialogue, Effect, Offered, Prepared};
 use super::rewrite::Plan;
@@ -88,7 +89,8 @@ struct Upload {
 
 /// A session in which mail is judged.
 pub struct Session {
-    terms: Rc<MediationTerms>,
+    pub(super) terms: Rc<MediationTerms>,
+    pub(super) renewal: Renewal,
     first: FirstOctets,
     input: ClientInput,
     responses: ServerInput,
@@ -103,7 +105,7 @@ pub struct Session {
     to_client: Output<Deferred>,
     to_server: Output<()>,
     offered: Offered,
-    copies: Copies,
+    pub(super) copies: Copies,
     /// Known mail that goes on as it comes.
     streaming: Option<Box<Streaming>>,
     subject: Subject,
@@ -130,6 +132,7 @@ impl Session {
         let input = ClientInput::new(message_max, Arc::clone(&terms.imap));
         Self {
             terms,
+            renewal: Renewal::default(),
             first: FirstOctets::default(),
             input,
             responses: ServerInput::new(message_max),
@@ -164,6 +167,11 @@ impl Session {
         self
     }
 
+    /// Whether all that went to the server was answered, and no verdict is to come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.sent.is_empty() && self.upload.is_none() && self.to_client.deferred() == 0
+    }
+
     /// A session at rest, or in IDLE, keeps no queue.
     fn shrink(&mut self) {
         if self.units.is_empty() {
@@ -188,6 +196,12 @@ impl Session {
     pub(super) fn is_judging(&mut self) -> bool {
         let judging = self.to_client.each_deferred().any(|each| matches!(each, Deferred::Mail(_)));
         judging || self.upload.is_some()
+    }
+
+    /// Whether the server has this command and has not answered it.
+    #[cfg(test)]
+    pub(super) fn awaits(&self, tag: &str) -> bool {
+        self.sent.iter().any(|sent| *sent.tag == *tag.as_bytes())
     }
 
     /// Whether known mail goes on as it comes.

@@ -30,6 +30,8 @@ mod guarded;
 mod known;
 /// Known mail of servers that are trusted.
 mod trusted;
+/// Rules that change while a session runs.
+mod renewal;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +174,7 @@ impl Dialogue {
             clean_verdicts,
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
             uid_trust,
-            guard: guard(record.verdict_lines()),
+            guard: guard(record.verdict_lines()).map(Rc::new),
             // Each has a server of its own, so that no test knows another one's mail.
             server: SERVERS.fetch_add(1, Ordering::Relaxed).to_string().into(),
             vault: Some(vault),
