@@ -41,6 +41,7 @@ pub(crate) enum EntryKind {
     SessionStart,
     SessionEnd,
     ContentVerdict,
+    GuardRefused,
 }
 
 impl EntryKind {
@@ -50,6 +51,7 @@ impl EntryKind {
             Self::SessionStart => Some("cc8979c6ae9247c2991c5b52afa8ca83"),
             Self::SessionEnd => Some("d08821c8d66f49738b9f6d89015df352"),
             Self::ContentVerdict => Some("58e7e8af139e4554bc4d8a3582fed13a"),
+            Self::GuardRefused => Some("222ec13df8954897b4bab484182aec34"),
         }
     }
 }

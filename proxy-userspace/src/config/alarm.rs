@@ -43,7 +43,7 @@ words! {
     /// Events of the daemon that can raise an alarm.
     #[derive(PartialOrd, Ord)]
     pub enum DaemonAlarm as "event of the daemon" {
-        /// The worker or the signer has died, or cannot be started.
+        /// The worker, the signer or the helper has died, or cannot be started.
         ProcessDied => "process_died",
         /// Steering was disturbed from outside, and was put back or could not be.
         Steering => "steering",
@@ -73,6 +73,12 @@ words! {
         StarttlsAttack => "starttls_attack",
         /// A login in clear text was refused.
         LoginRefused => "login_refused",
+        /// The account guard refused the login of an account that may not log in at this server (`guard.tenant`).
+        GuardTenant => "guard_tenant",
+        /// The account guard refused a login because too many had failed (`guard.failed_logins`).
+        GuardGuessing => "guard_guessing",
+        /// The account guard kept a message from an account that had fetched its share (`guard.bodies_per_hour`).
+        GuardBodies => "guard_bodies",
         /// A server served other octets under a name than those that were judged before.
         ContentChanged => "content_changed",
         /// A fault in Postern ended the session.

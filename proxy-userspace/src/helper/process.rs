@@ -104,10 +104,7 @@ impl Helper {
         let fetched = if self.waiting.get() > FETCHES_WAITING_MAX {
             Err(FetchFault::Busy.into())
         } else {
-            match timeout(FETCH_TIME_MAX, self.fetch(&request)).await {
-                Ok(fetched) => fetched,
-                Err(_) => Err(FetchFault::Late.into()),
-            }
+            self.fetch(&request).await
         };
         fetched.map_err(|failure| {
             say_failed(&request.url, &failure);
@@ -116,10 +113,12 @@ impl Helper {
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<Vec<u8>, FetchFailure> {
-        let gone = |_| FetchFailure::from(FetchFault::Gone);
-        let _turn = self.turns.acquire().await.map_err(gone)?;
+        // Who waits behind others knows nothing of the responder: the worker remembers it as no fault of the responder's.
+        let turn = timeout(FETCH_TIME_MAX, self.turns.acquire()).await.map_err(|_| FetchFault::Busy)?;
+        let _turn = turn.map_err(|_| FetchFault::Gone)?;
         let fetcher = self.fetcher.borrow().clone().ok_or(FetchFault::Gone)?;
-        let answer = fetcher.fetch(&request.url, &request.body).await?;
+        let fetched = timeout(FETCH_TIME_MAX, fetcher.fetch(&request.url, &request.body)).await;
+        let answer = fetched.map_err(|_| FetchFault::Late)??;
         if answer.len() > ANSWER_BYTES_MAX { Err(FetchFault::TooLarge.into()) } else { Ok(answer) }
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::verdict::{USER_BYTES_MAX, bounded};
 use super::{LineFields, VerdictLines};
+use crate::config::SessionAlarm;
 use crate::guard::GuardRule;
 use crate::words::Side;
 
@@ -20,6 +21,15 @@ pub struct GuardRecord<'a> {
 }
 
 impl GuardRecord<'_> {
+    /// A kind for each rule, because each kind has its own limit: who makes many foreign logins hides no mass download.
+    const fn alarm(&self) -> SessionAlarm {
+        match self.rule {
+            GuardRule::Tenant => SessionAlarm::GuardTenant,
+            GuardRule::Bodies => SessionAlarm::GuardBodies,
+            GuardRule::Guessing => SessionAlarm::GuardGuessing,
+        }
+    }
+
     const fn message(&self) -> &'static str {
         match self.rule {
             GuardRule::Tenant => {
@@ -44,6 +54,7 @@ impl VerdictLines {
         fields.tls(Side::Downstream, self.session.downstream);
         fields.tls(Side::Upstream, self.session.upstream);
         fields.guard(refused);
+        self.sink.alarm(&self.session, Some(refused.alarm()), &fields);
         self.sink.write(&fields);
     }
 }

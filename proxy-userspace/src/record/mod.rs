@@ -220,6 +220,7 @@ impl LineFields {
                 (EntryKind::ContentVerdict, Priority::Info)
             }
             "content_verdict" => (EntryKind::ContentVerdict, Priority::Warning),
+            "guard_refused" => (EntryKind::GuardRefused, Priority::Warning),
             _ if text("event.outcome") == "success" => (EntryKind::SessionEnd, Priority::Info),
             _ => (EntryKind::SessionEnd, Priority::Notice),
         };

@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::board::Board;
 use super::children::Slot;
 use super::process::{ChildProcess, Ended};
+use crate::config::DaemonAlarm;
 use crate::confine::{Role, identity};
 use crate::helper::{HelperTerms, ToHelper};
 use crate::ipc::Channel;
@@ -106,10 +107,12 @@ impl HelperKeeper {
         self.forget();
         let pause = self.slot.fell(process.age());
         self.slot.restarts += 1;
-        tracing::error!(
+        let message = format!(
             "the helper died ({ended}): sessions go on, and {WITHOUT} until another one is started in {} s",
             pause.as_secs()
         );
+        tracing::error!("{message}");
+        self.board.alarms().say(DaemonAlarm::ProcessDied, message);
     }
 
     /// End it.
