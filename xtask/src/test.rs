@@ -24,6 +24,9 @@ const PACKAGES: [&str; 9] = [
     "ca-certificates",
 ];
 
+/// How many tests of a binary run at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 /// Options.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -153,7 +156,16 @@ fn tests(filter: Option<&str>, counts: &mut Counts) -> Result<()> {
     // Tests of the installed binaries need them built first.
     tools::run(tools::cargo().args(["build", "--workspace", "--bins"]))?;
     let mut command = tools::cargo();
-    shown(command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).stdout(Stdio::piped()), counts)
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
+    if std::env::var_os(TEST_THREADS).is_none() {
+        command.env(TEST_THREADS, test_threads().to_string());
+    }
+    shown(command.stdout(Stdio::piped()), counts)
+}
+
+/// Two for each processor: most tests wait for peers most of the time.
+fn test_threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn shown(command: &mut Command, counts: &mut Counts) -> Result<()> {
