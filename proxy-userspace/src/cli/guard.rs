@@ -1,7 +1,8 @@
 use super::check::Item;
-use crate::config::{Action, Config, ImplicitTls, Inspection, StartTls};
+use crate::config::{Action, Config, ImplicitTls, Inspection, StartTls, TenantRule};
 
-/// What the account guard does not see: a line for each proxy action under which some session is not looked into.
+/// What the account guard does not see: a line for each proxy action under which some session is not looked into, and for each
+/// entry of `guard.tenant` whose servers a client could reach by no name.
 pub(super) fn items(config: &Config) -> Vec<Item> {
     if !config.guard.is_on() {
         return Vec::new();
@@ -11,7 +12,20 @@ pub(super) fn items(config: &Config) -> Vec<Item> {
         let value = format!("[guard] has no effect under the proxy action {name}: {what}");
         Some(Item::warn("guard", value, remedy))
     };
-    config.actions_in_use().filter_map(of_action).collect()
+    let is_named_alone = |rule: &&TenantRule| !rule.names.is_empty() && rule.servers.is_empty();
+    let of_tenant = |rule: &TenantRule| {
+        let value = format!(
+            "the entry of guard.tenant for {} has names and no servers: it is also for every server that proves no name",
+            rule.names.join(", ")
+        );
+        Item::warn(
+            "guard",
+            value,
+            "add the networks of these servers, and an entry for your own servers without TLS",
+        )
+    };
+    let tenants = config.guard.tenants.iter().filter(is_named_alone).map(of_tenant);
+    config.actions_in_use().filter_map(of_action).chain(tenants).collect()
 }
 
 /// Why accounts are not seen under an action, and what to do about it.
@@ -48,6 +62,17 @@ mod tests {
         );
         let config = parse(&file, Path::new("/etc/postern/postern.toml")).unwrap();
         items(&config).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn who_names_servers_without_their_networks_is_told_what_else_the_entry_is_for() {
+        const NAMED: &str = "[[guard.tenant]]\ndomains = [\"example.com\"]\nnames = [\"imap.example.com\"]\n";
+        let said_of = said(NAMED);
+        assert!(
+            said_of.len() == 1 && said_of[0].contains("guard.tenant for imap.example.com"),
+            "{said_of:?}"
+        );
+        assert_eq!(said(&format!("{NAMED}servers = [\"192.0.2.0/24\"]\n")), Vec::<String>::new());
     }
 
     #[test]

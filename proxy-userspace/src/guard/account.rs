@@ -5,6 +5,9 @@ const SHOWN_BYTES_MAX: usize = 512;
 /// Before or behind these, servers find another account, a domain or a host: `DOMAIN\user`, `domain/user/mailbox`, Dovecot's
 /// `user*master`, `user%domain`, UUCP's `host!user`. Names of accounts seldom have them.
 const AMBIGUOUS: &[char] = &['\\', '/', '%', '!', '*', ':', ',', ';', '<', '>', '(', ')', '[', ']', '"', ' '];
+/// Forms of other signs, and signs without a form, which servers that normalise names (RFC 8264) read as others or as nothing.
+const COMPATIBLE: &[std::ops::RangeInclusive<char>] =
+    &['\u{ad}'..='\u{ad}', '\u{200b}'..='\u{200d}', '\u{fe50}'..='\u{fe6f}', '\u{ff00}'..='\u{ffef}'];
 
 /// Whose password a client shows, and whose mail it wants, as a login says.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub(super) fn domain(name: &[u8]) -> Option<&str> {
     let (local, domain) = name.split_once('@')?;
     let is_clear = !local.is_empty()
         && !domain.contains('@')
+        && !local.contains(|letter: char| COMPATIBLE.iter().any(|range| range.contains(&letter)))
         && !name.contains(|letter: char| letter.is_control() || AMBIGUOUS.contains(&letter));
     is_clear.then_some(domain)
 }
@@ -90,6 +94,10 @@ mod tests {
             ("joe\u{0}@example.com", None),
             ("joe @example.com", None),
             ("joe@example.com ", None),
+            ("joe\u{ff20}other.example\u{ff0f}x@example.com", None),
+            ("jo\u{fe6b}e@example.com", None),
+            ("jo\u{ad}e@example.com", None),
+            ("jo\u{200b}e@example.com", None),
         ] {
             assert_eq!(domain(name.as_bytes()), expected, "{name:?}");
         }

@@ -7,12 +7,12 @@ use crate::config::GuardSettings;
 
 /// Pairs, clients and accounts with failed logins, each in a table of so many (some 4 MiB in all).
 const REMEMBERED_MAX: usize = 16_384;
-/// Pairs of a client and an account at which it logged in (some 5 MiB). One client makes so many in two hours at the soonest, and
-/// needs a good password for each.
+/// Pairs of a client and an account at which it logged in (some 5 MiB). A session makes one at most, since it logs in once. Who
+/// has a server that says OK to any password fills the table with as many sessions: `limits` bound those.
 const KNOWN_MAX: usize = 65_536;
 /// So long a client that logged in to an account is one of its own. Telephones and laptops log in every day.
 const KNOWN_FOR: Duration = Duration::from_secs(30 * 86_400);
-/// Failures of one client at all accounts, in those of one pair: behind one address are several users, of whom some have a
+/// Failures of one client at all accounts of a server, in those of one pair: behind one address are several users, of whom some have a
 /// device with an old password.
 const CLIENT_FACTOR: u32 = 5;
 /// Failures of all clients at one account, in those of one pair. More than one, so that a single client never makes an account
@@ -60,6 +60,7 @@ impl Bucket {
 /// Who logs in where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoginParties {
+    /// The client at this server.
     pub(super) client: Mark,
     /// The account at its server, and it together with the client. `None` where the account cannot be read.
     pub(super) account: Option<(Mark, Mark)>,
@@ -164,7 +165,9 @@ impl GuessState {
     fn each(&mut self, ticket: Ticket, now: Instant, mut act: impl FnMut(&mut Tally, Bucket)) {
         let Ticket { limits, parties, is_known } = ticket;
         let new = || Tally::new(now);
-        act(self.clients.entry(parties.client, now, new), limits.bucket(CLIENT_FACTOR));
+        if !is_known {
+            act(self.clients.entry(parties.client, now, new), limits.bucket(CLIENT_FACTOR));
+        }
         let Some((account, pair)) = parties.account else { return };
         act(self.pairs.entry(pair, now, new), limits.bucket(1));
         if !is_known {
@@ -232,9 +235,10 @@ impl Guessing {
 }
 
 /// An attempt that the server has. Where it is dropped before [`Self::end`], it failed: who leaves before the answer may have
-/// learnt it otherwise.
+/// learnt it otherwise. Where the server left, nothing is known.
 pub(crate) struct LoginAttempt {
     guard: Arc<Guard>,
+    has_server_left: bool,
     ticket: Option<Ticket>,
 }
 
@@ -247,12 +251,19 @@ impl LoginAttempt {
         now: Instant,
     ) -> GuessDecision<Self> {
         match guard.guessing.state().begin(limits, parties, now) {
-            GuessDecision::Go(ticket) => {
-                GuessDecision::Go(Self { guard: Arc::clone(guard), ticket: Some(ticket) })
-            }
+            GuessDecision::Go(ticket) => GuessDecision::Go(Self {
+                guard: Arc::clone(guard),
+                has_server_left: false,
+                ticket: Some(ticket),
+            }),
             GuessDecision::Wait(until) => GuessDecision::Wait(until),
             GuessDecision::Refuse(delay, count) => GuessDecision::Refuse(delay, count),
         }
+    }
+
+    /// The server leaves without an answer.
+    pub(crate) const fn excuse(&mut self) {
+        self.has_server_left = true;
     }
 
     /// The server has answered.
@@ -269,7 +280,10 @@ impl LoginAttempt {
 
 impl Drop for LoginAttempt {
     fn drop(&mut self) {
-        self.settle(LoginOutcome::Rejected);
+        self.settle(match self.has_server_left {
+            true => LoginOutcome::Undecided,
+            false => LoginOutcome::Rejected,
+        });
     }
 }
 
@@ -376,8 +390,22 @@ mod tests {
             })
             .count();
         assert_eq!(tried, (FAILURES * CLIENT_FACTOR) as usize);
-        assert!(!clock.tries(1, 999, Accepted));
+        assert!(!clock.tries(1, 998, Accepted), "accounts that the client has not logged in to wait");
+        assert!(clock.tries(1, 999, Accepted), "its own does not");
         assert!(clock.tries(2, 50, Rejected));
+    }
+
+    /// Behind one address are people whose devices have an old password.
+    #[test]
+    fn mistakes_of_a_client_at_its_own_accounts_do_not_make_others_behind_its_address_wait() {
+        let mut clock = Clock::new();
+        for account in 1..=50 {
+            assert!(clock.tries(1, account, Accepted));
+        }
+        for account in 1..=50 {
+            assert!(clock.tries(1, account, Rejected));
+        }
+        assert!(clock.tries(1, 99, Rejected));
     }
 
     #[test]
@@ -474,5 +502,18 @@ mod tests {
             assert!(matches!(begin(), GuessDecision::Go(_)));
         }
         assert!(matches!(begin(), GuessDecision::Refuse(DELAY_FIRST, 1)));
+    }
+
+    #[test]
+    fn an_attempt_whose_server_leaves_before_the_answer_counts_for_nothing() {
+        let guard = Arc::new(Guard::new().unwrap());
+        for _ in 0..=FAILURES {
+            let GuessDecision::Go(mut attempt) =
+                LoginAttempt::begin(&guard, LIMITS, parties(1, 1), Instant::now())
+            else {
+                panic!("nothing has failed")
+            };
+            attempt.excuse();
+        }
     }
 }

@@ -128,6 +128,8 @@ enum MarkOf {
     Client = 2,
     Pair = 3,
     Message = 4,
+    Server = 5,
+    ClientAtServer = 6,
 }
 
 /// What marks are made with. Wiped when it is dropped.

@@ -22,6 +22,9 @@ pub(crate) enum SaslMechanism {
     Opaque,
 }
 
+/// Answers of a mechanism that is not read: their number is not known. Where only some accounts log in, it is refused.
+const ANSWERS_OF_OPAQUE: u8 = u8::MAX;
+
 /// What a response of the client's says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SaslMessage {
@@ -59,10 +62,54 @@ impl SaslMechanism {
         }
     }
 
-    /// Read the client's first response that is not empty, in base64; an initial one may be `=`. What is decoded is wiped.
+    /// Whether the server speaks first, so that an initial response is none of the mechanism's (RFC 4422 section 3.3).
+    pub(crate) const fn is_server_first(self) -> bool {
+        matches!(self, Self::Login | Self::CramMd5)
+    }
+
+    /// Answers that the client has behind the one that names its account.
+    pub(crate) const fn answers_behind_name(self) -> u8 {
+        match self {
+            Self::Plain | Self::CramMd5 => 0,
+            // The password; or, of those with a token, what ends a dialogue in which the server has refused it.
+            Self::Login | Self::XOAuth2 | Self::OAuthBearer => 1,
+            // The proof, and what ends the dialogue.
+            Self::Scram => 2,
+            Self::Opaque => ANSWERS_OF_OPAQUE,
+        }
+    }
+
+    /// Whether such an answer may stand behind the one that names the account, if any may.
+    pub(crate) fn may_follow(self, line: &[u8]) -> bool {
+        match self {
+            // `AQ==` is `^A` (RFC 7628 section 3.2.3).
+            Self::XOAuth2 | Self::OAuthBearer => matches!(line, b"" | b"AQ=="),
+            _ => true,
+        }
+    }
+
+    /// Whether the server has what shows that the client knows a password or a token. `left` is how many answers may come
+    /// behind the one that names the account; `None` while that one has not come.
+    pub(crate) fn has_shown_secret(self, left: Option<u8>) -> bool {
+        let is_with_name = matches!(self, Self::Plain | Self::XOAuth2 | Self::OAuthBearer | Self::CramMd5);
+        left.is_some_and(|left| is_with_name || left < self.answers_behind_name())
+    }
+
+    /// Read the initial response of AUTHENTICATE, which is `=` where it is empty. What is decoded is wiped.
+    pub(crate) fn read_initial(self, line: &[u8]) -> SaslMessage {
+        match line {
+            // Servers take an empty one for the account, so that the next one is the password: no account may be read there.
+            b"" | b"=" if self.is_server_first() => SaslMessage::Unreadable,
+            b"" | b"=" => SaslMessage::Empty,
+            _ => self.read(line),
+        }
+    }
+
+    /// Read the client's first answer that is not empty, in base64. What is decoded is wiped.
     pub(crate) fn read(self, line: &[u8]) -> SaslMessage {
         match line {
-            b"" | b"=" => return SaslMessage::Empty,
+            b"" if self.is_server_first() => return SaslMessage::Unreadable,
+            b"" => return SaslMessage::Empty,
             b"*" => return SaslMessage::Cancel,
             _ if self == Self::Opaque => return SaslMessage::Unreadable,
             _ => {}
@@ -227,8 +274,14 @@ mod tests {
     #[test]
     fn an_empty_message_and_a_cancel_name_nobody() {
         for mechanism in [Plain, Login, XOAuth2, OAuthBearer, CramMd5, Scram, Opaque] {
-            assert_eq!(mechanism.read(b""), SaslMessage::Empty);
-            assert_eq!(mechanism.read(b"="), SaslMessage::Empty);
+            // What follows an empty answer to a mechanism that asks first is the password.
+            let expected = match mechanism.is_server_first() {
+                true => SaslMessage::Unreadable,
+                false => SaslMessage::Empty,
+            };
+            assert_eq!(mechanism.read(b""), expected);
+            assert_eq!(mechanism.read_initial(b"="), expected);
+            assert_eq!(mechanism.read(b"="), SaslMessage::Unreadable, "an answer to a challenge is base64");
             assert_eq!(mechanism.read(b"*"), SaslMessage::Cancel);
         }
     }
@@ -241,6 +294,19 @@ mod tests {
         }
         assert_eq!(Login.read(b"am9l"), named("joe", ""));
         assert_eq!(Login.read(b"am9lYQ=="), named("joea", ""));
+    }
+
+    #[test]
+    fn a_secret_stands_with_the_name_or_behind_it() {
+        assert!(
+            [Plain, Login, XOAuth2, OAuthBearer, CramMd5, Scram, Opaque]
+                .iter()
+                .all(|each| !each.has_shown_secret(None))
+        );
+        assert!([Plain, CramMd5].iter().all(|each| each.has_shown_secret(Some(0))));
+        assert!([XOAuth2, OAuthBearer].iter().all(|each| each.has_shown_secret(Some(1))));
+        assert!(!Login.has_shown_secret(Some(1)) && Login.has_shown_secret(Some(0)));
+        assert!(!Scram.has_shown_secret(Some(2)) && Scram.has_shown_secret(Some(1)));
     }
 
     #[test]

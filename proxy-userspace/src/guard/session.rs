@@ -17,6 +17,10 @@ const FOREIGN: &str =
     "[AUTHENTICATIONFAILED] The mail gateway lets only accounts of certain domains log in at this server";
 const UNREADABLE: &str = "[AUTHENTICATIONFAILED] The mail gateway cannot read the account of this login, and lets only \
                           certain accounts log in at this server: use PLAIN or LOGIN";
+const SURPLUS: &str =
+    "[AUTHENTICATIONFAILED] The mail gateway has ended this login: its mechanism has no answer here";
+const WAITED: &str =
+    "[UNAVAILABLE] Other logins wait for the server's answer, and this one waits for them; try again later";
 const GUESSED: &str = "[AUTHENTICATIONFAILED] Too many logins have failed; try again in some minutes";
 
 /// What a login becomes.
@@ -50,7 +54,7 @@ pub(crate) struct GuardRefusal {
 pub struct SessionGuard {
     guard: Arc<Guard>,
     client: Mark,
-    server: IpAddr,
+    server: Mark,
     tenancy: Option<Tenancy>,
     guessing: Option<GuessLimits>,
     bodies_per_hour: Option<u32>,
@@ -74,6 +78,10 @@ impl SessionGuard {
             return None;
         }
         let client = guard.key.mark(MarkOf::Client, &[&octets(counted_as(client))]);
+        let server = match proven.and_then(|names| names.iter().map(|name| name.to_lowercase()).min()) {
+            Some(name) => guard.key.mark(MarkOf::Server, &[name.as_bytes()]),
+            None => guard.key.mark(MarkOf::Server, &[&octets(server), b"address"]),
+        };
         let (guard, foreign) = (Arc::clone(guard), Cell::new(0));
         Some(Self { guard, client, server, tenancy, guessing, bodies_per_hour, lines, foreign })
     }
@@ -100,7 +108,8 @@ impl SessionGuard {
             return LoginDecision::Go(GuardedLogin { account, attempt: None });
         };
         let pair = |account: Mark| (account, self.guard.key.mark(MarkOf::Pair, &[&self.client, &account]));
-        let parties = LoginParties { client: self.client, account: account.map(pair) };
+        let client = self.guard.key.mark(MarkOf::ClientAtServer, &[&self.client, &self.server]);
+        let parties = LoginParties { client, account: account.map(pair) };
         match LoginAttempt::begin(&self.guard, limits, parties, now) {
             GuessDecision::Go(attempt) => LoginDecision::Go(GuardedLogin { account, attempt: Some(attempt) }),
             GuessDecision::Wait(until) => LoginDecision::Wait(until),
@@ -109,6 +118,21 @@ impl SessionGuard {
                 LoginDecision::Refuse(GuardRefusal { words: GUESSED, delay })
             }
         }
+    }
+
+    /// A client sends an answer that its mechanism does not have, so that nobody has read whose it is.
+    pub(crate) fn refuse_surplus(&self, shown: Option<&str>) -> GuardRefusal {
+        if self.is_restricted() {
+            self.foreign.set(self.foreign.get().saturating_add(1));
+            self.tell(GuardRule::Tenant, shown, self.foreign.get());
+        }
+        GuardRefusal { words: SURPLUS, delay: DELAY_FIRST }
+    }
+
+    /// A login has waited too long for the answers to others. It has waited enough to be answered at once.
+    pub(crate) fn refuse_waiting(&self, names: Option<&AccountNames>) -> GuardRefusal {
+        self.tell(GuardRule::Guessing, names.and_then(AccountNames::shown).as_deref(), 1);
+        GuardRefusal { words: WAITED, delay: Duration::ZERO }
     }
 
     /// Whether content of a message may go to the client. `account` is the one that logged in, where its name could be read,
@@ -132,10 +156,11 @@ impl SessionGuard {
         account.unwrap_or(self.client)
     }
 
-    /// An account belongs to the server's address: whoever runs another server there may say OK to any password, and no name
-    /// that a certificate or a client says counts, because there can be any number of them.
+    /// An account belongs to its server: whoever runs another one may say OK to any password. A server is the first, in the
+    /// order of letters, of the names that its certificate proves, so that all of its addresses are one, and no name that
+    /// a client asks for makes it another; without a proof it is its address.
     fn account(&self, name: &[u8]) -> Mark {
-        self.guard.key.mark(MarkOf::Account, &[&octets(self.server), folded(name).as_bytes()])
+        self.guard.key.mark(MarkOf::Account, &[&self.server, folded(name).as_bytes()])
     }
 
     /// Something was refused: it is counted, and a line is written at the 1st, 2nd, 4th, 8th and so on of its kind, so that a

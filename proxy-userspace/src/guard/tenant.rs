@@ -20,7 +20,7 @@ impl Tenancy {
     /// At a server of this address, which proved these names by its certificate, or none. `None` where any account may log in.
     pub(super) fn at(rules: &[TenantRule], server: IpAddr, proven: Option<&[String]>) -> Option<Self> {
         let is_for = |rule: &&TenantRule| {
-            let is_named = match proven {
+            let is_named = match proven.filter(|names| !names.is_empty()) {
                 Some(names) => names.iter().any(|name| rule.names_server(name)),
                 // It may be any of them.
                 None => !rule.names.is_empty(),
@@ -100,6 +100,8 @@ mod tests {
         let tenancy = at(&rules(BY_NAME), SERVER, None).unwrap();
         assert!(tenancy.admits(&AccountNames::one(b"joe@example.net")));
         assert!(!tenancy.admits(&AccountNames::one(b"joe@other.example")));
+        // A certificate for addresses alone has no name.
+        assert!(at(&rules(BY_NAME), SERVER, Some(&[])).is_some());
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub(super) enum Dialogue {
     None,
     /// AUTHENTICATE: the client answers each continuation of the server's with a line.
     Sasl {
-        /// The mechanism whose first message, with the account, has not come.
-        awaits: Option<SaslMechanism>,
+        mechanism: SaslMechanism,
+        /// Answers that may come behind the one that names the account. `None` while that one has not come.
+        left: Option<u8>,
     },
     /// IDLE: until DONE.
     Idle,
@@ -152,9 +153,12 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
                 let words = format!("{} is not let through: {reason}", echo(mechanism));
                 return Decision::Answer(tagged(command.tag, "NO", &words));
             }
-            let (message, awaits) = first_message(SaslMechanism::of(mechanism), *initial);
+            let mechanism = SaslMechanism::of(mechanism);
+            let message = first_message(mechanism, *initial);
             let effect = Effect::Login(message.as_ref().and_then(SaslMessage::shown));
-            Decision::Send(Prepared { login: message, ..prepared(effect, Dialogue::Sasl { awaits }) })
+            let left = message.as_ref().map(|_| mechanism.answers_behind_name());
+            let dialogue = Dialogue::Sasl { mechanism, left };
+            Decision::Send(Prepared { login: message, ..prepared(effect, dialogue) })
         }
         Arguments::Login { .. } if !imap.takes_login() => {
             Decision::Answer(tagged(command.tag, "NO", NO_LOGIN))
@@ -251,15 +255,12 @@ fn refused_mechanism(mechanism: &[u8], offered: Offered, imap: &ImapTerms) -> Op
     }
 }
 
-/// What AUTHENTICATE says of the account at once, or the mechanism by which it comes later.
-fn first_message(
-    mechanism: SaslMechanism,
-    initial: Option<&[u8]>,
-) -> (Option<SaslMessage>, Option<SaslMechanism>) {
-    match (mechanism, initial.map(|line| mechanism.read(line))) {
-        (SaslMechanism::Opaque, _) => (Some(SaslMessage::Unreadable), None),
-        (_, None | Some(SaslMessage::Empty | SaslMessage::Cancel)) => (None, Some(mechanism)),
-        (_, message) => (message, None),
+/// What AUTHENTICATE says of the account at once. `None` where it comes later.
+fn first_message(mechanism: SaslMechanism, initial: Option<&[u8]>) -> Option<SaslMessage> {
+    match (mechanism, initial.map(|line| mechanism.read_initial(line))) {
+        (SaslMechanism::Opaque, _) => Some(SaslMessage::Unreadable),
+        (_, None | Some(SaslMessage::Empty | SaslMessage::Cancel)) => None,
+        (_, message) => message,
     }
 }
 

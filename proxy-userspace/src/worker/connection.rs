@@ -24,7 +24,7 @@ use crate::handshake::{
     Agreement, ClearSession, Finished, HandshakeTerms, connect, goodbye, handshake, part, say_goodbye,
 };
 use crate::inspect::{Engine, MediationTerms, Plain, STARTTLS_STRIPPED, STARTTLS_TOO_LATE, Session};
-use crate::layer::{Incoming, LayerFault, Outgoing, split, unsealed};
+use crate::layer::{Incoming, LayerFault, Outgoing, StreamEnd, split, unsealed};
 use crate::policy::{Carriage, PolicyInForce};
 use crate::record::Record;
 use crate::relay::{Meter, Relayed, SessionBounds, relay, splice};
@@ -130,6 +130,10 @@ async fn carry(
     let bounds = SessionBounds { idle, cut: &**entry.standing() };
     let Relayed { result, may_tell } =
         relay(downstream, upstream, &mut *engine, &local.pool, pipes, &meter, bounds).await;
+    if result.as_ref().is_err_and(|failure| failure.side == Side::Upstream) {
+        // A connection that breaks has no end that the engine was told of. What it refuses of it, the result says already.
+        let _ = engine.ended(Side::Upstream, StreamEnd::Truncated);
+    }
     let unserved = meter.octets(Direction::ServerToClient) == 0;
     let result = result.map_err(|failure| refused_without_certificate(failure, asked && unserved));
     if may_tell && let Err(failure) = &result {
@@ -292,7 +296,7 @@ fn guard(
 ) -> Option<SessionGuard> {
     let settings = &policy.config.guard;
     let leaf = proof.and_then(|Proof(chain)| chain.first());
-    let names = leaf.filter(|_| !settings.tenants.is_empty()).and_then(server_names);
+    let names = leaf.filter(|_| settings.is_on()).and_then(server_names);
     let peers = (arrival.client.0.ip(), arrival.destination.ip());
     SessionGuard::new(&local.shared.guard, settings, peers, names.as_deref(), record.verdict_lines())
 }

@@ -52,7 +52,7 @@ impl Session {
                 Some(sent) => match sent.dialogue {
                     Dialogue::None => Some(unit),
                     _ if sent.continuations == 0 => Some(unit),
-                    Dialogue::Sasl { awaits } => self.answer_challenge(unit, awaits),
+                    Dialogue::Sasl { mechanism, left } => self.answer_challenge(unit, mechanism, left),
                     Dialogue::Idle => {
                         sent.continuations = 0;
                         if !unit.octets().eq_ignore_ascii_case(b"DONE\r\n") {
@@ -82,7 +82,7 @@ impl Session {
             self.is_first_alone = true;
             return Some(unit);
         }
-        if self.refuse_before_login(&unit) {
+        if self.refuse_before_login(&unit) || self.refuse_second_login(&unit) {
             return None;
         }
         match decide(unit.octets(), self.offered, &self.terms.imap, &self.copies) {

@@ -14,6 +14,11 @@ use crate::imap::response::{Condition, Response, parse};
 
 /// Codes of a NO that say that the server did not look at the password (RFC 5530 section 3).
 const UNDECIDED: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "PRIVACYREQUIRED"];
+/// So often a login that waits for the answers to others is asked about again: for 15 s. mbsync ends a session after 20 s of
+/// silence.
+const WAITS_MAX: u8 = 60;
+/// The answer to a login in a session that has one already.
+const LOGGED_IN: &str = "This session is logged in already; open another one";
 /// The answer to a command that comes before a login, at a server where only some accounts log in.
 const LOG_IN_FIRST: &str = "Log in first: the mail gateway lets only certain accounts use this server";
 
@@ -71,9 +76,29 @@ impl Session {
         !is_of_no_account
     }
 
+    /// A session logs in once (RFC 9051 section 6.2). Otherwise one session with a good password could fill the guard's
+    /// tables with clients and accounts. Whether the command was answered.
+    pub(super) fn refuse_second_login(&mut self, unit: &Unit) -> bool {
+        if self.terms.guard.is_none() || !self.is_admitted {
+            return false;
+        }
+        let Some((tag, Verb::Login | Verb::Authenticate)) = peek(unit.octets()) else { return false };
+        let words = tagged(tag, "BAD", LOGGED_IN);
+        self.refuse(words);
+        true
+    }
+
     /// Ask the guard about a login that names its account at once.
     pub(super) fn guard_login(&mut self, prepared: &Prepared) -> Guarded {
         let Some(message) = &prepared.login else { return Guarded::Passes(None) };
+        let is_restricted = self.terms.guard.as_ref().is_some_and(|guard| guard.is_restricted());
+        let message = match prepared.dialogue {
+            // A server that does not know of an initial response asks for the account once more.
+            Dialogue::Sasl { mechanism, .. } if is_restricted && mechanism.is_server_first() => {
+                &SaslMessage::Unreadable
+            }
+            _ => message,
+        };
         let decision = match self.ask_guard(message) {
             None => return Guarded::Passes(None),
             Some(decision) => decision,
@@ -91,25 +116,55 @@ impl Session {
         }
     }
 
-    fn ask_guard(&self, message: &SaslMessage) -> Option<LoginDecision> {
+    /// What the guard says. A login that waited too long for the answers to others is refused.
+    fn ask_guard(&mut self, message: &SaslMessage) -> Option<LoginDecision> {
         let guard = self.terms.guard.as_ref()?;
         let names = match message {
             SaslMessage::Named(names) => Some(names),
             SaslMessage::Unreadable => None,
             SaslMessage::Empty | SaslMessage::Cancel => return None,
         };
-        Some(guard.decide(names, Instant::now()))
+        let decision = guard.decide(names, Instant::now());
+        if !matches!(decision, LoginDecision::Wait(_)) {
+            self.waits = 0;
+            return Some(decision);
+        }
+        if self.waits < WAITS_MAX {
+            self.waits = self.waits.saturating_add(1);
+            return Some(decision);
+        }
+        self.waits = 0;
+        Some(LoginDecision::Refuse(guard.refuse_waiting(names)))
     }
 
     /// A line of the client's in a SASL dialogue, for which the server has asked. It is given back while it waits.
-    pub(super) fn answer_challenge(&mut self, unit: Unit, awaits: Option<SaslMechanism>) -> Option<Unit> {
+    pub(super) fn answer_challenge(
+        &mut self,
+        unit: Unit,
+        mechanism: SaslMechanism,
+        left: Option<u8>,
+    ) -> Option<Unit> {
         // To the server, a line of SASL has no literal: what stands in one would be commands that nobody has looked at. The
         // dialogue is cancelled (RFC 9051 section 6.2.2).
         let mut is_passed = unit.heads().is_empty();
         let line = unit.octets().strip_suffix(b"\r\n").unwrap_or(unit.octets());
-        let message =
-            awaits.filter(|_| is_passed).map_or(SaslMessage::Empty, |mechanism| mechanism.read(line));
+        let message = match left {
+            None if is_passed => mechanism.read(line),
+            _ => SaslMessage::Empty,
+        };
         let mut login = None;
+        if let Some(left) = left.filter(|_| is_passed && line != b"*")
+            && let Some(guard) = &self.terms.guard
+            && (left == 0 || !mechanism.may_follow(line))
+        {
+            // Nobody would read it, and to a server it could name another account.
+            is_passed = false;
+            let account = self.sent.back().and_then(|sent| match &sent.effect {
+                Effect::Login(account) => account.as_deref(),
+                _ => None,
+            });
+            login = Some(SentLogin::Stopped(guard.refuse_surplus(account)));
+        }
         match self.ask_guard(&message) {
             Some(LoginDecision::Wait(until)) => {
                 self.pause = Some(Box::new(Pause { until, words: None }));
@@ -125,10 +180,15 @@ impl Session {
         if let Some(sent) = self.sent.back_mut() {
             sent.continuations = sent.continuations.saturating_sub(1);
             // The account stands in the first line that is not empty.
-            if !matches!(message, SaslMessage::Empty | SaslMessage::Cancel) {
-                sent.effect = Effect::Login(message.shown());
-                sent.dialogue = Dialogue::Sasl { awaits: None };
-            }
+            let left = match (&message, left) {
+                (SaslMessage::Named(_) | SaslMessage::Unreadable, _) => {
+                    sent.effect = Effect::Login(message.shown());
+                    Some(mechanism.answers_behind_name())
+                }
+                (_, Some(left)) if is_passed && line != b"*" => Some(left.saturating_sub(1)),
+                (_, left) => left,
+            };
+            sent.dialogue = Dialogue::Sasl { mechanism, left };
             sent.login = login.or(sent.login.take());
         }
         self.to_server.say(Own::words(if is_passed { unit.octets() } else { b"*\r\n" }));
@@ -145,12 +205,28 @@ impl Session {
             }
             Some(SentLogin::Goes(GuardedLogin { account, attempt })) => {
                 if let Some(attempt) = attempt {
-                    attempt.end(outcome(condition, response));
+                    let is_guess = match sent.dialogue {
+                        Dialogue::Sasl { mechanism, left } => mechanism.has_shown_secret(left),
+                        _ => true,
+                    };
+                    attempt.end(match outcome(condition, response) {
+                        LoginOutcome::Rejected if !is_guess => LoginOutcome::Undecided,
+                        outcome => outcome,
+                    });
                 }
                 if condition == Condition::Ok {
                     (self.drawer, self.is_admitted) = (account, true);
                 }
                 false
+            }
+        }
+    }
+
+    /// The server leaves without an answer, and not because the client left: that is no failure of the client's.
+    pub(super) fn excuse_login(&mut self) {
+        for sent in &mut self.sent {
+            if let Some(SentLogin::Goes(GuardedLogin { attempt: Some(attempt), .. })) = &mut sent.login {
+                attempt.excuse();
             }
         }
     }

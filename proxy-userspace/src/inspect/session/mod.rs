@@ -111,6 +111,10 @@ pub struct Session {
     subject: Subject,
     /// Commands wait for the time that the guard set.
     pause: Option<Box<Pause>>,
+    /// How often the guard was asked in vain about the login that waits.
+    waits: u8,
+    /// The client sends nothing more.
+    has_client_left: bool,
     /// The account whose messages are counted.
     drawer: Option<Mark>,
     /// The guard let a login through, and the server said OK.
@@ -148,6 +152,8 @@ impl Session {
             streaming: None,
             subject: Subject::default(),
             pause: None,
+            waits: 0,
+            has_client_left: false,
             drawer: None,
             is_admitted: false,
             comfort: Comfort::default(),
@@ -297,6 +303,11 @@ impl Engine for Session {
     }
 
     fn ended(&mut self, from: Side, _: StreamEnd) -> Result<(), InspectRefusal> {
+        match from {
+            Side::Downstream => self.has_client_left = true,
+            Side::Upstream if !self.has_client_left => self.excuse_login(),
+            Side::Upstream => {}
+        }
         match from {
             Side::Downstream if self.input.is_inside() => Err(InspectRefusal::CommandCut),
             Side::Upstream if self.responses.is_inside() && self.to_client.is_empty() => {

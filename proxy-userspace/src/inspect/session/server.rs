@@ -199,6 +199,7 @@ impl Session {
             Ok(Reply::Replace(words)) => self.replace(&response, words),
             Ok(Reply::Bye(words)) => {
                 self.said_bye = true;
+                self.excuse_login();
                 match words {
                     Some(words) => self.replace(&response, words),
                     None => self.pass(response),

@@ -83,8 +83,6 @@ fn a_foreign_account_is_refused_before_the_server_sees_anything_of_its_login() {
         &format!("AUTHENTICATE PLAIN {MALLORY}"),
         &format!("AUTHENTICATE plain {JOE_FOR_MALLORY}"),
         &format!("AUTHENTICATE PLAIN {MALLORY_FOR_JOE}"),
-        // mallory@other.example
-        "AUTHENTICATE LOGIN bWFsbG9yeUBvdGhlci5leGFtcGxl",
         // user=mallory@other.example^Aauth=Bearer t^A^A
         "AUTHENTICATE XOAUTH2 dXNlcj1tYWxsb3J5QG90aGVyLmV4YW1wbGUBYXV0aD1CZWFyZXIgdAEB",
     ] {
@@ -112,6 +110,10 @@ fn an_account_whose_name_cannot_be_read_is_refused_where_only_some_log_in() {
         "AUTHENTICATE OAUTHBEARER biwsAWF1dGg9QmVhcmVyIHQBAQ==",
         "AUTHENTICATE PLAIN am9lQGV4YW1wbGUuY29t",
         "AUTHENTICATE PLAIN AGpvZUBleGFtcGxlLmNvbQBzZWNyZXQ",
+        // The server asks first: one that does not know of an initial response asks for the account again.
+        "AUTHENTICATE LOGIN am9lQGV4YW1wbGUuY29t",
+        "AUTHENTICATE LOGIN =",
+        "AUTHENTICATE CRAM-MD5 am9lQGV4YW1wbGUuY29tIDAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVm",
     ] {
         let mut dialogue = alone(TENANT);
         dialogue.client(&format!("a {login}\r\n"));
@@ -129,12 +131,17 @@ fn accounts_of_the_domains_log_in_by_each_mechanism_as_before() {
         ("AUTHENTICATE PLAIN", &[JOE]),
         ("AUTHENTICATE PLAIN =", &[JOE]),
         ("AUTHENTICATE LOGIN", &["am9lQGV4YW1wbGUuY29t", "c2VjcmV0"]),
-        ("AUTHENTICATE LOGIN =", &["", "am9lQGV4YW1wbGUuY29t", "c2VjcmV0"]),
+        // n,,n=joe@example.com,r=x, the proof, and what ends the dialogue.
+        ("AUTHENTICATE SCRAM-SHA-256", &["biwsbj1qb2VAZXhhbXBsZS5jb20scj14", "Yz1iaXdz", ""]),
+        // What is said to an error, which some servers show before they change their minds.
+        ("AUTHENTICATE XOAUTH2", &["dXNlcj1qb2VAZXhhbXBsZS5jb20BYXV0aD1CZWFyZXIgdAEB", ""]),
+        ("AUTHENTICATE OAUTHBEARER", &["bixhPWpvZUBleGFtcGxlLmNvbSwBYXV0aD1CZWFyZXIgdAEB", "AQ=="]),
         ("AUTHENTICATE OAUTHBEARER", &["bixhPWpvZUBleGFtcGxlLmNvbSwBYXV0aD1CZWFyZXIgdAEB"]),
         // joe@example.com and a digest
         ("AUTHENTICATE CRAM-MD5", &["am9lQGV4YW1wbGUuY29tIDAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVm"]),
     ] {
         let mut dialogue = alone(TENANT);
+        dialogue.server("* OK [CAPABILITY IMAP4rev1] hi\r\n").client_got();
         dialogue.client(&format!("a {login}\r\n"));
         assert_eq!(dialogue.server_got(), format!("a {login}\r\n"));
         for turn in turns {
@@ -178,6 +185,205 @@ fn a_dialogue_in_which_a_foreign_account_comes_is_cancelled_at_the_server() {
         assert!(got.contains("c NO Log in first"), "it is logged in at the server, and not here: {got}");
         assert_eq!(dialogue.server_got(), "");
     }
+}
+
+/// A server that refuses the first answer inside the dialogue, and takes another: nobody has read whose it is.
+#[test]
+fn answers_behind_the_one_that_names_the_account_are_no_more_than_the_mechanism_has() {
+    const OAUTH: &str = "bixhPWpvZUBleGFtcGxlLmNvbSwBYXV0aD1CZWFyZXIgdAEB";
+    let since = Instant::now();
+    for (login, turns, surplus) in [
+        (format!("PLAIN {JOE}"), &[][..], MALLORY),
+        ("PLAIN".to_owned(), &[JOE][..], MALLORY),
+        ("LOGIN".to_owned(), &["am9lQGV4YW1wbGUuY29t", "eA=="], "bWFsbG9yeUBvdGhlci5leGFtcGxl"),
+        ("OAUTHBEARER".to_owned(), &[OAUTH], OAUTH),
+        (format!("OAUTHBEARER {OAUTH}"), &["AQ=="], "AQ=="),
+        ("SCRAM-SHA-1".to_owned(), &["biwsbj1qb2VAZXhhbXBsZS5jb20scj14", "Yz1iaXdz", ""], ""),
+        (
+            "CRAM-MD5".to_owned(),
+            &["am9lQGV4YW1wbGUuY29tIDAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVm"],
+            "eA==",
+        ),
+    ] {
+        let mut dialogue = alone(TENANT);
+        dialogue.server("* OK [CAPABILITY IMAP4rev1] hi\r\n").client_got();
+        dialogue.client(&format!("a AUTHENTICATE {login}\r\n"));
+        for turn in turns {
+            dialogue.server("+ \r\n").client(&format!("{turn}\r\n"));
+        }
+        dialogue.server_got();
+        dialogue.server("+ \r\n").client_got();
+        assert_eq!(dialogue.client(&format!("{surplus}\r\n")).server_got(), "*\r\n", "{login}");
+        let told = dialogue.server("a OK in\r\n").after_delay(since, 1);
+        assert!(told.starts_with("a NO [AUTHENTICATIONFAILED] The mail gateway has ended"), "{told}");
+        dialogue.client("b SELECT INBOX\r\n");
+        assert_eq!(dialogue.server_got(), "", "nobody is logged in: {login}");
+        let lines = dialogue.verdicts();
+        assert_eq!((lines.len(), &lines[0]["rule.name"]), (1, &"guard.tenant".into()));
+    }
+}
+
+/// A server takes an empty answer for the account, and asks for the password next.
+#[test]
+fn a_password_behind_an_empty_account_is_never_taken_for_an_account() {
+    for (login, turns) in
+        [("LOGIN", &["", "c2VjcmV0"][..]), ("LOGIN", &["=", "c2VjcmV0"]), ("LOGIN =", &["c2VjcmV0"])]
+    {
+        let lab = Lab::new(GUESSING);
+        // What fails counts for the client, whose account is unknown: 15 failures.
+        for _ in 0..15 {
+            let mut dialogue = lab.of("192.0.2.1");
+            dialogue.client(&format!("a AUTHENTICATE {login}\r\n"));
+            for turn in turns {
+                dialogue.server("+ \r\n").client(&format!("{turn}\r\n"));
+            }
+            assert!(dialogue.server_got().ends_with("c2VjcmV0\r\n"), "{login}");
+            dialogue.server("a NO no\r\n");
+            assert!(!format!("{:?}", dialogue.verdicts()).contains("secret"));
+        }
+        let mut dialogue = lab.of("192.0.2.1");
+        dialogue.client(&format!("a AUTHENTICATE {login}\r\n"));
+        for turn in turns {
+            dialogue.server("+ \r\n").client(&format!("{turn}\r\n"));
+        }
+        let lines = dialogue.verdicts();
+        assert!(lines.len() == 1 && lines[0]["user.name"].is_null(), "{lines:?}");
+    }
+}
+
+/// One session would fill the tables, and push out what was counted of others.
+#[test]
+fn a_session_logs_in_once() {
+    let mut dialogue = alone(GUESSING);
+    dialogue.client("a LOGIN joe x\r\n").server("a OK in\r\n").client_got();
+    dialogue.server_got();
+    for login in ["LOGIN anna x", "AUTHENTICATE PLAIN", "login {4+}\r\nanna x"] {
+        dialogue.client(&format!("b {login}\r\n"));
+        assert!(dialogue.client_got().starts_with("b BAD This session is logged in already"), "{login}");
+        assert_eq!(dialogue.server_got(), "", "{login}");
+    }
+    assert_eq!(dialogue.client("c NOOP\r\n").server_got(), "c NOOP\r\n");
+}
+
+#[test]
+fn a_server_that_leaves_before_its_answer_makes_nobody_wait_and_a_client_does() {
+    let since = Instant::now();
+    let lab = Lab::new(GUESSING);
+    let begun = || {
+        let mut dialogue = lab.of("192.0.2.1");
+        dialogue.client("a LOGIN joe x\r\n");
+        assert_ne!(dialogue.server_got(), "");
+        dialogue
+    };
+    for _ in 0..4 {
+        begun().server("* BYE too busy\r\n").client_got();
+        begun().session.ended(Side::Upstream, StreamEnd::Truncated).unwrap();
+    }
+    // A server that says why, and then answers, has answered.
+    begun().server("* BYE no\r\na NO no\r\n").client_got();
+    for _ in 0..2 {
+        let mut dialogue = begun();
+        dialogue.session.ended(Side::Downstream, StreamEnd::Closed).unwrap();
+        dialogue.session.ended(Side::Upstream, StreamEnd::Closed).unwrap();
+    }
+    let mut refused = lab.of("192.0.2.1");
+    refused.client("a LOGIN joe x\r\n");
+    assert_eq!(
+        (refused.server_got(), refused.after_delay(since, 1)),
+        (String::new(), format!("a {GUESSED}"))
+    );
+}
+
+#[test]
+fn a_login_that_waits_for_others_is_refused_after_15_seconds() {
+    let lab = Lab::new(GUESSING);
+    let held: Vec<Dialogue> = (0..3)
+        .map(|_| {
+            let mut dialogue = lab.of("192.0.2.1");
+            dialogue.client("a LOGIN joe x\r\n");
+            dialogue
+        })
+        .collect();
+    let (mut waits, mut asked) = (lab.of("192.0.2.1"), 0);
+    waits.client("a LOGIN joe x\r\nb NOOP\r\n");
+    while let Some(due) = waits.session.wake_at() {
+        assert_eq!(waits.client_got(), "");
+        asked += 1;
+        assert!(asked <= 62, "it waits without end");
+        waits.tick(due).settle().unwrap();
+    }
+    assert!(asked > 59, "{asked}");
+    let told = waits.client_got();
+    assert!(told.starts_with("a NO [UNAVAILABLE] Other logins wait"), "{told}");
+    assert_eq!(waits.server_got(), "b NOOP\r\n");
+    drop(held);
+}
+
+#[test]
+fn a_dialogue_that_ends_before_the_secret_is_no_failure() {
+    let mut dialogue = alone(GUESSING);
+    dialogue.server("* OK [CAPABILITY IMAP4rev1] hi\r\n").client_got();
+    for _ in 0..4 {
+        for (login, turns) in [
+            ("AUTHENTICATE LOGIN", &["am9l", "*"][..]),
+            ("AUTHENTICATE LOGIN am9l", &[]),
+            ("AUTHENTICATE SCRAM-SHA-1", &["biwsbj1qb2Uscj14"]),
+        ] {
+            dialogue.client(&format!("a {login}\r\n"));
+            for turn in turns {
+                dialogue.server("+ \r\n").client(&format!("{turn}\r\n"));
+            }
+            assert_ne!(dialogue.server_got(), "", "{login}");
+            dialogue.server("a NO no\r\n").client_got();
+        }
+    }
+    for _ in 0..3 {
+        dialogue.client("a AUTHENTICATE LOGIN\r\n").server("+ \r\n").client("am9l\r\n").server("+ \r\n");
+        dialogue.client("eA==\r\n").server("a NO no\r\n").client_got();
+    }
+    dialogue.server_got();
+    dialogue.client("b LOGIN joe x\r\n");
+    assert_eq!(dialogue.server_got(), "", "with a password they are");
+}
+
+/// Addresses of one farm are one server, and so is each name that its certificate has.
+#[test]
+fn failures_count_together_at_all_addresses_of_a_server_that_proves_its_name() {
+    let Lab(guard, config) = Lab::new(GUESSING);
+    let at = |client: &str, server: &str, proven: Option<&[String]>| {
+        Dialogue::guarded(|lines| {
+            let peers = (client.parse().unwrap(), server.parse().unwrap());
+            SessionGuard::new(&guard, &config.guard, peers, proven, lines)
+        })
+    };
+    let names = |names: [&str; 2]| names.map(str::to_owned);
+    let (farm, other) = (names(["b.example", "A.example"]), names(["c.example", "d.example"]));
+    for server in ["198.51.100.1", "198.51.100.2", "2001:db8::3"] {
+        at("192.0.2.1", server, Some(&farm)).fails("LOGIN joe x");
+    }
+    let asks = |server: &str, proven: Option<&[String]>| {
+        let mut dialogue = at("192.0.2.1", server, proven);
+        dialogue.client("a LOGIN joe x\r\n");
+        !dialogue.server_got().is_empty()
+    };
+    assert!(!asks("198.51.100.4", Some(&names(["a.example", "b.example"]))));
+    assert!(asks("198.51.100.1", Some(&other)), "another server");
+    assert!(asks("198.51.100.1", None), "one that proves no name is its address");
+}
+
+/// The client's limit is for one server: a server of the attacker's own, or of a neighbour's, makes nobody wait elsewhere.
+#[test]
+fn failures_of_a_client_at_another_server_count_for_nothing() {
+    let Lab(guard, config) = Lab::new(GUESSING);
+    let at = |server: &str| {
+        Dialogue::guarded(|lines| {
+            let peers = ("192.0.2.1".parse().unwrap(), server.parse().unwrap());
+            SessionGuard::new(&guard, &config.guard, peers, None, lines)
+        })
+    };
+    (0..15).for_each(|number| at("198.51.100.1").fails(&format!("LOGIN joe{number} x")));
+    assert_eq!(at("198.51.100.1").client("a LOGIN anna x\r\n").server_got(), "");
+    assert_ne!(at("198.51.100.2").client("a LOGIN anna x\r\n").server_got(), "");
 }
 
 #[test]
