@@ -312,7 +312,7 @@ fn a_steering_that_cannot_be_keeps_all_of_the_old_one_and_says_why() -> Result<(
     ensure!(postern.log().contains(&place) && postern.log().contains("also in ingress on line"), "{place}");
 
     refused(&scene, &postern, &Policy::new().steering("threads = 7"))?;
-    postern.wait_log("steering.threads changes with a restart only")?;
+    postern.wait_log(" and would be 7: restart Postern, or write the old value")?;
     // Sides change only when nobody is concerned any more; nothing of the new file is in force.
     refused(&scene, &postern, &Policy::new().ingress(&[GUEST, EGRESS]).egress(&[INGRESS]).on_exit("closed"))?;
     postern.wait_log("\"wan0\" in steering.ingress means interfaces that sessions still use as egress")?;

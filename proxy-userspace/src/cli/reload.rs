@@ -27,7 +27,8 @@ pub(super) fn reload(config: &Path, options: &ReloadArgs) -> ExitCode {
             match cut {
                 Some(sessions) => println!("{sessions} sessions that the new policies refuse were cut"),
                 None if options.cut => println!(
-                    "how many sessions were cut is not known: the worker died meanwhile, which cuts all; look at the log"
+                    "how many sessions were cut is not known: a mail thread did not answer in time, or the worker died or the \
+                     daemon stops, which cuts all; look at the log"
                 ),
                 None => {}
             }

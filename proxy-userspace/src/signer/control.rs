@@ -41,13 +41,15 @@ impl SignerControl {
         Self { channel, number: Cell::new(0), turn: Mutex::new(()) }
     }
 
-    /// Has the signer read keys and keep them under `generation`; the older of two that it has then goes.
+    /// Has the signer read keys and keep them under `generation`. Where it has too many then, the oldest goes that is not `in_use`:
+    /// these are the generations of the supervisor and of the worker.
     ///
     /// # Errors
     /// What is wrong with a file, in an operator's words, or with the signer.
     pub(crate) async fn load(
         &self,
         generation: u64,
+        in_use: [u64; 2],
         keys: &[KeyFile],
         material: &TrustMaterial,
     ) -> Result<Vec<KeyFacts>, SignerLoadError> {
@@ -55,7 +57,7 @@ impl SignerControl {
             call: "loading keys",
             source: io::Error::other("the authority's certificate cannot be read"),
         })?;
-        self.ask(What::Begin { generation, issuer }, &[]).await?;
+        self.ask(What::Begin { generation, in_use, issuer }, &[]).await?;
         let mut facts = Vec::with_capacity(keys.len());
         for key in keys {
             let what = What::Key { public_key: key.public_key.clone() };

@@ -19,8 +19,9 @@ use crate::handshake::mint::tbs::{Issuer, certificate_signature};
 
 /// Octets of a key's file: the longest keys have some 12 KiB, and a chain may stand before them.
 pub(crate) const KEY_FILE_BYTES_MAX: usize = 256 * 1024;
-/// Generations whose keys are kept: handshakes that began under the policy before the newest are still going on.
-const GENERATIONS_MAX: usize = 2;
+/// Generations whose keys are kept: the one on offer and two that are in use. Those two are one generation and the one before
+/// it, under which handshakes still go on, or, while a taken policy cannot stay, the supervisor's and the worker's.
+const GENERATIONS_MAX: usize = 3;
 
 /// Every signature that a key of rustls' may make.
 const SCHEMES: [SignatureScheme; 13] = [
@@ -177,18 +178,20 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The keys of the newest generations.
+/// The keys of the newest generations, and of those in use.
 #[derive(Debug, Default)]
 pub(super) struct Generations(VecDeque<(u64, Arc<Keys>)>);
 
 impl Generations {
-    /// Takes them in; those of the oldest are forgotten when there are more than [`GENERATIONS_MAX`].
-    pub(super) fn insert(&mut self, generation: u64, keys: Keys) {
+    /// Takes them in. When there are more than [`GENERATIONS_MAX`], the oldest that is not `in_use` is forgotten: offers that
+    /// are refused have numbers, too, and must not cost the keys that serve.
+    pub(super) fn insert(&mut self, generation: u64, in_use: [u64; 2], keys: Keys) {
         self.0.retain(|(known, _)| *known != generation);
         let place = self.0.iter().take_while(|(known, _)| *known < generation).count();
         self.0.insert(place, (generation, Arc::new(keys)));
         while self.0.len() > GENERATIONS_MAX {
-            self.0.pop_front();
+            let oldest = self.0.iter().position(|(known, _)| *known != generation && !in_use.contains(known));
+            self.0.remove(oldest.unwrap_or_default());
         }
     }
 
@@ -274,20 +277,36 @@ mod tests {
     }
 
     #[test]
-    fn the_two_newest_generations_are_kept_in_whatever_order_they_come() {
+    fn the_newest_generations_are_kept_in_whatever_order_they_come() {
         let mut generations = Generations::default();
         assert_eq!(generations.newest(), 0);
         let known = |generations: &Generations| {
             (0..9).filter(|number| generations.get(*number).is_ok()).collect::<Vec<_>>()
         };
         for (number, expected) in
-            [(3, vec![3]), (4, vec![3, 4]), (7, vec![4, 7]), (7, vec![4, 7]), (5, vec![5, 7])]
+            [(3, vec![3]), (4, vec![3, 4]), (7, vec![3, 4, 7]), (7, vec![3, 4, 7]), (5, vec![4, 5, 7])]
         {
-            generations.insert(number, keys());
+            generations.insert(number, [number; 2], keys());
             assert_eq!(known(&generations), expected);
         }
         assert_eq!(generations.newest(), 7);
-        assert_eq!(generations.get(4).unwrap_err(), Refusal::UnknownGeneration(4));
+        assert_eq!(generations.get(3).unwrap_err(), Refusal::UnknownGeneration(3));
+    }
+
+    #[test]
+    fn generations_in_use_keep_their_keys_however_many_offers_are_refused() {
+        let mut generations = Generations::default();
+        generations.insert(1, [1, 1], keys());
+        for refused in 2..9 {
+            generations.insert(refused, [1, 1], keys());
+            assert!(generations.get(1).is_ok() && generations.get(refused).is_ok(), "{refused}");
+        }
+        // The worker has another one than the supervisor: both are in use.
+        for refused in 9..15 {
+            generations.insert(refused, [1, 8], keys());
+            assert!([1, 8, refused].iter().all(|number| generations.get(*number).is_ok()), "{refused}");
+            assert_eq!(generations.0.len(), GENERATIONS_MAX);
+        }
     }
 
     #[test]

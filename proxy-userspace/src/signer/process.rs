@@ -70,6 +70,7 @@ struct Figures {
 /// Keys that are on their way.
 struct Loading {
     generation: u64,
+    in_use: [u64; 2],
     issuer: Issuer,
     /// From the authority's on.
     keys: Option<Keys>,
@@ -98,8 +99,8 @@ impl SignerProcess {
 
     fn obey(&mut self, what: What, descriptor: Option<OwnedFd>) -> Done {
         match (what, descriptor) {
-            (What::Begin { generation, issuer }, _) => {
-                self.loading = Some(Loading { generation, issuer, keys: None });
+            (What::Begin { generation, in_use, issuer }, _) => {
+                self.loading = Some(Loading { generation, in_use, issuer, keys: None });
                 Done::Well
             }
             (What::Key { public_key }, Some(file)) => match &mut self.loading {
@@ -107,8 +108,8 @@ impl SignerProcess {
                 None => Done::Not("a key came outside a load".to_owned()),
             },
             (What::End, _) => match self.loading.take() {
-                Some(Loading { generation, keys: Some(keys), .. }) => {
-                    self.shared.generations().insert(generation, keys);
+                Some(Loading { generation, in_use, keys: Some(keys), .. }) => {
+                    self.shared.generations().insert(generation, in_use, keys);
                     Done::Well
                 }
                 _ => Done::Not("a load without a key ended".to_owned()),

@@ -18,8 +18,8 @@ pub(super) struct Order {
 /// What the supervisor wants.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum What {
-    /// Keys of this generation follow; those of a load that came to no end are forgotten.
-    Begin { generation: u64, issuer: Issuer },
+    /// Keys of this generation follow; those of a load that came to no end are forgotten. Those `in_use` are kept.
+    Begin { generation: u64, in_use: [u64; 2], issuer: Issuer },
     /// A key's file comes as a descriptor: the authority's first, then those of `certificates.server` in their order.
     /// The certificate that it belongs to has this `SubjectPublicKeyInfo`.
     Key { public_key: Vec<u8> },

@@ -101,7 +101,7 @@ async fn connect(control: &SignerControl, link: &SignerLink) {
 /// As the supervisor and the worker do it, in one.
 async fn trust(files: &Files, control: &SignerControl, generation: u64, link: &SignerLink) -> Trust {
     let (material, keys) = files.read();
-    let facts = control.load(generation, &keys, &material).await.unwrap();
+    let facts = control.load(generation, [generation; 2], &keys, &material).await.unwrap();
     assembled(files, &material, facts, Signing::Process { link: link.clone(), generation }).unwrap()
 }
 
@@ -192,6 +192,7 @@ async fn a_policys_keys_serve_the_handshakes_that_began_under_it_and_not_for_eve
     shown(&first, "a.example", KeyKind::Ecdsa, &jobs).await.unwrap();
     shown(&second, "a.example", KeyKind::Ecdsa, &jobs).await.unwrap();
     let third = trust(&files, &control, 3, &link).await;
+    let _fourth = trust(&files, &control, 4, &link).await;
     let refused = shown(&first, "b.example", KeyKind::Ecdsa, &jobs).await.unwrap_err();
     assert!(
         matches!(refused, MintError::Sign(SignFault::Refused(Refusal::UnknownGeneration(1)))),
@@ -201,7 +202,7 @@ async fn a_policys_keys_serve_the_handshakes_that_began_under_it_and_not_for_eve
     shown(&second, "b.example", KeyKind::Ecdsa, &jobs).await.unwrap();
     shown(&third, "b.example", KeyKind::Ecdsa, &jobs).await.unwrap();
     let report = control.report().await.unwrap();
-    assert_eq!((report.mints_total, report.mints_refused, report.generation), (4, 1, 3));
+    assert_eq!((report.mints_total, report.mints_refused, report.generation), (4, 1, 4));
 }
 
 #[tokio::test]
@@ -220,7 +221,7 @@ async fn keys_that_cannot_be_used_are_named_with_a_remedy_and_leave_the_older_on
         let before = std::fs::read(&file).unwrap();
         std::fs::write(&file, text).unwrap();
         let (material, keys) = files.read();
-        let told = control.load(2, &keys, &material).await.unwrap_err().to_string();
+        let told = control.load(2, [1; 2], &keys, &material).await.unwrap_err().to_string();
         assert!(told.contains(remedy) && told.starts_with('/'), "{told}");
         // `postern check` says the same.
         assert_eq!(Trust::load(&files.config).map(drop).unwrap_err().to_string(), told);
@@ -231,7 +232,7 @@ async fn keys_that_cannot_be_used_are_named_with_a_remedy_and_leave_the_older_on
     // The same descriptors can be read again, as for a successor.
     let (material, keys) = files.read();
     for generation in [2, 3] {
-        control.load(generation, &keys, &material).await.unwrap();
+        control.load(generation, [1; 2], &keys, &material).await.unwrap();
     }
 }
 
@@ -464,7 +465,7 @@ async fn a_signer_whose_supervisor_ends_ends_and_its_worker_hears_it() {
 async fn keys_and_certificates_that_do_not_belong_together_are_refused() {
     let (files, (control, _process)) = (Files::new(), signer());
     let (material, keys) = files.read();
-    let facts = control.load(1, &keys, &material).await.unwrap();
+    let facts = control.load(1, [1; 2], &keys, &material).await.unwrap();
     for facts in [facts[..1].to_vec(), Vec::new(), [&facts[..], &facts[..1]].concat()] {
         let signing = Signing::Process { link: SignerLink::new(), generation: 1 };
         let told = assembled(&files, &material, facts, signing).map(drop).unwrap_err().to_string();

@@ -38,6 +38,9 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(60);
 /// A worker serves within a second, most of which an RSA key takes.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// A worker takes a policy within a second, and says within some five how many sessions it cut. One that has not answered by
+/// then hangs, and every reload waits for it.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// One child, or the time until its successor is started.
 pub(super) struct Slot {
@@ -89,7 +92,8 @@ impl StartedSigner {
         let process =
             ChildProcess::start(Role::Signer, identity(Role::Signer, &policy.config.processes)).await?;
         let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
-        let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        let keys =
+            signing.load(policy.generation, [policy.generation; 2], &policy.keys, &policy.material).await?;
         Ok(Self { process, signing, keys })
     }
 }
@@ -109,6 +113,8 @@ pub(super) enum Event {
     Said(FromWorker),
     /// The worker has ended, or talks nonsense.
     WorkerFell(IpcError),
+    /// The worker owes an answer for too long.
+    WorkerHangs,
     /// The signer has ended.
     SignerFell(Ended),
     /// The worker's successor may be started.
@@ -139,6 +145,12 @@ pub(super) struct Children {
     in_force: Option<InForce>,
     /// The same, while the worker cuts sessions.
     cutting: Option<InForce>,
+    /// When the worker's answer to the last offer or order to cut is overdue.
+    answer_due: Instant,
+    /// The generation that the worker took last.
+    taken: u64,
+    /// The worker has a policy that does not fit what is steered, and could not be given the one in force.
+    is_unfit: bool,
     eras: Eras,
     /// Some peer pads its TLS records.
     peers_pad: bool,
@@ -165,6 +177,9 @@ impl Children {
             offered: 0,
             in_force: None,
             cutting: None,
+            answer_due: Instant::now(),
+            taken: 0,
+            is_unfit: false,
             peers_pad: false,
         };
         children.have(signer);
@@ -181,6 +196,9 @@ impl Children {
 
     /// The next thing that one of them says or does. May be dropped while it waits.
     pub(super) async fn event(&mut self) -> Event {
+        let answer_due = (self.pending.is_some() || self.cutting.is_some()).then_some(self.answer_due);
+        // A successor is given the keys of the policy in force: first it must be known which one that is.
+        let may_start_signer = self.pending.is_none();
         let Self { worker, signer, helper, .. } = self;
         let said = async {
             match &worker.process {
@@ -191,10 +209,17 @@ impl Children {
         let ended = async {
             match &mut signer.process {
                 Some(process) => Some(process.ended().await),
-                None => {
+                None if may_start_signer => {
                     sleep_until(signer.due).await;
                     None
                 }
+                None => std::future::pending().await,
+            }
+        };
+        let hangs = async {
+            match answer_due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -207,6 +232,7 @@ impl Children {
                 None => Event::SignerDue,
             },
             () = worker.due() => Event::WorkerDue,
+            () = hangs => Event::WorkerHangs,
             ended = helper.event() => ended.map_or(Event::HelperDue, Event::HelperFell),
         }
     }
@@ -217,7 +243,7 @@ impl Children {
             FromWorker::Full(full) => return Some(full),
             FromWorker::Report(report) => self.board.reported(*report),
             FromWorker::Policy { generation, taken } => self.answered(generation, taken, steering).await,
-            FromWorker::Cut { sessions } => self.cut(sessions),
+            FromWorker::Cut { sessions, silent_threads } => self.cut(sessions, silent_threads),
             FromWorker::EraOver(era) => {
                 self.eras.over(era);
                 self.release(steering).await;
@@ -248,6 +274,9 @@ impl Children {
         else {
             return;
         };
+        if taken.is_ok() {
+            (self.taken, self.is_unfit) = (generation, false);
+        }
         let committed = match (&change, taken) {
             (_, Err(why)) => Err(anyhow!(why)),
             (None, Ok(())) => Ok(()),
@@ -255,7 +284,7 @@ impl Children {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     // The worker has the new policy already.
-                    self.put_back(&policy).await;
+                    self.put_back().await;
                     Err(error)
                 }
             },
@@ -265,16 +294,24 @@ impl Children {
                 self.keys = keys;
                 self.board.set_policy(policy);
                 self.board.tell_of_ends();
-                if is_return {
-                    tracing::info!("the worker has the configuration in force again");
-                } else {
-                    tracing::info!("configuration reloaded (generation {generation})");
+                match (&order, is_return) {
+                    (Some(_), _) => tracing::info!("configuration reloaded (generation {generation})"),
+                    (None, true) => tracing::info!("the worker has the configuration in force again"),
+                    (None, false) => tracing::info!(
+                        "renewed certificates or lists of revoked ones are in force (generation {generation})"
+                    ),
                 }
                 self.in_force = order.map(|order| InForce { order, generation });
             }
             Err(error) => {
                 self.undo(change, steering).await;
-                self.refuse(order.unwrap_or_default(), &error);
+                match order {
+                    Some(order) => self.refuse(order, &error),
+                    None if is_return => self.stays_unfit(&error),
+                    None => tracing::error!(
+                        "renewed certificates or lists of revoked ones are not taken, those before stay in force: {error:#}"
+                    ),
+                }
             }
         }
         self.release(steering).await;
@@ -286,7 +323,7 @@ impl Children {
         let policy = self.board.policy();
         if self.pending.is_none() && policy.own_default_ends() {
             let renewed = match policy.again() {
-                Ok(renewed) => self.offer_with(renewed, None).await,
+                Ok(renewed) => self.offer_renewed(renewed).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = renewed {
@@ -306,7 +343,7 @@ impl Children {
         }
         let renewed = match self.board.policy().renewed() {
             Ok(None) => return,
-            Ok(Some(policy)) => self.offer_with(policy, None).await,
+            Ok(Some(policy)) => self.offer_renewed(policy).await,
             Err(error) => Err(error),
         };
         if let Err(error) = renewed {
@@ -321,7 +358,8 @@ impl Children {
             self.worker.process.as_ref().context("the worker is not there; reload again when it is")?;
         self.offered = self.offered.max(self.board.policy().generation) + 1;
         policy.generation = self.offered;
-        let keys = signing.load(policy.generation, &policy.keys, &policy.material).await?;
+        let in_use = [self.board.policy().generation, self.taken];
+        let keys = signing.load(policy.generation, in_use, &policy.keys, &policy.material).await?;
         let message = policy.for_worker(keys.clone())?;
         if policy.config.judges_mail() && self.given.state.is_none() {
             let state = StateFiles::open(&policy.config.state.directory, std::time::Instant::now());
@@ -333,6 +371,7 @@ impl Children {
         }
         worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
         self.pending = Some(Offered { policy, keys, order: None, change: None, is_return: false });
+        self.answer_due = Instant::now() + ANSWER_TIME_MAX;
         Ok(())
     }
 
@@ -363,14 +402,32 @@ impl Children {
         ));
         if let Some(Offered { change, order, .. }) = self.pending.take() {
             self.undo(change, steering).await;
-            let why = anyhow!("the worker died before it had taken the new one");
-            self.refuse(order.unwrap_or_default(), &why);
+            // What nobody asked for is told by the worker's death, and found again by the next look.
+            if let Some(order) = order {
+                self.refuse(order, &anyhow!("the worker died before it had taken the new one"));
+            }
         }
         for in_force in [self.in_force.take(), self.cutting.take()].into_iter().flatten() {
             in_force.tell(None);
         }
+        // Its successor begins with the policy in force.
+        self.is_unfit = false;
         self.eras.only(self.board.policy().era);
         self.release(steering).await;
+    }
+
+    /// The worker owes an answer for [`ANSWER_TIME_MAX`]: end it, so that [`Self::worker_fell`] tells who waits.
+    pub(super) fn end_hanging_worker(&mut self) {
+        self.answer_due = Instant::now() + ANSWER_TIME_MAX;
+        let asked =
+            if self.pending.is_some() { "whether it takes a policy" } else { "how many sessions it cut" };
+        tracing::error!(
+            "the worker hangs: it has not said within {} s {asked}, and is killed; please report it",
+            ANSWER_TIME_MAX.as_secs()
+        );
+        if let Some(process) = &mut self.worker.process {
+            process.start_kill();
+        }
     }
 
     /// The signer has ended: say so, and when its successor comes.
@@ -444,6 +501,7 @@ impl Children {
         let process =
             started.map_err(|_| anyhow!("it did not serve within {} s", START_TIME_MAX.as_secs()))??;
         self.board.worker_came(&process, self.worker.restarts);
+        self.taken = self.board.policy().generation;
         self.worker.process = Some(process);
         Ok(())
     }

@@ -213,11 +213,15 @@ async fn until_stopped(
                     let on_exit = steering.borrow().settings().on_exit;
                     children.worker_fell(error, keep::meanwhile(on_exit), steering).await;
                 }
+                Event::WorkerHangs => children.end_hanging_worker(),
                 Event::WorkerDue => if children.restart_worker().await {
                     take(steering);
                 },
                 Event::SignerFell(ended) => children.signer_fell(&ended),
-                Event::SignerDue => children.restart_signer().await,
+                Event::SignerDue => {
+                    children.restart_signer().await;
+                    children.put_back_again().await;
+                }
                 Event::HelperFell(ended) => children.helper_fell(&ended),
                 Event::HelperDue => children.follow_helper().await,
             },
@@ -231,9 +235,12 @@ async fn until_stopped(
                 children.look_at_ends().await;
                 children.renew().await;
             }
-            _ = padding.tick() => if !children.peers_are_known_to_pad() && peers_pad() {
-                children.peers_pad().await;
-            },
+            _ = padding.tick() => {
+                if !children.peers_are_known_to_pad() && peers_pad() {
+                    children.peers_pad().await;
+                }
+                children.put_back_again().await;
+            }
         }
     }
 }
@@ -303,6 +310,7 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
                 }
                 // Nobody is left to serve.
                 Event::WorkerFell(_) | Event::WorkerDue => return,
+                Event::WorkerHangs => children.end_hanging_worker(),
                 Event::SignerFell(ended) => children.signer_fell(&ended),
                 Event::SignerDue => children.restart_signer().await,
                 Event::Said(FromWorker::Alarm(alarm)) => children.alarm(&alarm),

@@ -94,13 +94,12 @@ impl LoadedPolicy {
         Ok(Some(self.followed_by(material, self.kept_keys()?)))
     }
 
-    /// This one again, in an era of its own, after another one that was taken and cannot stay.
+    /// This one again, in an era of its own, in the place of another one that was taken and cannot stay.
     ///
     /// # Errors
     /// There are no descriptors.
-    pub(super) fn instead_of(&self, other: &Self, era: u64) -> Result<Self> {
-        let again = self.followed_by(self.material.clone(), self.kept_keys()?);
-        Ok(Self { generation: other.generation + 1, era, ..again })
+    pub(super) fn in_era(&self, era: u64) -> Result<Self> {
+        Ok(Self { era, ..self.followed_by(self.material.clone(), self.kept_keys()?) })
     }
 
     /// The keys in force, of the files that are open, whatever lies at their paths now.

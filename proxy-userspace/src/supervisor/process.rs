@@ -114,7 +114,13 @@ impl ChildProcess {
         }
     }
 
-    /// End it now.
+    /// End it now; its channel ends with it.
+    pub(super) fn start_kill(&mut self) {
+        // One that has ended already is heard of as such.
+        drop(self.child.start_kill());
+    }
+
+    /// End it now, and wait until it has ended.
     pub(super) async fn kill(mut self) {
         drop(self.child.kill().await);
     }

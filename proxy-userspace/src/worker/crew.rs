@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use proxy_ebpf::WORKERS_MAX;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::protocol::Serve;
+use super::protocol::{FromWorker, Serve};
 use super::thread::{Ingress, ThreadCounts, ThreadNews, ThreadStart, WorkerShared, WorkerThread};
 use crate::admin::ThreadStatus;
 use crate::config::InterfaceName;
@@ -167,23 +167,19 @@ impl Crew {
         }
     }
 
-    /// Have sessions of all threads end that the policy in force refuses; how many were told within [`CUT_TIME_MAX`].
-    pub(super) async fn cut(&self) -> u64 {
+    /// Have sessions of all threads end that the policy in force refuses. [`told`] waits for the answers.
+    pub(super) fn cut(&self) -> Cut {
         let policy = self.shared.policy.load_full();
-        let order = |member: &RefCell<Member>| {
-            let member = member.borrow();
-            member.thread.as_ref().map(|thread| thread.cut(Arc::clone(&policy)))
-        };
-        let answers: Vec<_> = self.members.iter().filter_map(order).collect();
-        let deadline = Instant::now() + CUT_TIME_MAX;
-        let mut count = 0;
-        for answer in answers {
-            // A thread that died has cut its sessions.
-            if let Ok(Ok(told)) = timeout_at(deadline, answer).await {
-                count += told;
+        let mut cut = Cut::new();
+        for member in &self.members {
+            if let Some(thread) = &member.borrow().thread {
+                match thread.cut(Arc::clone(&policy)) {
+                    Some(answer) => cut.answers.push(answer),
+                    None => cut.silent_threads += 1,
+                }
             }
         }
-        count
+        cut
     }
 
     /// For `postern status`.
@@ -199,6 +195,37 @@ impl Crew {
             }
         }
     }
+}
+
+/// Orders that were given to threads, and what came back so far.
+pub(super) struct Cut {
+    answers: Vec<oneshot::Receiver<u64>>,
+    deadline: Instant,
+    sessions: u64,
+    silent_threads: u32,
+}
+
+impl Cut {
+    fn new() -> Self {
+        let deadline = Instant::now() + CUT_TIME_MAX;
+        Self { answers: Vec::new(), deadline, sessions: 0, silent_threads: 0 }
+    }
+}
+
+/// Waits until all threads have answered, or for [`CUT_TIME_MAX`]; for ever where nothing is cut. May be dropped while it
+/// waits.
+pub(super) async fn told(cut: &mut Option<Cut>) -> FromWorker {
+    let Some(cut) = cut else { return std::future::pending().await };
+    while let Some(answer) = cut.answers.last_mut() {
+        match timeout_at(cut.deadline, answer).await {
+            Ok(Ok(sessions)) => cut.sessions += sessions,
+            // A thread that died has cut its sessions.
+            Ok(Err(_)) => {}
+            Err(_) => cut.silent_threads += 1,
+        }
+        cut.answers.pop();
+    }
+    FromWorker::Cut { sessions: cut.sessions, silent_threads: cut.silent_threads }
 }
 
 impl Member {
@@ -234,4 +261,27 @@ pub(crate) fn thread_count(wanted: Option<u16>) -> u32 {
 /// Cores that this process may use, as the files of its control group say.
 pub(crate) fn core_count() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_does_not_answer_is_counted_and_one_that_died_is_not() {
+        let mut cut = Cut::new();
+        let (answering, answer) = oneshot::channel();
+        let (_hung, never) = oneshot::channel::<u64>();
+        let (dead, closed) = oneshot::channel::<u64>();
+        drop(dead);
+        cut.answers.extend([answer, never, closed]);
+        let mut cut = Some(cut);
+        // The control task does other things meanwhile, and asks again.
+        assert!(tokio::time::timeout(CUT_TIME_MAX / 2, told(&mut cut)).await.is_err());
+        answering.send(3).unwrap();
+        let FromWorker::Cut { sessions, silent_threads } = told(&mut cut).await else {
+            panic!("something else")
+        };
+        assert_eq!((sessions, silent_threads), (3, 1));
+    }
 }

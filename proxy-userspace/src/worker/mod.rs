@@ -135,7 +135,7 @@ async fn converse(
     log: &Lines,
 ) -> Result<()> {
     let shared = &crew.shared().clone();
-    let mut unheard = None;
+    let (mut unheard, mut cut) = (None, None);
     loop {
         let fallen = tokio::select! {
             message = control.receive::<ToWorker>() => {
@@ -152,10 +152,7 @@ async fn converse(
                     ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::Helper => shared.answers.link().connect(setup::channel(descriptors)?),
-                    ToWorker::Cut => {
-                        let sessions = crew.cut().await;
-                        control.send(&FromWorker::Cut { sessions }, &[]).await?;
-                    }
+                    ToWorker::Cut => cut = Some(crew.cut()),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     // The policy that they come with is refused then.
                     ToWorker::Listeners(told) => {
@@ -167,6 +164,11 @@ async fn converse(
                         return Err(anyhow!("the supervisor said what only a beginning worker is told"));
                     }
                 }
+                None
+            }
+            told = crew::told(&mut cut) => {
+                cut = None;
+                control.send(&told, &[]).await?;
                 None
             }
             full = shared.admission.fullness() => {
@@ -209,11 +211,12 @@ fn renew(
 ) -> Result<FromWorker> {
     let message = setup::policy(descriptors)?;
     let generation = message.generation;
+    let before = shared.policy.load_full();
+    // Of a policy that is refused, too: the supervisor counts on the era until it hears that it is over.
+    let era = before.era.next(message.era);
     if let Some(error) = unheard {
         return Ok(FromWorker::Policy { generation, taken: Err(format!("{error:#}")) });
     }
-    let before = shared.policy.load_full();
-    let era = before.era.next(message.era);
     let taken = Policy::assemble(message, signer, &before.layers, era, Some(&before)).map(|policy| {
         shared.admission.set(policy.room.bounds);
         if let Some(vault) = shared.vault.get() {

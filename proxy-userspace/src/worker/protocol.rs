@@ -111,6 +111,8 @@ pub(crate) enum FromWorker {
     Cut {
         /// How many.
         sessions: u64,
+        /// Mail threads that did not answer in time; how many of their sessions end is not known.
+        silent_threads: u32,
     },
     /// All threads run.
     Serving,

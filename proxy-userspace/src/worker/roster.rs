@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 use super::Policy;
 use super::connection::Arrival;
-use crate::config::{Sni, Traffic};
+use crate::config::{InterfaceName, Sni, Traffic};
 use crate::policy::{Carriage, CutCause, NegotiatedTls, PolicyInForce, RunningSession};
 use crate::record::Record;
 use crate::relay::CutNotice;
@@ -66,12 +66,18 @@ impl Standing {
     }
 
     /// The policy whose rules judge its mail, where one does.
+    /// None does where its interface is no ingress any more: the session keeps its rules then.
     pub(super) fn judged_by<'p>(&self, policy: &'p Policy) -> Option<&'p PolicyInForce> {
-        policy.policies.judging(&self.running())
+        policy.policies.judging(&self.running(self.ingress_under(policy)?))
     }
 
-    fn running(&self) -> RunningSession<'_> {
-        let Arrival { ingress, client, destination, service, .. } = &self.arrival;
+    /// The entry of `steering.ingress` that its interface belongs to under this policy.
+    fn ingress_under<'p>(&self, policy: &'p Policy) -> Option<&'p InterfaceName> {
+        entry_now(&self.arrival.ingress, &policy.config.steering.ingress)
+    }
+
+    fn running<'s>(&'s self, ingress: &'s InterfaceName) -> RunningSession<'s> {
+        let Arrival { client, destination, service, .. } = &self.arrival;
         // In clear text no name is known, and policies are looked through without their names.
         let sni = match &self.name {
             None => Sni::Unread,
@@ -94,9 +100,10 @@ impl Standing {
         if self.cut.get().is_some() {
             return false;
         }
-        let is_listed = policy.config.steering.ingress.contains(&self.arrival.ingress);
-        let refusal = policy.policies.refusal(&self.running());
-        self.cut.set(if is_listed { refusal } else { Some(CutCause::NoPolicy) });
+        self.cut.set(match self.ingress_under(policy) {
+            Some(ingress) => policy.policies.refusal(&self.running(ingress)),
+            None => Some(CutCause::NoPolicy),
+        });
         if self.cut.get().is_some()
             && let Some(task) = self.task.borrow_mut().take()
         {
@@ -104,6 +111,20 @@ impl Standing {
         }
         self.cut.get().is_some()
     }
+}
+
+/// The entry of a later list for sessions of an earlier entry: the same one, or a pattern that took the place of a name. Of the
+/// interfaces that an earlier pattern meant only the pattern is remembered; an entry that may mean the same one counts.
+fn entry_now<'l>(before: &InterfaceName, listed: &'l [InterfaceName]) -> Option<&'l InterfaceName> {
+    if let Some(same) = listed.iter().find(|entry| *entry == before) {
+        return Some(same);
+    }
+    if !before.is_pattern() {
+        return InterfaceName::entry_of(listed, before.as_str()).map(|(_, entry)| entry);
+    }
+    let overlapping = listed.iter().filter(|entry| entry.overlaps(before));
+    // `None`, for a name, is less than every pattern's length.
+    overlapping.max_by_key(|entry| entry.prefix().map(str::len))
 }
 
 impl CutNotice for Standing {
@@ -201,6 +222,27 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_belongs_to_the_entry_that_serves_its_interface_now() {
+        let name = |text: &str| -> InterfaceName { serde_json::from_value(text.into()).unwrap() };
+        for (before, listed, now) in [
+            ("ppp1", &["lan0", "ppp1"][..], Some("ppp1")),
+            ("ppp1", &["p*", "ppp*"], Some("ppp*")),
+            ("ppp1", &["ppp*", "ppp1"], Some("ppp1")),
+            ("ppp1", &["ppp2", "lan*"], None),
+            ("ppp1", &[], None),
+            ("ppp*", &["p*", "ppp*"], Some("ppp*")),
+            ("ppp*", &["p*", "lan0"], Some("p*")),
+            ("ppp*", &["ppp1", "ppp1*"], Some("ppp1*")),
+            ("ppp*", &["lan0", "ppp1"], Some("ppp1")),
+            ("ppp*", &["lan0", "pp"], None),
+        ] {
+            let listed: Vec<_> = listed.iter().map(|text| name(text)).collect();
+            let found = entry_now(&name(before), &listed).map(InterfaceName::as_str);
+            assert_eq!(found, now, "{before} in {listed:?}");
+        }
+    }
 
     /// What an idle session has in the roster (232 octets when this was written). A change here is a decision.
     #[test]

@@ -17,6 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::LocalSet;
@@ -188,12 +189,12 @@ impl WorkerThread {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Have sessions end that this policy refuses; the answer is how many. None comes where the thread has ended.
-    pub(super) fn cut(&self, policy: Arc<Policy>) -> oneshot::Receiver<u64> {
+    /// Have sessions end that this policy refuses; the answer is how many. None comes where the thread has ended. `None` where
+    /// the thread has not carried out the orders before.
+    pub(super) fn cut(&self, policy: Arc<Policy>) -> Option<oneshot::Receiver<u64>> {
         let (told, answer) = oneshot::channel();
-        // An order that is not taken drops its sender, which is an answer, too.
-        drop(self.orders.try_send(CutOrder { policy, told }));
-        answer
+        let given = self.orders.try_send(CutOrder { policy, told });
+        (!matches!(given, Err(TrySendError::Full(_)))).then_some(answer)
     }
 
     /// Cut what is left and wait for the thread.
@@ -253,22 +254,19 @@ impl OpenIngress {
 }
 
 /// Take a change over. Sessions of an ingress whose listener is closed go on.
-fn heed(news: ThreadNews, ingresses: &mut Vec<OpenIngress>) {
+///
+/// # Errors
+/// A listener cannot be waited for. The thread is to end then: its successor has all listeners, and tries again until it can.
+fn heed(news: ThreadNews, ingresses: &mut Vec<OpenIngress>) -> io::Result<()> {
     match news {
         ThreadNews::Unlisten(names) => ingresses.retain(|ingress| !names.contains(&ingress.name)),
         ThreadNews::Listen(more) => {
             for ingress in more {
-                let name = ingress.name.as_str().to_owned();
-                match OpenIngress::new(ingress) {
-                    Ok(ingress) => ingresses.push(ingress),
-                    Err(error) => tracing::error!(
-                        "a thread cannot accept clients of {name}: {error}; restart Postern when memory and descriptors are to be \
-                         had"
-                    ),
-                }
+                ingresses.push(OpenIngress::new(ingress)?);
             }
         }
     }
+    Ok(())
 }
 
 async fn accept(
@@ -293,7 +291,7 @@ async fn accept(
             next = next(&ingresses, &mut turn) => next,
             () = want.pause() => continue,
             Some(news) = news.recv() => {
-                heed(news, &mut ingresses);
+                heed(news, &mut ingresses)?;
                 continue;
             }
             _ = &mut stopped => return Ok(()),

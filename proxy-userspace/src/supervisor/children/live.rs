@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::super::PADDING_LOOK;
 use super::super::change::SteeringChange;
 use super::super::policy::LoadedPolicy;
 use super::Children;
@@ -24,38 +25,75 @@ impl Children {
         if change.is_some() {
             policy.era = self.eras.begin();
             self.board.set_listeners(self.given.listeners.status());
+        } else {
+            policy.era = self.era_after(running.era);
         }
         let era = policy.era;
         let offered = self.offer_with(policy, change.as_ref()).await;
         match (&mut self.pending, &offered) {
             (Some(pending), Ok(())) => pending.change = change,
             _ => {
-                // The worker did not hear of it.
-                if era != running.era {
-                    self.eras.over(era);
-                }
+                self.forget_unheard(era, true);
                 self.undo(change, steering).await;
             }
         }
         offered
     }
 
+    /// The policy in force with what was renewed of it is offered to the worker.
+    ///
+    /// # Errors
+    /// What is not there to take it.
+    pub(super) async fn offer_renewed(&mut self, mut policy: LoadedPolicy) -> Result<()> {
+        let era = self.era_after(policy.era);
+        policy.era = era;
+        let offered = self.offer_with(policy, None).await;
+        self.forget_unheard(era, offered.is_err());
+        offered
+    }
+
     /// The worker gets the policy in force again, in the place of one that cannot stay.
-    pub(super) async fn put_back(&mut self, taken: &LoadedPolicy) {
+    pub(super) async fn put_back(&mut self) {
+        self.is_unfit = true;
         let era = self.eras.begin();
-        let again = match self.board.policy().instead_of(taken, era) {
+        let again = match self.board.policy().in_era(era) {
             Ok(again) => self.offer_with(again, None).await,
             Err(error) => Err(error),
         };
-        if let Some(pending) = &mut self.pending {
-            pending.is_return = true;
+        self.forget_unheard(era, again.is_err());
+        match (&mut self.pending, again) {
+            (Some(pending), Ok(())) => pending.is_return = true,
+            (_, Err(error)) => self.stays_unfit(&error),
+            (None, Ok(())) => {}
         }
-        if let Err(error) = again {
+    }
+
+    /// Try once more what [`Self::put_back`] could not do.
+    pub(in crate::supervisor) async fn put_back_again(&mut self) {
+        if self.is_unfit && self.pending.is_none() {
+            self.put_back().await;
+        }
+    }
+
+    /// The policy in force could not be given back to the worker.
+    pub(super) fn stays_unfit(&self, error: &anyhow::Error) {
+        tracing::error!(
+            "the worker keeps a policy that does not fit what is steered, and new connections may be refused; the configuration \
+             in force is offered to it again every {} s: {error:#}",
+            PADDING_LOOK.as_secs()
+        );
+    }
+
+    /// The era of a policy under which steering stays as it is. Where the worker's policy is of another era than the one in
+    /// force, a new one begins: the worker takes the same number twice for two eras.
+    fn era_after(&mut self, running: u64) -> u64 {
+        if self.is_unfit { self.eras.begin() } else { running }
+    }
+
+    /// An era that the worker did not hear of is over.
+    fn forget_unheard(&mut self, era: u64, is_unheard: bool) {
+        if is_unheard && era != self.board.policy().era {
             self.eras.over(era);
-            tracing::error!(
-                "the worker keeps the new policy, which does not fit what is steered: new connections may be refused until you \
-                 reload again: {error:#}"
-            );
         }
     }
 

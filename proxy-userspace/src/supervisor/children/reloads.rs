@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::anyhow;
+use tokio::time::Instant;
 
 use super::super::reload::ReloadOrder;
-use super::Children;
+use super::{ANSWER_TIME_MAX, Children};
 use crate::admin::ReloadOutcome;
 use crate::config::DaemonAlarm;
 use crate::steering::upkeep::Steering;
@@ -53,12 +54,23 @@ impl Children {
         // One that is gone is heard of as such.
         drop(worker.control().send(&ToWorker::Cut, &[]).await);
         self.cutting = Some(in_force);
+        self.answer_due = Instant::now() + ANSWER_TIME_MAX;
     }
 
-    pub(super) fn cut(&mut self, sessions: u64) {
-        tracing::info!(sessions, "sessions were cut that the new policies refuse");
+    /// The worker has cut sessions. Their number is known where all threads have answered.
+    pub(super) fn cut(&mut self, sessions: u64, silent_threads: u32) {
+        if silent_threads == 0 {
+            tracing::info!(sessions, "sessions were cut that the new policies refuse");
+        } else {
+            tracing::error!(
+                sessions,
+                silent_threads,
+                "sessions were cut that the new policies refuse; mail threads that did not answer in time cut theirs when they go \
+                 on: reload with --cut again to see how many are left"
+            );
+        }
         if let Some(in_force) = self.cutting.take() {
-            in_force.tell(Some(sessions));
+            in_force.tell((silent_threads == 0).then_some(sessions));
         }
     }
 
