@@ -174,6 +174,7 @@ fn run_guest(programs: &Programs, Planned { mark, kernel, jobs }: &Planned) -> R
         ("KMOD_LIBRARIES", programs.libraries()),
         ("MODULES", MODULES.to_owned()),
         ("OPEN_FILES", OPEN_FILES.to_owned()),
+        ("POSTERN_LAB_PATIENCE", accelerator.patience().to_string()),
     ];
     let lines: String = jobs.iter().map(Job::line).collect();
     let initramfs = initramfs::build(programs, kernel, &settings, &lines)?;

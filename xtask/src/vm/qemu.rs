@@ -69,6 +69,14 @@ impl Accelerator {
         Ok(Self::Emulation)
     }
 
+    /// How many times as long a test waits for an event as elsewhere.
+    pub(super) const fn patience(self) -> u32 {
+        match self {
+            Self::Kvm => 1,
+            Self::Emulation => 4,
+        }
+    }
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Kvm => "KVM",
