@@ -1,7 +1,7 @@
-//! An authority that answers by HTTP, and a name server that knows where it is. Both do what a test says.
+//! An authority or a webhook that answers by HTTP, and a name server that knows where it is. Both do what a test says.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::netns::Namespace;
 use crate::scripted;
@@ -47,6 +48,8 @@ impl Reply {
 #[derive(Debug)]
 struct Shared {
     reply: Mutex<Reply>,
+    /// For HTTPS.
+    tls: Option<Arc<ServerConfig>>,
     /// What was posted.
     asked: Mutex<Vec<Vec<u8>>>,
     over: AtomicBool,
@@ -62,8 +65,21 @@ impl Responder {
     /// # Errors
     /// When one is taken.
     pub fn start(namespace: &Namespace, at: &[SocketAddr]) -> Result<Self> {
+        Self::start_with(namespace, at, None)
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub fn secure(namespace: &Namespace, at: SocketAddr, tls: ServerConfig) -> Result<Self> {
+        Self::start_with(namespace, &[at], Some(Arc::new(tls)))
+    }
+
+    fn start_with(namespace: &Namespace, at: &[SocketAddr], tls: Option<Arc<ServerConfig>>) -> Result<Self> {
         let shared = Arc::new(Shared {
             reply: Mutex::new(Reply::Silence),
+            tls,
             asked: Mutex::default(),
             over: AtomicBool::new(false),
         });
@@ -99,16 +115,23 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         match listener.accept() {
             Ok((stream, _)) => {
                 let shared = Arc::clone(shared);
-                thread::spawn(move || drop(answer(stream, &shared)));
+                thread::spawn(move || drop(serve(stream, &shared)));
             }
             Err(_) => thread::sleep(LOOK),
         }
     }
 }
 
-fn answer(mut stream: TcpStream, shared: &Shared) -> Result<()> {
+fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    match &shared.tls {
+        Some(tls) => answer(StreamOwned::new(ServerConnection::new(Arc::clone(tls))?, stream), shared),
+        None => answer(stream, shared),
+    }
+}
+
+fn answer(mut stream: impl Read + Write, shared: &Shared) -> Result<()> {
     let mut length = 0;
     loop {
         let line = scripted::line(&mut stream)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -14,8 +14,10 @@ use anyhow::{Context as _, Result, ensure};
 use postern_tests::corpus::eicar_message;
 use postern_tests::imap_server::USER;
 use postern_tests::lab::Family;
+use postern_tests::pki::Wanted;
 use postern_tests::postern::Policy;
 use postern_tests::record::Record;
+use postern_tests::responder::{NameServer, Reply, Responder};
 use postern_tests::scene::Scene;
 use postern_tests::wait::{self, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
@@ -210,6 +212,133 @@ fn the_owners_command_is_told_of_forbidden_mail_and_of_a_dead_worker_and_has_no_
     fs::set_permissions(notified.program(), Permissions::from_mode(0o777))?;
     let said = check()?;
     ensure!(said.code == Some(64) && said.stdout.contains("fail  alarm command: "), "{}", said.stdout);
+    scene.finish()
+}
+
+/// What lets somebody post, in the path of the webhook's URL.
+const SECRET: &str = "T0SECRET";
+
+/// A policy with this webhook, whose name the lab's name server knows.
+fn posting(url: &str) -> Policy {
+    let tables =
+        format!("[helper]\nname_servers = [\"{}\"]\n[alarm]\nwebhook = \"{url}\"", Family::V4.server());
+    Policy::new().action("inspect = \"full\"").action("alarms = [\"content\"]").table(&tables)
+}
+
+/// What was posted of this kind.
+fn posted(webhook: &Responder, kind: &str) -> Vec<Value> {
+    let bodies = webhook.asked();
+    let alarms = bodies.iter().filter_map(|body| serde_json::from_slice::<Value>(body).ok());
+    alarms.filter(|alarm| alarm["postern.alarm.kind"] == kind).collect()
+}
+
+fn wait_posted(webhook: &Responder, kind: &str, count: usize) -> Result<Vec<Value>> {
+    wait::until(&format!("{count} alarms of kind {kind}"), PATIENCE, || {
+        Ok(Some(posted(webhook, kind)).filter(|posted| posted.len() >= count))
+    })
+}
+
+#[test]
+fn the_owners_webhook_is_told_by_a_helper_that_reaches_nothing_else_and_its_url_stays_secret() -> Result<()> {
+    let server = Family::V4.server();
+    let over_tls = format!("https://hooks.lab.test:8443/{SECRET}");
+    let scene = Scene::new(&posting(&over_tls))?;
+    let at = |port| SocketAddr::new(server, port);
+    let identity = scene.roots.issue(&Wanted::named("hooks.lab.test"))?;
+    let webhook = Responder::secure(&scene.lab.server, at(8443), identity.server_config(ALL_VERSIONS)?)?;
+    let plain = Responder::start(&scene.lab.server, &[at(8080)])?;
+    let names = NameServer::start(&scene.lab.server, server, &[("hooks.lab.test", server)])?;
+    let check = || scene.installation.command(&scene.lab.gateway, &["check"]);
+    let said = check()?.stdout;
+    ensure!(said.contains("ok    alarm webhook: https://hooks.lab.test:8443, vouched for"), "{said}");
+    ensure!(!said.contains(SECRET), "{said}");
+    let mut postern = scene.start()?;
+    let helper_may = || -> Result<String> {
+        let status = postern.status()?;
+        let processes = status["processes"].as_array().context("no processes")?;
+        let helper = processes.iter().find(|process| process["name"] == "helper").context("no helper")?;
+        Ok(helper["landlock"].as_str().unwrap_or_default().to_owned())
+    };
+    // Kernels before 6.7 have no rights for networks.
+    let reaches = |port: u16| -> Result<bool> {
+        let may = helper_may()?;
+        Ok(!may.contains("TCP") || may.contains(&format!("TCP but to port {port},")))
+    };
+    ensure!(reaches(8443)?, "{}", helper_may()?);
+
+    // What cannot be taken now is posted again, with the same octets.
+    webhook.says(Reply::with("503 Busy", b""));
+    let sample = eicar_message();
+    let mail = scene.serve_with(scene.identity.server_config(ALL_VERSIONS)?, vec![sample.octets.clone()])?;
+    let mut session = scene.session(Family::V4, 993)?;
+    session.enter()?;
+    sample.arrived_as(&sample.octets, &session.fetch(1)?)?;
+    session.logout()?;
+    wait_posted(&webhook, "content", 1)?;
+    webhook.says(Reply::with("204 No Content", b""));
+    let told = wait_posted(&webhook, "content", 2)?;
+    assert_eq!(told[0], told[1]);
+    let verdict = postern.verdicts()?.pop().context("no verdict")?;
+    for (name, value) in verdict.0.as_object().context("no object")? {
+        assert_eq!(told[0].get(name), Some(value), "{name}");
+    }
+    assert_eq!((&told[0]["event.kind"], &told[0]["user.name"]), (&"alert".into(), &USER.into()));
+
+    // Whoever has no certificate for the URL's host hears nothing.
+    let reload = |url: &str| -> Result<()> {
+        scene.installation.configure(&posting(url))?;
+        let said = scene.installation.command(&scene.lab.gateway, &["reload"])?;
+        ensure!(said.code == Some(0), "{said:?}");
+        Ok(())
+    };
+    let trial = || -> Result<()> {
+        let said = scene.installation.command(&scene.lab.gateway, &["alarm", "test"])?;
+        ensure!(said.code == Some(0) && said.stdout.contains("on its way"), "{said:?}");
+        Ok(())
+    };
+    reload(&format!("https://{server}:8443/{SECRET}"))?;
+    trial()?;
+    postern
+        .wait_log(&format!("the webhook at https://{server}:8443: its certificate is not valid for it"))?;
+    assert_eq!(posted(&webhook, "test"), Vec::<Value>::new());
+
+    // Another port is another helper's. It tells of its predecessor's death.
+    plain.says(Reply::with("200 OK", b""));
+    let former = postern.process("helper")?;
+    reload(&format!("http://{server}:8080/{SECRET}"))?;
+    let said = check()?.stdout;
+    ensure!(
+        said.contains(&format!("warn  alarm webhook: http://{server}:8080: whoever is on the way")),
+        "{said}"
+    );
+    let helper = wait::until("another helper", PATIENCE, || {
+        Ok(postern.process("helper").ok().filter(|helper| *helper != former))
+    })?;
+    ensure!(reaches(8080)?, "{}", helper_may()?);
+    kill_process(Pid::from_raw(i32::try_from(helper)?).context("no process")?, Signal::KILL)?;
+    let told = wait_posted(&plain, "process_died", 1)?;
+    let message = told[0]["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("the helper died") && message.contains("alarms wait"), "{message}");
+
+    // What is raised before the daemon ends arrives, though the other processes are gone before.
+    let pid = |name: &str| -> Result<Pid> {
+        Pid::from_raw(i32::try_from(postern.process(name)?)?).context("no process")
+    };
+    let (helper, others) = (pid("helper")?, [pid("worker")?, pid("signer")?]);
+    kill_process(helper, Signal::STOP)?;
+    trial()?;
+    drop(mail);
+    postern.signal(Signal::TERM)?;
+    let are_gone =
+        || others.iter().all(|pid| !Path::new(&format!("/proc/{}", pid.as_raw_nonzero())).exists());
+    wait::until("worker and signer to end", PATIENCE, || Ok(are_gone().then_some(())))?;
+    kill_process(helper, Signal::CONT)?;
+    ensure!(postern.wait(PATIENCE)?.success(), "it did not stop well: {}", postern.log());
+    assert_eq!(posted(&plain, "test").len(), 1);
+    let log = postern.log();
+    drop(postern);
+    ensure!(!log.contains(SECRET), "{log}");
+    drop((webhook, plain, names));
     scene.finish()
 }
 

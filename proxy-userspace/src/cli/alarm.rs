@@ -13,6 +13,7 @@ use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
 use crate::admin::{self, AdminError};
 use crate::config::{self, Config};
 use crate::confine::{Identity, alarm_identity, become_powerless};
+use crate::handshake::verify::webhook_roots;
 
 /// As shells end for a command that is there and cannot be run.
 const EXIT_NOT_RUN: u8 = 126;
@@ -96,17 +97,39 @@ pub(super) fn become_command(
 
 /// The part of `postern check` about alarms.
 pub(super) fn items(config: &Config) -> Vec<Item> {
-    const THING: &str = "alarm command";
     let wanted = config.actions_in_use().any(|(_, action)| !action.alarms.is_empty());
-    let Some(program) = config.alarm.command.first() else {
+    let items: Vec<_> = command_item(config).into_iter().chain(webhook_item(config)).collect();
+    if items.is_empty() && wanted {
         let value = "none: action.alarms lists events, and nobody is told of them";
-        return wanted.then(|| Item::warn(THING, value, "set alarm.command")).into_iter().collect();
-    };
+        return vec![Item::warn("alarm command", value, "set alarm.command or alarm.webhook")];
+    }
+    items
+}
+
+fn command_item(config: &Config) -> Option<Item> {
+    const THING: &str = "alarm command";
+    let program = config.alarm.command.first()?;
     let uid = alarm_identity(&config.alarm).uid;
-    vec![match fault(Path::new(program), uid) {
+    Some(match fault(Path::new(program), uid) {
         None => Item::ok(THING, format!("{program}, as user {uid}")),
         Some((what, remedy)) => Item::fail(THING, format!("{program}: {what}"), remedy),
-    }]
+    })
+}
+
+/// What can be said without posting: the path of the URL is not shown, because it is often a secret.
+fn webhook_item(config: &Config) -> Option<Item> {
+    const THING: &str = "alarm webhook";
+    let url = config.alarm.webhook.as_ref()?.url();
+    let origin = url.origin();
+    Some(if !url.is_tls() {
+        let what = format!("{origin}: whoever is on the way reads alarms, and the URL");
+        Item::warn(THING, what, "write an https:// URL in alarm.webhook")
+    } else {
+        match webhook_roots(&config.unnamed_profile) {
+            Ok(roots) => Item::ok(THING, format!("{origin}, vouched for by one of {} roots", roots.len())),
+            Err(error) => Item::fail(THING, format!("{origin}: {error}"), "correct tls.roots"),
+        }
+    })
 }
 
 /// What keeps the command from being run, or lets others than root decide what is run; and the remedy.

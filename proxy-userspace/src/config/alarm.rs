@@ -9,6 +9,7 @@ use super::fault::Reason;
 use super::kinds::{Kind, list, number, quoted, seconds, text};
 use super::report::Written;
 use super::setting::{settings, words};
+use super::webhook::{WebhookUrl, webhook};
 
 /// The command's number of user and group where neither the file nor the system names one: of the same range as those of
 /// Postern's own processes.
@@ -25,6 +26,11 @@ settings! {
         /// as one JSON object on its standard input ([alarms.md](alarms.md)), and has no power, no other file open, and an
         /// environment that holds `PATH` alone.
         command: Vec<String> = command().default(Vec::new()).such_as(r#"["/usr/local/bin/notify", "--to", "noc"]"#);
+        /// The URL to which each alarm is posted, as the same JSON object. The helper posts it, and again up to three
+        /// times where the webhook cannot be reached or says that it cannot take the alarm now. Over HTTPS the webhook's
+        /// certificate has to come from an authority of the system's or of `tls.roots`. Over HTTP whoever is on the way
+        /// reads alarms. The URL's path is often a secret: the log and `postern check` show its host alone.
+        webhook: Option<WebhookUrl> = webhook().unset("nothing is posted", r#""https://alerts.example.org/postern""#);
         /// Number of the command's user and group.
         user as "user_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
             .unset("the system's user `postern-alarm` where it exists, else 60996", "60996");
@@ -33,7 +39,7 @@ settings! {
             .default(Duration::from_secs(30));
         /// Alarms of one kind in an hour; five may follow each other at once. What is left out is counted, and the next alarm of
         /// the kind says how many these were. One kind takes nothing from the others.
-        per_hour: u32 = number((1, 3600), "alarms", "each runs a command").default(30);
+        per_hour: u32 = number((1, 3600), "alarms", "each runs a command and is posted").default(30);
         /// Events of the daemon itself that raise an alarm. Events of sessions are chosen in the proxy action (`action.alarms`).
         events: Vec<DaemonAlarm> = list(text::<DaemonAlarm>(), None, None).default(DaemonAlarm::ALL.to_vec());
     }

@@ -10,10 +10,10 @@ use super::steering::networks;
 pub(crate) const NAME_SERVERS_MAX: usize = 3;
 
 settings! {
-    /// `[helper]`: the process that asks authorities whether a certificate was revoked. It runs where a TLS profile in use
-    /// has `ocsp = "lenient"` or `"strict"`.
+    /// `[helper]`: the process that asks authorities whether a certificate was revoked, and posts alarms. It runs where a TLS
+    /// profile in use has `ocsp = "lenient"` or `"strict"`, and where `alarm.webhook` is set.
     pub struct HelperSettings {
-        /// Whom the helper asks for the addresses of names in certificates, at UDP port 53. `/etc/resolv.conf` is read with
+        /// Whom the helper asks for the addresses of names in certificates, and of the webhook's, at UDP port 53. `/etc/resolv.conf` is read with
         /// the configuration.
         name_servers: Option<Vec<IpAddr>> = list(
             text::<IpAddr>(),
@@ -21,7 +21,7 @@ settings! {
             Some("list addresses of name servers, or remove the line for those of /etc/resolv.conf"),
         ).unset("those of `/etc/resolv.conf`", r#"["192.0.2.53"]"#);
         /// Networks that the helper may reach by whatever interface their route leads out of, though they are private or
-        /// local: for authorities of your own. Elsewhere it reaches public addresses only, and only through `steering.egress`.
+        /// local: for authorities of your own. Elsewhere it reaches public addresses only, and only through `steering.egress`. The webhook (`alarm.webhook`) needs no entry: it may be anywhere.
         reach: Vec<IpNet> = networks(None).default(Vec::new()).such_as(r#"["10.1.2.3/32"]"#);
     }
 }

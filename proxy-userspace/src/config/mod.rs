@@ -33,6 +33,8 @@ mod limits;
 mod alarm;
 /// `[records]`, `[state]`, `[admin]` and `[process]`: the daemon itself.
 mod daemon;
+/// `alarm.webhook`: a URL that is a secret.
+mod webhook;
 /// `[helper]`: the process that asks strangers for answers.
 mod helper;
 /// `[[policy]]`: which connections get which proxy action; and the objects that have names.
@@ -104,6 +106,8 @@ pub use tls::{
     TlsGroup, TlsVersion, TrustedRoot, Verdict,
 };
 
+pub use webhook::WebhookUrl;
+
 use policy::POLICIES_MAX;
 use setting::{flatten, section, sections, settings};
 
@@ -129,21 +133,22 @@ settings! {
         /// these settings nothing of it is limited. They hold for sessions under `inspect = "full"`, and count anew
         /// when Postern starts; a reload keeps the counts.
         guard: GuardSettings = section();
-        /// The process that asks authorities for what servers do not staple.
+        /// The process that asks authorities for what servers do not staple, and posts alarms.
         helper: HelperSettings = section();
         /// Bounds with their units.
         limits: Limits = section();
         /// What is written on stdout. A record is written when a session ends.
         records: RecordLines = section();
-        /// What is run when something happens that somebody should know at once ([alarms.md](alarms.md)).
+        /// What is run, and where it is posted, when something happens that somebody should know at once
+        /// ([alarms.md](alarms.md)).
         alarm: AlarmSettings = section();
         /// What outlives the daemon.
         state: State = section();
         /// The admin socket.
         admin: Admin = section();
         /// Who the processes run as. `postern run` starts processes that give root up: the worker, which reads what
-        /// clients and servers send, the signer, which has the private keys, and the helper, which asks authorities, where a
-        /// profile wants that. Each has a user and a group of its own,
+        /// clients and servers send, the signer, which has the private keys, and the helper, which asks authorities and posts
+        /// alarms, where a profile or `alarm.webhook` wants that. Each has a user and a group of its own,
         /// with one number for both. Change the numbers where something else on this machine, or in this user
         /// namespace, has them.
         processes as "process": Processes = section();

@@ -224,6 +224,12 @@ impl<'a, 't> Written<'a, 't> {
         self.report.add_value(self.value.span().start, self.key, self.value, reason);
     }
 
+    /// The same of a value that is a secret: its text is not shown.
+    pub(super) fn fault_unshown(&mut self, reason: Reason) {
+        let (file, start) = (self.report.file, self.value.span().start);
+        self.report.push(file, Some(start), self.key, String::new(), reason);
+    }
+
     /// The value that a type or a range takes, or a fault.
     pub(super) fn fits<T>(&mut self, value: Option<T>, reason: impl FnOnce() -> Reason) -> Option<T> {
         if value.is_none() {

@@ -10,9 +10,10 @@ const ABI_NEWEST: ABI = ABI::V10;
 
 /// Deny every file, and by newer kernels more; the words say what is denied. Without Landlock a process goes on: its
 /// user may open no more than anybody, and seccomp lets it open nothing.
-pub(super) fn close(role: Role) -> String {
-    match restrict(role) {
-        Ok(LandlockStatus::Available { effective_abi, .. }) => denied(role, effective_abi),
+/// The helper may connect to these ports.
+pub(super) fn close(role: Role, ports: &[u16]) -> String {
+    match restrict(role, ports) {
+        Ok(LandlockStatus::Available { effective_abi, .. }) => denied(role, ports, effective_abi),
         Ok(LandlockStatus::NotEnabled) => {
             "none: this kernel has Landlock, but was not started with it (lsm=)".to_owned()
         }
@@ -21,11 +22,8 @@ pub(super) fn close(role: Role) -> String {
     }
 }
 
-/// Where the helper connects to (HTTP).
-const HELPER_PORT: u16 = 80;
-
-/// All rights are handled and none is granted, but the helper's one port. What is open stays open.
-fn restrict(role: Role) -> Result<LandlockStatus, RulesetError> {
+/// All rights are handled and none is granted, but the helper's ports. What is open stays open.
+fn restrict(role: Role, ports: &[u16]) -> Result<LandlockStatus, RulesetError> {
     let files = Ruleset::default().handle_access(AccessFs::from_all(ABI_NEWEST))?;
     let ruleset = match role {
         // The worker connects and binds; its ports are anybody's.
@@ -36,21 +34,24 @@ fn restrict(role: Role) -> Result<LandlockStatus, RulesetError> {
     };
     let mut ruleset = ruleset.scope(Scope::from_all(ABI_NEWEST))?.create()?;
     if role == Role::Helper {
-        ruleset = ruleset.add_rule(NetPort::new(HELPER_PORT, AccessNet::ConnectTcp))?;
+        for port in ports {
+            ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
     }
     Ok(ruleset.restrict_self()?.landlock)
 }
 
 /// What the kernel with this interface denies.
-fn denied(role: Role, abi: ABI) -> String {
+fn denied(role: Role, ports: &[u16], abi: ABI) -> String {
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
     let tcp = match role {
-        Role::Worker => "",
-        Role::Signer => "TCP",
-        Role::Helper => "TCP but to port 80",
+        Role::Worker => String::new(),
+        Role::Signer => "TCP".to_owned(),
+        Role::Helper => format!("TCP but to port {}", ports.join(" and ")),
     };
     let denied = [
         (ABI::V1, "files"),
-        (ABI::V4, tcp),
+        (ABI::V4, tcp.as_str()),
         (ABI::V6, "foreign signals and abstract sockets"),
         (ABI::V10, if role == Role::Helper { "" } else { "UDP" }),
     ];
@@ -71,7 +72,7 @@ mod tests {
 
     /// What a thread may do under Landlock alone: it and what it starts are denied, the other tests are not.
     fn under<T: Send>(role: Role, work: impl FnOnce() -> T + Send) -> (String, T) {
-        thread::scope(|scope| scope.spawn(|| (close(role), work())).join().unwrap())
+        thread::scope(|scope| scope.spawn(|| (close(role, &[80]), work())).join().unwrap())
     }
 
     #[test]
@@ -108,13 +109,14 @@ mod tests {
 
     #[test]
     fn the_words_name_what_an_older_kernel_does_not_deny() {
-        assert_eq!(denied(Role::Signer, ABI::V2), "files, ABI 2");
-        assert_eq!(denied(Role::Signer, ABI::V5), "files, TCP, ABI 5");
-        assert_eq!(denied(Role::Worker, ABI::V5), "files, ABI 5");
-        assert_eq!(denied(Role::Helper, ABI::V5), "files, TCP but to port 80, ABI 5");
-        assert_eq!(denied(Role::Worker, ABI::V7), "files, foreign signals and abstract sockets, ABI 7");
+        assert_eq!(denied(Role::Signer, &[], ABI::V2), "files, ABI 2");
+        assert_eq!(denied(Role::Signer, &[], ABI::V5), "files, TCP, ABI 5");
+        assert_eq!(denied(Role::Worker, &[], ABI::V5), "files, ABI 5");
+        assert_eq!(denied(Role::Helper, &[80], ABI::V5), "files, TCP but to port 80, ABI 5");
+        assert_eq!(denied(Role::Helper, &[80, 443], ABI::V5), "files, TCP but to port 80 and 443, ABI 5");
+        assert_eq!(denied(Role::Worker, &[], ABI::V7), "files, foreign signals and abstract sockets, ABI 7");
         assert_eq!(
-            denied(Role::Signer, ABI::V10),
+            denied(Role::Signer, &[], ABI::V10),
             "files, TCP, foreign signals and abstract sockets, UDP, ABI 10"
         );
     }

@@ -175,11 +175,12 @@ fn choose(role: Role, settings: &Processes, user: impl Fn(&str) -> Option<Identi
 }
 
 /// Give up what this role does not need. Called first in a child's main, while it has one thread and the powers that
-/// it was executed with; it needs `CAP_SETUID`, `CAP_SETGID` and `CAP_SETPCAP`, and the worker's `CAP_NET_RAW`.
+/// it was executed with; it needs `CAP_SETUID`, `CAP_SETGID` and `CAP_SETPCAP`, and the worker's `CAP_NET_RAW`. Where
+/// Landlock knows of networks, the helper connects to these ports by TCP and to no other.
 ///
 /// # Errors
 /// [`ConfineError`]: the process has to end. Landlock, and memory that cannot be locked, are no errors: both are told.
-pub(crate) fn confine(role: Role, identity: Identity) -> Result<Confinement, ConfineError> {
+pub(crate) fn confine(role: Role, identity: Identity, ports: &[u16]) -> Result<Confinement, ConfineError> {
     alone()?;
     if identity.uid == 0 || identity.gid == 0 {
         return Err(ConfineError::Root { role, uid: identity.uid, gid: identity.gid });
@@ -192,7 +193,7 @@ pub(crate) fn confine(role: Role, identity: Identity) -> Result<Confinement, Con
     let locked_memory = (role == Role::Signer).then(memory::lock);
     powers::give_up(powers::kept(role), identity)?;
     // Needs no power but that nothing executed later gains one, and itself some system calls.
-    let landlock = files::close(role);
+    let landlock = files::close(role, ports);
     // Last, because the list has none of the calls above.
     calls::limit(role)?;
     Ok(Confinement { landlock, locked_memory })
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn a_process_with_several_threads_is_not_confined_by_halves() {
         // libtest runs each test on a thread beside its own.
-        let error = confine(Role::Signer, Identity::of(SIGNER_ID_DEFAULT)).unwrap_err();
+        let error = confine(Role::Signer, Identity::of(SIGNER_ID_DEFAULT), &[]).unwrap_err();
         assert!(matches!(error, ConfineError::Threads(2..)), "{error}");
         assert!(rustix::process::geteuid().is_root(), "nothing was given up: {error}");
     }

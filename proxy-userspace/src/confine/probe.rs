@@ -93,7 +93,7 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     // What the signer is given: descriptors that were open before.
     let (key, pair, memory) = (File::open(&options.key)?, Channel::pair()?, seal(b"a policy")?);
     let state = state_files()?;
-    let confinement = confine(role, identity)?;
+    let confinement = confine(role, identity, &[80])?;
     let mut forbidden = files(&options.key);
     if role == Role::Signer {
         let cut = rustix::fs::ftruncate(&key, 0).map_err(io::Error::from);

@@ -67,6 +67,22 @@ pub(super) fn read(tls: &Tls) -> Result<Vec<CertificateDer<'static>>, RootsError
     if roots.is_empty() { Err(RootsError::Empty) } else { Ok(roots) }
 }
 
+/// Who vouches for the webhook: the system's roots, and those that the profile names. It may be a public service where servers
+/// of mail are the company's own, and the other way round. Without roots of the system those of the profile remain.
+///
+/// # Errors
+/// There is none at all, or a file of the profile's cannot be used.
+pub(crate) fn webhook_roots(tls: &Tls) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let mut roots = read(tls)?;
+    if !tls.trusts_system() {
+        match system_roots() {
+            Ok(more) => roots.extend(more),
+            Err(error) => tracing::warn!("the webhook for alarms is trusted by tls.roots alone: {error}"),
+        }
+    }
+    Ok(roots)
+}
+
 /// Those that are damaged are left out: a distribution's bundle is not the owner's to repair.
 fn system_roots() -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let mut found = rustls_native_certs::load_native_certs();

@@ -28,6 +28,7 @@ pub use super::revocation::{
 };
 use super::roots;
 pub use super::roots::RootsError;
+pub(crate) use super::roots::webhook_roots;
 use super::upstream::TrustError;
 use crate::clock;
 use crate::config::{FaultPolicy, Tls, Verdict};

@@ -12,13 +12,11 @@ use super::http::{self, HttpAnswer};
 use super::protocol::FetchFault;
 use super::reach::{self, Reachable};
 use super::terms::HelperTerms;
-use super::url::{HttpUrl, UrlHost};
+use super::url::{HTTP_PORT, HttpUrl, UrlHost};
 use crate::accept::egress::EgressTable;
 use crate::config::InterfaceName;
 use crate::steering::routing::RoutingError;
 
-/// Where HTTP is spoken.
-const HTTP_PORT: u16 = 80;
 /// For one address, so that another is tried within the fetch's time.
 const CONNECT_TIME_MAX: Duration = Duration::from_millis(700);
 /// Octets of one read.
@@ -62,11 +60,12 @@ impl Fetcher {
     /// # Errors
     /// [`FetchFailure`].
     pub(super) async fn fetch(&self, url: &str, body: &[u8]) -> Result<Vec<u8>, FetchFailure> {
+        // A worker that was taken over asks nevertheless.
+        if !self.terms.asks_authorities {
+            return Err(FetchFault::Gone.into());
+        }
         let url = HttpUrl::parse(url)?;
-        let addresses = match &url.host {
-            UrlHost::Address(address) => vec![*address],
-            UrlHost::Name(name) => dns::resolve(&self.terms.name_servers, name).await?,
-        };
+        let addresses = addresses(&self.terms.name_servers, &url.host).await?;
         let mut failure = None;
         for address in addresses {
             match self.connect(address).await {
@@ -83,26 +82,7 @@ impl Fetcher {
         let address = address.to_canonical();
         let to = SocketAddr::new(address, HTTP_PORT);
         let by = self.way(to)?;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let socket = socket.map_err(|error| unreachable(&error))?;
-        if let Some(interface) = by {
-            // It cannot leave by another one than was asked about. Without privileges since Linux 5.7.
-            let bound = socket.bind_device(Some(interface.as_str().as_bytes()));
-            bound.map_err(|error| FetchFailure {
-                fault: FetchFault::Egress,
-                what: format!("{}: SO_BINDTODEVICE: {error}", interface.as_str()),
-            })?;
-        }
-        match timeout(CONNECT_TIME_MAX, socket.connect(to)).await {
-            Ok(connected) => connected.map_err(|error| FetchFailure {
-                fault: FetchFault::Unreachable,
-                what: format!("{to}: {error}"),
-            }),
-            Err(_) => Err(FetchFailure {
-                fault: FetchFault::Unreachable,
-                what: format!("{to} does not answer within {} ms", CONNECT_TIME_MAX.as_millis()),
-            }),
-        }
+        connect(to, by.as_ref(), CONNECT_TIME_MAX).await
     }
 
     /// The egress by which an address has to be reached; none where the configuration lists the address.
@@ -120,6 +100,44 @@ impl Fetcher {
             },
         }
     }
+}
+
+/// Those of a host.
+///
+/// # Errors
+/// [`FetchFault::Unresolved`].
+pub(super) async fn addresses(name_servers: &[IpAddr], host: &UrlHost) -> Result<Vec<IpAddr>, FetchFailure> {
+    match host {
+        UrlHost::Address(address) => Ok(vec![*address]),
+        UrlHost::Name(name) => dns::resolve(name_servers, name).await,
+    }
+}
+
+/// A connection, out of this interface where one is given, within this time.
+///
+/// # Errors
+/// [`FetchFault::Unreachable`] and [`FetchFault::Egress`].
+pub(super) async fn connect(
+    to: SocketAddr,
+    by: Option<&InterfaceName>,
+    limit: Duration,
+) -> Result<TcpStream, FetchFailure> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(|error| unreachable(&error))?;
+    if let Some(interface) = by {
+        // It cannot leave by another one than was asked about. Without privileges since Linux 5.7.
+        let bound = socket.bind_device(Some(interface.as_str().as_bytes()));
+        bound.map_err(|error| FetchFailure {
+            fault: FetchFault::Egress,
+            what: format!("{}: SO_BINDTODEVICE: {error}", interface.as_str()),
+        })?;
+    }
+    let what = match timeout(limit, socket.connect(to)).await {
+        Ok(Ok(connected)) => return Ok(connected),
+        Ok(Err(error)) => format!("{to}: {error}"),
+        Err(_) => format!("{to} does not answer within {} ms", limit.as_millis()),
+    };
+    Err(FetchFailure { fault: FetchFault::Unreachable, what })
 }
 
 async fn exchange(mut socket: TcpStream, request: &[u8]) -> Result<Vec<u8>, FetchFailure> {

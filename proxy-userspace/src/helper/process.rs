@@ -8,11 +8,14 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::fetch::{FetchFailure, Fetcher};
+use super::post::{PostFailure, Poster};
 use super::protocol::{
     ANSWER_BYTES_MAX, FETCH_TIME_MAX, FETCHES_MAX, FETCHES_WAITING_MAX, FetchFault, FetchReply, FetchRequest,
-    ToHelper, URL_BYTES_MAX,
+    POST_TIME_MAX, PostFault, PostReply, PostRequest, ToHelper, URL_BYTES_MAX,
 };
-use crate::ipc::{AsyncChannel, Channel, IpcError};
+use super::terms::HelperTerms;
+use super::url::HttpUrl;
+use crate::ipc::{AsyncChannel, Channel, IpcError, read_sealed};
 use crate::line_limit::LineLimit;
 
 /// Serves until the supervisor's end of `control` closes; what it serves ends with it.
@@ -32,6 +35,8 @@ pub(crate) fn serve(control: Channel) -> Result<()> {
 struct Helper {
     /// Until the first terms came, nobody is asked.
     fetcher: RefCell<Option<Rc<Fetcher>>>,
+    /// Until the first terms came, nothing is posted.
+    poster: RefCell<Option<Rc<Poster>>>,
     turns: Semaphore,
     /// Fetches, with those that wait.
     waiting: Cell<usize>,
@@ -41,19 +46,28 @@ async fn take_orders(control: Channel) -> Result<()> {
     let control = AsyncChannel::new(control)?;
     let helper = Rc::new(Helper {
         fetcher: RefCell::default(),
+        poster: RefCell::default(),
         turns: Semaphore::new(FETCHES_MAX),
         waiting: Cell::new(0),
     });
     loop {
         let (order, descriptors) = control.receive::<ToHelper>().await?;
         match order {
-            ToHelper::Terms(terms) => {
-                let fetcher = Fetcher::new(*terms).context("asking the kernel about routes")?;
+            ToHelper::Terms => {
+                let octets = read_sealed(only(descriptors)?)?;
+                let terms: HelperTerms = postcard::from_bytes(&octets).context("reading the terms")?;
+                let poster = Poster::new(&terms).context("TLS with a webhook")?;
+                let fetcher = Fetcher::new(terms).context("asking the kernel about routes")?;
+                helper.poster.replace(Some(Rc::new(poster)));
                 helper.fetcher.replace(Some(Rc::new(fetcher)));
             }
             ToHelper::Serve => {
                 let channel = AsyncChannel::new(only(descriptors)?.into())?;
                 spawn_local(Rc::clone(&helper).serve_worker(Rc::new(channel)));
+            }
+            ToHelper::Posts => {
+                let channel = AsyncChannel::new(only(descriptors)?.into())?;
+                spawn_local(Rc::clone(&helper).serve_supervisor(Rc::new(channel)));
             }
         }
     }
@@ -63,9 +77,7 @@ fn only(descriptors: Vec<OwnedFd>) -> Result<OwnedFd> {
     let mut descriptors = descriptors.into_iter();
     match (descriptors.next(), descriptors.next()) {
         (Some(only), None) => Ok(only),
-        _ => {
-            Err(anyhow!("the supervisor sent a worker's channel with another number of descriptors than one"))
-        }
+        _ => Err(anyhow!("the supervisor sent another number of descriptors than one")),
     }
 }
 
@@ -98,6 +110,40 @@ impl Helper {
                 }
             }
         }
+    }
+
+    /// Until the supervisor ends. It bounds how many are under way.
+    async fn serve_supervisor(self: Rc<Self>, channel: Rc<AsyncChannel>) {
+        loop {
+            match channel.receive::<PostRequest>().await {
+                Ok((PostRequest { id, url, body }, _)) => {
+                    let (helper, channel) = (Rc::clone(&self), Rc::clone(&channel));
+                    spawn_local(async move {
+                        let posted = helper.post(&url, &body).await;
+                        // A supervisor that is gone needs no answer.
+                        let _ = channel.send(&PostReply { id, posted }, &[]).await;
+                    });
+                }
+                Err(IpcError::Ended) => return,
+                Err(error) => {
+                    tracing::error!("alarms of the supervisor cannot be heard: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn post(&self, url: &HttpUrl, body: &str) -> Result<(), PostFault> {
+        let poster = self.poster.borrow().clone().ok_or(PostFault::Gone)?;
+        let posted = match timeout(POST_TIME_MAX, poster.post(url, body.as_bytes())).await {
+            Ok(posted) => posted,
+            Err(_) => Err(PostFault::Late.into()),
+        };
+        posted.map_err(|PostFailure { fault, what }| {
+            // The path of a webhook's URL is often its secret.
+            tracing::warn!("an alarm was not posted to {}: {what}", url.origin());
+            fault
+        })
     }
 
     async fn answer(&self, request: FetchRequest) -> Result<Vec<u8>, FetchFault> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::terms::HelperTerms;
+use super::url::HttpUrl;
 
 /// Octets of a URL: those of public authorities have 60.
 pub(super) const URL_BYTES_MAX: usize = 1_024;
@@ -15,13 +15,20 @@ pub(super) const FETCHES_MAX: usize = 8;
 /// Fetches at once and those that wait for their turn, whose time runs.
 pub(super) const FETCHES_WAITING_MAX: usize = 64;
 
+/// From the first question of a name to the status of the webhook's answer. Nobody waits for it, so that it may be longer
+/// than [`FETCH_TIME_MAX`]: a function that has to be started first answers within some seconds.
+pub(super) const POST_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHelper {
-    /// Whom it may ask, from now on.
-    Terms(Box<HelperTerms>),
+    /// Whom it may ask, and whom it trusts, from now on: [`HelperTerms`](super::HelperTerms) in sealed memory, which comes as
+    /// a descriptor, because all of a system's roots are more than a message holds.
+    Terms,
     /// A worker's channel comes as a descriptor, to be served beside an earlier one.
     Serve,
+    /// The supervisor's own channel for alarms comes as a descriptor.
+    Posts,
 }
 
 /// The worker's request; the reply repeats its id.
@@ -104,6 +111,72 @@ impl FetchFault {
     }
 }
 
+/// An alarm of the supervisor's; the reply repeats its id.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PostRequest {
+    pub(super) id: u64,
+    /// The owner's.
+    pub(super) url: HttpUrl,
+    /// One JSON object.
+    pub(super) body: String,
+}
+
+/// What became of a [`PostRequest`]. It holds no text: the supervisor hears no word of a peer's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PostReply {
+    pub(super) id: u64,
+    pub(super) posted: Result<(), PostFault>,
+}
+
+/// Why an alarm may not have reached the webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum PostFault {
+    /// No name server knew an address.
+    #[error("its name has no address; see helper.name_servers")]
+    Unresolved,
+    /// No connection, or one that broke.
+    #[error("it cannot be reached, or the connection broke")]
+    Unreachable,
+    /// Not trusted, of another name, expired.
+    #[error(
+        "its certificate is not valid for it, or comes from no authority of the system's or of tls.roots"
+    )]
+    Certificate,
+    /// TLS failed for another reason.
+    #[error("it does not speak TLS as Postern does")]
+    Tls,
+    /// It sends the alarm elsewhere.
+    #[error("it redirects (HTTP status {0}), which is not followed; write the new URL")]
+    Redirect(u16),
+    /// It did not take the alarm.
+    #[error("it answered with HTTP status {0}")]
+    Status(u16),
+    /// Not HTTP/1.1, or more before the body than is read.
+    #[error("its answer is not HTTP/1.1")]
+    Malformed,
+    /// Not within [`POST_TIME_MAX`], or the helper hangs. The alarm may have arrived.
+    #[error("no answer came within {} s", POST_TIME_MAX.as_secs())]
+    Late,
+    /// More than a message between processes holds.
+    #[error("the alarm has more octets than can be passed to the helper; please report it")]
+    TooLarge,
+    /// There is no helper.
+    #[error("the helper is not there; the log says why, and another is started")]
+    Gone,
+}
+
+impl PostFault {
+    /// Whether another attempt may succeed without anybody's help. A 429, and what begins with 5, is said of the moment
+    /// (RFC 6585 section 4, RFC 9110 section 15.6).
+    pub(crate) const fn may_pass(self) -> bool {
+        match self {
+            Self::Unresolved | Self::Unreachable | Self::Late | Self::Gone => true,
+            Self::Status(status) => status == 429 || status >= 500,
+            Self::Certificate | Self::Tls | Self::Redirect(_) | Self::Malformed | Self::TooLarge => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -142,6 +215,8 @@ mod tests {
             let _ = postcard::from_bytes::<FetchRequest>(&octets);
             let _ = postcard::from_bytes::<FetchReply>(&octets);
             let _ = postcard::from_bytes::<ToHelper>(&octets);
+            let _ = postcard::from_bytes::<PostRequest>(&octets);
+            let _ = postcard::from_bytes::<PostReply>(&octets);
         }
 
         #[test]

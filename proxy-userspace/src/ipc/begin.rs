@@ -13,6 +13,8 @@ use crate::sys;
 pub(crate) struct Begin {
     /// Who it shall be.
     pub(crate) identity: Identity,
+    /// The helper's: where it may connect to.
+    pub(crate) ports: Vec<u16>,
     /// Which of its streams are the journal, with a descriptor for them; none without a journal.
     pub(crate) journal: Option<JournalStreams>,
 }
@@ -36,7 +38,7 @@ pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
         let (begin, descriptors) = control.receive::<Begin>().ok()?;
         Some((control, begin, descriptors))
     });
-    let Some((control, Begin { identity, journal }, descriptors)) = told else {
+    let Some((control, Begin { identity, ports, journal }, descriptors)) = told else {
         eprintln!("postern: the {} is started by `postern run` and by nobody else", role.as_str());
         return Err(ExitCode::from(EXIT_USAGE));
     };
@@ -47,7 +49,7 @@ pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
     }
     // systemd and terminals send TERM and INT to every process of a service: only the supervisor decides.
     sys::ignore_stop_signals();
-    let (began, is_confined) = match confine(role, identity) {
+    let (began, is_confined) = match confine(role, identity, &ports) {
         Ok(confinement) => (Began::Confined(confinement), true),
         Err(error) => (Began::Refused(error.to_string()), false),
     };

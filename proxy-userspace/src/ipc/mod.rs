@@ -8,5 +8,7 @@ mod channel;
 mod sealed;
 
 pub(crate) use self::begin::{Began, Begin, begin};
+#[cfg(test)]
+pub(crate) use self::channel::MESSAGE_BYTES_MAX;
 pub(crate) use self::channel::{AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError};
 pub(crate) use self::sealed::{read_sealed, seal};

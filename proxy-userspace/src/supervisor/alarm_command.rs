@@ -3,23 +3,18 @@
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStderr, Command};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::alarm_turns::AlarmTurns;
 use super::process::OWN_PROGRAM;
 use crate::config::AlarmSettings;
 use crate::confine::{Identity, alarm_identity};
 
-/// Commands that run at once.
-const RUNNING_MAX: u32 = 4;
-/// Alarms that wait for a command to end: a burst of every kind.
-const WAITING_MAX: usize = 64;
 /// Octets of what the command said last on stderr, which stand in the log where it fails.
 const SAID_BYTES_MAX: usize = 512;
 /// After its end, what it said last is read for this long: something that it left behind may hold its stderr open.
@@ -32,8 +27,7 @@ pub(super) struct AlarmCommand {
     words: Arc<[String]>,
     identity: Identity,
     limit: Duration,
-    places: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    turns: AlarmTurns,
 }
 
 /// Why an alarm may have reached nobody.
@@ -71,42 +65,28 @@ impl AlarmCommand {
             words: settings.command.clone().into(),
             identity: alarm_identity(settings),
             limit: settings.run,
-            places: Arc::new(Semaphore::new(places())),
-            waiting: Arc::default(),
+            turns: AlarmTurns::new(),
         })
     }
 
     /// Run it with this line on its standard input, when it is its turn; whether there was room.
     pub(super) fn take(&self, line: Arc<str>) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
         let (words, identity, limit) = (Arc::clone(&self.words), self.identity, self.limit);
-        let (places, waiting) = (Arc::clone(&self.places), Arc::clone(&self.waiting));
-        // The runtime drops it with the daemon, and kills the command with it.
-        tokio::spawn(async move {
-            let place = places.acquire().await;
-            waiting.fetch_sub(1, Ordering::Relaxed);
+        // Where the runtime drops it with the daemon, the command is killed with it.
+        self.turns.take(async move {
             if let Err(error) = run(powerless(&words, identity), line.as_bytes(), limit).await {
                 let program = words.first().map(String::as_str).unwrap_or_default();
                 tracing::error!(
                     "an alarm may have reached nobody: {program}: {error}; see `postern alarm test`"
                 );
             }
-            drop(place);
-        });
-        true
+        })
     }
 
     /// Waits until nothing runs and nothing waits.
     pub(super) async fn idle(&self) {
-        drop(self.places.acquire_many(RUNNING_MAX).await);
+        self.turns.idle().await;
     }
-}
-
-const fn places() -> usize {
-    RUNNING_MAX as usize
 }
 
 /// This binary, which becomes the command once it has given everything up (`cli/alarm.rs`). It is executed with the

@@ -4,14 +4,18 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use super::alarm_command::AlarmCommand;
+use super::alarm_webhook::AlarmWebhook;
 use crate::alarm::{Alarm, AlarmKind, AlarmLimits};
 use crate::config::{AlarmSettings, DaemonAlarm};
+use crate::helper::PostLink;
 
 /// Takes alarms from all tasks of the supervisor's one thread. Nobody waits.
 pub(super) struct Alarms {
     terms: RefCell<AlarmTerms>,
     limits: RefCell<AlarmLimits>,
     host: String,
+    /// By way of the helper, where there is one.
+    posts: PostLink,
 }
 
 /// What the configuration says.
@@ -25,6 +29,8 @@ struct AlarmTerms {
 enum AlarmSink {
     /// A command.
     Command(AlarmCommand),
+    /// A webhook.
+    Webhook(AlarmWebhook),
 }
 
 impl AlarmSink {
@@ -32,33 +38,50 @@ impl AlarmSink {
     fn take(&self, line: &str) -> bool {
         match self {
             Self::Command(command) => command.take(line.into()),
+            Self::Webhook(webhook) => webhook.take(line.into()),
+        }
+    }
+
+    /// Waits until nothing is on its way to it.
+    async fn idle(&self) {
+        match self {
+            Self::Command(command) => command.idle().await,
+            Self::Webhook(webhook) => webhook.idle().await,
         }
     }
 }
 
 impl AlarmTerms {
-    fn of(settings: &AlarmSettings) -> Self {
+    fn of(settings: &AlarmSettings, posts: &PostLink) -> Self {
         let command = AlarmCommand::of(settings).map(AlarmSink::Command);
+        let webhook = AlarmWebhook::of(settings, posts).map(AlarmSink::Webhook);
         Self {
             events: settings.events.clone(),
             per_hour: settings.per_hour,
-            sinks: command.into_iter().collect(),
+            sinks: command.into_iter().chain(webhook).collect(),
         }
     }
 }
 
 impl Alarms {
     pub(super) fn new(settings: &AlarmSettings) -> Self {
+        let posts = PostLink::default();
         Self {
-            terms: RefCell::new(AlarmTerms::of(settings)),
+            terms: RefCell::new(AlarmTerms::of(settings, &posts)),
             limits: RefCell::default(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            posts,
         }
+    }
+
+    /// By which alarms are posted: for whoever starts the helper.
+    pub(super) const fn posts(&self) -> &PostLink {
+        &self.posts
     }
 
     /// From now on as these settings say. What was raised before still goes where it was sent.
     pub(super) fn renew(&self, settings: &AlarmSettings) {
-        *self.terms.borrow_mut() = AlarmTerms::of(settings);
+        *self.terms.borrow_mut() = AlarmTerms::of(settings, &self.posts);
     }
 
     /// The daemon's own, where `alarm.events` has the kind.
@@ -92,11 +115,11 @@ impl Alarms {
     /// An operator wants to see one; says what becomes of it.
     pub(super) fn test(&self) -> String {
         if self.terms.borrow().sinks.is_empty() {
-            return "no alarm is sent: alarm.command names no command".to_owned();
+            return "no alarm is sent: neither alarm.command nor alarm.webhook is set".to_owned();
         }
         let message = "this is a trial: an operator has run `postern alarm test`".to_owned();
         if self.raise(&Alarm::of_daemon(AlarmKind::Test, message)) {
-            "an alarm is on its way; the daemon's log says so where the command fails".to_owned()
+            "an alarm is on its way; the daemon's log says so where it may have reached nobody".to_owned()
         } else {
             "no alarm is sent: too many trials in this hour (alarm.per_hour), or too many alarms wait"
                 .to_owned()
@@ -107,8 +130,8 @@ impl Alarms {
     pub(super) async fn flush(&self, limit: Duration) {
         let sinks = std::mem::take(&mut self.terms.borrow_mut().sinks);
         let end = tokio::time::Instant::now() + limit;
-        for AlarmSink::Command(command) in sinks {
-            drop(tokio::time::timeout_at(end, command.idle()).await);
+        for sink in sinks {
+            drop(tokio::time::timeout_at(end, sink.idle()).await);
         }
     }
 }

@@ -90,7 +90,8 @@ impl StartedSigner {
     pub(super) async fn start(board: &Board) -> Result<Self> {
         let policy = board.policy();
         let process =
-            ChildProcess::start(Role::Signer, identity(Role::Signer, &policy.config.processes)).await?;
+            ChildProcess::start(Role::Signer, identity(Role::Signer, &policy.config.processes), Vec::new())
+                .await?;
         let signing = Rc::new(SignerControl::new(Rc::clone(process.control())));
         let keys =
             signing.load(policy.generation, [policy.generation; 2], &policy.keys, &policy.material).await?;
@@ -510,7 +511,7 @@ impl Children {
     async fn serve(&self) -> Result<ChildProcess> {
         let policy = self.board.policy();
         let user = identity(Role::Worker, &policy.config.processes);
-        let mut process = ChildProcess::start(Role::Worker, user).await?;
+        let mut process = ChildProcess::start(Role::Worker, user, Vec::new()).await?;
         let control = Rc::clone(process.control());
         control.send(&ToWorker::SynEgress, &[self.given.syn_egress.as_fd()]).await?;
         self.given.listeners.pass(&control).await?;
@@ -556,20 +557,20 @@ impl Children {
         }
     }
 
-    /// End all: first the worker, which cuts what is left and writes what waits.
-    pub(super) async fn stop(self) {
-        let Self { worker, signer, signing, board, mut helper, .. } = self;
+    /// End all but the helper, which may have alarms to post: first the worker, which cuts what is left and writes what waits.
+    pub(super) async fn stop(self) -> HelperKeeper {
+        let Self { worker, signer, signing, board, helper, .. } = self;
         if let Some(process) = worker.process {
             drop(process.control().send(&ToWorker::Stop, &[]).await);
             board.worker_left();
             process.end().await;
         }
-        helper.stop().await;
         drop(signing);
         board.signer_left();
         if let Some(process) = signer.process {
             process.end().await;
         }
+        helper
     }
 }
 

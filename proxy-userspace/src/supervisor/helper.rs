@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::board::Board;
 use super::children::Slot;
@@ -13,11 +13,8 @@ use super::process::{ChildProcess, Ended};
 use crate::config::DaemonAlarm;
 use crate::confine::{Role, identity};
 use crate::helper::{HelperTerms, ToHelper};
-use crate::ipc::Channel;
+use crate::ipc::{Channel, IpcError};
 use crate::worker::protocol::ToWorker;
-
-/// What becomes of certificates meanwhile.
-const WITHOUT: &str = "certificates are judged by what servers staple and by lists";
 
 /// The helper, or the time until its successor is started. Belongs to the control task.
 pub(super) struct HelperKeeper {
@@ -53,14 +50,27 @@ impl HelperKeeper {
         match (&self.slot.process, &policy.helper) {
             (None, None) => {}
             (Some(_), None) => {
-                tracing::info!("no TLS profile in use asks authorities any more: the helper ends");
+                tracing::info!(
+                    "no TLS profile in use asks authorities, and no alarm is posted, any more: the helper ends"
+                );
                 self.stop().await;
             }
-            (Some(process), Some(terms)) => {
-                // One that is gone is heard of as such.
-                drop(process.control().send(&ToHelper::Terms(Box::new(terms.clone())), &[]).await);
-                self.told = Some(terms.clone());
+            (Some(_), Some(terms)) if self.told.as_ref().is_none_or(|told| told.ports() != terms.ports()) => {
+                // Nothing opens a port to a process that has given it up.
+                tracing::info!("another helper is started, which may connect to other ports");
+                self.stop().await;
+                self.slot.due = Instant::now();
             }
+            (Some(process), Some(terms)) => match tell(process, terms).await {
+                Ok(()) => self.told = Some(terms.clone()),
+                Err(error) => {
+                    tracing::error!(
+                        "the helper cannot be told of its new configuration: {error:#}; it is started again"
+                    );
+                    self.stop().await;
+                    self.slot.fell(Duration::ZERO);
+                }
+            },
             (None, Some(terms)) => match self.start(terms.clone(), worker).await {
                 Ok(()) if self.slot.restarts > 0 => {
                     tracing::warn!(restarts = self.slot.restarts, "the helper was started again");
@@ -69,8 +79,9 @@ impl HelperKeeper {
                 Err(error) => {
                     let pause = self.slot.fell(Duration::ZERO);
                     tracing::error!(
-                        "the helper cannot be started, trying again in {} s; until then {WITHOUT}: {error:#}",
-                        pause.as_secs()
+                        "the helper cannot be started, trying again in {} s; until then {}: {error:#}",
+                        pause.as_secs(),
+                        terms.without()
                     );
                 }
             },
@@ -79,8 +90,11 @@ impl HelperKeeper {
 
     async fn start(&mut self, terms: HelperTerms, worker: Option<&ChildProcess>) -> Result<()> {
         let user = identity(Role::Helper, &self.board.policy().config.processes);
-        let process = ChildProcess::start(Role::Helper, user).await?;
-        process.control().send(&ToHelper::Terms(Box::new(terms.clone())), &[]).await?;
+        let process = ChildProcess::start(Role::Helper, user, terms.ports()).await?;
+        tell(&process, &terms).await?;
+        let (near, far) = Channel::pair().context("a channel to the helper for alarms")?;
+        process.control().send(&ToHelper::Posts, &[far.as_fd()]).await?;
+        self.board.alarms().posts().connect(near).context("a channel to the helper for alarms")?;
         if let Some(worker) = worker {
             introduce(&process, worker).await?;
         }
@@ -104,11 +118,12 @@ impl HelperKeeper {
     /// It has ended: say so, and when its successor comes.
     pub(super) fn fell(&mut self, ended: &Ended) {
         let Some(process) = self.slot.process.take() else { return };
+        let without = self.told.as_ref().map(HelperTerms::without).unwrap_or_default();
         self.forget();
         let pause = self.slot.fell(process.age());
         self.slot.restarts += 1;
         let message = format!(
-            "the helper died ({ended}): sessions go on, and {WITHOUT} until another one is started in {} s",
+            "the helper died ({ended}): sessions go on, and {without} until another one is started in {} s",
             pause.as_secs()
         );
         tracing::error!("{message}");
@@ -126,6 +141,15 @@ impl HelperKeeper {
     fn forget(&mut self) {
         self.told = None;
         self.board.helper_left();
+    }
+}
+
+/// Tell the helper what it has to know. One that is gone is heard of as such.
+async fn tell(helper: &ChildProcess, terms: &HelperTerms) -> Result<()> {
+    let memory = terms.sealed()?;
+    match helper.control().send(&ToHelper::Terms, &[memory.as_fd()]).await {
+        Ok(()) | Err(IpcError::Ended) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -23,8 +23,12 @@ mod change;
 mod board;
 /// Where alarms go, and how many.
 mod alarms;
+/// Whose turn it is, of alarms on their way to one sink.
+mod alarm_turns;
 /// The command that is run for an alarm.
 mod alarm_command;
+/// The webhook that an alarm is posted to.
+mod alarm_webhook;
 /// Steering kept as installed, and new connections turned away while there is no room.
 mod keep;
 /// What `postern status` is told.
@@ -70,7 +74,7 @@ use crate::steering::watch::Watch;
 use crate::worker::protocol::FromWorker;
 use crate::worker::thread_count;
 
-/// At the end of the daemon, commands for alarms are awaited for this long; what then runs is killed.
+/// At the end of the daemon, commands for alarms and posts are awaited for this long; what then runs is killed.
 const ALARMS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at how many sessions are left, while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -175,10 +179,11 @@ async fn daemon(config: Config, layers: OffloadTerms, path: &Path, log: &Lines) 
         ended = serve(socket, status, reload, || board.alarms().test()) => ended.context("the admin socket ended"),
         never = keep(&steering, board.alarms(), watch, began) => never,
     };
-    children.stop().await;
+    let mut helper = children.stop().await;
     steering.into_inner().release()?;
     sysctls.restore()?;
     board.alarms().flush(ALARMS_TIME_MAX).await;
+    helper.stop().await;
     ended
 }
 

@@ -138,7 +138,7 @@ impl LoadedPolicy {
         for narrowed in &room.narrowed {
             tracing::warn!("{narrowed}");
         }
-        let helper = HelperTerms::read(&config);
+        let helper = HelperTerms::read(&config).context("the webhook for alarms (alarm.webhook)")?;
         Ok(Self { generation, era, config, material, lifetimes, keys, helper, layers, room, machine })
     }
 
@@ -152,11 +152,14 @@ impl LoadedPolicy {
     /// # Errors
     /// The kernel has no memory for it.
     pub(super) fn for_worker(&self, keys: Vec<KeyFacts>) -> Result<OwnedFd> {
+        let mut config = self.config.clone();
+        // Who knows it can post there.
+        config.alarm.webhook = None;
         let message = PolicyMessage {
             generation: self.generation,
             era: self.era,
             strict_reverse_path: filters_are_strict(),
-            config: self.config.clone(),
+            config,
             material: self.material.clone(),
             keys,
             offload: self.layers.message(),
@@ -280,6 +283,20 @@ mod tests {
         assert_eq!(issuer_key(&renewed), issuer_key(&policy), "the authority in force");
         assert_eq!(renewed.keys.len(), policy.keys.len());
         assert!(renewed.renewed().unwrap().is_none(), "it has the new lists");
+    }
+
+    #[test]
+    fn the_worker_is_not_told_where_alarms_are_posted() {
+        let files = Files { home: TempDir::new().unwrap() };
+        files.authority();
+        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+                    [certificates]\nauthority = { cert = \"authority.pem\", key = \"authority.key\" }\n\
+                    [alarm]\nwebhook = \"http://siem.lab.test/T0SECRET\"\n";
+        let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();
+        let policy = LoadedPolicy::first(config, OffloadTerms::default()).unwrap();
+        let octets = crate::ipc::read_sealed(policy.for_worker(Vec::new()).unwrap()).unwrap();
+        let has = |words: &[u8]| octets.windows(words.len()).any(|window| window == words);
+        assert!(has(b"lan0") && !has(b"T0SECRET"));
     }
 
     #[test]

@@ -31,11 +31,11 @@ pub(super) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Start one, and wait until it has given its powers up.
+    /// Start one, and wait until it has given its powers up. `ports` are the helper's.
     ///
     /// # Errors
     /// In an operator's words.
-    pub(super) async fn start(role: Role, identity: Identity) -> Result<Self> {
+    pub(super) async fn start(role: Role, identity: Identity, ports: Vec<u16>) -> Result<Self> {
         let name = role.as_str();
         let (near, far) = Channel::pair().context("a channel to a child process")?;
         let mut command = Command::new(OWN_PROGRAM);
@@ -48,7 +48,7 @@ impl ChildProcess {
         let (journal, end) = journal.unzip();
         let begun = timeout(BEGIN_TIME_MAX, async {
             let descriptors: Vec<_> = end.iter().map(AsFd::as_fd).collect();
-            control.send(&Begin { identity, journal }, &descriptors).await?;
+            control.send(&Begin { identity, ports, journal }, &descriptors).await?;
             control.receive::<Began>().await
         });
         match begun.await {
