@@ -12,7 +12,8 @@ pub(super) fn alarms() -> Vec<Row> {
     let daemon = "unknown event of the daemon; use \"process_died\", \"steering\", \"no_room\", \
                   \"certificate_ends\" or \"not_reloaded\"";
     let session = "unknown event of a session; use \"content\", \"not_judged\", \"certificate\", \
-                   \"starttls_attack\", \"login_refused\", \"content_changed\" or \"fault\"";
+                   \"starttls_attack\", \"login_refused\", \"guard_tenant\", \"guard_guessing\", \"guard_bodies\", \
+                   \"content_changed\" or \"fault\"";
     let long = |octets: usize| format!("[\"/{}\"]", "n".repeat(octets - 1));
     vec![
         row(
