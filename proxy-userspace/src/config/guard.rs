@@ -50,7 +50,7 @@ settings! {
         /// Failed logins of one client (an IPv4 address or an IPv6 /64) at one account, within `window_seconds`. Over it the
         /// client's next attempts at this account do not reach the server: they are answered `NO [AUTHENTICATIONFAILED]`
         /// after 1 s, and each further one after twice the time, up to 15 s. The same is done over five times as many
-        /// failures of one client at all accounts of a server, and over three times as many of all clients at one account.
+        /// failures of one client at all accounts behind one address, and over three times as many of all clients at one account.
         /// A client that has logged in to the account within 30 days is not counted in either, and not refused by that.
         failed_logins: Option<u32> =
             number(FAILED_LOGINS, "failures", "people mistype, and a limit beyond is none")

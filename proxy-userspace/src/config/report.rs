@@ -84,6 +84,16 @@ impl<'t> Report<'t> {
         self.push(self.file, Some(start), key, excerpt, reason);
     }
 
+    /// The same of a value under a key that nobody knows. A URL is not shown: it may be the secret of a webhook.
+    fn add_unknown(&mut self, start: usize, key: &str, value: &Spanned<DeValue<'_>>, reason: Reason) {
+        let spot = Spot { file: self.file, span: value.span() };
+        if self.excerpt(&spot).contains("://") {
+            self.push(self.file, Some(start), key, String::new(), reason);
+        } else {
+            self.add_value(start, key, value, reason);
+        }
+    }
+
     fn push(&mut self, file: usize, offset: Option<usize>, key: &str, value: String, reason: Reason) {
         if self.faults.len() < FAULTS_FOUND_MAX {
             let place = offset.map(|offset| Place::of(self.text_of(file), offset));
@@ -203,7 +213,7 @@ pub(super) fn read_table<'t, G: Group>(
         if !reader.known.contains(&name) {
             let path = reader.path(name);
             let reason = unknown_key(name, &reader.known);
-            reader.report.add_value(key.span().start, &path, value, reason);
+            reader.report.add_unknown(key.span().start, &path, value, reason);
         }
     }
     group
@@ -256,6 +266,11 @@ impl<'a, 't> Written<'a, 't> {
             self.report.add_value(self.value.span().start, &key, self.value, reason);
         }
         typed
+    }
+
+    /// The value where it is a string. Where it is none, nothing is said.
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        self.value.get_ref().as_str()
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {

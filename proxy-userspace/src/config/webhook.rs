@@ -27,13 +27,13 @@ impl fmt::Debug for WebhookUrl {
 
 /// The value of `alarm.webhook`. No message about it shows what was written.
 pub(super) fn webhook() -> Kind<WebhookUrl> {
-    let read = |written: &mut Written<'_, '_>| match HttpUrl::of_owner(written.text()?) {
-        Ok(url) => Some(WebhookUrl(url)),
-        Err(fault) => {
-            let remedy = "write a URL such as \"https://alerts.example.org/postern\"";
-            written.fault_unshown(Reason::unfit(fault.to_string(), remedy));
-            None
-        }
+    let read = |written: &mut Written<'_, '_>| {
+        let url = match written.as_text() {
+            Some(text) => HttpUrl::of_owner(text).map_err(|fault| fault.to_string()),
+            None => Err("is no text".to_owned()),
+        };
+        let remedy = "write a URL such as \"https://alerts.example.org/postern\"";
+        url.map(WebhookUrl).map_err(|what| written.fault_unshown(Reason::unfit(what, remedy))).ok()
     };
     let toml = |value: &WebhookUrl| quoted(&value.0.text());
     let form = ValueForm::Text { what: "a URL of HTTPS or HTTP", words: &[] };
@@ -49,10 +49,16 @@ mod tests {
     #[test]
     fn no_message_about_a_webhook_has_its_secret() {
         for url in ["https://alerts.example.org/T0SECRET", "ftp://T0SECRET", "https://T0SECRET@a.example/#"] {
-            let text = format!("[alarm]\nwebhook = \"{url}\"\n");
-            match crate::config::parse(&text, Path::new("/postern.toml")) {
-                Ok(config) => assert!(!format!("{config:?}").contains("T0SECRET")),
-                Err(error) => assert!(!format!("{error} {error:?}").contains("T0SECRET"), "{error}"),
+            for line in [
+                format!("webhook = \"{url}\""),
+                format!("webhook = [\"{url}\"]"),
+                format!("webhok = \"{url}\""),
+            ] {
+                let text = format!("[alarm]\n{line}\n");
+                match crate::config::parse(&text, Path::new("/postern.toml")) {
+                    Ok(config) => assert!(!format!("{config:?}").contains("T0SECRET")),
+                    Err(error) => assert!(!format!("{error} {error:?}").contains("T0SECRET"), "{error}"),
+                }
             }
         }
         let shown =

@@ -88,6 +88,16 @@ impl SaslMechanism {
         }
     }
 
+    /// What ends a dialogue in which the server has said why it refuses the token, as RFC 7628 section 3.2.3 and Google's
+    /// XOAUTH2 have it. Some clients send the token again there.
+    pub(crate) const fn closing(self) -> Option<&'static [u8]> {
+        match self {
+            Self::XOAuth2 => Some(b"\r\n"),
+            Self::OAuthBearer => Some(b"AQ==\r\n"),
+            _ => None,
+        }
+    }
+
     /// Whether the server has what shows that the client knows a password or a token. `left` is how many answers may come
     /// behind the one that names the account; `None` while that one has not come.
     pub(crate) fn has_shown_secret(self, left: Option<u8>) -> bool {

@@ -54,7 +54,10 @@ pub(crate) struct GuardRefusal {
 pub struct SessionGuard {
     guard: Arc<Guard>,
     client: Mark,
+    /// By the first name that its certificate proves.
     server: Mark,
+    /// By its address: it shows certificates as clients ask for names.
+    address: Mark,
     tenancy: Option<Tenancy>,
     guessing: Option<GuessLimits>,
     bodies_per_hour: Option<u32>,
@@ -78,12 +81,13 @@ impl SessionGuard {
             return None;
         }
         let client = guard.key.mark(MarkOf::Client, &[&octets(counted_as(client))]);
+        let address = guard.key.mark(MarkOf::Server, &[&octets(server), b"address"]);
         let server = match proven.and_then(|names| names.iter().map(|name| name.to_lowercase()).min()) {
             Some(name) => guard.key.mark(MarkOf::Server, &[name.as_bytes()]),
-            None => guard.key.mark(MarkOf::Server, &[&octets(server), b"address"]),
+            None => address,
         };
         let (guard, foreign) = (Arc::clone(guard), Cell::new(0));
-        Some(Self { guard, client, server, tenancy, guessing, bodies_per_hour, lines, foreign })
+        Some(Self { guard, client, server, address, tenancy, guessing, bodies_per_hour, lines, foreign })
     }
 
     /// Whether only some accounts may log in, so that nothing passes before one of them has.
@@ -108,7 +112,7 @@ impl SessionGuard {
             return LoginDecision::Go(GuardedLogin { account, attempt: None });
         };
         let pair = |account: Mark| (account, self.guard.key.mark(MarkOf::Pair, &[&self.client, &account]));
-        let client = self.guard.key.mark(MarkOf::ClientAtServer, &[&self.client, &self.server]);
+        let client = self.guard.key.mark(MarkOf::ClientAtServer, &[&self.client, &self.address]);
         let parties = LoginParties { client, account: account.map(pair) };
         match LoginAttempt::begin(&self.guard, limits, parties, now) {
             GuessDecision::Go(attempt) => LoginDecision::Go(GuardedLogin { account, attempt: Some(attempt) }),
@@ -157,8 +161,8 @@ impl SessionGuard {
     }
 
     /// An account belongs to its server: whoever runs another one may say OK to any password. A server is the first, in the
-    /// order of letters, of the names that its certificate proves, so that all of its addresses are one, and no name that
-    /// a client asks for makes it another; without a proof it is its address.
+    /// order of letters, of the names that its certificate proves, so that all of its addresses are one; without a
+    /// proof it is its address. One that has several certificates is several servers.
     fn account(&self, name: &[u8]) -> Mark {
         self.guard.key.mark(MarkOf::Account, &[&self.server, folded(name).as_bytes()])
     }

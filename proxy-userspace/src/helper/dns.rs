@@ -39,13 +39,12 @@ pub(super) async fn resolve(name_servers: &[IpAddr], name: &str) -> Result<Vec<I
     let failed = |what: String| FetchFailure { fault: FetchFault::Unresolved, what };
     let mut told = "no name server is known; set helper.name_servers".to_owned();
     for server in name_servers {
-        match timeout(NAME_SERVER_TIME_MAX, ask(*server, name)).await {
-            Ok(Ok(addresses)) if addresses.is_empty() => {
+        match ask(*server, name).await {
+            Ok(addresses) if addresses.is_empty() => {
                 return Err(failed(format!("the name server {server} knows no address of {name}")));
             }
-            Ok(Ok(addresses)) => return Ok(addresses),
-            Ok(Err(error)) => told = format!("the name server {server}: {error}"),
-            Err(_) => told = format!("the name server {server} does not answer"),
+            Ok(addresses) => return Ok(addresses),
+            Err(error) => told = format!("the name server {server}: {error}"),
         }
     }
     Err(failed(told))
@@ -53,10 +52,14 @@ pub(super) async fn resolve(name_servers: &[IpAddr], name: &str) -> Result<Vec<I
 
 /// Both kinds of addresses, at the same time and each from a port of its own.
 async fn ask(server: IpAddr, name: &str) -> io::Result<Vec<IpAddr>> {
-    let (four, six) = tokio::join!(ask_for(server, name, Rtype::A), ask_for(server, name, Rtype::AAAA));
+    let bounded = async |rtype| match timeout(NAME_SERVER_TIME_MAX, ask_for(server, name, rtype)).await {
+        Ok(answered) => answered,
+        Err(_) => Err(io::Error::other("it does not answer")),
+    };
+    let (four, six) = tokio::join!(bounded(Rtype::A), bounded(Rtype::AAAA));
     match (four, six) {
         (Ok(four), Ok(six)) => Ok([four, six].concat()),
-        // Some name servers do not answer the other question.
+        // Some name servers refuse the other question, or drop it.
         (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => Ok(found),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }

@@ -41,6 +41,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// A worker takes a policy within a second, and says within some five how many sessions it cut. One that has not answered by
 /// then hangs, and every reload waits for it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// This process looks so late at its own bound where the machine stood still, or where it was busy itself. The worker had no
+/// more time than it, and gets the bound anew.
+const LATE: Duration = Duration::from_secs(1);
 
 /// One child, or the time until its successor is started.
 pub(super) struct Slot {
@@ -224,17 +227,19 @@ impl Children {
             }
         };
         tokio::select! {
-            said = said => match said {
-                Ok((said, _)) => Event::Said(said),
-                Err(error) => Event::WorkerFell(error),
-            },
+            // An answer that is there counts, however late it is looked at.
+            biased;
             ended = ended => match ended {
                 Some(ended) => Event::SignerFell(ended),
                 None => Event::SignerDue,
             },
+            said = said => match said {
+                Ok((said, _)) => Event::Said(said),
+                Err(error) => Event::WorkerFell(error),
+            },
             () = worker.due() => Event::WorkerDue,
-            () = hangs => Event::WorkerHangs,
             ended = helper.event() => ended.map_or(Event::HelperDue, Event::HelperFell),
+            () = hangs => Event::WorkerHangs,
         }
     }
 
@@ -419,7 +424,12 @@ impl Children {
 
     /// The worker owes an answer for [`ANSWER_TIME_MAX`]: end it, so that [`Self::worker_fell`] tells who waits.
     pub(super) fn end_hanging_worker(&mut self) {
-        self.answer_due = Instant::now() + ANSWER_TIME_MAX;
+        let now = Instant::now();
+        let is_late = now > self.answer_due + LATE;
+        self.answer_due = now + ANSWER_TIME_MAX;
+        if is_late {
+            return;
+        }
         let asked =
             if self.pending.is_some() { "whether it takes a policy" } else { "how many sessions it cut" };
         tracing::error!(

@@ -152,18 +152,21 @@ impl Session {
             None if is_passed => mechanism.read(line),
             _ => SaslMessage::Empty,
         };
-        let mut login = None;
+        let (mut login, mut closing) = (None, None);
         if let Some(left) = left.filter(|_| is_passed && line != b"*")
             && let Some(guard) = &self.terms.guard
             && (left == 0 || !mechanism.may_follow(line))
         {
             // Nobody would read it, and to a server it could name another account.
-            is_passed = false;
-            let account = self.sent.back().and_then(|sent| match &sent.effect {
-                Effect::Login(account) => account.as_deref(),
-                _ => None,
-            });
-            login = Some(SentLogin::Stopped(guard.refuse_surplus(account)));
+            closing = mechanism.closing().filter(|_| left > 0);
+            if closing.is_none() {
+                is_passed = false;
+                let account = self.sent.back().and_then(|sent| match &sent.effect {
+                    Effect::Login(account) => account.as_deref(),
+                    _ => None,
+                });
+                login = Some(SentLogin::Stopped(guard.refuse_surplus(account)));
+            }
         }
         match self.ask_guard(&message) {
             Some(LoginDecision::Wait(until)) => {
@@ -191,7 +194,8 @@ impl Session {
             sent.dialogue = Dialogue::Sasl { mechanism, left };
             sent.login = login.or(sent.login.take());
         }
-        self.to_server.say(Own::words(if is_passed { unit.octets() } else { b"*\r\n" }));
+        let passed: &[u8] = if is_passed { unit.octets() } else { b"*\r\n" };
+        self.to_server.say(Own::words(closing.unwrap_or(passed)));
         None
     }
 

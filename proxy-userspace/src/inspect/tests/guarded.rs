@@ -196,7 +196,7 @@ fn answers_behind_the_one_that_names_the_account_are_no_more_than_the_mechanism_
         (format!("PLAIN {JOE}"), &[][..], MALLORY),
         ("PLAIN".to_owned(), &[JOE][..], MALLORY),
         ("LOGIN".to_owned(), &["am9lQGV4YW1wbGUuY29t", "eA=="], "bWFsbG9yeUBvdGhlci5leGFtcGxl"),
-        ("OAUTHBEARER".to_owned(), &[OAUTH], OAUTH),
+        ("OAUTHBEARER".to_owned(), &[OAUTH, OAUTH], OAUTH),
         (format!("OAUTHBEARER {OAUTH}"), &["AQ=="], "AQ=="),
         ("SCRAM-SHA-1".to_owned(), &["biwsbj1qb2VAZXhhbXBsZS5jb20scj14", "Yz1iaXdz", ""], ""),
         (
@@ -220,6 +220,29 @@ fn answers_behind_the_one_that_names_the_account_are_no_more_than_the_mechanism_
         assert_eq!(dialogue.server_got(), "", "nobody is logged in: {login}");
         let lines = dialogue.verdicts();
         assert_eq!((lines.len(), &lines[0]["rule.name"]), (1, &"guard.tenant".into()));
+    }
+}
+
+/// As Python's imaplib does, whose callback knows nothing but the token.
+#[test]
+fn a_client_that_sends_its_token_again_ends_the_dialogue_and_hears_why_the_server_refuses() {
+    const OAUTH: &str = "bixhPWpvZUBleGFtcGxlLmNvbSwBYXV0aD1CZWFyZXIgdAEB";
+    const XOAUTH2: &str = "dXNlcj1qb2VAZXhhbXBsZS5jb20BYXV0aD1CZWFyZXIgdAEB";
+    for (mechanism, token, end) in [("OAUTHBEARER", OAUTH, "AQ==\r\n"), ("XOAUTH2", XOAUTH2, "\r\n")] {
+        let mut dialogue = alone(TENANT);
+        dialogue.server("* OK [CAPABILITY IMAP4rev1] hi\r\n").client_got();
+        dialogue
+            .client(&format!("a AUTHENTICATE {mechanism}\r\n"))
+            .server("+ \r\n")
+            .client(&format!("{token}\r\n"));
+        dialogue.server_got();
+        dialogue.server("+ eyJzdGF0dXMiOiI0MDEifQ==\r\n").client_got();
+        assert_eq!(dialogue.client(&format!("{token}\r\n")).server_got(), end, "{mechanism}");
+        assert_eq!(
+            dialogue.server("a NO [AUTHENTICATIONFAILED] expired\r\n").client_got(),
+            "a NO [AUTHENTICATIONFAILED] expired\r\n"
+        );
+        assert!(dialogue.verdicts().is_empty(), "an honest client with an old token");
     }
 }
 
