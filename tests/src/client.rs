@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 use crate::lab::is_implicit_tls;
 use crate::netns::Namespace;
 use crate::pki;
+use crate::scripted::read;
 use crate::wait::PATIENCE;
 
 /// Longest line that a lab client takes.
@@ -229,7 +230,7 @@ impl Session {
 
     fn fill(&mut self) -> Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = read(&mut self.stream, &mut chunk)?;
         self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         Ok(count)
     }
@@ -481,7 +482,7 @@ pub fn reset(stream: TcpStream) -> Result<()> {
 pub fn is_reset(from: &Namespace, to: SocketAddr) -> Result<()> {
     // The reset may be quicker than the end of connect(2).
     let error = match from.connect(to) {
-        Ok(mut stream) => stream.read(&mut [0]).err().map(anyhow::Error::from),
+        Ok(mut stream) => read(&mut stream, &mut [0]).err().map(anyhow::Error::from),
         Err(error) => Some(error),
     };
     let error = error.context("no reset")?;

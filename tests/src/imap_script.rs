@@ -10,7 +10,7 @@ use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 
 use crate::lab::Family;
 use crate::scene::Scene;
-use crate::scripted::{Scripted, accept_tls, line};
+use crate::scripted::{Scripted, accept_tls, line, read};
 use crate::wait::PATIENCE;
 
 /// What the server says that it can do: with more than Postern lets through.
@@ -303,7 +303,7 @@ impl Desk {
     /// Read until the peer ends it.
     pub fn drain(&mut self) {
         let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = self.stream.read(&mut chunk) {
+        while let Ok(count @ 1..) = read(&mut self.stream, &mut chunk) {
             self.came.extend_from_slice(chunk.get(..count).unwrap_or_default());
         }
     }

@@ -1,6 +1,6 @@
 //! A peer that does exactly what a test says, and remembers every octet that it was sent.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -82,13 +82,27 @@ pub fn line(stream: &mut impl std::io::Read) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Read once. A socket with a time-out says `EINTR` after the machine was stopped, without any signal's handler (signal(7)):
+/// nothing has come then, and nothing is over.
+///
+/// # Errors
+/// What the stream says.
+pub fn read(stream: &mut (impl std::io::Read + ?Sized), room: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
 /// Everything until the stream ends, by whatever way, or nothing comes for `quiet`.
 #[must_use]
 pub fn rest(stream: &mut TcpStream, quiet: Duration) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = stream.set_read_timeout(Some(quiet));
     let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+    while let Ok(count @ 1..) = read(stream, &mut chunk) {
         all.extend_from_slice(chunk.get(..count).unwrap_or_default());
     }
     let _ = stream.set_read_timeout(Some(PATIENCE));
@@ -103,7 +117,7 @@ pub fn to_end(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        match stream.read(&mut chunk) {
+        match read(stream, &mut chunk) {
             Ok(0) => return Ok(all),
             Ok(count) => all.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(all),

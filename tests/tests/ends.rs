@@ -9,7 +9,7 @@ use postern_tests::lab::Family;
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::record::Record;
 use postern_tests::scene::Scene;
-use postern_tests::scripted::{Scripted, accept_tls, half_close, line, to_end};
+use postern_tests::scripted::{Scripted, accept_tls, half_close, line, read, to_end};
 use rustls::{ALL_VERSIONS, ServerConnection, StreamOwned};
 
 /// Sessions in a row where a goodbye races with a reset.
@@ -99,7 +99,7 @@ impl Answer {
 
     fn give(self, mut stream: Server) -> Result<()> {
         // The client's end, as Postern passes it on: without `close_notify`.
-        let ended = stream.read(&mut [0]);
+        let ended = read(&mut stream, &mut [0]);
         ensure!(ended.is_err(), "the server saw {ended:?}");
         match self {
             Self::Alert => {

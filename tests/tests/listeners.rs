@@ -9,6 +9,7 @@ use postern_tests::lab::Family;
 use postern_tests::postern::Policy;
 use postern_tests::record::Record;
 use postern_tests::scene::Scene;
+use postern_tests::scripted::read;
 use postern_tests::wait::PATIENCE;
 use postern_tests::wire::Wire;
 use serde_json::Value;
@@ -101,7 +102,7 @@ fn who_connects_to_a_listener_itself_is_reset_and_is_no_session() -> Result<()> 
         // The reset may be quicker than the end of connect(2).
         let reset = match scene.lab.gateway.connect(*to) {
             Ok(mut stream) => {
-                stream.read(&mut [0]).map(|count| count.to_string()).map_err(anyhow::Error::from)
+                read(&mut stream, &mut [0]).map(|count| count.to_string()).map_err(anyhow::Error::from)
             }
             Err(error) => Err(error),
         };

@@ -1,7 +1,7 @@
 //! All processes: what each may do, and what becomes of sessions when one of them dies.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -13,6 +13,7 @@ use postern_tests::lab::Family;
 use postern_tests::pki::Wanted;
 use postern_tests::postern::{Policy, Postern};
 use postern_tests::scene::{MESSAGE, Scene};
+use postern_tests::scripted::read;
 use postern_tests::wait::{self, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ALL_VERSIONS;
@@ -66,7 +67,7 @@ fn hears_the_end(mut socket: &TcpStream) -> Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut room = vec![0; 64 * 1024];
     loop {
-        match socket.read(&mut room) {
+        match read(&mut socket, &mut room) {
             Ok(0) => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::Tls;
 use postern_tests::kernel_tls::{Statistics, expected, told};
 use postern_tests::lab::Family;
-use postern_tests::scripted::{accept_tls, half_close, line, to_end};
+use postern_tests::scripted::{accept_tls, half_close, line, read, to_end};
 use postern_tests::wait::PATIENCE;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
@@ -109,7 +109,7 @@ fn client(mut tcp: TcpStream, config: Arc<ClientConfig>, split: Split) -> Result
         let heard = line(&mut stream)?;
         ensure!(heard.as_bytes() == expected, "{heard:?}");
     }
-    ensure!(stream.read(&mut [0])? == 0, "more was said");
+    ensure!(read(&mut stream, &mut [0])? == 0, "more was said");
     Ok(resumed)
 }
 
