@@ -49,7 +49,7 @@ pub(super) fn alarms() -> Vec<Row> {
                     "\"https://fd00::7/\"",
                     &url("a URL whose host is neither a DNS name nor an address (IPv6 stands in brackets)"),
                 ),
-                ("443", &format!("wrong type: a whole number, expected a string; {FORM}")),
+                ("443", "is no text; write a URL such as \"https://alerts.example.org/postern\""),
             ],
         ),
         row(ALARM, "user_id", Unset, &["1", "4294967294"], &[("0", ID), ("4294967295", ID)]),
