@@ -5,6 +5,7 @@
 //! recognised from the octets. No octet of the leaf survives but line ends, soft line breaks, padding, and the `=` of
 //! quoted-printable triples.
 
+use super::Condition;
 use super::alphabet::sextet;
 use super::reading::hex;
 use super::rules::RuleName;
@@ -20,7 +21,9 @@ const BLANK_LINE_BYTES: usize = 80;
 #[must_use]
 pub fn deny_text(rule: &RuleName) -> String {
     let text = match rule {
-        RuleName::MimeLimits => format!("[This mail was removed by the mail gateway. Reason: {rule}.]"),
+        RuleName::Condition(Condition::MimeLimits) => {
+            format!("[This mail was removed by the mail gateway. Reason: {rule}.]")
+        }
         _ => format!("[This attachment was removed by the mail gateway. Reason: {rule}.]"),
     };
     text.chars().take(DENY_TEXT_CHARS_MAX).map(plain).collect()

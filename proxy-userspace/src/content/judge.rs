@@ -10,15 +10,13 @@ use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::leaf_file::LeafFile;
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::magic::{HEAD_BYTES, may_go_on};
-use super::reading::{Decoder, Reading};
+use super::reading::Reading;
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
-    PUSH_BYTES_MAX, RealType, RuleName, Shape, Unavailable,
+    Case, Condition, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome,
+    LeafVerdict, RealType, RuleName, Shape, Unavailable,
 };
 
-/// Octets decoded at once: no decoder gives more than it takes, but for what it held back (1,001).
-const DECODED_BYTES: usize = PUSH_BYTES_MAX - 2048;
 /// Octets of a container that are judged as the beginning of a leaf, should a client see one there.
 const CONTAINER_BYTES: usize = 8 << 10;
 /// Octets judged behind a line at which a program may begin.
@@ -69,6 +67,28 @@ pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
     Judged::Final { octets, leaves }
 }
 
+/// A message inside a file: what its leaves weigh together.
+pub(super) fn within(octets: &[u8], judge: &dyn Judge, cancelled: &AtomicBool) -> LeafDecision {
+    let work_left = WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(octets.len() as u64));
+    let mut examiner = Examiner { judge, cancelled, describes_allowed: false, work_left };
+    let mut decision = LeafDecision::default();
+    match examiner.piece(octets, &Shape::Message) {
+        Err(why) => decision.add(why.into()),
+        Ok(found) => {
+            for LeafVerdict { name, member, rule, action, .. } in found.verdicts {
+                let Some(rule) = rule else { continue };
+                let outcome = match action {
+                    ContentAction::Allow => LeafOutcome::Note(rule),
+                    ContentAction::Remove => LeafOutcome::Remove(rule),
+                    ContentAction::Deny => LeafOutcome::Deny(rule),
+                };
+                decision.add(LeafDecision { real_type: None, member: member.or(name), outcome });
+            }
+        }
+    }
+    decision
+}
+
 /// What was found in one content.
 #[derive(Default)]
 struct Findings {
@@ -100,15 +120,36 @@ struct Examiner<'j> {
 #[derive(Default)]
 struct BlockFindings {
     real_type: Option<RealType>,
+    member: Option<String>,
+    /// What forbids it.
     rule: Option<RuleName>,
+    /// It forbids all that is judged with it, too.
+    denies: bool,
+    /// What was found, and is allowed to be.
+    noted: Option<RuleName>,
 }
 
 impl BlockFindings {
     fn add(&mut self, decision: LeafDecision) -> Result<(), Stop> {
         self.real_type = self.real_type.or(decision.real_type);
-        match decision.outcome {
+        let LeafDecision { member, outcome, .. } = decision;
+        match outcome {
             LeafOutcome::Allow => {}
-            LeafOutcome::Remove(rule) => _ = self.rule.get_or_insert(rule),
+            LeafOutcome::Note(rule) => {
+                if self.rule.is_none() && self.noted.is_none() {
+                    (self.noted, self.member) = (Some(rule), member);
+                }
+            }
+            LeafOutcome::Remove(rule) => {
+                if self.rule.is_none() {
+                    (self.rule, self.member) = (Some(rule), member);
+                }
+            }
+            LeafOutcome::Deny(rule) => {
+                if !self.denies {
+                    (self.rule, self.member, self.denies) = (Some(rule), member, true);
+                }
+            }
             LeafOutcome::Unavailable(why) => return Err(Stop::Unavailable(why)),
         }
         Ok(())
@@ -191,16 +232,15 @@ impl Examiner<'_> {
         };
         for range in ranges(block) {
             let octets = content.get(range.clone()).unwrap_or_default();
-            let octets = match octets.get(..CONTAINER_BYTES) {
-                Some(beginning) if is_container => beginning,
-                _ => octets,
-            };
-            self.work(octets.len())?;
-            for reading in Reading::ALL {
-                if reading == Reading::QuotedPrintable && !octets.contains(&b'=') {
-                    continue;
+            let beginning = octets.get(..CONTAINER_BYTES).unwrap_or(octets);
+            self.work(if is_container { beginning.len() } else { octets.len() })?;
+            if is_container {
+                for reading in Reading::of(beginning) {
+                    found.add(self.examine(&LeafHead { reading, ..head.clone() }, beginning)?)?;
                 }
-                found.add(self.examine(&LeafHead { reading, ..head.clone() }, octets)?)?;
+            } else {
+                self.go_on()?;
+                found.add(self.judge.leaf(&head, octets, self.cancelled))?;
             }
         }
         if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable)
@@ -218,21 +258,13 @@ impl Examiner<'_> {
 
     fn examine(&mut self, head: &LeafHead<'_>, octets: &[u8]) -> Result<LeafDecision, Stop> {
         let mut examination = self.judge.begin(head);
-        let mut decoder = Decoder::new(head.reading);
-        let mut out = Vec::new();
-        for chunk in octets.chunks(DECODED_BYTES) {
-            self.go_on()?;
-            if head.reading == Reading::Identity {
-                examination.push(chunk);
-                continue;
-            }
-            out.clear();
-            decoder.push(chunk, &mut out);
-            examination.push(&out);
-        }
-        out.clear();
-        decoder.flush(&mut out);
-        examination.push(&out);
+        let mut may_go_on = Ok(());
+        head.reading.decode(octets, &mut |decoded| {
+            may_go_on = self.go_on();
+            examination.push(decoded);
+            may_go_on.is_ok()
+        });
+        may_go_on?;
         Ok(examination.finish())
     }
 
@@ -254,12 +286,12 @@ impl Examiner<'_> {
             }
             let is_multipart = block.facts.is_multipart();
             let is_known = is_declared && (is_multipart || block.facts.is_message());
-            let glance = decoded(reading, octets.get(..GLANCE_BYTES).unwrap_or(octets));
+            let glance = reading.decoded(octets.get(..GLANCE_BYTES).unwrap_or(octets));
             if !is_known && !is_text(&glance) {
                 continue;
             }
             self.work(octets.len())?;
-            let inside = decoded(reading, octets);
+            let inside = reading.decoded(octets);
             // What decodes to itself is not encoded, and was judged as it stands.
             let is_encoded = inside.len() != octets.len();
             if !is_encoded || !is_known && !is_message(&inside) && !has_parts(&inside) {
@@ -317,7 +349,7 @@ impl Examiner<'_> {
         let reading = candidate.reading;
         // Most are text, of which each line may begin so: a table with country codes does (MZ, ZM).
         let begin = octets.get(..candidate_head_bytes(reading)).unwrap_or(octets);
-        if !may_go_on(&decoded(reading, begin), octets.len()) {
+        if !may_go_on(&reading.decoded(begin), octets.len()) {
             return Ok(None);
         }
         self.work(octets.len())?;
@@ -388,14 +420,6 @@ fn ranges(block: &Block) -> Vec<Range<usize>> {
     ranges
 }
 
-fn decoded(reading: Reading, octets: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(octets.len());
-    let mut decoder = Decoder::new(reading);
-    decoder.push(octets, &mut out);
-    decoder.flush(&mut out);
-    out
-}
-
 /// Whether octets may be text. Messages are; files that are none need not be decoded to look for parts.
 fn is_text(octets: &[u8]) -> bool {
     !octets
@@ -461,11 +485,12 @@ fn whole(content: &[u8], range: Range<usize>) -> Findings {
         name: None,
         declared_type: None,
         real_type: None,
+        member: None,
         file: Some(LeafFile::read(octets, Reading::Identity)),
-        rule: Some(RuleName::MimeLimits),
+        rule: Some(RuleName::Condition(Condition::MimeLimits)),
         action: ContentAction::Remove,
     };
-    Findings { verdicts: vec![verdict], removals: vec![(range, RuleName::MimeLimits)] }
+    Findings { verdicts: vec![verdict], removals: vec![(range, RuleName::Condition(Condition::MimeLimits))] }
 }
 
 /// Verdicts and removals. What lies in a removed block goes with it; blocks that overlap are removed as one.
@@ -476,12 +501,15 @@ fn conclude(
     shape: &Shape,
     describes_allowed: bool,
 ) -> Findings {
-    let mut removals: Vec<(Range<usize>, RuleName)> = layout
-        .blocks
-        .iter()
-        .zip(blocks)
-        .filter_map(|(block, found)| Some((block.widest(), found.rule.clone()?)))
-        .collect();
+    let denying = blocks.iter().filter(|found| found.denies).find_map(|found| found.rule.as_ref());
+    let mut removals: Vec<(Range<usize>, RuleName)> = Vec::new();
+    for (index, (block, found)) in layout.blocks.iter().zip(blocks).enumerate() {
+        // What goes with the message are its leaves; the skeleton stays.
+        let denied = denying.filter(|_| !block.is_shadow() && !is_container(layout, index, shape));
+        if let Some(rule) = found.rule.as_ref().or(denied) {
+            removals.push((block.widest(), rule.clone()));
+        }
+    }
     removals.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
     removals.dedup_by(|later, earlier| {
         let overlaps = later.0.start < earlier.0.end;
@@ -496,17 +524,22 @@ fn conclude(
         let around = removals.partition_point(|(range, _)| range.start <= widest.start).checked_sub(1);
         let around = around.and_then(|at| removals.get(at)).filter(|(range, _)| widest.start < range.end);
         let rule = found.rule.clone().or_else(|| around.map(|(_, rule)| rule.clone()));
+        let action = match &rule {
+            None => ContentAction::Allow,
+            Some(_) if denying.is_some() => ContentAction::Deny,
+            Some(_) => ContentAction::Remove,
+        };
         let is_leaf = match block.kind {
             BlockKind::Top | BlockKind::Part | BlockKind::Nested => {
                 !block.is_shadow() && (!is_container(layout, index, shape) || !block.facts.names.is_empty())
             }
             BlockKind::Epilogue | BlockKind::Guessed => false,
         };
-        if !is_leaf && found.rule.is_none() {
+        if !is_leaf && found.rule.is_none() && found.noted.is_none() {
             continue;
         }
         let leaf = block.extent.narrow..block.end.max(block.extent.narrow);
-        let is_described = describes_allowed || rule.is_some();
+        let is_described = describes_allowed || rule.is_some() || found.noted.is_some();
         let file = is_described.then(|| LeafFile::of(content.get(leaf).unwrap_or_default(), &block.facts));
         let name = match &found.rule {
             Some(RuleName::Name { name, .. }) => Some(name.clone()),
@@ -519,8 +552,9 @@ fn conclude(
             declared_type: block.facts.types.first().cloned(),
             real_type: found.real_type,
             file,
-            action: if rule.is_some() { ContentAction::Remove } else { ContentAction::Allow },
-            rule,
+            member: found.member.clone(),
+            action,
+            rule: rule.or_else(|| found.noted.clone()),
         });
     }
     Findings { verdicts, removals }

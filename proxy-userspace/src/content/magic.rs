@@ -3,60 +3,7 @@
 //! A small table of our own: `infer` knows hundreds of types of which none is needed, takes any text that begins with
 //! "MZ" for a program, and any Java class for a Mach-O file.
 
-use std::fmt;
-
-/// A program that a computer or a phone may run, by what its loader looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RealType {
-    /// Windows: PE, and its forerunners NE, LE and LX.
-    WindowsProgram,
-    /// DOS.
-    DosProgram,
-    /// Linux, BSD, Android.
-    Elf,
-    /// macOS, iOS, for one or several processors.
-    MachO,
-    /// Java.
-    JavaClass,
-    /// Android's bytecode.
-    Dex,
-    /// A script with an interpreter line.
-    Script,
-    /// A Windows shortcut.
-    Shortcut,
-}
-
-impl RealType {
-    /// The token in records.
-    #[must_use]
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::WindowsProgram => "windows_program",
-            Self::DosProgram => "dos_program",
-            Self::Elf => "elf",
-            Self::MachO => "mach_o",
-            Self::JavaClass => "java_class",
-            Self::Dex => "dex",
-            Self::Script => "script",
-            Self::Shortcut => "shortcut",
-        }
-    }
-}
-
-impl fmt::Display for RealType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WindowsProgram => "Windows",
-            Self::DosProgram => "DOS",
-            Self::Elf => "Linux",
-            Self::MachO => "macOS",
-            Self::JavaClass => "Java",
-            Self::Dex => "Android",
-            Self::Script => "script",
-            Self::Shortcut => "Windows shortcut",
-        })
-    }
-}
+use super::RealType;
 
 /// Octets kept from the beginning: the header of a DOS program (64), and a signature directly behind it.
 pub(super) const HEAD_BYTES: usize = 68;
@@ -137,6 +84,13 @@ impl TypeProbe {
             _ => None,
         }
     }
+}
+
+/// The type of a whole file.
+pub(super) fn real_type(octets: &[u8]) -> Option<RealType> {
+    let mut probe = TypeProbe::default();
+    probe.push(octets);
+    probe.finish()
 }
 
 /// Whether octets may be the beginning of a program. Cheap: four octets decide.

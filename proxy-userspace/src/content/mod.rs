@@ -7,6 +7,9 @@
 //! Not read in this version: uuencode and yEnc inside a leaf, archives, MSI and other OLE files, RTF, TNEF.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 /// Overwriting a forbidden leaf in place: same length, same lines.
 pub mod fill;
@@ -22,12 +25,22 @@ mod alphabet;
 pub mod reading;
 /// The file that a leaf is, for records.
 mod leaf_file;
+/// The types of files that are told by their octets.
+mod real_type;
 /// What a file is, from its first octets.
 pub mod magic;
 /// The EICAR test file, in any reading.
 mod eicar;
 /// The judge of hard rules: EICAR, names, real types.
 pub mod rules;
+/// What is found in content beside what a rule names.
+mod condition;
+/// The judge of complete leaves: rules, scanners, and what is inside.
+mod leaf;
+/// What is inside a file.
+pub mod open;
+/// Whoever says of a file by its content that it is harmful.
+pub mod scan;
 /// Octets that a client could read as a leaf where the walker sees none.
 mod loose;
 /// The slow code that the fast one must equal.
@@ -39,10 +52,12 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use condition::Condition;
 pub use judge::judge;
+pub use leaf::LeafJudge;
 pub use leaf_file::LeafFile;
-pub use magic::RealType;
 pub use reading::Reading;
+pub use real_type::RealType;
 pub use rules::{RuleName, Rules, RulesError};
 
 /// Counted up by each change of the code after which something that was allowed may be forbidden: what was judged by an
@@ -127,7 +142,7 @@ pub enum Judged {
 }
 
 /// Why there is no verdict now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unavailable {
     /// The caller cancelled the judgement.
     Cancelled,
@@ -164,7 +179,9 @@ pub struct LeafVerdict {
     pub real_type: Option<RealType>,
     /// The decoded file; none of a leaf that is allowed, but where [`Case::describes_allowed`] says so.
     pub file: Option<LeafFile>,
-    /// The rule that forbids it.
+    /// Where the rule found something inside the file: the names of the members, from the outermost on.
+    pub member: Option<String>,
+    /// The rule that forbids it; of a leaf that is allowed, what was found and is allowed to be.
     pub rule: Option<RuleName>,
     /// What was done.
     pub action: ContentAction,
@@ -177,6 +194,8 @@ pub enum ContentAction {
     Allow,
     /// It was overwritten.
     Remove,
+    /// It was overwritten, with every other leaf of what was judged together.
+    Deny,
 }
 
 impl ContentAction {
@@ -186,6 +205,7 @@ impl ContentAction {
         match self {
             Self::Allow => "allow",
             Self::Remove => "remove",
+            Self::Deny => "deny",
         }
     }
 }
@@ -208,8 +228,22 @@ pub struct LeafHead<'a> {
 
 /// Decides about leaves.
 pub trait Judge: Send + Sync {
-    /// Begin one reading of one leaf. A leaf is begun once for each reading.
+    /// Begin one reading of the beginning of a leaf, or of what may be one.
     fn begin(&self, leaf: &LeafHead<'_>) -> Box<dyn Examination + Send>;
+
+    /// A complete leaf, encoded as it is served, in every reading. This may take long.
+    fn leaf(&self, leaf: &LeafHead<'_>, octets: &[u8], cancelled: &AtomicBool) -> LeafDecision {
+        let mut decision = LeafDecision::default();
+        for reading in Reading::of(octets) {
+            let mut examination = self.begin(&LeafHead { reading, ..leaf.clone() });
+            let pushed = reading.decode(octets, &mut |decoded| {
+                examination.push(decoded);
+                !cancelled.load(Ordering::Relaxed)
+            });
+            decision.add(if pushed { examination.finish() } else { Unavailable::Cancelled.into() });
+        }
+        decision
+    }
 }
 
 /// One reading of one leaf in progress.
@@ -220,24 +254,71 @@ pub trait Examination {
     fn finish(self: Box<Self>) -> LeafDecision;
 }
 
-/// What a judge says about one reading of one leaf.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a judge says about a leaf, or about one reading of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafDecision {
-    /// What it is by its first octets, where that is known.
+    /// What it is by its octets, where that is known.
     pub real_type: Option<RealType>,
+    /// Where it was found inside the file: the names of the members, from the outermost on.
+    pub member: Option<String>,
     /// Whether it may pass.
     pub outcome: LeafOutcome,
 }
 
-/// Whether a leaf may pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whether a leaf may pass. The later ones outweigh those before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeafOutcome {
-    /// This reading is allowed.
+    /// It is allowed.
+    #[default]
     Allow,
+    /// It is allowed, and what was found is recorded.
+    Note(RuleName),
     /// The leaf is forbidden, by this rule.
     Remove(RuleName),
+    /// It is forbidden, and the message with it.
+    Deny(RuleName),
     /// Not known now.
     Unavailable(Unavailable),
+}
+
+impl LeafOutcome {
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Allow => 0,
+            Self::Note(_) => 1,
+            Self::Remove(_) => 2,
+            Self::Deny(_) => 3,
+            Self::Unavailable(_) => 4,
+        }
+    }
+
+    /// Whether nothing that is found later changes it.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Deny(_) | Self::Unavailable(_))
+    }
+}
+
+impl LeafDecision {
+    /// The same leaf was looked at in another way: what weighs more counts, and of equals what came first.
+    pub fn add(&mut self, other: Self) {
+        self.real_type = self.real_type.or(other.real_type);
+        if other.outcome.weight() > self.outcome.weight() {
+            (self.outcome, self.member) = (other.outcome, other.member);
+        }
+    }
+}
+
+impl From<LeafOutcome> for LeafDecision {
+    fn from(outcome: LeafOutcome) -> Self {
+        Self { outcome, ..Self::default() }
+    }
+}
+
+impl From<Unavailable> for LeafDecision {
+    fn from(why: Unavailable) -> Self {
+        Self { outcome: LeafOutcome::Unavailable(why), ..Self::default() }
+    }
 }
 
 /// Octets of one push. The cancel flag is looked at between two of them.

@@ -3,15 +3,20 @@
 //! Library decoders of base64 are strict: they refuse a whole leaf for one odd character. A client skips it and opens
 //! the file. So the decoders here are our own and never refuse anything.
 
+use serde::{Deserialize, Serialize};
+
+use super::PUSH_BYTES_MAX;
 use super::alphabet::{characters, next_equals, quantum, sextet};
 
 /// Octets of which the characters of base64 are taken out at once. They fit into the fastest cache.
 const CHARACTERS_BYTES: usize = 4 << 10;
+/// Octets decoded at once: no decoder gives more than it takes, but for what it held back (1,001).
+const DECODED_BYTES: usize = PUSH_BYTES_MAX - 2048;
 /// Octets for which the room of many is not worth its cost.
 const FEW_BYTES: usize = 64;
 
 /// How octets of a leaf are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
     /// As they stand: 7bit, 8bit, binary.
     Identity,
@@ -24,6 +29,44 @@ pub enum Reading {
 impl Reading {
     /// Every reading. A leaf is judged in each, whatever its header says.
     pub const ALL: [Self; 3] = [Self::Identity, Self::Base64, Self::QuotedPrintable];
+
+    /// Those that give something of their own of these octets.
+    pub fn of(octets: &[u8]) -> impl Iterator<Item = Self> {
+        let has_equals = memchr::memchr(b'=', octets).is_some();
+        Self::ALL.into_iter().filter(move |reading| *reading != Self::QuotedPrintable || has_equals)
+    }
+
+    /// Decode `octets`, and take what they give piece by piece, [`PUSH_BYTES_MAX`] at most, until `take` says no. Whether
+    /// it never did.
+    pub fn decode(self, octets: &[u8], take: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let mut decoder = Decoder::new(self);
+        let mut out = Vec::new();
+        for chunk in octets.chunks(DECODED_BYTES) {
+            let is_wanted = if self == Self::Identity {
+                take(chunk)
+            } else {
+                out.clear();
+                decoder.push(chunk, &mut out);
+                take(&out)
+            };
+            if !is_wanted {
+                return false;
+            }
+        }
+        out.clear();
+        decoder.flush(&mut out);
+        take(&out)
+    }
+
+    /// All that `octets` give.
+    #[must_use]
+    pub fn decoded(self, octets: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(octets.len());
+        let mut decoder = Decoder::new(self);
+        decoder.push(octets, &mut out);
+        decoder.flush(&mut out);
+        out
+    }
 
     /// The token in records.
     #[must_use]

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use super::eicar::Eicar;
-use super::magic::{RealType, TypeProbe};
-use super::{Examination, Judge, LeafDecision, LeafHead, LeafOutcome};
+use serde::{Deserialize, Serialize};
+
+use super::magic::TypeProbe;
+use super::{Condition, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, RealType};
 
 /// Characters of a pattern. A name on a disk has 255 at most.
 pub const PATTERN_CHARS_MAX: usize = 255;
@@ -14,7 +16,7 @@ pub const PATTERNS_MAX: usize = 1_000;
 pub(super) const NAME_CHARS_MAX: usize = 4_096;
 
 /// The rule by which something is removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleName {
     /// The EICAR test file.
     Eicar,
@@ -27,8 +29,15 @@ pub enum RuleName {
     },
     /// The real type is in a class of `action.content.types`.
     Type(RealType),
-    /// The content is built so that it cannot be judged within the bounds of [`super::walk`].
-    MimeLimits,
+    /// A scanner knows it.
+    Virus {
+        /// The scanner.
+        scanner: String,
+        /// Its name for it.
+        signature: String,
+    },
+    /// What was found in it.
+    Condition(Condition),
 }
 
 impl RuleName {
@@ -39,7 +48,8 @@ impl RuleName {
             Self::Eicar => "eicar",
             Self::Name { .. } => "names",
             Self::Type(_) => "types",
-            Self::MimeLimits => "mime_limits",
+            Self::Virus { .. } => "virus",
+            Self::Condition(condition) => condition.token(),
         }
     }
 }
@@ -50,8 +60,9 @@ impl fmt::Display for RuleName {
         match self {
             Self::Eicar => f.write_str("it contains a test virus (EICAR)"),
             Self::Name { pattern, .. } => write!(f, "files with names like {pattern} are not allowed"),
-            Self::Type(real) => write!(f, "it is a program ({real}), and programs are not allowed"),
-            Self::MimeLimits => f.write_str("the mail is built in a way that cannot be checked"),
+            Self::Type(real) => write!(f, "it is a {real}, and files of this type are not allowed"),
+            Self::Virus { signature, .. } => write!(f, "it contains a virus ({signature})"),
+            Self::Condition(condition) => write!(f, "{condition}"),
         }
     }
 }
@@ -109,6 +120,24 @@ impl Rules {
         Ok(Self { patterns, executable: classes.contains(&TypeClass::Executable) })
     }
 
+    /// What becomes of a file that is called and typed so.
+    pub(super) fn file(&self, names: &[String], real_type: Option<RealType>) -> LeafOutcome {
+        let by_type = || real_type.filter(|real| self.executable && real.is_program()).map(RuleName::Type);
+        self.forbidden(names).or_else(by_type).map_or(LeafOutcome::Allow, LeafOutcome::Remove)
+    }
+
+    /// What becomes of a file in which this was found.
+    pub(super) fn found(&self, condition: Condition) -> LeafOutcome {
+        let rule = RuleName::Condition(condition);
+        match condition {
+            Condition::Macro
+            | Condition::ExternalReference
+            | Condition::ActiveContent
+            | Condition::EncryptedMail => LeafOutcome::Note(rule),
+            _ => LeafOutcome::Remove(rule),
+        }
+    }
+
     /// The first name that a pattern forbids.
     fn forbidden(&self, names: &[String]) -> Option<RuleName> {
         names.iter().find_map(|name| {
@@ -151,10 +180,10 @@ impl Examination for HardRules {
 
     fn finish(self: Box<Self>) -> LeafDecision {
         let real_type = self.probe.finish();
-        let by_type = real_type.filter(|_| self.executable).map(RuleName::Type);
+        let by_type = real_type.filter(|real| self.executable && real.is_program()).map(RuleName::Type);
         let eicar = (self.eicar.is_found() && !self.is_beginning).then_some(RuleName::Eicar);
         let outcome = eicar.or(self.name).or(by_type).map_or(LeafOutcome::Allow, LeafOutcome::Remove);
-        LeafDecision { real_type, outcome }
+        LeafDecision { real_type, member: None, outcome }
     }
 }
 

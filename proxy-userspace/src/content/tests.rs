@@ -55,7 +55,7 @@ fn only_the_forbidden_leaf_is_overwritten() {
     reading::Base64Decoder::default().push(&octets[begin..end], &mut out);
     assert!(
         out.starts_with(
-            b"[This attachment was removed by the mail gateway. Reason: it is a program (Windows)"
+            b"[This attachment was removed by the mail gateway. Reason: it is a Windows program"
         )
     );
 }
@@ -375,7 +375,7 @@ fn what_cannot_be_judged_in_bounds_is_removed_behind_its_header() {
     let message = format!("Subject: kept\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{parts}");
     let (octets, leaves) = judged(message.as_bytes(), Shape::Message);
     assert_same_lines(message.as_bytes(), &octets);
-    assert_eq!(leaves[0].rule, Some(RuleName::MimeLimits));
+    assert_eq!(leaves[0].rule, Some(RuleName::Condition(Condition::MimeLimits)));
     let text = String::from_utf8(octets).unwrap();
     assert!(text.starts_with("Subject: kept") && !text.contains('Q'));
 }
@@ -468,7 +468,7 @@ impl Examination for BothWords {
         } else {
             LeafOutcome::Allow
         };
-        LeafDecision { real_type: None, outcome }
+        LeafDecision { real_type: None, member: None, outcome }
     }
 }
 

@@ -162,13 +162,17 @@ impl MediationTerms {
         let mut forbidden = false;
         for leaf in leaves {
             let action = match (leaf.action, direction) {
-                (ContentAction::Allow, _) if !self.clean_verdicts => continue,
+                (ContentAction::Allow, _) if !self.clean_verdicts && leaf.rule.is_none() => continue,
                 (ContentAction::Allow, _) => VerdictAction::Allow,
-                (ContentAction::Remove, Direction::ServerToClient) => VerdictAction::Remove,
-                (ContentAction::Remove, Direction::ClientToServer) => VerdictAction::Refuse,
+                (ContentAction::Remove | ContentAction::Deny, Direction::ServerToClient) => {
+                    VerdictAction::Remove
+                }
+                (ContentAction::Remove | ContentAction::Deny, Direction::ClientToServer) => {
+                    VerdictAction::Refuse
+                }
             };
             let rule = leaf.rule.as_ref().map(|rule| rule.token()).unwrap_or_default();
-            if leaf.action == ContentAction::Remove {
+            if leaf.action != ContentAction::Allow {
                 forbidden = true;
                 self.counts.decided(rule);
             }

@@ -73,7 +73,7 @@ fn a_deny_text_is_plain_whatever_the_pattern_is() {
     let rule = RuleName::Name { name: "x".into(), pattern: "*<b>&=%\"\\\u{e4}\r\n.exe".into() };
     let text = deny_text(&rule);
     assert!(text.chars().all(|c| matches!(c, ' '..='~') && !"<>&=%\"\\".contains(c)), "{text}");
-    assert!(deny_text(&RuleName::Type(RealType::Elf)).contains("Reason: it is a program (Linux)"));
+    assert!(deny_text(&RuleName::Type(RealType::Elf)).contains("Reason: it is a Linux program"));
     let rule = RuleName::Name { name: "x".into(), pattern: "*".repeat(900) };
     assert_eq!(deny_text(&rule).len(), DENY_TEXT_CHARS_MAX);
 }
