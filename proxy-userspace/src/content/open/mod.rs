@@ -4,10 +4,52 @@
 //! can read also where the file is damaged, and takes each octet that it makes out of [`OpenBounds`] first: no file makes it
 //! use more memory or time than that.
 
+/// Documents.
+mod documents;
+
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::{Condition, RealType};
+
+/// Files in the text of a mail, and what wraps a mail.
+pub mod encodings;
+/// Files that are also an archive.
+mod beside;
+/// Microsoft Cabinet.
+mod cab;
+/// Disc images.
+mod iso;
+/// Names of members, in the forms in which readers take them.
+mod names;
+/// Numbers and stretches of a file.
+mod octets;
+/// One file while it is opened.
+mod opening;
+/// 7-Zip.
+mod sevenz;
+/// ar, cpio, RPM.
+mod simple;
+/// Files that hold one other file, compressed.
+mod stream;
+/// tar.
+mod tar;
+/// Decompression within a given room.
+mod unpack;
+/// ZIP.
+mod zip;
+/// Archives that the tests write.
+#[cfg(test)]
+pub(super) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use beside::{Beside, beside};
+pub(super) use beside::{CABINET, RAR, SEVEN_ZIP, has_disk_footer};
+pub(super) use iso::is_image;
+pub(super) use tar::is_header as is_tar_header;
+
+use opening::Opening;
 
 /// What may be made of one leaf, in all its readings and members together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +79,12 @@ pub struct OpenBounds {
     limits: OpenLimits,
     members_left: u64,
     octets_left: u64,
+    windows_left: u64,
 }
+
+/// Octets of all windows that decoders hold while what they made is judged, and while archives in it are opened. The first
+/// gets half of them, the next half of the rest.
+const WINDOWS_BYTES_MAX: u64 = 2 * unpack::WINDOW_BYTES_MAX;
 
 /// Something is beyond [`OpenLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +95,8 @@ impl OpenBounds {
     /// All of it.
     #[must_use]
     pub const fn new(limits: OpenLimits) -> Self {
-        Self { limits, members_left: limits.members, octets_left: limits.octets }
+        let windows_left = WINDOWS_BYTES_MAX;
+        Self { limits, members_left: limits.members, octets_left: limits.octets, windows_left }
     }
 
     /// The limits themselves.
@@ -81,6 +129,17 @@ impl OpenBounds {
         let by_ratio = compressed.saturating_mul(self.limits.ratio).max(RATIO_FREE_BYTES);
         self.octets_left.min(by_ratio)
     }
+
+    /// What a window may have that is held while members are visited. It is given back afterwards.
+    fn hold_window(&mut self) -> u64 {
+        let held = self.windows_left / 2;
+        self.windows_left = self.windows_left.saturating_sub(held);
+        held
+    }
+
+    fn release_window(&mut self, held: u64) {
+        self.windows_left = self.windows_left.saturating_add(held);
+    }
 }
 
 /// One file inside another.
@@ -103,13 +162,78 @@ pub type Visit<'v> = dyn FnMut(&mut OpenBounds, Member<'_>) -> ControlFlow<()> +
 /// Whether [`open`] looks into files of this type.
 #[must_use]
 pub const fn opens(real: RealType) -> bool {
-    let _ = real;
-    false
+    is_archive(real) || documents::opens(real)
 }
 
 /// Open a file of this type, and have each of its members visited. Returns what was found beside them; a file beyond the
 /// bounds, or a damaged one, is among that, and its readable members were visited.
 pub fn open(real: RealType, octets: &[u8], bounds: &mut OpenBounds, visit: &mut Visit<'_>) -> Conditions {
-    let _ = (real, octets, bounds, visit);
-    Conditions::new()
+    match real {
+        _ if is_archive(real) => open_archive(real, octets, bounds, visit),
+        _ if documents::opens(real) => documents::open(real, octets, bounds, visit),
+        _ => Conditions::new(),
+    }
+}
+
+/// Open an archive that a file is as well. What only looks like one is not damaged: that does not count.
+pub fn open_beside(
+    beside: Beside,
+    octets: &[u8],
+    bounds: &mut OpenBounds,
+    visit: &mut Visit<'_>,
+) -> Conditions {
+    let within = octets.get(beside.at..).unwrap_or_default();
+    let mut conditions = open(beside.real, within, bounds, visit);
+    conditions.remove(&Condition::BrokenFile);
+    conditions
+}
+
+/// Archives and compressed files, also those that are known and not opened.
+const fn is_archive(real: RealType) -> bool {
+    use RealType::{
+        Ace, Ar, Arj, Bzip2, Cab, Cpio, DiskImage, Gzip, Iso, Lzh, Rar, Rpm, SevenZip, Tar, Xz, Zip, Zstd,
+    };
+    matches!(
+        real,
+        Zip | Gzip
+            | Bzip2
+            | Xz
+            | Zstd
+            | Tar
+            | SevenZip
+            | Cab
+            | Iso
+            | Cpio
+            | Ar
+            | Rpm
+            | Rar
+            | DiskImage
+            | Ace
+            | Arj
+            | Lzh
+    )
+}
+
+/// Open an archive by the form of this type, whatever else the file is: a document of ZIP's form, for example.
+fn open_archive(real: RealType, octets: &[u8], bounds: &mut OpenBounds, visit: &mut Visit<'_>) -> Conditions {
+    let mut opening = Opening::new(bounds, visit);
+    // Who breaks off has what is needed, or has said that a bound is reached.
+    let _ = match real {
+        RealType::Zip => zip::open(octets, &mut opening),
+        RealType::Gzip | RealType::Bzip2 | RealType::Xz | RealType::Zstd => {
+            stream::open(real, octets, &mut opening)
+        }
+        RealType::Tar => tar::open(octets, &mut opening),
+        RealType::SevenZip => sevenz::open(octets, &mut opening),
+        RealType::Cab => cab::open(octets, &mut opening),
+        RealType::Iso => iso::open(octets, &mut opening),
+        RealType::Cpio => simple::cpio(octets, &mut opening),
+        RealType::Ar => simple::ar(octets, &mut opening),
+        RealType::Rpm => simple::rpm(octets, &mut opening),
+        _ => {
+            opening.found(Condition::UnknownArchive);
+            ControlFlow::Continue(())
+        }
+    };
+    opening.into_conditions()
 }

@@ -1,0 +1,90 @@
+//! Archives, compressed files and images of disks, by their octets.
+
+use super::super::RealType;
+use super::super::open::{CABINET, RAR, SEVEN_ZIP, has_disk_footer, is_image, is_tar_header};
+use super::{le16, le32};
+
+/// Frames that hold nothing, before one of Zstandard's.
+const ZSTD_SKIPPABLE_MAX: usize = 16;
+/// What the header of a `.lzma` file may announce, as xz takes it: 256 GiB.
+const LZMA_OCTETS_MAX: u64 = 1 << 38;
+/// Octets of an ARJ header, without comments.
+const ARJ_HEADER_BYTES: std::ops::RangeInclusive<u16> = 30..=2_600;
+/// A name in the old binary form of cpio.
+const CPIO_NAME_BYTES_MAX: u16 = 4_096;
+
+/// The type of an archive, a compressed file or an image.
+pub(super) fn archive_type(octets: &[u8]) -> Option<RealType> {
+    let starts_with = |magic: &[u8]| octets.starts_with(magic);
+    Some(match octets {
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] | [b'P', b'K', 7, 8, ..] => RealType::Zip,
+        [b'P', b'K', b'0', b'0', b'P', b'K', 3, 4, ..] => RealType::Zip,
+        [0x1f, 0x8b, 8, ..] => RealType::Gzip,
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => RealType::Bzip2,
+        _ if starts_with(b"\xfd7zXZ\0") => RealType::Xz,
+        _ if is_zstd(octets) => RealType::Zstd,
+        _ if starts_with(SEVEN_ZIP) => RealType::SevenZip,
+        _ if starts_with(RAR) || starts_with(b"RE~^") => RealType::Rar,
+        _ if starts_with(CABINET) => RealType::Cab,
+        _ if octets.get(7..).is_some_and(|octets| octets.starts_with(b"**ACE**")) => RealType::Ace,
+        [0x60, 0xea, ..] if le16(octets, 2).is_some_and(|bytes| ARJ_HEADER_BYTES.contains(&bytes)) => {
+            RealType::Arj
+        }
+        [_, _, b'-', b'l', b'h' | b'z', _, b'-', ..] => RealType::Lzh,
+        [b'0', b'7', b'0', b'7', b'0', b'1' | b'2' | b'7', ..] => RealType::Cpio,
+        [0xc7, 0x71, ..] if le16(octets, 20).is_some_and(|bytes| bytes <= CPIO_NAME_BYTES_MAX) => {
+            RealType::Cpio
+        }
+        _ if starts_with(b"!<arch>\n") => RealType::Ar,
+        [0xed, 0xab, 0xee, 0xdb, ..] => RealType::Rpm,
+        _ if is_disk_image(octets) => RealType::DiskImage,
+        _ if octets.get(..512).is_some_and(is_tar_header) => RealType::Tar,
+        _ if is_image(octets) => RealType::Iso,
+        _ if is_lzma(octets) => RealType::Xz,
+        _ => return None,
+    })
+}
+
+/// A frame of Zstandard, also behind some that hold nothing.
+fn is_zstd(octets: &[u8]) -> bool {
+    let mut rest = octets;
+    for _ in 0..ZSTD_SKIPPABLE_MAX {
+        match le32(rest, 0) {
+            Some(0xfd2f_b528) => return true,
+            Some(magic) if magic & !15 == 0x184d_2a50 => {
+                let length = le32(rest, 4).and_then(|length| usize::try_from(length).ok());
+                let end = length.and_then(|length| length.checked_add(8));
+                let Some(behind) = end.and_then(|end| rest.get(end..)) else { return false };
+                rest = behind;
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Images that begin with a mark, or end with one.
+fn is_disk_image(octets: &[u8]) -> bool {
+    let marks: [&[u8]; 6] =
+        [b"conectix", b"vhdxfile", b"KDMV", b"COWD", b"# Disk DescriptorFile", b"MSWIM\0\0\0"];
+    marks.iter().any(|mark| octets.starts_with(mark)) || has_disk_footer(octets)
+}
+
+/// A `.lzma` file has no mark. Its numbers are told from others as xz does it.
+fn is_lzma(octets: &[u8]) -> bool {
+    let numbers = || {
+        let length = octets.get(5..)?.first_chunk().map(|octets| u64::from_le_bytes(*octets))?;
+        Some((*octets.first()?, le32(octets, 1)?, length, *octets.get(13)?))
+    };
+    numbers().is_some_and(|(properties, dictionary, length, first)| {
+        // One bit, or two beside each other.
+        let is_usual = dictionary.count_ones() == 1
+            || dictionary.count_ones() == 2 && (dictionary & dictionary << 1).count_ones() == 1;
+        properties < 225
+            && dictionary >= 4_096
+            && (is_usual || dictionary == u32::MAX)
+            && (length == u64::MAX || length < LZMA_OCTETS_MAX)
+            && first == 0
+    })
+}
