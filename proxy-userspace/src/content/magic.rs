@@ -3,6 +3,15 @@
 //! A small table of our own: `infer` knows hundreds of types of which none is needed, takes any text that begins with
 //! "MZ" for a program, and any Java class for a Mach-O file.
 
+/// Documents and media.
+mod documents;
+/// Archives, compressed files and images of disks.
+mod archives;
+/// Text.
+pub(super) mod text;
+
+pub(super) use documents::OLE;
+
 use super::RealType;
 
 /// Octets kept from the beginning: the header of a DOS program (64), and a signature directly behind it.
@@ -90,7 +99,11 @@ impl TypeProbe {
 pub(super) fn real_type(octets: &[u8]) -> Option<RealType> {
     let mut probe = TypeProbe::default();
     probe.push(octets);
-    probe.finish()
+    probe
+        .finish()
+        .or_else(|| documents::document_type(octets))
+        .or_else(|| archives::archive_type(octets))
+        .or_else(|| documents::text_type(octets))
 }
 
 /// Whether octets may be the beginning of a program. Cheap: four octets decide.

@@ -29,7 +29,7 @@ pub enum RealType {
     Gzip,
     /// bzip2.
     Bzip2,
-    /// xz.
+    /// xz, and its forerunner `.lzma`.
     Xz,
     /// Zstandard (RFC 8878).
     Zstd,
