@@ -7,18 +7,15 @@
 mod params;
 mod words;
 
+pub(crate) use words::unstructured_text;
+
 use std::ops::Range;
 
 use memchr::memchr2;
 
 use self::params::Parameters;
-
-/// Names of one leaf. No client reads so many; more of them hide something.
-pub(super) const NAMES_MAX: usize = 200;
-/// Octets of one value of which parameters are read. Longer ones hide something, and cost time.
-const VALUE_BYTES_MAX: usize = 16 << 10;
-/// Octets of a name as it stands in a field: encoded words take four times their text.
-const NAME_BYTES_MAX: usize = 8 << 10;
+use super::Condition;
+use super::limits::{BOUNDARIES_OF_HEADER_MAX, NAME_BYTES_MAX, NAMES_MAX, VALUE_BYTES_MAX};
 
 /// One line: where it stands without its end, and where the next one begins. A line ends with CRLF, LF or CR.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +110,10 @@ pub(super) struct Facts {
     pub(super) boundaries: Vec<Vec<u8>>,
     pub(super) is_base64: bool,
     pub(super) is_quoted_printable: bool,
+    /// An encoding that a file within the text has: uuencode, yEnc.
+    is_file_in_text: bool,
+    /// `smime-type` says that it is encrypted.
+    is_enveloped: bool,
     /// Fields called Content-Type.
     type_fields: usize,
     /// The header hides something: too many names, or names that are too long.
@@ -167,6 +168,7 @@ impl Facts {
     /// Whether every client sees a container here, and none a leaf.
     pub(super) fn is_container(&self) -> bool {
         self.type_fields == 1
+            && !self.is_file_in_text
             && match self.types.as_slice() {
                 [kind] if kind.starts_with("multipart/") => !self.boundaries.is_empty(),
                 [kind] => {
@@ -174,6 +176,22 @@ impl Facts {
                 }
                 _ => false,
             }
+    }
+
+    /// What the declared types say beside what the leaf is: each is a verdict of its own.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = Condition> {
+        let declares = |kind: &str| self.types.iter().any(|declared| declared.starts_with(kind));
+        let is_encrypted = declares("multipart/encrypted")
+            || declares("application/pgp-encrypted")
+            || self.is_enveloped
+                && (declares("application/pkcs7-mime") || declares("application/x-pkcs7-mime"));
+        [
+            (declares("message/partial"), Condition::PartialMessage),
+            (declares("message/external-body"), Condition::ExternalBody),
+            (is_encrypted, Condition::EncryptedMail),
+        ]
+        .into_iter()
+        .filter_map(|(is_declared, condition)| is_declared.then_some(condition))
     }
 
     fn add_type(&mut self, value: &[u8]) {
@@ -194,6 +212,7 @@ impl Facts {
         let value = String::from_utf8_lossy(value).to_ascii_lowercase();
         self.is_base64 |= value.contains("base64");
         self.is_quoted_printable |= value.contains("quoted");
+        self.is_file_in_text |= value.contains("uu") || value.contains("yenc");
     }
 
     fn add_names(&mut self, raw: &[u8], charset: Option<&[u8]>) {
@@ -231,10 +250,15 @@ impl Facts {
     }
 }
 
+/// Whether a Content-Type has `smime-type=enveloped-data` or one of its sisters.
+fn says_enveloped(value: &[u8]) -> bool {
+    let value = value.get(..VALUE_BYTES_MAX).unwrap_or(value).to_ascii_lowercase();
+    let has = |word: &[u8]| memchr::memmem::find(&value, word).is_some();
+    has(b"smime-type") && (has(b"enveloped") || has(b"encrypted"))
+}
+
 /// Octets of a declared type. What is longer is no type that any client knows.
 const TYPE_BYTES_MAX: usize = 255;
-/// Boundaries that one header may declare, in all readings.
-const BOUNDARIES_OF_HEADER_MAX: usize = 100;
 
 /// Which fields are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,6 +325,7 @@ impl FieldReader {
                 Known::Encoding => facts.add_encoding(value),
                 Known::Type => {
                     facts.add_type(&bare);
+                    facts.is_enveloped |= says_enveloped(value);
                     facts.add_parameters(value);
                 }
                 Known::Disposition => facts.add_parameters(value),

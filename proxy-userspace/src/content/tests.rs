@@ -7,6 +7,8 @@ use super::samples::*;
 use super::*;
 
 mod any;
+mod hidden;
+mod oracles;
 
 const BASE64: &str = "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64";
 
@@ -54,9 +56,7 @@ fn only_the_forbidden_leaf_is_overwritten() {
     let mut out = Vec::new();
     reading::Base64Decoder::default().push(&octets[begin..end], &mut out);
     assert!(
-        out.starts_with(
-            b"[This attachment was removed by the mail gateway. Reason: it is a Windows program"
-        )
+        out.starts_with(b"[This attachment was removed by the mail gateway. Reason: it is a Windows program")
     );
 }
 

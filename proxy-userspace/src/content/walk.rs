@@ -13,11 +13,7 @@ use std::ops::Range;
 use self::boundaries::{Boundaries, Match};
 use super::Shape;
 use super::header::{Extent, Facts, extent, is_content_field, line_at};
-
-/// Blocks of one content. A mail with 10,000 parts is odd and passes.
-pub const BLOCKS_MAX: usize = 25_000;
-/// Containers inside each other. 100 messages, each a multipart of the one before, pass.
-pub const DEPTH_MAX: u32 = 256;
+use super::limits::{BLOCKS_MAX, DEPTH_MAX};
 
 /// The content is built so that it cannot be judged within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

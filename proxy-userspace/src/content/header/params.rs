@@ -1,11 +1,7 @@
 //! Parameters of a field, in every reading: RFC 2045 section 5.1, RFC 2231, and what clients accept beyond them.
 
+use super::super::limits::{LOOSE_MAX, NAMES_MAX, PARAMETERS_MAX};
 use super::super::reading::hex;
-
-/// Parameters of one value, in one reading. More hide something.
-const PARAMETERS_MAX: usize = 1_000;
-/// Places at which a key is found without regard to syntax.
-const LOOSE_MAX: usize = 16;
 
 /// A name as it stands in the field, and its charset where that is given apart (RFC 2231 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +51,7 @@ impl Parameters {
     }
 
     fn add_name(&mut self, name: RawName) {
-        if self.names.len() >= super::NAMES_MAX * 4 {
+        if self.names.len() >= NAMES_MAX * 4 {
             self.is_excessive = true;
         } else if !self.names.contains(&name) {
             self.names.push(name);
@@ -63,7 +59,7 @@ impl Parameters {
     }
 
     fn add_boundary(&mut self, boundary: Vec<u8>) {
-        if self.boundaries.len() >= super::NAMES_MAX {
+        if self.boundaries.len() >= NAMES_MAX {
             self.is_excessive = true;
         } else if !self.boundaries.contains(&boundary) {
             self.boundaries.push(boundary);

@@ -60,6 +60,23 @@ fn clean(name: &str) -> String {
     name.trim().to_owned()
 }
 
+/// The text of an unstructured field such as `Subject`, for records: without control characters. An encoded word in a charset
+/// that is none of these stays as it was sent, because a wrong text is worse than one that has to be decoded by hand.
+pub(crate) fn unstructured_text(raw: &[u8]) -> String {
+    let is_known = |charset: &[u8]| {
+        matches!(
+            charset,
+            b"" | b"utf-8" | b"us-ascii" | b"iso-8859-1" | b"utf-16" | b"utf-16be" | b"utf-16le"
+        ) || charset.ends_with(b"utf-7")
+    };
+    let text = if raw.windows(2).any(|pair| pair == b"=?") {
+        decoded_where(raw, &is_known)
+    } else {
+        text(raw, None)
+    };
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
 /// Octets in a charset as text.
 fn text(octets: &[u8], charset: Option<&[u8]>) -> String {
     let charset = charset.map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
@@ -157,6 +174,11 @@ fn base64(octets: &[u8]) -> Vec<u8> {
 /// The text with its encoded words decoded. White space between two of them is left out; octets of neighbours in the
 /// same charset are joined before they become characters.
 fn decoded_words(raw: &[u8]) -> String {
+    decoded_where(raw, &|_| true)
+}
+
+/// The same of words in charsets of which this holds; others stay encoded.
+fn decoded_where(raw: &[u8], is_known: &dyn Fn(&[u8]) -> bool) -> String {
     let mut name = String::new();
     let mut held: (Vec<u8>, Vec<u8>) = Default::default();
     let mut rest = raw;
@@ -167,6 +189,7 @@ fn decoded_words(raw: &[u8]) -> String {
         let (before, behind) = rest.split_at_checked(at).unwrap_or((rest, &[]));
         let has_end = raw.len() - behind.len() < last_end;
         let word = if has_end { encoded_word(behind) } else { None };
+        let word = word.map(|word| if is_known(&word.0) { word } else { as_sent(behind, word) });
         let is_between = word.is_some() && before.trim_ascii().is_empty() && !held.1.is_empty();
         let (charset, octets, behind) = match word {
             Some(word) => word,
@@ -184,6 +207,12 @@ fn decoded_words(raw: &[u8]) -> String {
     }
     name.push_str(&text(&held.1, Some(&held.0)));
     name
+}
+
+/// An encoded word as the octets that were sent.
+fn as_sent<'a>(whole: &[u8], (_, _, behind): (Vec<u8>, Vec<u8>, &'a [u8])) -> (Vec<u8>, Vec<u8>, &'a [u8]) {
+    let sent = whole.get(..whole.len().saturating_sub(behind.len())).unwrap_or_default();
+    (Vec::new(), sent.to_vec(), behind)
 }
 
 /// `=?charset*language?B?text?=`: the charset, the octets, and what follows.

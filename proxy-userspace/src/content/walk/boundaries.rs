@@ -2,12 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::super::limits::{BOUNDARIES_BYTES_MAX, MATCHES_MAX};
 use super::BeyondBounds;
-
-/// Octets of all boundaries of one content. Each costs an entry in memory; 10,000 boundaries of ordinary length fit.
-const BOUNDARIES_BYTES_MAX: usize = 1 << 20;
-/// Boundaries that one line may match: those that begin each other.
-const MATCHES_MAX: usize = 32;
 
 /// One boundary that a line matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
