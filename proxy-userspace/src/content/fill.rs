@@ -2,41 +2,23 @@
 //!
 //! The result is a function of the leaf's octets and of the text alone, never of a header: so every view of a leaf
 //! shows the same, and offsets, sizes and line counts that a server announced stay true. The transfer encoding is
-//! recognised from the octets. No octet of the leaf survives but line ends, soft line breaks, padding, and the `=` of
-//! quoted-printable triples.
+//! recognised from the octets, and so is the width of characters. No octet of the leaf survives but line ends, soft line
+//! breaks, padding, the `=` of quoted-printable triples, and NULs of wide characters.
 
-use super::Condition;
+/// The charset of a leaf, as far as the width of its characters goes.
+mod charset;
+/// Leaves in UTF-16 and UTF-32 that are not in base64.
+mod wide;
+
+use self::charset::Charset;
 use super::alphabet::sextet;
-use super::reading::hex;
-use super::rules::RuleName;
+use super::notice::plain;
+use super::reading::{Reading, hex};
 
-/// Characters of a deny text. A long one would push the reason out of small leaves.
-pub const DENY_TEXT_CHARS_MAX: usize = 300;
 /// Base64 characters below which a leaf is a word rather than base64.
 const BASE64_CHARS_MIN: usize = 20;
-/// Columns of the blanks that follow the text inside base64. An editor shows them as short lines.
-const BLANK_LINE_BYTES: usize = 80;
-
-/// What stands in the place of a removed leaf.
-#[must_use]
-pub fn deny_text(rule: &RuleName) -> String {
-    let text = match rule {
-        RuleName::Condition(Condition::MimeLimits) => {
-            format!("[This mail was removed by the mail gateway. Reason: {rule}.]")
-        }
-        _ => format!("[This attachment was removed by the mail gateway. Reason: {rule}.]"),
-    };
-    text.chars().take(DENY_TEXT_CHARS_MAX).map(plain).collect()
-}
-
-/// A character that is itself in HTML, in quoted-printable, in a quoted string, and in every charset that holds ASCII.
-const fn plain(c: char) -> char {
-    match c {
-        '<' | '>' | '&' | '=' | '%' | '"' | '\\' => '_',
-        ' '..='~' => c,
-        _ => '?',
-    }
-}
+/// Octets of a leaf that are decoded to see its charset.
+const GLANCE_BYTES: usize = 4 << 10;
 
 /// How the octets of a leaf are overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +32,15 @@ enum Layout {
 pub fn fill(leaf: &mut [u8], text: &str) {
     let text: Vec<u8> = text.chars().map(|c| plain(c) as u8).collect();
     // A leaf that is already filled may look like another layout: many short lines of text look like base64.
-    let is_filled = [Layout::Base64, Layout::QuotedPrintable, Layout::Plain]
-        .iter()
-        .any(|layout| layout.write(leaf, &text, &mut |slot, octet| *slot == octet));
+    let is_filled = Layout::ALL.iter().any(|layout| {
+        let mut written = Charset::all();
+        written.any(|charset| layout.write(leaf, &text, charset, &mut |slot, octet| *slot == octet))
+    });
     if is_filled {
         return;
     }
-    Layout::of(leaf).write(leaf, &text, &mut |slot, octet| {
+    let layout = Layout::of(leaf);
+    layout.write(leaf, &text, layout.charset(leaf), &mut |slot, octet| {
         *slot = octet;
         true
     });
@@ -66,6 +50,8 @@ pub fn fill(leaf: &mut [u8], text: &str) {
 type Put<'p> = dyn FnMut(&mut u8, u8) -> bool + 'p;
 
 impl Layout {
+    const ALL: [Self; 3] = [Self::Base64, Self::QuotedPrintable, Self::Plain];
+
     fn of(leaf: &[u8]) -> Self {
         if is_quoted_printable(leaf) {
             Self::QuotedPrintable
@@ -76,9 +62,23 @@ impl Layout {
         }
     }
 
-    fn write(self, leaf: &mut [u8], text: &[u8], put: &mut Put<'_>) -> bool {
+    /// The charset of the decoded leaf.
+    fn charset(self, leaf: &[u8]) -> Charset {
+        let head = leaf.get(..GLANCE_BYTES).unwrap_or(leaf);
+        let reading = match self {
+            Self::Base64 => Reading::Base64,
+            Self::QuotedPrintable => Reading::QuotedPrintable,
+            Self::Plain => return Charset::of(head),
+        };
+        Charset::of(&reading.decoded(head))
+    }
+
+    fn write(self, leaf: &mut [u8], text: &[u8], charset: Charset, put: &mut Put<'_>) -> bool {
         match self {
-            Self::Base64 => write_base64(leaf, text, put),
+            Self::Base64 => write_base64(leaf, text, charset, put),
+            Self::QuotedPrintable | Self::Plain if charset.width() > 1 => {
+                wide::write(leaf, text, self == Self::QuotedPrintable, charset, put)
+            }
             Self::QuotedPrintable => write_lines(leaf, text, true, put),
             Self::Plain => write_lines(leaf, text, false, put),
         }
@@ -141,17 +141,8 @@ fn equals(rest: &[u8]) -> Equals {
     }
 }
 
-/// The text, and behind it blank lines without end.
-fn text_or_blank(text: &[u8], at: usize) -> u8 {
-    text.get(at).copied().unwrap_or_else(|| match at.saturating_sub(text.len()) % BLANK_LINE_BYTES {
-        0 => b'\r',
-        1 => b'\n',
-        _ => b' ',
-    })
-}
-
 /// Each stretch between paddings decodes for itself, and to as many octets as before.
-fn write_base64(leaf: &mut [u8], text: &[u8], put: &mut Put<'_>) -> bool {
+fn write_base64(leaf: &mut [u8], text: &[u8], charset: Charset, put: &mut Put<'_>) -> bool {
     let mut at = 0;
     for chunk in leaf.split_mut(|octet| *octet == b'=') {
         let characters = chunk.iter().filter(|octet| sextet(**octet).is_some()).count();
@@ -165,7 +156,7 @@ fn write_base64(leaf: &mut [u8], text: &[u8], put: &mut Put<'_>) -> bool {
             let mut character = b' ';
             if sextet(*octet).is_some() {
                 if used == 4 {
-                    quantum = next_quantum(text, &mut at, &mut octets_left);
+                    quantum = next_quantum(text, charset, &mut at, &mut octets_left);
                     used = 0;
                 }
                 character = quantum.get(used).copied().unwrap_or(b'A');
@@ -181,12 +172,12 @@ fn write_base64(leaf: &mut [u8], text: &[u8], put: &mut Put<'_>) -> bool {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn next_quantum(text: &[u8], at: &mut usize, octets_left: &mut usize) -> [u8; 4] {
+fn next_quantum(text: &[u8], charset: Charset, at: &mut usize, octets_left: &mut usize) -> [u8; 4] {
     let mut bits = 0u32;
     for _ in 0..3 {
         bits <<= 8;
         if *octets_left > 0 {
-            bits |= u32::from(text_or_blank(text, *at));
+            bits |= u32::from(charset.octet_at(text, *at));
             *octets_left -= 1;
             *at += 1;
         }

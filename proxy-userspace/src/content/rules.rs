@@ -1,26 +1,47 @@
-//! The judge of hard rules: EICAR always, names by pattern, types by their first octets.
+//! The judge of hard rules: EICAR always, then what the owner wrote about names, types and hashes.
+//!
+//! Rules speak of a file's names, of its types and of its hash, each for itself, and the strictest of what they say
+//! counts. So a file is left unscanned only where names and types both say so.
 
-use std::fmt;
+/// Files by their SHA-256.
+mod hashes;
+/// What the lists hold that rules can name.
+mod lists;
+/// Rules by file name.
+mod names;
+/// From the configuration to compiled rules.
+mod settings;
+/// Rules by content type.
+mod types;
 
-use super::eicar::Eicar;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::hashes::ContentMaterial;
+pub use self::hashes::HashList;
+use self::names::{NameEntry, NameRules, Pattern};
+use self::types::TypeRules;
+use super::eicar::Eicar;
 use super::magic::TypeProbe;
+use super::terms::ContentTerms;
 use super::{Condition, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, RealType};
+use crate::config::RuleAction;
 
 /// Characters of a pattern. A name on a disk has 255 at most.
 pub const PATTERN_CHARS_MAX: usize = 255;
 /// Patterns. Each name is compared with each.
 pub const PATTERNS_MAX: usize = 1_000;
 /// Characters of a name that is compared with patterns. A longer one is no name of a file, but might hide its end.
-pub(super) const NAME_CHARS_MAX: usize = 4_096;
+pub(crate) const NAME_CHARS_MAX: usize = 4_096;
 
 /// The rule by which something is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleName {
     /// The EICAR test file.
     Eicar,
-    /// A name matches a pattern of `action.content.names`.
+    /// A name matches a pattern of `action.content.names` or `action.content.name_rule`.
     Name {
         /// The name that matches, without control characters.
         name: String,
@@ -29,6 +50,35 @@ pub enum RuleName {
     },
     /// The real type is in a class of `action.content.types`.
     Type(RealType),
+    /// A type matches a pattern of `action.content.type_rule`.
+    Media {
+        /// The type that matches: a declared one, or the one of [`RealType::media_type`].
+        media_type: String,
+        /// The pattern, as configured.
+        pattern: String,
+    },
+    /// A name or a type stands in a list of `action.content.lists` or `action.content.list_rule`.
+    List {
+        /// The word of the list.
+        list: String,
+        /// The name or the type.
+        found: String,
+    },
+    /// No rule fits the name, and `action.content.names_unmatched` speaks.
+    UnmatchedName {
+        /// The name.
+        name: String,
+    },
+    /// No rule fits the type, and `action.content.types_unmatched` speaks.
+    UnmatchedType {
+        /// The type.
+        media_type: String,
+    },
+    /// The file's hash is blocked.
+    Hash {
+        /// SHA-256 of the file, which may be inside another.
+        sha256: [u8; 32],
+    },
     /// A scanner knows it.
     Virus {
         /// The scanner.
@@ -47,30 +97,24 @@ impl RuleName {
         match self {
             Self::Eicar => "eicar",
             Self::Name { .. } => "names",
-            Self::Type(_) => "types",
+            Self::Type(_) | Self::Media { .. } => "types",
+            Self::List { .. } => "lists",
+            Self::UnmatchedName { .. } => "names_unmatched",
+            Self::UnmatchedType { .. } => "types_unmatched",
+            Self::Hash { .. } => "blocked_hash",
             Self::Virus { .. } => "virus",
             Self::Condition(condition) => condition.token(),
         }
     }
-}
 
-impl fmt::Display for RuleName {
-    /// The reason, in words that the reader of a mail understands.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The name by which the file was forbidden, where it was.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Eicar => f.write_str("it contains a test virus (EICAR)"),
-            Self::Name { pattern, .. } => write!(f, "files with names like {pattern} are not allowed"),
-            Self::Type(real) => write!(f, "it is a {real}, and files of this type are not allowed"),
-            Self::Virus { signature, .. } => write!(f, "it contains a virus ({signature})"),
-            Self::Condition(condition) => write!(f, "{condition}"),
+            Self::Name { name, .. } | Self::UnmatchedName { name } => Some(name),
+            _ => None,
         }
     }
-}
-
-/// A class of real types that `action.content.types` can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TypeClass {
-    Executable,
 }
 
 /// Why rules cannot be built.
@@ -98,15 +142,91 @@ pub enum RulesError {
     },
 }
 
-/// Compiled hard rules. The EICAR test file is always forbidden.
-#[derive(Clone, Debug, Default)]
+impl RuleAction {
+    /// The later ones outweigh those before.
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Allow => 0,
+            Self::AvScan => 1,
+            Self::Remove => 2,
+            Self::Deny => 3,
+        }
+    }
+}
+
+/// What rules of one kind say of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ruling {
+    action: RuleAction,
+    rule: RuleName,
+}
+
+impl Ruling {
+    /// The stricter one, and of equals the first.
+    fn strictest(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if other.action.weight() > one.action.weight() => Some(other),
+            (None, other) => other,
+            (one, _) => one,
+        }
+    }
+
+    fn outcome(self) -> LeafOutcome {
+        match self.action {
+            RuleAction::Allow | RuleAction::AvScan => LeafOutcome::Allow,
+            RuleAction::Remove => LeafOutcome::Remove(self.rule),
+            RuleAction::Deny => LeafOutcome::Deny(self.rule),
+        }
+    }
+}
+
+/// A file about which rules are asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RuledFile<'a> {
+    /// Its names, without control characters.
+    pub(super) names: &'a [String],
+    /// Its declared types, in lower case.
+    pub(super) declared_types: &'a [String],
+    /// What it is by its octets.
+    pub(super) real_type: Option<RealType>,
+    /// All of them.
+    pub(super) octets: &'a [u8],
+    /// It is inside another file.
+    pub(super) is_member: bool,
+}
+
+/// What all rules say of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileRuling {
+    /// What becomes of it by the rules.
+    pub(super) outcome: LeafOutcome,
+    /// Whether scanners and openers look at it.
+    pub(super) is_scanned: bool,
+}
+
+/// Compiled rules. The EICAR test file is always forbidden.
+#[derive(Clone, Debug)]
 pub struct Rules {
-    patterns: Vec<Pattern>,
-    executable: bool,
+    names: NameRules,
+    types: Arc<TypeRules>,
+    hashes: Arc<HashList>,
+    terms: ContentTerms,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            names: NameRules::new(Vec::new(), RuleAction::AvScan),
+            types: Arc::new(TypeRules::new(Vec::new(), true, RuleAction::AvScan)),
+            hashes: Arc::default(),
+            terms: ContentTerms::default(),
+        }
+    }
 }
 
 impl Rules {
-    /// Compile `action.content.names` and `action.content.types`.
+    /// Rules that remove files of these names, in the words of `action.content.names`, and types, in those of
+    /// `action.content.types`, and have the defaults for the rest.
     ///
     /// # Errors
     /// The first value that is wrong, and what to write in its place.
@@ -114,59 +234,84 @@ impl Rules {
         if names.len() > PATTERNS_MAX {
             return Err(RulesError::TooManyPatterns { count: names.len() });
         }
-        let patterns = names.iter().map(|name| Pattern::new(name.as_ref())).collect::<Result<_, _>>()?;
-        let classes =
-            types.iter().map(|class| TypeClass::new(class.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { patterns, executable: classes.contains(&TypeClass::Executable) })
+        let entry = |name: &N| {
+            let pattern = Pattern::new(name.as_ref())?;
+            Ok(NameEntry { pattern, list: None, action: RuleAction::Remove })
+        };
+        let entries = names.iter().map(entry).collect::<Result<_, RulesError>>()?;
+        let mut by_type = TypeRules::new(Vec::new(), true, RuleAction::AvScan);
+        for class in types {
+            match class.as_ref() {
+                "executable" => by_type.executable = true,
+                value => return Err(RulesError::UnknownType { value: value.to_owned() }),
+            }
+        }
+        let names = NameRules::new(entries, RuleAction::AvScan);
+        Ok(Self { names, types: Arc::new(by_type), ..Self::default() })
     }
 
-    /// What becomes of a file that is called and typed so.
-    pub(super) fn file(&self, names: &[String], real_type: Option<RealType>) -> LeafOutcome {
-        let by_type = || real_type.filter(|real| self.executable && real.is_program()).map(RuleName::Type);
-        self.forbidden(names).or_else(by_type).map_or(LeafOutcome::Allow, LeafOutcome::Remove)
+    /// What rules say of a complete file.
+    pub(super) fn file(&self, file: &RuledFile<'_>) -> FileRuling {
+        let names = self.names.ruling(file.names);
+        let types = self.types.ruling(file.declared_types, file.real_type, file.is_member);
+        let names_allow = match &names {
+            Some(names) => names.action == RuleAction::Allow,
+            // A file without a name is judged by its types alone.
+            None => file.names.is_empty(),
+        };
+        let is_scanned = types.action != RuleAction::Allow || !names_allow;
+        let mut decision = LeafDecision::from(self.blocked(file.octets));
+        for ruling in [names, Some(types)].into_iter().flatten() {
+            decision.add(ruling.outcome().into());
+        }
+        FileRuling { outcome: decision.outcome, is_scanned }
     }
 
     /// What becomes of a file in which this was found.
     pub(super) fn found(&self, condition: Condition) -> LeafOutcome {
-        let rule = RuleName::Condition(condition);
-        match condition {
-            Condition::Macro
-            | Condition::ExternalReference
-            | Condition::ActiveContent
-            | Condition::EncryptedMail => LeafOutcome::Note(rule),
-            _ => LeafOutcome::Remove(rule),
-        }
+        self.terms.found(condition)
     }
 
-    /// The first name that a pattern forbids.
-    fn forbidden(&self, names: &[String]) -> Option<RuleName> {
-        names.iter().find_map(|name| {
-            if self.patterns.is_empty() {
-                return None;
-            }
-            let forms = NameForms::new(name)?;
-            let pattern = self.patterns.iter().find(|pattern| forms.match_any(pattern))?;
-            Some(RuleName::Name { name: name.clone(), pattern: pattern.written.clone() })
-        })
+    /// What becomes of a file that a scanner knows by this signature.
+    pub(super) fn virus(&self, scanner: &str, signature: String) -> LeafOutcome {
+        self.terms.virus(scanner, signature)
+    }
+
+    fn blocked(&self, octets: &[u8]) -> LeafOutcome {
+        if self.hashes.is_empty() {
+            return LeafOutcome::Allow;
+        }
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest(&SHA256, octets).as_ref());
+        if self.hashes.contains(&sha256) { self.terms.blocked(sha256) } else { LeafOutcome::Allow }
     }
 }
 
 impl Judge for Rules {
     fn begin(&self, leaf: &LeafHead<'_>) -> Box<dyn Examination + Send> {
         Box::new(HardRules {
-            name: self.forbidden(leaf.names),
-            executable: self.executable,
+            names: self.names.ruling(leaf.names).map_or(LeafOutcome::Allow, Ruling::outcome),
+            types: Arc::clone(&self.types),
+            declared_types: leaf.declared_types.to_vec(),
+            when_eicar: self.terms.eicar(),
             is_beginning: leaf.is_beginning,
             probe: TypeProbe::default(),
             eicar: Eicar::default(),
         })
     }
+
+    fn terms(&self) -> &ContentTerms {
+        &self.terms
+    }
 }
 
-/// One reading of one leaf under the hard rules.
+/// One reading of one leaf under the hard rules. It sees no file whole: what no rule by type fits, and hashes, are the
+/// matter of [`Rules::file`].
 struct HardRules {
-    name: Option<RuleName>,
-    executable: bool,
+    names: LeafOutcome,
+    types: Arc<TypeRules>,
+    declared_types: Vec<String>,
+    when_eicar: LeafOutcome,
     is_beginning: bool,
     probe: TypeProbe,
     eicar: Eicar,
@@ -180,120 +325,14 @@ impl Examination for HardRules {
 
     fn finish(self: Box<Self>) -> LeafDecision {
         let real_type = self.probe.finish();
-        let by_type = real_type.filter(|real| self.executable && real.is_program()).map(RuleName::Type);
-        let eicar = (self.eicar.is_found() && !self.is_beginning).then_some(RuleName::Eicar);
-        let outcome = eicar.or(self.name).or(by_type).map_or(LeafOutcome::Allow, LeafOutcome::Remove);
-        LeafDecision { real_type, member: None, outcome }
-    }
-}
-
-impl TypeClass {
-    fn new(value: &str) -> Result<Self, RulesError> {
-        match value {
-            "executable" => Ok(Self::Executable),
-            _ => Err(RulesError::UnknownType { value: value.to_owned() }),
+        let mut decision = LeafDecision { real_type, ..LeafDecision::default() };
+        if self.eicar.is_found() && !self.is_beginning {
+            decision.add(self.when_eicar.into());
         }
-    }
-}
-
-/// A name, in the forms in which a client or a file system may use it.
-struct NameForms(Vec<Vec<char>>);
-
-impl NameForms {
-    /// None where the name is longer than [`NAME_CHARS_MAX`]: the walker has refused it before.
-    fn new(name: &str) -> Option<Self> {
-        if name.chars().count() > NAME_CHARS_MAX {
-            return None;
-        }
-        let whole: Vec<char> = lower(name);
-        // Windows leaves trailing dots and spaces out; clients leave out what stands before the last separator.
-        let trimmed: Vec<char> = trim(&whole).to_vec();
-        let base: Vec<char> =
-            trim(trimmed.rsplit(|c| matches!(c, '/' | '\\')).next().unwrap_or_default()).to_vec();
-        // `name:stream` is the file `name` on NTFS.
-        let main: Vec<char> = trim(base.split(|c| *c == ':').next().unwrap_or_default()).to_vec();
-        let mut forms = vec![whole, trimmed, base, main];
-        forms.dedup();
-        Some(Self(forms))
-    }
-
-    fn match_any(&self, pattern: &Pattern) -> bool {
-        self.0.iter().any(|form| pattern.matches(form))
-    }
-}
-
-fn trim(name: &[char]) -> &[char] {
-    let is_left_out = |c: &char| matches!(c, '.' | '"' | '\'') || c.is_whitespace();
-    let end = name.iter().rposition(|c| !is_left_out(c)).map_or(0, |at| at + 1);
-    let name = name.get(..end).unwrap_or_default();
-    let begin = name.iter().position(|c| !(matches!(c, '"' | '\'') || c.is_whitespace())).unwrap_or(end);
-    name.get(begin..).unwrap_or_default()
-}
-
-fn lower(text: &str) -> Vec<char> {
-    text.chars().filter(|c| !c.is_control()).flat_map(char::to_lowercase).collect()
-}
-
-/// A pattern: `*` stands for any characters, `?` for one; case does not count.
-#[derive(Clone, Debug)]
-struct Pattern {
-    written: String,
-    lower: Vec<char>,
-}
-
-impl Pattern {
-    fn new(value: &str) -> Result<Self, RulesError> {
-        let fault = |why| Err(RulesError::Pattern { value: value.to_owned(), why });
-        if value.trim().is_empty() {
-            return fault("empty");
-        }
-        if value.chars().count() > PATTERN_CHARS_MAX {
-            return fault("longer than 255 characters");
-        }
-        if value.chars().any(char::is_control) {
-            return fault("control character");
-        }
-        if value.contains(['/', '\\']) {
-            return fault("a name has no path");
-        }
-        if value.ends_with(['.', ' ']) || value.starts_with(' ') {
-            return fault("dots and spaces at the end and spaces at the beginning never match");
-        }
-        Ok(Self { written: value.to_owned(), lower: lower(value) })
-    }
-
-    /// Goes back to the last `*` only: at worst the product of both lengths, and both are bounded.
-    fn matches(&self, name: &[char]) -> bool {
-        // Most patterns are `*.exe`: the end decides nearly always, and costs the least.
-        let tail = self.lower.iter().rposition(|p| *p == '*').and_then(|star| self.lower.get(star + 1..));
-        let ends_like = |tail: &[char]| {
-            let mut pairs = tail.iter().rev().zip(name.iter().rev());
-            tail.len() <= name.len() && pairs.all(|(p, c)| *p == '?' || p == c)
-        };
-        if tail.is_some_and(|tail| !ends_like(tail)) {
-            return false;
-        }
-        let (mut at, mut with) = (0, 0);
-        let mut star: Option<(usize, usize)> = None;
-        while let Some(c) = name.get(at) {
-            match self.lower.get(with) {
-                Some('*') => {
-                    star = Some((with, at));
-                    with += 1;
-                }
-                Some(p) if *p == '?' || p == c => {
-                    at += 1;
-                    with += 1;
-                }
-                _ => {
-                    let Some((behind, from)) = star else { return false };
-                    star = Some((behind, from + 1));
-                    with = behind + 1;
-                    at = from + 1;
-                }
-            }
-        }
-        self.lower.get(with..).unwrap_or_default().iter().all(|p| *p == '*')
+        decision.add(self.names.into());
+        let types = self.types.fitting(&self.declared_types, real_type);
+        decision.add(types.map_or(LeafOutcome::Allow, Ruling::outcome).into());
+        decision
     }
 }
 

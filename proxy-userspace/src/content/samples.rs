@@ -1,8 +1,10 @@
 //! Messages, files and judgements for the tests.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::config::{self, ContentSettings};
 
 /// A Windows program as small as the rules see one.
 pub(super) fn program() -> Vec<u8> {
@@ -54,11 +56,20 @@ pub(super) fn quoted_printable(octets: &[u8]) -> String {
     text
 }
 
+/// `[action.content]` with these lines.
+pub(super) fn settings(lines: &str) -> ContentSettings {
+    let text = format!(
+        "[certificates]\nauthority = {{ cert = \"a\", key = \"b\" }}\n[steering]\ningress = [\"lan0\"]\n\
+         egress = [\"wan0\"]\n[action.content]\n{lines}"
+    );
+    config::parse(&text, Path::new("/etc/postern/postern.toml")).unwrap().unnamed_action.content
+}
+
 pub(super) fn rules() -> Rules {
     Rules::new(&["*.exe", "invoice?.js"], &["executable"]).unwrap()
 }
 
-pub(super) fn judged_by(rules: &Rules, octets: &[u8], shape: Shape) -> (Vec<u8>, Vec<LeafVerdict>) {
+pub(super) fn judged_by(rules: &dyn Judge, octets: &[u8], shape: Shape) -> (Vec<u8>, Vec<LeafVerdict>) {
     let pieces = vec![ContentPiece { range: 0..octets.len(), shape }];
     match judge(
         Case { octets: octets.to_vec(), pieces, describes_allowed: true },

@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::super::RealType;
 use super::super::reading::{Base64Decoder, QuotedPrintableDecoder};
 use super::super::samples::{assert_same_lines, base64_lines, program, quoted_printable};
 use super::*;
@@ -68,14 +67,69 @@ fn html_has_no_tags_left() {
     assert!(!after.iter().any(|octet| matches!(octet, b'<' | b'>' | b'&' | b'"')));
 }
 
+/// Text in UTF-16 or UTF-32.
+fn wide(text: &str, width: usize, is_big_endian: bool, mark: &[u8]) -> Vec<u8> {
+    let mut octets = mark.to_vec();
+    for c in text.chars() {
+        let mut character = (c as u32).to_le_bytes()[..width].to_vec();
+        if is_big_endian {
+            character.reverse();
+        }
+        octets.extend(character);
+    }
+    octets
+}
+
+const WIDE: [(usize, bool, &[u8]); 8] = [
+    (2, false, &[0xff, 0xfe]),
+    (2, true, &[0xfe, 0xff]),
+    (4, false, &[0xff, 0xfe, 0, 0]),
+    (4, true, &[0, 0, 0xfe, 0xff]),
+    (2, false, &[]),
+    (2, true, &[]),
+    (4, false, &[]),
+    (4, true, &[]),
+];
+
 #[test]
-fn a_deny_text_is_plain_whatever_the_pattern_is() {
-    let rule = RuleName::Name { name: "x".into(), pattern: "*<b>&=%\"\\\u{e4}\r\n.exe".into() };
-    let text = deny_text(&rule);
-    assert!(text.chars().all(|c| matches!(c, ' '..='~') && !"<>&=%\"\\".contains(c)), "{text}");
-    assert!(deny_text(&RuleName::Type(RealType::Elf)).contains("Reason: it is a Linux program"));
-    let rule = RuleName::Name { name: "x".into(), pattern: "*".repeat(900) };
-    assert_eq!(deny_text(&rule).len(), DENY_TEXT_CHARS_MAX);
+fn wide_characters_are_read_as_the_text_in_every_encoding() {
+    let secret = "A secret text, which is long enough.\r\nAnd has lines.\r\n".repeat(4);
+    for (width, is_big_endian, mark) in WIDE {
+        let file = wide(&secret, width, is_big_endian, mark);
+        let expected = wide(TEXT, width, is_big_endian, mark);
+        let shown = |octets: &[u8]| -> Vec<u8> {
+            let characters = octets[mark.len()..].chunks_exact(width);
+            let low = if is_big_endian { width - 1 } else { 0 };
+            characters.map(|character| character[low]).filter(|octet| *octet >= b' ').collect()
+        };
+        let leaf = base64_lines(&file);
+        let after = filled(leaf.as_bytes());
+        assert_same_lines(leaf.as_bytes(), &after);
+        assert!(decoded(&after).starts_with(&expected), "{width} {is_big_endian}");
+        assert_eq!(decoded(&after).len(), file.len());
+
+        let quoted = quoted_printable(&file);
+        let after = filled(quoted.as_bytes());
+        assert_same_lines(quoted.as_bytes(), &after);
+        let read = Reading::QuotedPrintable.decoded(&after);
+        assert_eq!(read.len(), file.len());
+        for (name, read, mark) in [("quoted-printable", read, mark), ("8bit", filled(&file), mark)] {
+            assert!(read.starts_with(mark), "{name}");
+            let text = shown(&read);
+            assert!(text.starts_with(TEXT.as_bytes()), "{name} {width} {}", String::from_utf8_lossy(&text));
+            assert!(text[TEXT.len()..].iter().all(|octet| *octet == b' '), "{name}");
+        }
+        assert_same_lines(&file, &filled(&file));
+    }
+}
+
+#[test]
+fn what_only_begins_like_wide_text_is_filled_in_single_octets() {
+    for leaf in [program(), vec![0; 300], b"ab\0\0".repeat(9), b"a\0b\0cdef".repeat(9)] {
+        let after = filled(base64_lines(&leaf).as_bytes());
+        let shown = leaf.len().min(TEXT.len());
+        assert_eq!(decoded(&after)[..shown], TEXT.as_bytes()[..shown]);
+    }
 }
 
 fn leaves() -> impl Strategy<Value = Vec<u8>> {
@@ -111,7 +165,23 @@ fn leaves() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..200),
         prop::collection::vec(any::<u8>(), 0..300).prop_map(|octets| base64_lines(&octets).into_bytes()),
         prop::collection::vec(any::<u8>(), 0..300).prop_map(|octets| quoted_printable(&octets).into_bytes()),
+        wide_leaves(),
     ]
+}
+
+/// Text in wide characters, some of them not Latin, cut anywhere, in every encoding.
+fn wide_leaves() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop_oneof!["[ -~\r\n]{0,60}", "[ -~\r\n\u{4e00}-\u{4eff}\u{d00}-\u{dff}=]{0,60}"];
+    (text, 0..WIDE.len(), 0..4_usize, 0..3_usize).prop_map(|(text, charset, cut, encoding)| {
+        let (width, is_big_endian, mark) = WIDE[charset];
+        let mut file = wide(&text, width, is_big_endian, mark);
+        file.truncate(file.len().saturating_sub(cut));
+        match encoding {
+            0 => base64_lines(&file).into_bytes(),
+            1 => quoted_printable(&file).into_bytes(),
+            _ => file,
+        }
+    })
 }
 
 proptest! {
@@ -152,8 +222,10 @@ proptest! {
     #[test]
     fn no_character_of_markup_is_written(leaf in leaves()) {
         let after = filled(&leaf);
-        for (before, after) in leaf.iter().zip(&after) {
-            prop_assert!(!matches!(after, b'<' | b'>' | b'&' | b'%' | b'"' | b'\\' | 0x80..));
+        for (at, (before, after)) in leaf.iter().zip(&after).enumerate() {
+            // A mark of UTF-16 or UTF-32 stays.
+            let is_mark = at < 4 && before == after && matches!(after, 0xfe | 0xff);
+            prop_assert!(is_mark || !matches!(after, b'<' | b'>' | b'&' | b'%' | b'"' | b'\\' | 0x80..));
             prop_assert!(*after != b'=' || *before == b'=');
         }
     }
