@@ -1,5 +1,8 @@
 //! Scanners: whoever says of a file by its content that it is harmful.
 
+/// YARA rules.
+pub mod yara;
+
 use std::sync::atomic::AtomicBool;
 
 use super::RealType;
