@@ -1,7 +1,7 @@
 //! What no crate does safely: every `unsafe` of this crate is here.
 #![expect(
     unsafe_code,
-    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared memory, tokio's registration, getpwnam_r, \
+    reason = "TUNSETIFF, BPF_PROG_QUERY, TCP_INQ, malloc_trim, kernel TLS, shared and sealed memory, tokio's registration, getpwnam_r, \
               close_range and seccomp's flags have no safe binding"
 )]
 
@@ -409,6 +409,64 @@ impl Drop for SharedWords {
     }
 }
 
+/// Sealed memory of another process's, in this process's memory too. Unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct MappedOctets {
+    /// None where there are no octets: the kernel maps no fewer than one.
+    base: Option<NonNull<u8>>,
+    length: usize,
+}
+
+impl MappedOctets {
+    /// Map so many octets of memory that nobody can change or shorten any more: the caller has seen its seals, and its length.
+    /// Private, because kernels before 6.7 take no other mapping of it; a page that nobody writes is not copied.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOMEM` beyond this process's bound.
+    pub(crate) fn map(memory: impl AsFd, length: usize) -> std::io::Result<Self> {
+        if length == 0 {
+            return Ok(Self { base: None, length });
+        }
+        // SAFETY: a new mapping, where the kernel chooses, touches none that exists; the descriptor is open while `memory`
+        // lives, and the mapping outlives it.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                memory.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(base) {
+            Some(base) if base.as_ptr() != libc::MAP_FAILED => Ok(Self { base: Some(base.cast()), length }),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+}
+
+impl std::ops::Deref for MappedOctets {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Some(base) = self.base else { return &[] };
+        // SAFETY: the mapping is ours, has this length and lives as long as `self`; nobody writes to it, because this
+        // process cannot (PROT_READ) and no other can: F_SEAL_WRITE forbids it, and F_SEAL_SHRINK keeps every page there
+        // (fcntl(2)). Both were seen before it was mapped, and seals cannot be taken off.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for MappedOctets {
+    fn drop(&mut self) {
+        if let Some(base) = self.base {
+            // SAFETY: the mapping is ours, of this length, and no reference into it outlives `self`.
+            unsafe { libc::munmap(base.as_ptr().cast(), self.length) };
+        }
+    }
+}
+
 /// Octets of a user's line: name, directory, shell and what else it says.
 const USER_BYTES_FIRST: usize = 1024;
 /// No name service that works says more of a user.
@@ -487,7 +545,6 @@ pub(crate) fn attempts(parent: u32) -> Vec<(&'static str, std::io::Result<i64>)>
         ("keyctl", libc::SYS_keyctl, [0; 6]),
         ("userfaultfd", libc::SYS_userfaultfd, [0; 6]),
         ("perf_event_open", libc::SYS_perf_event_open, [0; 6]),
-        ("memfd_create", libc::SYS_memfd_create, [0; 6]),
         ("personality", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0]),
         ("seccomp", libc::SYS_seccomp, [i64::from(libc::SECCOMP_GET_ACTION_AVAIL), 0, 0, 0, 0, 0]),
         ("mmap of code", libc::SYS_mmap, [0, 4096, code, i64::from(private), -1, 0]),

@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_boundin
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-const ROLES: [&str; 3] = ["worker", "signer", "helper"];
+const ROLES: [&str; 4] = ["worker", "signer", "helper", "judge"];
 const EPERM: i64 = 1;
 const ENOSYS: i64 = 38;
 const SIGABRT: i32 = 6;
@@ -99,7 +99,9 @@ fn what_is_forbidden_is_refused_from_the_inside() {
         {
             assert!(forbidden.contains_key(name), "{role}: {name} was not tried");
         }
-        assert_eq!(forbidden.contains_key("socket of TCP"), role == "signer");
+        assert_eq!(forbidden.contains_key("socket of TCP"), ["signer", "judge"].contains(&role));
+        assert_eq!(forbidden.contains_key("memory for others"), role != "worker");
+        assert_eq!(forbidden.contains_key("more memory"), role == "judge");
         assert_eq!(forbidden.contains_key("socket of UDP"), role != "helper");
         assert_eq!(forbidden.contains_key("listen"), role == "helper");
         assert!(confined.key.path().exists(), "{role} removed a file");
@@ -116,13 +118,17 @@ fn what_is_needed_works() {
         assert!(needed.contains_key("a signature") && needed.contains_key("threads"), "{role}: {needed:?}");
         assert_eq!(needed.contains_key("a runtime and TLS over loopback"), role == "worker");
         assert_eq!(needed.contains_key("a runtime and datagrams over loopback"), role == "helper");
+        assert_eq!(needed.contains_key("memory for judges"), role == "worker");
+        assert_eq!(needed.contains_key("a bound on its time"), role == "judge");
     }
 }
 
 #[test]
 fn the_kernel_knows_of_no_power_that_is_left() {
     let none = CapabilitySet::empty();
-    for (role, kept) in [("worker", CapabilitySet::NET_RAW), ("signer", none), ("helper", none)] {
+    for (role, kept) in
+        [("worker", CapabilitySet::NET_RAW), ("signer", none), ("helper", none), ("judge", none)]
+    {
         let confined = Confined::start(role);
         let status = confined.status();
         let id = |name: &str| confined.report["identity"][name].as_u64().expect("a number");
@@ -203,7 +209,7 @@ fn without_a_power_that_it_needs_a_process_says_which_and_goes_no_further() {
         assert!(said.contains(tried) && said.contains(remedy), "{remedy}: {said}");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{remedy}");
     }
-    for role in ["signer", "helper"] {
+    for role in ["signer", "helper", "judge"] {
         let process = without(CapabilitySet::NET_RAW, role);
         assert!(process.status.success(), "the {role} needs no CAP_NET_RAW: {process:?}");
     }

@@ -371,9 +371,9 @@ fn a_key_that_the_signer_cannot_use_ends_the_start_with_64_and_names_the_file() 
 }
 
 #[test]
-fn nobody_but_run_starts_a_worker_a_signer_or_a_helper() -> Result<()> {
+fn nobody_but_run_starts_a_worker_a_signer_a_helper_or_a_judge() -> Result<()> {
     let scene = Scene::new(&Policy::new())?;
-    for name in ["worker", "signer", "helper"] {
+    for name in ["worker", "signer", "helper", "judge"] {
         let said = scene.installation.command(&scene.lab.gateway, &[name])?;
         ensure!(said.code == Some(2) && said.stderr.contains("started by `postern run`"), "{said:?}");
     }

@@ -16,6 +16,9 @@ pub(crate) const SIGNER_ID_DEFAULT: u32 = 60994;
 /// The same of the helper.
 pub(crate) const HELPER_ID_DEFAULT: u32 = 60995;
 
+/// The same of the judges. 60996 is the command for alarms.
+pub(crate) const JUDGE_ID_DEFAULT: u32 = 60997;
+
 settings! {
     /// `[records]`.
     #[derive(Copy)]
@@ -74,5 +77,8 @@ settings! {
         /// Number of the helper's user and group, which need no file.
         helper as "helper_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
             .unset("the system's user `postern-helper` where it exists, else 60995", "60995");
+        /// Number of the judges' user and group, which need no file.
+        judge as "judge_id": Option<u32> = number((1, ID_MAX), "", ID_BOUNDS)
+            .unset("the system's user `postern-judge` where it exists, else 60997", "60997");
     }
 }

@@ -29,6 +29,10 @@ const MESSAGE_MAX: Size = Size(1 << 30);
 const SPOOL_MIN: Size = Size(1 << 20);
 /// Larger than any gateway's disk, and within the numbers of the blocks.
 const SPOOL_MAX: Size = Size(1 << 46);
+/// Below it, no document of some size is unpacked.
+const JUDGE_MEMORY_MIN: Size = Size(64 << 20);
+/// More than any part of a mail needs.
+const JUDGE_MEMORY_MAX: Size = Size(64 << 30);
 /// A handshake costs about a millisecond of a core; no machine finishes more than this in a second.
 const HANDSHAKES_PER_SECOND_MAX: i64 = 100_000;
 
@@ -112,6 +116,18 @@ settings! {
         /// under a key that no other process gets. Where it is full, such parts are fetched and judged whole again.
         spool: Size = size((SPOOL_MIN, SPOOL_MAX), "a copy of a part takes some blocks of 64 KiB")
             .default(Size(1 << 30));
+        /// Memory of its own that a judge may have, beside the part of a mail that it reads: it ends where it needs more, and
+        /// the part cannot be scanned. There is one judge for each core and a spare. It is not taken out of `memory`.
+        /// A part is unpacked in it: where `message` is raised, it has to be several times as large. Changes with a restart
+        /// only.
+        judge_memory: Size = size(
+            (JUDGE_MEMORY_MIN, JUDGE_MEMORY_MAX),
+            "rules and one part of a mail, unpacked, need some of it",
+        ).default(Size(512 << 20));
+        /// Time of a processor that a judge may take for one part of a mail: it ends where it needs more, and the part cannot
+        /// be scanned.
+        judge as "judge_seconds": Duration =
+            seconds((1, 600), "a client waits for it").default(Duration::from_secs(30));
         /// Bound on connecting to a server, within `handshake_seconds`.
         connect as "connect_seconds": Duration = seconds((1, 120), PATIENCE).default(Duration::from_secs(10));
         /// Bound on all that comes before mail: from accept to relay, with connecting, the dialogue before STARTTLS and

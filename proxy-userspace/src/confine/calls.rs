@@ -39,13 +39,15 @@ const COMMON_OLD: [c_long; 2] = [libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_OLD: [c_long; 0] = [];
 
-/// Of the worker: connections, what a runtime waits with, and the two files that the supervisor opened for it.
+/// Of the worker: connections, what a runtime waits with, the two files that the supervisor opened for it, and memory for
+/// judges.
 #[rustfmt::skip]
-const WORKER: [c_long; 20] = [
+const WORKER: [c_long; 21] = [
     libc::SYS_accept4, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_shutdown,
     libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_getsockopt, libc::SYS_sendto, libc::SYS_recvfrom,
     libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_eventfd2,
     libc::SYS_pipe2, libc::SYS_splice, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fdatasync,
+    libc::SYS_memfd_create,
 ];
 
 /// Of the helper: connections, datagrams, and what a runtime waits with.
@@ -138,6 +140,7 @@ fn allowed(role: Role) -> Result<BpfProgram, BackendError> {
     match role {
         Role::Worker => worker(&mut calls)?,
         Role::Helper => helper(&mut calls)?,
+        Role::Judge => judge(&mut calls)?,
         Role::Signer => {}
     }
     compile(calls.0, SeccompAction::Errno(libc::EPERM.unsigned_abs()), SeccompAction::Allow)
@@ -146,8 +149,16 @@ fn allowed(role: Role) -> Result<BpfProgram, BackendError> {
 fn worker(calls: &mut Calls) -> Result<(), BackendError> {
     calls.always(&WORKER).always(&WORKER_OLD);
     sockets(calls, &[(libc::SOCK_STREAM, libc::IPPROTO_TCP)])?;
+    // What is passed to judges.
+    calls.when(libc::SYS_fcntl, &[(1, Eq, word(libc::F_ADD_SEALS))])?;
     // Of the calling thread.
     calls.when(libc::SYS_sched_setaffinity, &[(0, Eq, 0)])
+}
+
+/// The time of each leaf is bounded anew. No other bound can be changed.
+fn judge(calls: &mut Calls) -> Result<(), BackendError> {
+    let limit = u64::from(libc::RLIMIT_CPU);
+    calls.when(libc::SYS_prlimit64, &[(0, Eq, 0), (1, Eq, limit)])
 }
 
 fn helper(calls: &mut Calls) -> Result<(), BackendError> {

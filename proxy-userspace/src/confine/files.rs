@@ -28,7 +28,7 @@ fn restrict(role: Role, ports: &[u16]) -> Result<LandlockStatus, RulesetError> {
     let ruleset = match role {
         // The worker connects and binds; its ports are anybody's.
         Role::Worker => files.handle_access(AccessNet::BindUdp | AccessNet::ConnectSendUdp)?,
-        Role::Signer => files.handle_access(AccessNet::from_all(ABI_NEWEST))?,
+        Role::Signer | Role::Judge => files.handle_access(AccessNet::from_all(ABI_NEWEST))?,
         // It asks name servers by UDP.
         Role::Helper => files.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?,
     };
@@ -46,7 +46,7 @@ fn denied(role: Role, ports: &[u16], abi: ABI) -> String {
     let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
     let tcp = match role {
         Role::Worker => String::new(),
-        Role::Signer => "TCP".to_owned(),
+        Role::Signer | Role::Judge => "TCP".to_owned(),
         Role::Helper => format!("TCP but to port {}", ports.join(" and ")),
     };
     let denied = [
@@ -83,7 +83,7 @@ mod tests {
         let _unix = UnixListener::bind_addr(&name).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let new = directory.path().join("new");
-        for role in [Role::Worker, Role::Signer, Role::Helper] {
+        for role in [Role::Worker, Role::Signer, Role::Helper, Role::Judge] {
             let (words, denied) = under(role, || {
                 let denied = |error: Option<ErrorKind>| error == Some(ErrorKind::PermissionDenied);
                 let files = [

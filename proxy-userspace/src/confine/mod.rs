@@ -1,6 +1,6 @@
 //! What a process may still do: user, capabilities, files, system calls.
 //!
-//! The worker and the helper read what strangers send, and the signer has the private keys. Each is executed with the supervisor's
+//! The worker, the judges and the helper read what strangers send, and the signer has the private keys. Each is executed with the supervisor's
 //! powers and gives them up before its first thread starts, because most of them belong to a thread, and a thread
 //! that was forgotten keeps them. Each layer stops what another one may let through: a bug of the kernel's in one of
 //! them is not enough.
@@ -24,9 +24,12 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    ALARM_ID_DEFAULT, AlarmSettings, HELPER_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT,
+    ALARM_ID_DEFAULT, AlarmSettings, HELPER_ID_DEFAULT, JUDGE_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT,
+    WORKER_ID_DEFAULT,
 };
 use crate::sys;
+
+pub(crate) use self::memory::bound as bound_memory;
 
 /// What a process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,8 @@ pub(crate) enum Role {
     Signer,
     /// Asks strangers for answers.
     Helper,
+    /// Reads what is inside of mail.
+    Judge,
 }
 
 impl Role {
@@ -46,6 +51,7 @@ impl Role {
             Self::Worker => "worker",
             Self::Signer => "signer",
             Self::Helper => "helper",
+            Self::Judge => "judge",
         }
     }
 
@@ -55,6 +61,7 @@ impl Role {
             Self::Worker => c"postern-worker",
             Self::Signer => c"postern-signer",
             Self::Helper => c"postern-helper",
+            Self::Judge => c"postern-judge",
         }
     }
 
@@ -64,6 +71,7 @@ impl Role {
             Self::Worker => "postern",
             Self::Signer => "postern-signer",
             Self::Helper => "postern-helper",
+            Self::Judge => "postern-judge",
         }
     }
 }
@@ -140,7 +148,7 @@ fn system<E: Into<io::Error>>(call: &'static str, remedy: &'static str) -> impl 
 }
 
 /// Who a role runs as: `[process]` in the configuration, else the system's user of that name (`postern`,
-/// `postern-signer`, `postern-helper`), else the default numbers.
+/// `postern-signer`, `postern-helper`, `postern-judge`), else the default numbers.
 pub(crate) fn identity(role: Role, settings: &Processes) -> Identity {
     choose(role, settings, |name| sys::user(name).map(|(uid, gid)| Identity { uid, gid }))
 }
@@ -148,7 +156,7 @@ pub(crate) fn identity(role: Role, settings: &Processes) -> Identity {
 /// A user of the system's that is root, or that another process has, is passed over: it would undo what it is for.
 fn choose(role: Role, settings: &Processes, user: impl Fn(&str) -> Option<Identity>) -> Identity {
     let named = |role: Role| user(role.user()).filter(|identity| identity.uid != 0 && identity.gid != 0);
-    let taken_by_others = |uid: u32| [settings.signer, settings.helper].contains(&Some(uid));
+    let taken_by_others = |uid: u32| [settings.signer, settings.helper, settings.judge].contains(&Some(uid));
     let worker = match settings.worker {
         Some(id) => Identity::of(id),
         None => named(Role::Worker)
@@ -158,20 +166,28 @@ fn choose(role: Role, settings: &Processes, user: impl Fn(&str) -> Option<Identi
     if role == Role::Worker {
         return worker;
     }
-    let defaults = [SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT, HELPER_ID_DEFAULT].map(Identity::of);
+    let defaults =
+        [SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT, HELPER_ID_DEFAULT, JUDGE_ID_DEFAULT].map(Identity::of);
     let first = |own: Option<u32>, named: Option<Identity>, default: u32, taken: &[u32]| {
         let free = |identity: &Identity| !taken.contains(&identity.uid);
         let own = own.map(Identity::of).or_else(|| named.filter(free));
         let default = Some(Identity::of(default)).filter(free);
         own.or(default).or_else(|| defaults.into_iter().find(free)).unwrap_or(Identity::of(SIGNER_ID_DEFAULT))
     };
-    let taken = [Some(worker.uid), settings.helper];
+    let taken = [Some(worker.uid), settings.helper, settings.judge];
     let taken: Vec<u32> = taken.into_iter().flatten().collect();
     let signer = first(settings.signer, named(Role::Signer), SIGNER_ID_DEFAULT, &taken);
     if role == Role::Signer {
         return signer;
     }
-    first(settings.helper, named(Role::Helper), HELPER_ID_DEFAULT, &[worker.uid, signer.uid])
+    let taken = [Some(worker.uid), Some(signer.uid), settings.judge];
+    let taken: Vec<u32> = taken.into_iter().flatten().collect();
+    let helper = first(settings.helper, named(Role::Helper), HELPER_ID_DEFAULT, &taken);
+    if role == Role::Helper {
+        return helper;
+    }
+    let taken = [worker.uid, signer.uid, helper.uid];
+    first(settings.judge, named(Role::Judge), JUDGE_ID_DEFAULT, &taken)
 }
 
 /// Give up what this role does not need. Called first in a child's main, while it has one thread and the powers that
@@ -252,7 +268,7 @@ mod tests {
             _ => None,
         };
         let both = |worker, signer, user: &dyn Fn(&str) -> Option<Identity>| {
-            let settings = Processes { worker, signer, helper: None };
+            let settings = Processes { worker, signer, helper: None, judge: None };
             [Role::Worker, Role::Signer].map(|role| choose(role, &settings, user))
         };
         assert_eq!(both(None, None, &|_| None), [60993, 60994].map(Identity::of));
@@ -265,7 +281,7 @@ mod tests {
     #[test]
     fn root_and_the_other_processs_user_are_passed_over() {
         let both = |worker, signer, uid, gid| {
-            let settings = Processes { worker, signer, helper: None };
+            let settings = Processes { worker, signer, helper: None, judge: None };
             [Role::Worker, Role::Signer].map(|role| choose(role, &settings, |_| Some(Identity { uid, gid })))
         };
         assert_eq!(both(None, None, 0, 5), [60993, 60994].map(Identity::of));
@@ -279,7 +295,7 @@ mod tests {
     #[test]
     fn the_helper_has_a_user_that_no_other_process_has() {
         let all = |worker, signer, helper, user: &dyn Fn(&str) -> Option<Identity>| {
-            let settings = Processes { worker, signer, helper };
+            let settings = Processes { worker, signer, helper, judge: None };
             [Role::Worker, Role::Signer, Role::Helper].map(|role| choose(role, &settings, user).uid)
         };
         assert_eq!(all(None, None, None, &|_| None), [60993, 60994, 60995]);

@@ -33,7 +33,7 @@ const SECURE_BITS: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
 pub(super) const fn kept(role: Role) -> CapabilitySet {
     match role {
         Role::Worker => CapabilitySet::NET_RAW,
-        Role::Signer | Role::Helper => CapabilitySet::empty(),
+        Role::Signer | Role::Helper | Role::Judge => CapabilitySet::empty(),
     }
 }
 

@@ -33,20 +33,23 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
 use socket2::{Domain, SockRef, Type};
 
-use super::{Confinement, Identity, Role, confine, identity};
+use super::{Confinement, Identity, Role, bound_memory, confine, identity};
 use crate::accept::HeldOctets;
 use crate::config::Processes;
 use crate::handshake::loopback;
-use crate::ipc::{Channel, read_sealed, seal};
+use crate::ipc::{Channel, map_sealed, read_sealed, seal};
 use crate::steering::netlink::Netlink;
 use crate::sys;
 use crate::vault::{GroupDigests, MessageKey, RuleGeneration, Vault, VaultFiles};
 use crate::words::Size;
 
+/// What a judge may have here: [`of_both`] takes 64 MiB.
+const JUDGE_OCTETS: u64 = 128 << 20;
+
 /// Which process, and what it tries.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    #[arg(value_parser = ["worker", "signer", "helper"])]
+    #[arg(value_parser = ["worker", "signer", "helper", "judge"])]
     role: String,
     /// A file that only root may read.
     #[arg(long)]
@@ -86,12 +89,17 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     let role = match options.role.as_str() {
         "worker" => Role::Worker,
         "helper" => Role::Helper,
+        "judge" => Role::Judge,
         _ => Role::Signer,
     };
     let identity = identity(role, &Processes::default());
     let parent = std::os::unix::process::parent_id();
     // What the signer is given: descriptors that were open before.
     let (key, pair, memory) = (File::open(&options.key)?, Channel::pair()?, seal(b"a policy")?);
+    let leaf = memory.try_clone()?;
+    if role == Role::Judge {
+        bound_memory(JUDGE_OCTETS)?;
+    }
     let state = state_files()?;
     let confinement = confine(role, identity, &[80])?;
     let mut forbidden = files(&options.key);
@@ -100,6 +108,14 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
         forbidden.push(("cut a file that was opened before", cut));
     }
     forbidden.extend(powers());
+    if role != Role::Worker {
+        let made = memfd_create("others", MemfdFlags::CLOEXEC).map(drop);
+        forbidden.push(("memory for others", made.map_err(io::Error::from)));
+    }
+    if role == Role::Judge {
+        let more = Rlimit { current: None, maximum: None };
+        forbidden.push(("more memory", setrlimit(Resource::Data, more).map_err(io::Error::from)));
+    }
     forbidden.extend(sockets(role));
     forbidden.extend(sys::attempts(parent).into_iter().map(|(name, done)| (name, done.map(drop))));
     let mut needed = of_both(&key);
@@ -108,11 +124,22 @@ fn tried(options: &Options) -> anyhow::Result<ProbeReport> {
     if role == Role::Worker {
         needed.extend(of_worker());
         needed.push(("the files of the state directory", kept(state)));
+        needed.push(("memory for judges", seal(b"a leaf").map(drop).map_err(io::Error::other)));
     }
     if role == Role::Helper {
         needed.push(("a runtime and datagrams over loopback", datagrams()));
         needed.push(("a connection by an interface to port 80", connected()));
         needed.push(("questions about interfaces and rules", asked()));
+    }
+    if role == Role::Judge {
+        let mapped = map_sealed(&leaf, 1 << 10).map_err(io::Error::other);
+        let is_there = mapped.map(|octets| octets.starts_with(b"a policy"));
+        needed.push((
+            "a leaf in memory",
+            is_there.and_then(|is| is.then_some(()).ok_or(io::ErrorKind::NotFound.into())),
+        ));
+        let time = Rlimit { current: Some(600), maximum: getrlimit(Resource::Cpu).maximum };
+        needed.push(("a bound on its time", setrlimit(Resource::Cpu, time).map_err(io::Error::from)));
     }
     let table = |trials: Vec<Trial>| {
         trials
@@ -182,7 +209,7 @@ fn sockets(role: Role) -> Vec<Trial> {
     ];
     let netlink = |protocol| socket(Domain::from(libc::AF_NETLINK), Type::RAW, protocol);
     trials.push(("netlink of nftables", netlink(libc::NETLINK_NETFILTER)));
-    if role == Role::Signer {
+    if matches!(role, Role::Signer | Role::Judge) {
         trials.push(("socket of TCP", socket(Domain::IPV4, Type::STREAM, 6)));
         trials.push(("netlink of routes", netlink(libc::NETLINK_ROUTE)));
     }

@@ -1,32 +1,31 @@
 //! The judgement of one case: every leaf in every reading, then the filling.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::alphabet::sextet;
-use super::fill::{deny_text, fill};
+use super::fill::fill;
 use super::header::{Facts, extent, field, is_content_field, line_at};
 use super::leaf_file::LeafFile;
+use super::limits::{ENCODED_DEPTH_MAX, WORK_BYTES_MIN, WORK_FACTOR, WORK_INSIDE_BYTES_MIN};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::magic::{HEAD_BYTES, may_go_on};
+use super::notice::Removed;
 use super::reading::Reading;
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, Condition, ContentAction, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome,
-    LeafVerdict, RealType, RuleName, Shape, Unavailable,
+    Case, Condition, ContentAction, ContentPiece, Judge, Judged, LISTED_MAX, LeafDecision, LeafHead,
+    LeafHint, LeafOutcome, LeafVerdict, RealType, RuleName, Shape, Unavailable,
 };
+use crate::config::SignedMail;
 
 /// Octets of a container that are judged as the beginning of a leaf, should a client see one there.
 const CONTAINER_BYTES: usize = 8 << 10;
 /// Octets judged behind a line at which a program may begin.
 const CANDIDATE_BYTES: usize = 64 << 10;
-/// Encoded messages inside each other. No honest mail has two.
-const ENCODED_DEPTH_MAX: u32 = 16;
-/// Octets that may be judged in one piece: its leaves once, and then what overlaps (readings, encoded messages, lines at
-/// which a program may begin). As a multiple of its own octets, and more for small ones. It keeps the time linear.
-const WORK_FACTOR: u64 = 16;
-const WORK_BYTES_MIN: u64 = 2 << 20;
 /// Header fields that are looked at to see whether something is a message.
 const FIELDS_MAX: usize = 50;
 
@@ -36,32 +35,34 @@ const FIELDS_MAX: usize = 50;
 /// to be long. It belongs on a thread of a pool.
 pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
     let Case { mut octets, pieces, describes_allowed } = case;
-    let mut leaves = Vec::new();
-    let mut removals = Vec::new();
-    for (index, piece) in pieces.iter().enumerate() {
-        let Some(content) = octets.get(piece.range.clone()) else {
-            return Judged::Unavailable { why: Unavailable::NoSuchPiece };
-        };
-        let mut examiner = Examiner {
-            judge,
-            cancelled,
-            describes_allowed,
-            work_left: WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(content.len() as u64)),
-        };
-        match examiner.piece(content, &piece.shape) {
-            Ok(found) => {
-                leaves.extend(
-                    found.verdicts.into_iter().map(|verdict| LeafVerdict { piece: index, ..verdict }),
-                );
-                let at = |range: Range<usize>| range.start + piece.range.start..range.end + piece.range.start;
-                removals.extend(found.removals.into_iter().map(|(range, rule)| (at(range), rule)));
+    let examine = |piece: &ContentPiece, denied: Option<&RuleName>| {
+        let content = octets.get(piece.range.clone()).ok_or(Unavailable::NoSuchPiece)?;
+        let work_left = WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(content.len() as u64));
+        let denied = denied.cloned();
+        Examiner { judge, cancelled, describes_allowed, denied, work_left }.piece(content, &piece.shape)
+    };
+    let found = pieces.iter().map(|piece| examine(piece, None)).collect::<Result<Vec<_>, _>>();
+    let mut found = match found {
+        Ok(found) => found,
+        Err(why) => return Judged::Unavailable { why },
+    };
+    // What denies one piece denies what came with it.
+    if let Some(denied) = found.iter().find_map(|found| found.denied.clone()) {
+        for (piece, found) in pieces.iter().zip(&mut found).filter(|(_, found)| found.denied.is_none()) {
+            match examine(piece, Some(&denied)) {
+                Ok(again) => *found = again,
+                Err(why) => return Judged::Unavailable { why },
             }
-            Err(why) => return Judged::Unavailable { why },
         }
     }
-    for (range, rule) in removals {
-        if let Some(leaf) = octets.get_mut(range) {
-            fill(leaf, &deny_text(&rule));
+    let mut leaves = Vec::new();
+    for (index, (piece, found)) in pieces.iter().zip(found).enumerate() {
+        leaves.extend(found.verdicts.into_iter().map(|verdict| LeafVerdict { piece: index, ..verdict }));
+        for (range, removed) in found.removals {
+            let range = range.start + piece.range.start..range.end + piece.range.start;
+            if let Some(leaf) = octets.get_mut(range) {
+                fill(leaf, &judge.terms().notice.text(&removed));
+            }
         }
     }
     Judged::Final { octets, leaves }
@@ -69,24 +70,17 @@ pub fn judge(case: Case, judge: &dyn Judge, cancelled: &AtomicBool) -> Judged {
 
 /// A message inside a file: what its leaves weigh together.
 pub(super) fn within(octets: &[u8], judge: &dyn Judge, cancelled: &AtomicBool) -> LeafDecision {
-    let work_left = WORK_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(octets.len() as u64));
-    let mut examiner = Examiner { judge, cancelled, describes_allowed: false, work_left };
-    let mut decision = LeafDecision::default();
+    let work_left = WORK_INSIDE_BYTES_MIN.saturating_add(WORK_FACTOR.saturating_mul(octets.len() as u64));
+    let mut examiner = Examiner { judge, cancelled, describes_allowed: false, denied: None, work_left };
     match examiner.piece(octets, &Shape::Message) {
-        Err(why) => decision.add(why.into()),
-        Ok(found) => {
-            for LeafVerdict { name, member, rule, action, .. } in found.verdicts {
-                let Some(rule) = rule else { continue };
-                let outcome = match action {
-                    ContentAction::Allow => LeafOutcome::Note(rule),
-                    ContentAction::Remove => LeafOutcome::Remove(rule),
-                    ContentAction::Deny => LeafOutcome::Deny(rule),
-                };
-                decision.add(LeafDecision { real_type: None, member: member.or(name), outcome });
-            }
-        }
+        Err(why) => why.into(),
+        Ok(found) => found.weighed(),
     }
-    decision
+}
+
+/// Whether octets are a mail, or a part of one with its header: what S/MIME and archives hold, and what is read as one.
+pub(super) fn is_mail(octets: &[u8]) -> bool {
+    is_text(octets.get(..GLANCE_BYTES).unwrap_or(octets)) && (is_message(octets) || has_parts(octets))
 }
 
 /// What was found in one content.
@@ -94,7 +88,9 @@ pub(super) fn within(octets: &[u8], judge: &dyn Judge, cancelled: &AtomicBool) -
 struct Findings {
     verdicts: Vec<LeafVerdict>,
     /// Disjoint, in order.
-    removals: Vec<(Range<usize>, RuleName)>,
+    removals: Vec<(Range<usize>, Removed)>,
+    /// What forbids all that is judged together.
+    denied: Option<RuleName>,
 }
 
 /// Why an examination ends early.
@@ -113,6 +109,8 @@ struct Examiner<'j> {
     judge: &'j dyn Judge,
     cancelled: &'j AtomicBool,
     describes_allowed: bool,
+    /// What denies the content, whatever is in it: another piece was found to be denied.
+    denied: Option<RuleName>,
     work_left: u64,
 }
 
@@ -127,6 +125,7 @@ struct BlockFindings {
     denies: bool,
     /// What was found, and is allowed to be.
     noted: Option<RuleName>,
+    took: Duration,
 }
 
 impl BlockFindings {
@@ -179,7 +178,11 @@ impl Examiner<'_> {
         match found {
             Ok(found) => Ok(found),
             Err(Stop::Unavailable(why)) => Err(why),
-            Err(Stop::Beyond) => Ok(whole(content, begin..content.len())),
+            Err(Stop::Beyond) => {
+                let denied = self.denied.clone().map(LeafOutcome::Deny);
+                let outcome = denied.unwrap_or_else(|| self.judge.terms().found(Condition::MimeLimits));
+                Ok(whole(content, begin..content.len(), outcome))
+            }
         }
     }
 
@@ -192,7 +195,7 @@ impl Examiner<'_> {
             blocks.push(self.block(content, &layout, index, shape, depth)?);
         }
         let begin = layout.blocks.first().map_or(0, |top| top.extent.narrow);
-        for (at, rule) in self.loose(content, begin)? {
+        for (at, outcome) in self.loose(content, begin)? {
             // What stands in a header or a delimiter belongs to the content around it.
             let mut index = layout.block_at(at);
             while let Some(Block { parent: Some(parent), .. }) =
@@ -201,11 +204,18 @@ impl Examiner<'_> {
                 index = *parent;
             }
             if let Some(found) = blocks.get_mut(index) {
-                found.rule.get_or_insert(rule);
+                found.add(outcome.into())?;
             }
         }
+        if self.judge.terms().signed == SignedMail::Deny {
+            deny_signed(&layout, &mut blocks);
+        }
         // Of what stands inside an encoded leaf, only the rule matters.
-        Ok(conclude(content, &layout, &blocks, shape, self.describes_allowed && depth == 0))
+        let (describes_allowed, denied) = match depth {
+            0 => (self.describes_allowed, self.denied.as_ref()),
+            _ => (false, None),
+        };
+        Ok(conclude(content, &layout, &blocks, shape, (describes_allowed, denied)))
     }
 
     /// One block in every reading.
@@ -240,18 +250,23 @@ impl Examiner<'_> {
                 }
             } else {
                 self.go_on()?;
-                found.add(self.judge.leaf(&head, octets, self.cancelled))?;
+                let began = Instant::now();
+                let decision = self.judge.leaf(&head, octets, self.cancelled);
+                found.took = found.took.saturating_add(began.elapsed());
+                found.add(decision)?;
             }
         }
-        if found.rule.is_none() && (!is_container || block.facts.is_base64 || block.facts.is_quoted_printable)
-        {
-            for range in ranges(block) {
+        let is_encoded = block.facts.is_base64 || block.facts.is_quoted_printable;
+        for range in ranges(block) {
+            if !found.denies && (!is_container || is_encoded) {
                 let octets = content.get(range).unwrap_or_default();
-                if let Some(rule) = self.encoded(octets, content, block, depth)? {
-                    found.rule = Some(rule);
-                    break;
-                }
+                // What was walked as a message would only be walked again.
+                let was_walked = octets.len() == content.len() && *shape == Shape::Message;
+                found.add(self.encoded(octets, content, (block, was_walked), depth)?)?;
             }
+        }
+        for condition in block.facts.conditions() {
+            found.add(self.judge.terms().found(condition).into())?;
         }
         Ok(found)
     }
@@ -268,16 +283,18 @@ impl Examiner<'_> {
         Ok(examination.finish())
     }
 
-    /// A message or multipart in base64 or quoted-printable: what it holds is judged, too. The rule that forbids a leaf
-    /// of it forbids the whole.
+    /// A message or multipart in base64 or quoted-printable, or a message that no header declares: what it holds is
+    /// judged, too. What forbids a leaf of it forbids the whole.
     fn encoded(
         &mut self,
         octets: &[u8],
         content: &[u8],
-        block: &Block,
+        (block, was_walked): (&Block, bool),
         depth: u32,
-    ) -> Result<Option<RuleName>, Stop> {
+    ) -> Result<LeafDecision, Stop> {
+        let mut decision = LeafDecision::default();
         for (reading, is_declared) in [
+            (Reading::Identity, false),
             (Reading::Base64, block.facts.is_base64),
             (Reading::QuotedPrintable, block.facts.is_quoted_printable),
         ] {
@@ -290,10 +307,17 @@ impl Examiner<'_> {
             if !is_known && !is_text(&glance) {
                 continue;
             }
+            // The walk finds parts that no header declares, but not the header of a message in the middle of a leaf.
+            if reading == Reading::Identity && (was_walked || !is_message(octets)) {
+                continue;
+            }
             self.work(octets.len())?;
-            let inside = reading.decoded(octets);
+            let inside = match reading {
+                Reading::Identity => Cow::Borrowed(octets),
+                Reading::Base64 | Reading::QuotedPrintable => Cow::Owned(reading.decoded(octets)),
+            };
             // What decodes to itself is not encoded, and was judged as it stands.
-            let is_encoded = inside.len() != octets.len();
+            let is_encoded = inside.len() != octets.len() || reading == Reading::Identity;
             if !is_encoded || !is_known && !is_message(&inside) && !has_parts(&inside) {
                 continue;
             }
@@ -306,16 +330,13 @@ impl Examiner<'_> {
             } else {
                 Shape::Message
             };
-            let found = self.content(&inside, &shape, depth + 1)?;
-            if let Some((_, rule)) = found.removals.into_iter().next() {
-                return Ok(Some(rule));
-            }
+            decision.add(self.content(&inside, &shape, depth + 1)?.weighed());
         }
-        Ok(None)
+        Ok(decision)
     }
 
     /// What is found without regard to structure: places, and the rules.
-    fn loose(&mut self, content: &[u8], begin: usize) -> Result<BTreeMap<usize, RuleName>, Stop> {
+    fn loose(&mut self, content: &[u8], begin: usize) -> Result<BTreeMap<usize, LeafOutcome>, Stop> {
         let mut places = BTreeMap::new();
         let mut found = Vec::new();
         let mut sweep = Sweep::default();
@@ -326,13 +347,15 @@ impl Examiner<'_> {
             at += chunk.len();
         }
         sweep.finish(at, &mut found);
-        places.extend(found.into_iter().map(|end| (place_within(content, end), RuleName::Eicar)));
+        let eicar = self.judge.terms().eicar();
+        places.extend(found.into_iter().map(|end| (place_within(content, end), eicar.clone())));
         let mut candidates = Candidates::new(content, begin);
         let mut looked_at = begin;
         while let Some(here) = candidates.next() {
             for candidate in here {
-                if let Some(rule) = self.candidate(content, candidate)? {
-                    places.entry(candidate.at).or_insert(rule);
+                let outcome = self.candidate(content, candidate)?;
+                if outcome != LeafOutcome::Allow {
+                    places.entry(candidate.at).or_insert(outcome);
                 }
             }
             if candidates.at() - looked_at > SWEEP_BYTES {
@@ -343,20 +366,18 @@ impl Examiner<'_> {
         Ok(places)
     }
 
-    fn candidate(&mut self, content: &[u8], candidate: Candidate) -> Result<Option<RuleName>, Stop> {
+    fn candidate(&mut self, content: &[u8], candidate: Candidate) -> Result<LeafOutcome, Stop> {
         let octets = content.get(candidate.at..).unwrap_or_default();
         let octets = octets.get(..CANDIDATE_BYTES).unwrap_or(octets);
         let reading = candidate.reading;
         // Most are text, of which each line may begin so: a table with country codes does (MZ, ZM).
         let begin = octets.get(..candidate_head_bytes(reading)).unwrap_or(octets);
         if !may_go_on(&reading.decoded(begin), octets.len()) {
-            return Ok(None);
+            return Ok(LeafOutcome::Allow);
         }
         self.work(octets.len())?;
         let head = LeafHead { path: "", names: &[], declared_types: &[], reading, is_beginning: true };
-        let mut found = BlockFindings::default();
-        found.add(self.examine(&head, octets)?)?;
-        Ok(found.rule)
+        Ok(self.examine(&head, octets)?.outcome)
     }
 
     fn go_on(&self) -> Result<(), Stop> {
@@ -442,27 +463,30 @@ fn has_parts(octets: &[u8]) -> bool {
     false
 }
 
-/// Whether octets begin like a message or a multipart.
+/// Whether octets begin like a message or a multipart. Some clients pass over a first line that is no field: so a field
+/// called `Content-…` behind it counts.
 fn is_message(octets: &[u8]) -> bool {
     const KNOWN: [&[u8]; 8] =
         [b"MIME-Version", b"From", b"To", b"Date", b"Received", b"Return-Path", b"Message-ID", b"Subject"];
     let mut at = 0;
+    let mut begins_oddly = false;
     for number in 0..FIELDS_MAX {
         let Some(line) = line_at(octets, at) else { return false };
         at = line.next;
         let text = octets.get(line.range).unwrap_or_default();
         let is_known =
             field(text).is_some_and(|(name, _)| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)));
-        if is_known || is_content_field(text) {
+        if is_known && !begins_oddly || is_content_field(text) {
             return true;
         }
-        let may_go_on = number == 0
+        let is_expected = number == 0
             && (text.is_empty() || text.starts_with(b"--") || text.starts_with(b"From "))
             || field(text).is_some()
             || matches!(text, [b' ' | b'\t', ..]);
-        if !may_go_on {
+        if !is_expected && number > 0 {
             return false;
         }
+        begins_oddly |= !is_expected;
     }
     false
 }
@@ -474,23 +498,65 @@ impl Findings {
         }
         self
     }
+
+    /// What all leaves weigh together.
+    fn weighed(self) -> LeafDecision {
+        let mut decision = LeafDecision::default();
+        for LeafVerdict { name, member, rule, action, .. } in self.verdicts {
+            let Some(rule) = rule else { continue };
+            let outcome = match action {
+                ContentAction::Allow => LeafOutcome::Note(rule),
+                ContentAction::Remove => LeafOutcome::Remove(rule),
+                ContentAction::Deny => LeafOutcome::Deny(rule),
+            };
+            decision.add(LeafDecision { real_type: None, member: member.or(name), outcome });
+        }
+        decision
+    }
 }
 
-/// All of the content is removed, since it cannot be judged.
-fn whole(content: &[u8], range: Range<usize>) -> Findings {
+/// All of the content, which cannot be judged: what becomes of it is the configuration's word.
+fn whole(content: &[u8], range: Range<usize>, outcome: LeafOutcome) -> Findings {
+    let limits = RuleName::Condition(Condition::MimeLimits);
+    let (rule, action) = match outcome {
+        LeafOutcome::Allow => (limits, ContentAction::Allow),
+        LeafOutcome::Note(rule) => (rule, ContentAction::Allow),
+        LeafOutcome::Remove(rule) => (rule, ContentAction::Remove),
+        LeafOutcome::Deny(rule) => (rule, ContentAction::Deny),
+        LeafOutcome::Unavailable(_) => (limits, ContentAction::Remove),
+    };
     let octets = content.get(range.clone()).unwrap_or_default();
     let verdict = LeafVerdict {
         piece: 0,
         path: String::new(),
         name: None,
+        names: Vec::new(),
         declared_type: None,
+        declared_types: Vec::new(),
         real_type: None,
         member: None,
         file: Some(LeafFile::read(octets, Reading::Identity)),
-        rule: Some(RuleName::Condition(Condition::MimeLimits)),
-        action: ContentAction::Remove,
+        rule: Some(rule.clone()),
+        action,
+        took: Duration::ZERO,
     };
-    Findings { verdicts: vec![verdict], removals: vec![(range, RuleName::Condition(Condition::MimeLimits))] }
+    let removed = Removed { rule: rule.clone(), name: None, action };
+    Findings {
+        verdicts: vec![verdict],
+        removals: if action == ContentAction::Allow { Vec::new() } else { vec![(range, removed)] },
+        denied: (action == ContentAction::Deny).then_some(rule),
+    }
+}
+
+/// A signed mail of which something is removed is denied.
+fn deny_signed(layout: &Layout, blocks: &mut [BlockFindings]) {
+    for (index, found) in blocks.iter_mut().enumerate().filter(|(_, found)| found.rule.is_some()) {
+        let mut around = Some(index);
+        while let Some(block) = around.and_then(|index| layout.blocks.get(index)) {
+            found.denies |= block.facts.types.iter().any(|kind| kind == "multipart/signed");
+            around = block.parent;
+        }
+    }
 }
 
 /// Verdicts and removals. What lies in a removed block goes with it; blocks that overlap are removed as one.
@@ -499,15 +565,18 @@ fn conclude(
     layout: &Layout,
     blocks: &[BlockFindings],
     shape: &Shape,
-    describes_allowed: bool,
+    (describes_allowed, denied): (bool, Option<&RuleName>),
 ) -> Findings {
     let denying = blocks.iter().filter(|found| found.denies).find_map(|found| found.rule.as_ref());
-    let mut removals: Vec<(Range<usize>, RuleName)> = Vec::new();
+    let denying = denying.or(denied);
+    let acted = if denying.is_some() { ContentAction::Deny } else { ContentAction::Remove };
+    let mut removals: Vec<(Range<usize>, Removed)> = Vec::new();
     for (index, (block, found)) in layout.blocks.iter().zip(blocks).enumerate() {
         // What goes with the message are its leaves; the skeleton stays.
         let denied = denying.filter(|_| !block.is_shadow() && !is_container(layout, index, shape));
         if let Some(rule) = found.rule.as_ref().or(denied) {
-            removals.push((block.widest(), rule.clone()));
+            let name = forbidden_name(rule, block);
+            removals.push((block.widest(), Removed { rule: rule.clone(), name, action: acted }));
         }
     }
     removals.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
@@ -523,12 +592,8 @@ fn conclude(
         let widest = block.widest();
         let around = removals.partition_point(|(range, _)| range.start <= widest.start).checked_sub(1);
         let around = around.and_then(|at| removals.get(at)).filter(|(range, _)| widest.start < range.end);
-        let rule = found.rule.clone().or_else(|| around.map(|(_, rule)| rule.clone()));
-        let action = match &rule {
-            None => ContentAction::Allow,
-            Some(_) if denying.is_some() => ContentAction::Deny,
-            Some(_) => ContentAction::Remove,
-        };
+        let rule = found.rule.clone().or_else(|| around.map(|(_, removed)| removed.rule.clone()));
+        let action = if rule.is_some() { acted } else { ContentAction::Allow };
         let is_leaf = match block.kind {
             BlockKind::Top | BlockKind::Part | BlockKind::Nested => {
                 !block.is_shadow() && (!is_container(layout, index, shape) || !block.facts.names.is_empty())
@@ -542,13 +607,19 @@ fn conclude(
         let is_described = describes_allowed || rule.is_some() || found.noted.is_some();
         let file = is_described.then(|| LeafFile::of(content.get(leaf).unwrap_or_default(), &block.facts));
         let name = match &found.rule {
-            Some(RuleName::Name { name, .. }) => Some(name.clone()),
-            _ => block.facts.names.first().cloned(),
+            Some(rule) => forbidden_name(rule, block),
+            None => block.facts.names.first().cloned(),
+        };
+        let listed = |texts: &[String]| {
+            if is_described { texts.iter().take(LISTED_MAX).cloned().collect() } else { Vec::new() }
         };
         verdicts.push(LeafVerdict {
             piece: 0,
             path: layout.path(index, shape),
             name,
+            names: listed(&block.facts.names),
+            declared_types: listed(&block.facts.types),
+            took: found.took,
             declared_type: block.facts.types.first().cloned(),
             real_type: found.real_type,
             file,
@@ -557,5 +628,10 @@ fn conclude(
             rule: rule.or_else(|| found.noted.clone()),
         });
     }
-    Findings { verdicts, removals }
+    Findings { verdicts, removals, denied: denying.cloned() }
+}
+
+/// The name that a rule forbids, or else the first one.
+fn forbidden_name(rule: &RuleName, block: &Block) -> Option<String> {
+    rule.name().map(str::to_owned).or_else(|| block.facts.names.first().cloned())
 }

@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::eicar::Eicar;
 use super::magic::real_type;
-use super::open::{self, Member, OpenBounds, OpenLimits};
-use super::rules::Rules;
+use super::open::{self, Conditions, Member, OpenBounds, OpenLimits, Visit, encodings};
+use super::rules::{RuledFile, Rules};
 use super::scan::{ScanOutcome, ScannedFile, Scanner};
 use super::{
-    Condition, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, Reading, RuleName, Unavailable, judge,
+    Condition, ContentTerms, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, Reading, RealType,
+    Unavailable, judge,
 };
 
 /// Judges complete leaves. What it calls reads files that strangers made, and belongs into a process of its own.
@@ -34,20 +36,85 @@ impl Judge for LeafJudge {
     }
 
     fn leaf(&self, leaf: &LeafHead<'_>, octets: &[u8], cancelled: &AtomicBool) -> LeafDecision {
-        let mut decision = self.rules.leaf(leaf, octets, cancelled);
         let mut bounds = OpenBounds::new(self.limits);
+        self.leaf_within(leaf, octets, cancelled, &mut bounds, 0)
+    }
+
+    fn terms(&self) -> &ContentTerms {
+        self.rules.terms()
+    }
+}
+
+impl LeafJudge {
+    /// A leaf at this depth of files inside each other, within what is left of the bounds.
+    fn leaf_within(
+        &self,
+        leaf: &LeafHead<'_>,
+        octets: &[u8],
+        cancelled: &AtomicBool,
+        bounds: &mut OpenBounds,
+        depth: u32,
+    ) -> LeafDecision {
+        let mut decision = self.rules.leaf(leaf, octets, cancelled);
+        let mut plain = LeafDecision::default();
         for reading in Reading::of(octets) {
-            let look = Look { judge: self, cancelled, bounds: &mut bounds };
+            if decision.outcome.is_last() {
+                break;
+            }
+            let look = Look { judge: self, cancelled, bounds };
             let decoded = match reading {
                 Reading::Identity => Cow::Borrowed(octets),
                 Reading::Base64 | Reading::QuotedPrintable => Cow::Owned(reading.decoded(octets)),
             };
-            decision.add(look.leaf(leaf, decoded));
-            if decision.outcome.is_last() {
-                break;
+            let looked = look.leaf(leaf, decoded, depth);
+            if reading == Reading::Identity {
+                plain = looked.clone();
+            } else if self.is_misread(&plain, &looked) {
+                continue;
             }
+            // Every encoded leaf is a text, too.
+            if decision.real_type == Some(RealType::Text) {
+                decision.real_type = looked.real_type.or(decision.real_type);
+            }
+            decision.add(looked);
         }
         decision
+    }
+
+    /// Whether a file is damaged by being decoded alone: it is of the same type as it stands, and whole. What of it can be
+    /// read in both ways was judged in both.
+    fn is_misread(&self, plain: &LeafDecision, decoded: &LeafDecision) -> bool {
+        let broken = self.rules.found(Condition::BrokenFile);
+        plain.real_type.is_some()
+            && plain.real_type == decoded.real_type
+            && decoded.outcome == broken
+            && plain.outcome != broken
+    }
+}
+
+/// Judges the leaves of a mail inside a file: what is left of the bounds of the outermost leaf is left for all of them.
+struct WithinFile<'l> {
+    judge: &'l LeafJudge,
+    bounds: Mutex<OpenBounds>,
+    depth: u32,
+}
+
+impl Judge for WithinFile<'_> {
+    fn begin(&self, leaf: &LeafHead<'_>) -> Box<dyn Examination + Send> {
+        self.judge.begin(leaf)
+    }
+
+    fn leaf(&self, leaf: &LeafHead<'_>, octets: &[u8], cancelled: &AtomicBool) -> LeafDecision {
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = bounds.member().and_then(|()| bounds.octets(octets.len() as u64));
+        if taken.is_err() || self.depth >= bounds.limits().depth {
+            return self.judge.rules.found(Condition::ArchiveLimits).into();
+        }
+        self.judge.leaf_within(leaf, octets, cancelled, &mut bounds, self.depth)
+    }
+
+    fn terms(&self) -> &ContentTerms {
+        self.judge.rules.terms()
     }
 }
 
@@ -59,31 +126,90 @@ struct Look<'l> {
 }
 
 impl Look<'_> {
-    fn leaf(mut self, head: &LeafHead<'_>, octets: Cow<'_, [u8]>) -> LeafDecision {
+    fn leaf(mut self, head: &LeafHead<'_>, octets: Cow<'_, [u8]>, depth: u32) -> LeafDecision {
         let (names, declared_types) = (head.names.to_vec(), head.declared_types.to_vec());
-        self.file(&Member { names, declared_types, octets }, 0)
+        self.file(&Member { names, declared_types, octets }, depth, false)
     }
 
     /// A file, and what is in it. The recursion ends at the depth of [`OpenLimits`].
-    fn file(&mut self, file: &Member<'_>, depth: u32) -> LeafDecision {
+    fn file(&mut self, file: &Member<'_>, depth: u32, is_member: bool) -> LeafDecision {
         if self.cancelled.load(Ordering::Relaxed) {
             return Unavailable::Cancelled.into();
         }
         let real_type = real_type(&file.octets);
         let mut decision = LeafDecision { real_type, ..LeafDecision::default() };
-        decision.add(self.judge.rules.file(&file.names, real_type).into());
-        self.scan(file, depth, &mut decision);
-        let Some(real) = real_type.filter(|real| open::opens(*real) && !decision.outcome.is_last()) else {
+        let ruling = self.judge.rules.file(&RuledFile {
+            names: &file.names,
+            declared_types: &file.declared_types,
+            real_type,
+            octets: &file.octets,
+            is_member,
+        });
+        decision.add(ruling.outcome.into());
+        if !ruling.is_scanned {
             return decision;
-        };
+        }
+        if is_member {
+            // A leaf itself is searched by the rules, in every reading.
+            let mut eicar = Eicar::default();
+            eicar.push(&file.octets);
+            if eicar.is_found() {
+                decision.add(self.judge.rules.terms().eicar().into());
+            }
+        }
+        self.scan(file, is_member, &mut decision);
+        if decision.outcome.is_last() {
+            return decision;
+        }
+        let opened = real_type.filter(|real| open::opens(*real));
+        let beside = open::beside(real_type, &file.octets);
+        let holds_files = encodings::may_hold(&file.octets);
+        // The walk itself reads a mail that is a leaf of another one, in every reading.
+        let is_mail = is_member && (real_type == Some(RealType::Message) || judge::is_mail(&file.octets));
+        if opened.is_none() && beside.is_empty() && !holds_files && !is_mail {
+            return decision;
+        }
         if depth >= self.bounds.limits().depth {
             decision.add(self.judge.rules.found(Condition::ArchiveLimits).into());
             return decision;
         }
+        if let Some(real) = opened {
+            self.members(depth, &mut decision, |bounds, visit| open::open(real, &file.octets, bounds, visit));
+        }
+        for beside in beside {
+            if decision.outcome.is_last() {
+                return decision;
+            }
+            self.members(depth, &mut decision, |bounds, visit| {
+                open::open_beside(beside, &file.octets, bounds, visit)
+            });
+        }
+        if holds_files && !decision.outcome.is_last() {
+            self.members(depth, &mut decision, |bounds, visit| encodings::open(&file.octets, bounds, visit));
+        }
+        if is_mail && !decision.outcome.is_last() {
+            let within = WithinFile {
+                judge: self.judge,
+                bounds: Mutex::new(*self.bounds),
+                depth: depth.saturating_add(1),
+            };
+            decision.add(judge::within(&file.octets, &within, self.cancelled));
+            *self.bounds = within.bounds.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+        decision
+    }
+
+    /// Everything that an opener finds in a file.
+    fn members(
+        &mut self,
+        depth: u32,
+        decision: &mut LeafDecision,
+        open: impl FnOnce(&mut OpenBounds, &mut Visit<'_>) -> Conditions,
+    ) {
         let mut bounds = *self.bounds;
-        let conditions = open::open(real, &file.octets, &mut bounds, &mut |bounds, member| {
+        let conditions = open(&mut bounds, &mut |bounds, member| {
             *self.bounds = *bounds;
-            let inside = self.file(&member, depth + 1);
+            let inside = self.file(&member, depth.saturating_add(1), true);
             *bounds = *self.bounds;
             let named = inside.member.into_iter();
             let path = member.names.first().cloned().into_iter().chain(named).collect::<Vec<_>>();
@@ -96,18 +222,14 @@ impl Look<'_> {
         for condition in conditions {
             decision.add(self.judge.rules.found(condition).into());
         }
-        if real == super::RealType::Message && !decision.outcome.is_last() {
-            decision.add(judge::within(&file.octets, self.judge, self.cancelled));
-        }
-        decision
     }
 
-    fn scan(&self, file: &Member<'_>, depth: u32, decision: &mut LeafDecision) {
+    fn scan(&self, file: &Member<'_>, is_member: bool, decision: &mut LeafDecision) {
         let scanned = ScannedFile {
             names: &file.names,
             real_type: decision.real_type,
             octets: &file.octets,
-            is_member: depth > 0,
+            is_member,
         };
         for scanner in &self.judge.scanners {
             if decision.outcome.is_last() {
@@ -115,10 +237,7 @@ impl Look<'_> {
             }
             decision.add(match scanner.scan(&scanned, self.cancelled) {
                 ScanOutcome::Clean => LeafDecision::default(),
-                ScanOutcome::Found(signature) => {
-                    let scanner = scanner.name().to_owned();
-                    LeafOutcome::Remove(RuleName::Virus { scanner, signature }).into()
-                }
+                ScanOutcome::Found(signature) => self.judge.rules.virus(scanner.name(), signature).into(),
                 ScanOutcome::CannotScan => self.judge.rules.found(Condition::CannotScan).into(),
                 ScanOutcome::Unavailable => Unavailable::JudgeDown.into(),
             });
@@ -128,3 +247,6 @@ impl Look<'_> {
 
 /// Stands between the names of files inside each other.
 const MEMBER_SEPARATOR: &str = " » ";
+
+#[cfg(test)]
+mod tests;

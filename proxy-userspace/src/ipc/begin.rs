@@ -4,7 +4,7 @@ use rustix::thread::set_name;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, inherited};
-use crate::confine::{Confinement, Identity, Role, confine};
+use crate::confine::{Confinement, Identity, Role, bound_memory, confine};
 use crate::journal::{self, JournalStreams};
 use crate::sys;
 
@@ -15,6 +15,8 @@ pub(crate) struct Begin {
     pub(crate) identity: Identity,
     /// The helper's: where it may connect to.
     pub(crate) ports: Vec<u16>,
+    /// A judge's: octets of memory that it may have.
+    pub(crate) memory: Option<u64>,
     /// Which of its streams are the journal, with a descriptor for them; none without a journal.
     pub(crate) journal: Option<JournalStreams>,
 }
@@ -38,7 +40,7 @@ pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
         let (begin, descriptors) = control.receive::<Begin>().ok()?;
         Some((control, begin, descriptors))
     });
-    let Some((control, Begin { identity, ports, journal }, descriptors)) = told else {
+    let Some((control, Begin { identity, ports, memory, journal }, descriptors)) = told else {
         eprintln!("postern: the {} is started by `postern run` and by nobody else", role.as_str());
         return Err(ExitCode::from(EXIT_USAGE));
     };
@@ -49,9 +51,13 @@ pub(crate) fn begin(role: Role) -> Result<Channel, ExitCode> {
     }
     // systemd and terminals send TERM and INT to every process of a service: only the supervisor decides.
     sys::ignore_stop_signals();
-    let (began, is_confined) = match confine(role, identity, &ports) {
+    let bounded = memory.map_or(Ok(()), bound_memory);
+    let confined = bounded
+        .map_err(|error| format!("bounding its memory: {error}"))
+        .and_then(|()| confine(role, identity, &ports).map_err(|error| error.to_string()));
+    let (began, is_confined) = match confined {
         Ok(confinement) => (Began::Confined(confinement), true),
-        Err(error) => (Began::Refused(error.to_string()), false),
+        Err(error) => (Began::Refused(error), false),
     };
     match control.send(&began, &[]) {
         Ok(()) if is_confined => Ok(control),

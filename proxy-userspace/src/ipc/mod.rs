@@ -11,4 +11,4 @@ pub(crate) use self::begin::{Began, Begin, begin};
 #[cfg(test)]
 pub(crate) use self::channel::MESSAGE_BYTES_MAX;
 pub(crate) use self::channel::{AsyncChannel, Channel, DESCRIPTORS_MAX, IpcError};
-pub(crate) use self::sealed::{read_sealed, seal};
+pub(crate) use self::sealed::{SealedError, map_sealed, read_sealed, seal, seal_parts};

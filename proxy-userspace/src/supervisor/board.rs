@@ -38,6 +38,8 @@ pub(super) struct Board {
     worker: RefCell<Option<KnownChild>>,
     signer: RefCell<Option<KnownChild>>,
     helper: RefCell<Option<KnownChild>>,
+    /// With how often each was started again.
+    judges: RefCell<Vec<(Option<KnownChild>, u64)>>,
     restarts: Cell<(u64, u64)>,
     listeners: RefCell<Vec<ListenerStatus>>,
     helper_restarts: Cell<u64>,
@@ -58,6 +60,7 @@ impl Board {
             worker: RefCell::default(),
             signer: RefCell::default(),
             helper: RefCell::default(),
+            judges: RefCell::default(),
             restarts: Cell::default(),
             listeners: RefCell::default(),
             helper_restarts: Cell::default(),
@@ -131,6 +134,21 @@ impl Board {
         *self.helper.borrow_mut() = None;
     }
 
+    /// All judges that the policy in force wants, each with how often it was started again.
+    pub(super) fn judges_are<'a>(&self, judges: impl Iterator<Item = (Option<&'a ChildProcess>, u64)>) {
+        *self.judges.borrow_mut() =
+            judges.map(|(process, restarts)| (process.map(KnownChild::of), restarts)).collect();
+    }
+
+    /// How many judges there shall be, how many there are, and how often one was started again.
+    pub(super) fn judges(&self) -> (u64, u64, u64) {
+        let judges = self.judges.borrow();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let alive = judges.iter().filter(|(known, _)| known.is_some()).count();
+        let restarts = judges.iter().map(|(_, restarts)| *restarts).fold(0, u64::saturating_add);
+        (count(judges.len()), count(alive), restarts)
+    }
+
     pub(super) fn reported(&self, report: WorkerReport) {
         *self.report.borrow_mut() = report;
         self.reported.notify_waiters();
@@ -164,7 +182,7 @@ impl Board {
         timeout(REPORT_TIME_MAX, signing.report()).await.ok()?.ok()
     }
 
-    /// All processes, this one first; the helper where the policy in force wants one.
+    /// All processes, this one first; helper and judges where the policy in force wants them.
     pub(super) fn processes(&self) -> Vec<ProcessStatus> {
         let (worker, signer) = self.restarts.get();
         let of = |role: Role, known: &Option<KnownChild>, restarts| {
@@ -184,6 +202,9 @@ impl Board {
         ];
         if self.policy().helper.is_some() {
             processes.push(of(Role::Helper, &self.helper.borrow(), self.helper_restarts.get()));
+        }
+        for (judge, restarts) in self.judges.borrow().iter() {
+            processes.push(of(Role::Judge, judge, *restarts));
         }
         processes
     }

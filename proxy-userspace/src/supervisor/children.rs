@@ -1,4 +1,4 @@
-//! Worker and signer, and the helper beside them: started, given what they need, replaced when they die.
+//! Worker and signer, and judges and the helper beside them: started, given what they need, replaced when they die.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::board::Board;
 use super::change::{Eras, SteeringChange};
 use super::helper::HelperKeeper;
+use super::judges::{JudgesEvent, JudgesKeeper};
 use super::listeners::Listeners;
 use super::policy::LoadedPolicy;
 use super::process::{ChildProcess, Ended};
@@ -20,6 +21,7 @@ use crate::alarm::{Alarm, AlarmKind};
 use crate::config::DaemonAlarm;
 use crate::confine::{Role, identity};
 use crate::ipc::{Channel, IpcError};
+use crate::judging::JudgeFailure;
 use crate::signer::{KeyFacts, SignerControl};
 use crate::steering::upkeep::Steering;
 use crate::worker::protocol::{FromWorker, Serve, ToWorker};
@@ -129,6 +131,8 @@ pub(super) enum Event {
     HelperFell(Ended),
     /// There is something to do with the helper, as the policy in force wants.
     HelperDue,
+    /// A judge has ended, or there is something to do with them.
+    Judges(JudgesEvent),
 }
 
 /// All children. Belongs to the control task.
@@ -138,6 +142,7 @@ pub(super) struct Children {
     worker: Slot,
     signer: Slot,
     helper: HelperKeeper,
+    judges: JudgesKeeper,
     signing: Option<Rc<SignerControl>>,
     /// What the signer can sign under the policy in force.
     keys: Vec<KeyFacts>,
@@ -171,6 +176,7 @@ impl Children {
         let mut children = Self {
             given,
             helper: HelperKeeper::new(Rc::clone(&board)),
+            judges: JudgesKeeper::new(Rc::clone(&board)),
             board,
             eras,
             worker: Slot::new(),
@@ -189,6 +195,7 @@ impl Children {
         children.have(signer);
         children.helper.follow(None).await;
         children.start_worker().await?;
+        children.follow_judges(JudgesEvent::Due).await;
         Ok(children)
     }
 
@@ -203,7 +210,7 @@ impl Children {
         let answer_due = (self.pending.is_some() || self.cutting.is_some()).then_some(self.answer_due);
         // A successor is given the keys of the policy in force: first it must be known which one that is.
         let may_start_signer = self.pending.is_none();
-        let Self { worker, signer, helper, .. } = self;
+        let Self { worker, signer, helper, judges, .. } = self;
         let said = async {
             match &worker.process {
                 Some(process) => process.control().receive::<FromWorker>().await,
@@ -239,6 +246,7 @@ impl Children {
             },
             () = worker.due() => Event::WorkerDue,
             ended = helper.event() => ended.map_or(Event::HelperDue, Event::HelperFell),
+            event = judges.event() => Event::Judges(event),
             () = hangs => Event::WorkerHangs,
         }
     }
@@ -256,6 +264,7 @@ impl Children {
             }
             FromWorker::Failed(why) => tracing::error!("the worker cannot go on: {why}"),
             FromWorker::Alarm(alarm) => self.alarm(&alarm),
+            FromWorker::JudgeFails(failure) => self.end_failing_judge(failure),
             FromWorker::Serving => {}
         }
         None
@@ -375,7 +384,7 @@ impl Children {
         if let Some(change) = change {
             self.given.listeners.pass_of(change.opened(), worker.control()).await?;
         }
-        worker.control().send(&ToWorker::Policy, &[message.as_fd()]).await?;
+        worker.control().send(&ToWorker::Policy, &policy.with_rules(&message)).await?;
         self.pending = Some(Offered { policy, keys, order: None, change: None, is_return: false });
         self.answer_due = Instant::now() + ANSWER_TIME_MAX;
         Ok(())
@@ -416,6 +425,7 @@ impl Children {
         for in_force in [self.in_force.take(), self.cutting.take()].into_iter().flatten() {
             in_force.tell(None);
         }
+        self.judges.renew().await;
         // Its successor begins with the policy in force.
         self.is_unfit = false;
         self.eras.only(self.board.policy().era);
@@ -498,6 +508,19 @@ impl Children {
         self.helper.follow(self.worker.process.as_ref()).await;
     }
 
+    /// A judge has ended, or there is something to do with them.
+    pub(super) async fn follow_judges(&mut self, event: JudgesEvent) {
+        if let JudgesEvent::Fell(index, ended) = event {
+            self.judges.fell(index, &ended).await;
+        }
+        self.judges.follow(self.worker.process.as_ref()).await;
+    }
+
+    /// The worker asks a judge no more.
+    pub(super) fn end_failing_judge(&mut self, failure: JudgeFailure) {
+        self.judges.end_failing(failure);
+    }
+
     async fn start_signer(&mut self) -> Result<()> {
         let signer = StartedSigner::start(&self.board).await?;
         if let Some(worker) = &self.worker.process {
@@ -529,11 +552,12 @@ impl Children {
             introduce(signing, &process).await?;
         }
         self.helper.introduce(&process).await?;
+        self.judges.introduce(&process).await?;
         if let Some(state) = &self.given.state {
             state.pass(&control).await?;
         }
         let message = policy.for_worker(self.keys.clone())?;
-        control.send(&ToWorker::Policy, &[message.as_fd()]).await?;
+        control.send(&ToWorker::Policy, &policy.with_rules(&message)).await?;
         let serve = Serve { threads: thread_count(policy.config.steering.threads), cores: core_count() };
         control.send(&ToWorker::Serve(serve), &[]).await?;
         loop {
@@ -569,12 +593,13 @@ impl Children {
 
     /// End all but the helper, which may have alarms to post: first the worker, which cuts what is left and writes what waits.
     pub(super) async fn stop(self) -> HelperKeeper {
-        let Self { worker, signer, signing, board, helper, .. } = self;
+        let Self { worker, signer, signing, board, helper, mut judges, .. } = self;
         if let Some(process) = worker.process {
             drop(process.control().send(&ToWorker::Stop, &[]).await);
             board.worker_left();
             process.end().await;
         }
+        judges.stop().await;
         drop(signing);
         board.signer_left();
         if let Some(process) = signer.process {

@@ -1,10 +1,14 @@
-//! The supervisor: the process that `postern run` is. It reads the configuration, steers, starts worker, signer and helper, and
+//! The supervisor: the process that `postern run` is. It reads the configuration, steers, starts worker, signer, judges and helper, and
 //! answers the operator. It never reads an octet of a peer's.
 
 /// The capabilities that it needs.
 mod powers;
 /// A policy generation, read from files.
 mod policy;
+/// The files with rules for the scanner.
+mod rule_files;
+/// The scanner's compiled rules.
+mod scanner;
 /// One listener per thread of the worker, ingress and family.
 mod listeners;
 /// The state directory, opened for the worker.
@@ -17,6 +21,8 @@ mod reload;
 mod children;
 /// The helper, where a policy wants one.
 mod helper;
+/// The judges, where a policy has mail judged.
+mod judges;
 /// A change of steering while the daemon runs.
 mod change;
 /// What is known of all.
@@ -55,6 +61,7 @@ use self::policy::LoadedPolicy;
 pub(crate) use self::powers::NEEDED as CAPABILITIES_NEEDED;
 use self::reload::{ReloadDesk, ReloadOrder};
 use self::report::Origin;
+pub(crate) use self::rule_files::{RuleFiles, RuleFilesError};
 use self::state::StateFiles;
 pub(crate) use self::state::look as look_at_state;
 use crate::accept::SocketBuffers;
@@ -229,6 +236,7 @@ async fn until_stopped(
                 }
                 Event::HelperFell(ended) => children.helper_fell(&ended),
                 Event::HelperDue => children.follow_helper().await,
+                Event::Judges(event) => children.follow_judges(event).await,
             },
             asked = signals.next() => match asked {
                 Asked::Reload => is_hung_up = true,
@@ -321,6 +329,8 @@ async fn drain(signals: &mut Signals, children: &mut Children, board: &Board) {
                 Event::Said(FromWorker::Alarm(alarm)) => children.alarm(&alarm),
                 Event::HelperFell(ended) => children.helper_fell(&ended),
                 Event::HelperDue => children.follow_helper().await,
+                Event::Judges(event) => children.follow_judges(event).await,
+                Event::Said(FromWorker::JudgeFails(failure)) => children.end_failing_judge(failure),
                 Event::Said(_) => {}
             },
             _ = look.tick() => board.ask_for_report().await,

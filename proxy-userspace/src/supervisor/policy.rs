@@ -1,16 +1,19 @@
 //! A policy generation: everything that a configuration names, read and judged, as far as this process may know it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, getrlimit};
 use time::OffsetDateTime;
 
 use super::process::OWN_PROGRAM;
+use super::scanner::ScannerRules;
 use crate::accept::{MachineResources, Memory, Room, filters_are_strict};
 use crate::config::{self, Config, DefaultCertificate};
+use crate::content::ContentMaterial;
 use crate::handshake::expiry::Lifetime;
 use crate::handshake::{KeyFile, TrustMaterial};
 use crate::helper::HelperTerms;
@@ -27,12 +30,16 @@ pub(super) struct LoadedPolicy {
     pub(super) era: u64,
     pub(super) config: Config,
     pub(super) material: TrustMaterial,
+    /// What content is judged with beside settings.
+    content: ContentMaterial,
     /// When its certificates end.
     pub(super) lifetimes: Vec<Lifetime>,
     /// Open and unread: they are the signer's to read.
     pub(super) keys: Vec<KeyFile>,
     /// What the helper is told, where there shall be one.
     pub(super) helper: Option<HelperTerms>,
+    /// What the judges scan with; none where nothing is scanned.
+    pub(super) scanner: Option<Arc<ScannerRules>>,
     pub(super) layers: OffloadTerms,
     pub(super) room: Room,
     machine: MachineResources,
@@ -45,7 +52,7 @@ impl LoadedPolicy {
     /// # Errors
     /// A file that the configuration names cannot be used.
     pub(super) fn first(config: Config, layers: OffloadTerms) -> Result<Self> {
-        Self::load(config, (1, 1), layers, machine())
+        Self::load(config, (1, 1), layers, machine(), None)
     }
 
     /// The next one, from the same file. It has the memory of the start: what Postern's own sessions hold is not
@@ -64,7 +71,8 @@ impl LoadedPolicy {
         }
         let mut machine = machine();
         machine.memory = machine.memory.no_less_than(&self.machine.memory);
-        Self::load(config, (self.generation + 1, self.era), self.layers.clone(), machine)
+        let next = (self.generation + 1, self.era);
+        Self::load(config, next, self.layers.clone(), machine, self.scanner.as_ref())
     }
 
     /// The next one with a new default certificate where Postern makes that, and with all else as it is in force: the
@@ -116,8 +124,10 @@ impl LoadedPolicy {
             config: self.config.clone(),
             lifetimes: material.lifetimes(&self.config),
             material,
+            content: self.content.clone(),
             keys,
             helper: self.helper.clone(),
+            scanner: self.scanner.clone(),
             layers: self.layers.clone(),
             room: self.room.clone(),
             machine: self.machine.clone(),
@@ -129,9 +139,11 @@ impl LoadedPolicy {
         (generation, era): (u64, u64),
         layers: OffloadTerms,
         machine: MachineResources,
+        scanner: Option<&Arc<ScannerRules>>,
     ) -> Result<Self> {
         provide_default_certificate(&config)?;
         let (material, keys) = TrustMaterial::read(&config)?;
+        let content = ContentMaterial::read(&config)?;
         let lifetimes = material.lifetimes(&config);
         let layers = OffloadTerms { mode: config.offload(), ..layers };
         let room = Room::new(&config, thread_count(config.steering.threads), &machine);
@@ -139,7 +151,27 @@ impl LoadedPolicy {
             tracing::warn!("{narrowed}");
         }
         let helper = HelperTerms::read(&config).context("the webhook for alarms (alarm.webhook)")?;
-        Ok(Self { generation, era, config, material, lifetimes, keys, helper, layers, room, machine })
+        let scanner = ScannerRules::load(&config, scanner)?;
+        Ok(Self {
+            generation,
+            era,
+            config,
+            material,
+            content,
+            lifetimes,
+            keys,
+            helper,
+            scanner,
+            layers,
+            room,
+            machine,
+        })
+    }
+
+    /// What travels with [`ToWorker::Policy`](crate::worker::protocol::ToWorker::Policy): `message`, and the scanner's rules.
+    pub(super) fn with_rules<'p>(&'p self, message: &'p OwnedFd) -> Vec<BorrowedFd<'p>> {
+        let rules = self.scanner.as_ref().map(|scanner| scanner.memory());
+        std::iter::once(message.as_fd()).chain(rules).collect()
     }
 
     /// Whether the default certificate that Postern made is near its end, or of a time to come.
@@ -161,9 +193,11 @@ impl LoadedPolicy {
             strict_reverse_path: filters_are_strict(),
             config,
             material: self.material.clone(),
+            content: self.content.clone(),
             keys,
             offload: self.layers.message(),
             room: self.room.clone(),
+            scanner: self.scanner.as_ref().map(|scanner| scanner.digest()),
         };
         let octets = postcard::to_stdvec(&message).context("writing the policy for the worker")?;
         Ok(seal(&octets)?)
@@ -265,7 +299,7 @@ mod tests {
         let files = Files { home: TempDir::new().unwrap() };
         let issuer = files.authority();
         files.list(&issuer, 1);
-        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+        let text = "[scanner.yara]\nembedded = false\n[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
                     crls = [\"list.crl\"]\n[certificates]\n\
                     authority = { cert = \"authority.pem\", key = \"authority.key\" }\n";
         let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();
@@ -289,7 +323,7 @@ mod tests {
     fn the_worker_is_not_told_where_alarms_are_posted() {
         let files = Files { home: TempDir::new().unwrap() };
         files.authority();
-        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+        let text = "[scanner.yara]\nembedded = false\n[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
                     [certificates]\nauthority = { cert = \"authority.pem\", key = \"authority.key\" }\n\
                     [alarm]\nwebhook = \"http://siem.lab.test/T0SECRET\"\n";
         let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();
@@ -309,7 +343,7 @@ mod tests {
         };
         files.authority();
         default();
-        let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
+        let text = "[scanner.yara]\nembedded = false\n[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[tls]\nroots = [\"authority.pem\"]\n\
                     [certificates]\nauthority = { cert = \"authority.pem\", key = \"authority.key\" }\n\
                     default = { cert = \"default.pem\", key = \"default.key\" }\n";
         let config = config::parse(text, &files.home.path().join("postern.toml")).unwrap();

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::confine::{Confinement, Identity, Role};
 use crate::ipc::{AsyncChannel, Began, Begin, Channel};
 use crate::journal;
+use crate::words::Size;
 
 /// The program that runs, whatever has become of its file.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -36,6 +37,18 @@ impl ChildProcess {
     /// # Errors
     /// In an operator's words.
     pub(super) async fn start(role: Role, identity: Identity, ports: Vec<u16>) -> Result<Self> {
+        Self::begin(role, identity, ports, None).await
+    }
+
+    /// The same of a judge, which may have so much memory.
+    ///
+    /// # Errors
+    /// In an operator's words.
+    pub(super) async fn start_judge(identity: Identity, memory: Size) -> Result<Self> {
+        Self::begin(Role::Judge, identity, Vec::new(), Some(memory.0)).await
+    }
+
+    async fn begin(role: Role, identity: Identity, ports: Vec<u16>, memory: Option<u64>) -> Result<Self> {
         let name = role.as_str();
         let (near, far) = Channel::pair().context("a channel to a child process")?;
         let mut command = Command::new(OWN_PROGRAM);
@@ -48,7 +61,7 @@ impl ChildProcess {
         let (journal, end) = journal.unzip();
         let begun = timeout(BEGIN_TIME_MAX, async {
             let descriptors: Vec<_> = end.iter().map(AsFd::as_fd).collect();
-            control.send(&Begin { identity, ports, journal }, &descriptors).await?;
+            control.send(&Begin { identity, ports, memory, journal }, &descriptors).await?;
             control.receive::<Began>().await
         });
         match begun.await {

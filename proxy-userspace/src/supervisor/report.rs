@@ -8,10 +8,11 @@ use proxy_ebpf::{Class, Exit, Intake};
 use super::board::Board;
 use super::policy::now;
 use crate::admin::{
-    CertificateStatus, InterfaceStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus,
+    CertificateStatus, InterfaceStatus, JudgesStatus, MemoryStatus, SignaturesStatus, Status, SteeringStatus,
 };
 use crate::clock;
 use crate::handshake::expiry::Lifetime;
+use crate::judging::JudgeNumbers;
 use crate::lines::Lines;
 use crate::steering::device::DEVICE;
 use crate::steering::upkeep::Steering;
@@ -62,14 +63,31 @@ pub(super) async fn status(origin: &Origin, steering: &RefCell<Steering>, board:
         held: report.held,
         verdicts: report.verdicts,
         spool: report.spool,
+        judges: judges(board, report.judges),
         ocsp: report.ocsp,
         certificates: certificates(&policy.lifetimes),
         guard: report.guard,
+        scanner: policy.scanner.as_ref().map(|scanner| scanner.status()),
         distrusted: report.distrusted,
         kernel_tls: policy.layers.to_string(),
         record_layer: policy.layers.choice(),
         records_lost: report.records_lost,
         log_lost: origin.log.lost() + report.log_lost,
+    }
+}
+
+fn judges(board: &Board, numbers: JudgeNumbers) -> JudgesStatus {
+    let (wanted, alive, restarts) = board.judges();
+    let JudgeNumbers { leaves, lost, hung, cannot_scan, unavailable } = numbers;
+    JudgesStatus {
+        wanted,
+        alive,
+        restarts,
+        leaves_total: leaves,
+        lost_total: lost,
+        hung_total: hung,
+        cannot_scan_total: cannot_scan,
+        unavailable_total: unavailable,
     }
 }
 
