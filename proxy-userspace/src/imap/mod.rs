@@ -18,6 +18,8 @@ pub mod command;
 pub mod response;
 /// `BODYSTRUCTURE`, as a list of parts.
 pub mod structure;
+/// Where `ENVELOPE` and `BODYSTRUCTURE` show values of header fields.
+pub mod header_values;
 
 pub use command::{
     AppendRequest, Arguments, ClientCommand, CommandFault, LiteralRole, Verb, literal_role, peek,
