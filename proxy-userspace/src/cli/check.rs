@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use caps::{CapSet, Capability};
 use rustix::process::{Resource, getrlimit};
 
-use super::{EXIT_CONFIG, EXIT_MACHINE, alarm, certificates, firewall, guard, policies, steering};
+use super::{EXIT_CONFIG, EXIT_MACHINE, alarm, certificates, firewall, guard, policies, scanner, steering};
 use crate::accept::{
     self, Memory, Room, SocketBuffers, descriptors_for, descriptors_reserved, sessions_within,
 };
@@ -18,6 +18,7 @@ use crate::config::{
     self, Action, Config, ContentSettings, DefaultCertificate, ImplicitTls, Inspection, InterfaceName, Ocsp,
     Offload, StartTls, Tls, UNNAMED_ACTION, UNNAMED_PROFILE,
 };
+use crate::content::ContentMaterial;
 use crate::handshake::revocation::lists::{self, RevocationList};
 use crate::handshake::{Trust, TrustError, TrustMaterial};
 use crate::layer::offload::OffloadTerms;
@@ -132,13 +133,28 @@ pub(super) fn check(path: &Path) -> ExitCode {
 pub(super) fn files(config: &Config) -> Vec<Item> {
     let mut items = examine(config, key, |config| Trust::load(config).map(drop));
     items.extend(certificates::items(config));
+    items.extend(scanner::items(config));
     items.extend(alarm::items(config));
+    items.extend(hashes(config));
     items
 }
 
 /// The same without a look into private keys: in a daemon they are the signer's.
 pub(super) fn files_but_keys(config: &Config) -> Vec<Item> {
-    examine(config, unread_key, |config| TrustMaterial::read(config).map(drop))
+    let mut items = examine(config, unread_key, |config| TrustMaterial::read(config).map(drop));
+    items.extend(hashes(config));
+    items
+}
+
+/// Files of hashes, where some are listed.
+fn hashes(config: &Config) -> Option<Item> {
+    const THING: &str = "files of hashes";
+    let mut actions = config.actions_in_use();
+    let is_listed = actions.any(|(_, action)| !action.content.hash_files.is_empty());
+    is_listed.then(|| match ContentMaterial::read(config) {
+        Ok(material) => Item::ok(THING, format!("{} hashes", material.count())),
+        Err(error) => Item::fail(THING, error.to_string(), "correct action.content.hash_files"),
+    })
 }
 
 fn examine(
@@ -605,13 +621,42 @@ fn barred(action: &Action) -> Option<&'static str> {
     }
 }
 
+/// What rules speak of, in words.
+fn forbidden(content: &ContentSettings) -> String {
+    let types: Vec<&str> = content.types.iter().map(|forbidden| forbidden.as_str()).collect();
+    let types = if types.is_empty() { "no types".to_owned() } else { format!("types {}", types.join(", ")) };
+    let mut forbidden = format!("{} patterns of file names, {types}", content.names.len());
+    let lists: Vec<&str> = content.lists.iter().map(|list| list.as_str()).collect();
+    if !lists.is_empty() {
+        forbidden.push_str(&format!(", lists {}", lists.join(", ")));
+    }
+    let hashes = content.blocked_hashes.len();
+    for (count, what) in [
+        (content.name_rule.len(), "rules by name"),
+        (content.type_rule.len(), "rules by type"),
+        (content.list_rule.len(), "rules by list"),
+        (hashes, "hashes"),
+        (content.hash_files.len(), "files of hashes"),
+    ] {
+        if count > 0 {
+            forbidden.push_str(&format!(", {count} {what}"));
+        }
+    }
+    forbidden
+}
+
+/// How many rules are written that forbid something that is not forbidden without them.
+fn written_rules(content: &ContentSettings) -> usize {
+    let ContentSettings { lists, blocked_hashes, hash_files, name_rule, type_rule, list_rule, .. } = content;
+    let rules = name_rule.len() + type_rule.len() + list_rule.len();
+    rules + lists.len() + blocked_hashes.len() + hash_files.len()
+}
+
 /// Whether mail is judged, and by what.
 fn judging(action: &Action, held: Size, message: Size) -> Item {
     const THING: &str = "judging";
-    let ContentSettings { names, types } = &action.content;
-    let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
-    let types = if types.is_empty() { "no types".to_owned() } else { format!("types {}", types.join(", ")) };
-    let forbidden = format!("{} patterns of file names, {types}", names.len());
+    let content = &action.content;
+    let forbidden = forbidden(content);
     let trusted: Vec<String> = action.trust_uid_immutability.iter().map(ToString::to_string).collect();
     let mail = match trusted.as_slice() {
         [] => "all mail".to_owned(),
@@ -627,12 +672,12 @@ fn judging(action: &Action, held: Size, message: Size) -> Item {
                 "{mail}, for EICAR, {forbidden}; messages of {message}, {held} at once, out of the memory"
             ),
         ),
-        Inspection::None if names.is_empty() => {
+        Inspection::None if content.names.is_empty() && written_rules(content) == 0 => {
             Item::ok(THING, "none, mail is relayed as it is (action.inspect)")
         }
         Inspection::None => Item::warn(
             THING,
-            format!("none, though action.content lists {} patterns of file names", names.len()),
+            format!("none, though action.content lists {forbidden}"),
             "action.inspect = \"full\" makes them count",
         ),
     }

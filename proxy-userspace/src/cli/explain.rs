@@ -1,3 +1,6 @@
+/// `--message`: what is found in a message, and what becomes of it.
+mod message;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -5,11 +8,15 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 
+use self::message::MessageArgs;
 use super::{EXIT_CONFIG, print};
-use crate::config::{self, Config, InterfaceName, PolicyRule, Sni, StartTls, Traffic};
+use crate::config::{
+    self, Action, ClearText, Config, ImplicitTls, Inspection, InterfaceName, PolicyRule, Sni, StartTls,
+    Traffic,
+};
 use crate::words::Service;
 
-/// A connection that is asked about.
+/// A connection that is asked about, and a message in it.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// The client's address.
@@ -27,21 +34,44 @@ pub(super) struct ExplainArgs {
     /// The name in the client's ClientHello; without it the client sends none.
     #[arg(long)]
     sni: Option<String>,
+    #[command(flatten)]
+    message: MessageArgs,
 }
 
 pub(super) fn explain(path: &Path, asked: &ExplainArgs) -> ExitCode {
-    let explained =
-        config::load(path).map_err(|error| error.to_string()).and_then(|config| told(&config, asked));
-    match explained {
-        Ok(text) => print(&text),
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(EXIT_CONFIG)
-        }
+    let failed = |message: String| {
+        eprintln!("{message}");
+        ExitCode::from(EXIT_CONFIG)
+    };
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(error) => return failed(error.to_string()),
+    };
+    match told(&config, asked) {
+        Err(message) => failed(message),
+        Ok(Told { text, decided }) => match &asked.message.message {
+            None => print(&text),
+            Some(_) => message::explain(&config, &asked.message, &text, decided),
+        },
     }
 }
 
-fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
+/// What is said of a connection, and what decides about it.
+struct Told<'c> {
+    text: String,
+    decided: Option<Decided<'c>>,
+}
+
+/// The policy that admits the connection.
+#[derive(Clone, Copy)]
+struct Decided<'c> {
+    policy: &'c PolicyRule,
+    action: &'c Action,
+    /// Why mail of it is not judged.
+    unjudged: Option<&'static str>,
+}
+
+fn told<'c>(config: &'c Config, asked: &ExplainArgs) -> Result<Told<'c>, String> {
     let ingress = ingress(config, asked.ingress.as_deref())?;
     let destination = asked.server.ip();
     let Some(service) = config.steering.service(asked.server.port()) else {
@@ -84,11 +114,38 @@ fn told(config: &Config, asked: &ExplainArgs) -> Result<String, String> {
             name.unwrap_or_default()
         ));
     }
-    match decided.and_then(|index| config.policies.get(index)) {
+    let policy = decided.and_then(|index| config.policies.get(index));
+    match policy {
         None => text.push_str("refused: no policy admits this connection\n"),
         Some(policy) => text.push_str(&outcome(config, policy, &traffic(sni))),
     }
-    Ok(text)
+    let decided = policy.and_then(|policy| {
+        let action = config.action(policy.proxy_action.as_deref())?;
+        Some(Decided { policy, action, unjudged: unjudged(action, &traffic(sni)) })
+    });
+    Ok(Told { text, decided })
+}
+
+/// Why mail of such a connection is not judged, if it is not.
+fn unjudged(action: &Action, traffic: &Traffic<'_>) -> Option<&'static str> {
+    if action.bypasses(traffic.client, traffic.destination) {
+        return Some("`bypass` or `bypass_clients` leaves the connection alone");
+    }
+    let is_clear = action.cleartext == ClearText::Inspect;
+    match (traffic.service, action.implicit, action.starttls) {
+        (Service::ImplicitTls, ImplicitTls::Allow, _) => {
+            Some("`implicit = \"allow\"` leaves the connection alone")
+        }
+        (Service::ImplicitTls, ImplicitTls::Deny, _) => Some("`implicit = \"deny\"` refuses the connection"),
+        (Service::StartTls, _, StartTls::Bypass) if !is_clear => {
+            Some("`starttls = \"bypass\"` leaves the connection alone from STARTTLS on")
+        }
+        _ if action.bars_logins() && traffic.service == Service::StartTls => {
+            Some("nobody can log in: `starttls = \"strip\"` and `cleartext = \"refuse\"`")
+        }
+        _ if action.inspect == Inspection::None => Some("`inspect = \"none\"` has mail relayed unjudged"),
+        _ => None,
+    }
 }
 
 fn ingress(config: &Config, named: Option<&str>) -> Result<InterfaceName, String> {

@@ -4,6 +4,8 @@
 mod check;
 /// Its part about certificates: when they end, and pins.
 mod certificates;
+/// Its part about the scanner: whether the rules can be compiled.
+mod scanner;
 /// Its part about the account guard: what it does not see.
 mod guard;
 /// Its part about the firewall: what stops steered mail, and the rules that are missing.
@@ -39,10 +41,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use self::objects::ObjectArgs;
 use crate::config::{self, Config, ObjectKind};
 use crate::confine::Role;
+use crate::content::scan::yara::YaraError;
 use crate::ipc::{Channel, begin};
 use crate::journal;
 use crate::lines::Lines;
 use crate::signer::SignerLoadError;
+use crate::supervisor::RuleFilesError;
 
 /// The configuration, or a file that it names, is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -95,6 +99,9 @@ enum Command {
     /// A process of a running daemon; started by `run` and by nobody else.
     #[command(hide = true)]
     Helper,
+    /// A process of a running daemon; started by `run` and by nobody else.
+    #[command(hide = true)]
+    Judge,
     /// Make the default Proxy Server certificate; started by `run` and by nobody else.
     #[command(hide = true)]
     DefaultCertificate(default_certificate::DefaultCertificateArgs),
@@ -152,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Worker => child(Role::Worker, crate::worker::run),
         Command::Signer => child(Role::Signer, |control, _| Ok(crate::signer::serve(control)?)),
         Command::Helper => child(Role::Helper, |control, _| crate::helper::serve(control)),
+        Command::Judge => child(Role::Judge, |control, _| crate::judging::serve(control)),
         Command::DefaultCertificate(options) => default_certificate::make(&options),
         #[cfg(debug_assertions)]
         Command::ConfineProbe(options) => crate::confine::probe::run(&options),
@@ -210,8 +218,10 @@ fn run(path: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.say_end(&error);
-            // A key that the signer cannot use: the file is wrong, as those that were looked at before.
-            let is_file = matches!(error.downcast_ref(), Some(SignerLoadError::Certificates(_)));
+            // A key that the signer cannot use, or rules of the scanner: a file is wrong, as those that were looked at before.
+            let is_file = matches!(error.downcast_ref(), Some(SignerLoadError::Certificates(_)))
+                || error.downcast_ref::<YaraError>().is_some()
+                || error.downcast_ref::<RuleFilesError>().is_some();
             if is_file { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }

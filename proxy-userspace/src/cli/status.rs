@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{EXIT_CONFIG, EXIT_NOT_RUNNING};
-use crate::admin::{self, AdminError, HeldStatus, SpoolStatus, Status, SteeringStatus, VerdictsStatus};
+use crate::admin::{
+    self, AdminError, HeldStatus, JudgesStatus, ScannerStatus, SpoolStatus, Status, SteeringStatus,
+    VerdictsStatus,
+};
 use crate::steering::forward;
 use crate::steering::routing::{self, Held};
 use crate::words::Size;
@@ -125,6 +128,8 @@ fn readable(status: &Status) -> String {
          held      {}\n\
          verdicts  {}\n\
          spool     {}\n\
+         judges    {}\n\
+         rules     {}\n\
          guard     refused: {} logins by tenant, {} logins by guessing, {} messages by bodies_per_hour\n\
          records   {} lost; log lines {} lost\n",
         status.version,
@@ -163,6 +168,8 @@ fn readable(status: &Status) -> String {
         held(status.held),
         verdicts(status.verdicts, status.spool.limit),
         spool(status.spool),
+        judges(status.judges),
+        rules(status.scanner.as_ref()),
         status.guard.refused_tenant,
         status.guard.refused_guessing,
         status.guard.refused_bodies,
@@ -244,6 +251,27 @@ fn verdicts(verdicts: VerdictsStatus, spool_limit: u64) -> String {
     )
 }
 
+/// Processes that judge parts of mail.
+fn judges(judges: JudgesStatus) -> String {
+    let JudgesStatus {
+        wanted,
+        alive,
+        restarts,
+        leaves_total,
+        lost_total,
+        hung_total,
+        cannot_scan_total,
+        unavailable_total,
+    } = judges;
+    if wanted == 0 {
+        return "none: mail is not judged".to_owned();
+    }
+    format!(
+        "{alive} of {wanted}, {restarts} restarts; {leaves_total} parts judged, {cannot_scan_total} cannot be scanned, \
+         {unavailable_total} had no judge; {lost_total} judges died of a part, {hung_total} hung"
+    )
+}
+
 /// Copies of mail that was judged.
 fn spool(spool: SpoolStatus) -> String {
     let SpoolStatus { octets, in_memory, limit, has_file, refused_total, failed_total } = spool;
@@ -257,6 +285,34 @@ fn spool(spool: SpoolStatus) -> String {
         Size(limit),
         Size(in_memory)
     )
+}
+
+/// What files in mail are scanned with.
+fn rules(scanner: Option<&ScannerStatus>) -> String {
+    let Some(ScannerStatus { embedded, own, files, compiled, compile_ms, newest_age_seconds, .. }) = scanner
+    else {
+        return "none: nothing is scanned".to_owned();
+    };
+    let brought = match embedded {
+        0 => "none of Postern's".to_owned(),
+        count => format!("{count} of Postern's"),
+    };
+    let newest = newest_age_seconds.map(|seconds| format!(", the newest changed {} ago", age(seconds)));
+    format!(
+        "{brought}, {own} of your own (files: {files}{}); compiled {compiled} in {compile_ms} ms",
+        newest.unwrap_or_default()
+    )
+}
+
+/// A time in the largest unit that it has several of.
+fn age(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "days"),
+        7_200.. => (seconds / 3_600, "hours"),
+        120.. => (seconds / 60, "minutes"),
+        _ => (seconds, "seconds"),
+    };
+    format!("{number} {unit}")
 }
 
 /// More than a process of Postern's needs: a root that nobody narrowed.

@@ -9,6 +9,15 @@ const AMBIGUOUS: &[char] = &['\\', '/', '%', '!', '*', ':', ',', ';', '<', '>', 
 const COMPATIBLE: &[std::ops::RangeInclusive<char>] =
     &['\u{ad}'..='\u{ad}', '\u{200b}'..='\u{200d}', '\u{fe50}'..='\u{fe6f}', '\u{ff00}'..='\u{ffef}'];
 
+/// An account that logged in, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShownAccount {
+    /// Its name, or the beginning of a long one.
+    pub(crate) name: Box<str>,
+    /// The login names this account alone, whole, and no server finds another one in the name.
+    pub(crate) is_exact: bool,
+}
+
 /// Whose password a client shows, and whose mail it wants, as a login says.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct AccountNames {
@@ -41,6 +50,15 @@ impl AccountNames {
         Some(String::from_utf8_lossy(shown).into())
     }
 
+    /// Whether the login is that of one account, about whose name no server could disagree.
+    pub(crate) fn is_exact(&self) -> bool {
+        let mut names = self.each();
+        let Some(name) = names.next().filter(|name| name.len() <= SHOWN_BYTES_MAX) else { return false };
+        names.all(|other| other == name)
+            && std::str::from_utf8(name)
+                .is_ok_and(|name| is_unambiguous(name) && name.matches('@').count() <= 1)
+    }
+
     /// Every account that is named.
     pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
         [&self.authentication, &self.authorization].into_iter().filter_map(Option::as_deref)
@@ -69,6 +87,14 @@ pub(super) fn domain(name: &[u8]) -> Option<&str> {
         && !local.contains(|letter: char| COMPATIBLE.iter().any(|range| range.contains(&letter)))
         && !name.contains(|letter: char| letter.is_control() || AMBIGUOUS.contains(&letter));
     is_clear.then_some(domain)
+}
+
+fn is_unambiguous(name: &str) -> bool {
+    !name.contains(|letter: char| {
+        letter.is_control()
+            || AMBIGUOUS.contains(&letter)
+            || COMPATIBLE.iter().any(|range| range.contains(&letter))
+    })
 }
 
 #[cfg(test)]

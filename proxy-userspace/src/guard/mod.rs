@@ -25,7 +25,7 @@ use aws_lc_rs::error::Unspecified;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
-pub(crate) use self::account::AccountNames;
+pub(crate) use self::account::{AccountNames, ShownAccount};
 use self::bodies::Bodies;
 use self::guessing::Guessing;
 pub(crate) use self::guessing::LoginOutcome;

@@ -1,6 +1,6 @@
 use zeroize::Zeroizing;
 
-use super::account::AccountNames;
+use super::account::{AccountNames, ShownAccount};
 use crate::content::reading::Base64Decoder;
 
 /// SASL mechanisms by where they name the account.
@@ -39,10 +39,10 @@ pub(crate) enum SaslMessage {
 }
 
 impl SaslMessage {
-    /// The account for records.
-    pub(crate) fn shown(&self) -> Option<Box<str>> {
+    /// The account for records, and for what policy says of it.
+    pub(crate) fn shown_account(&self) -> Option<ShownAccount> {
         match self {
-            Self::Named(names) => names.shown(),
+            Self::Named(names) => names.shown().map(|name| ShownAccount { name, is_exact: names.is_exact() }),
             Self::Empty | Self::Cancel | Self::Unreadable => None,
         }
     }

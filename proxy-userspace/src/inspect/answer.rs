@@ -4,16 +4,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::deferred::ToKeep;
 use super::held::Held;
 use super::output::Own;
+use super::overwriting::Overwriting;
 use super::refusal::Refused;
 use super::rewrite::{Plan, header_of, is_content};
 use super::views::{Copies, JudgedCopy};
-use crate::content::{ContentPiece, LeafHint, Shape, is_fields_only};
+use crate::content::{ContentPiece, FieldRules, LeafHint, Shape, is_fields_only};
 use crate::imap::fetch::{Partial, Section, SectionText};
+use crate::imap::header_values::{SHOWN_FIELDS, in_envelope, in_structure};
 use crate::imap::response::{AnsweredForm, AnsweredItem, AnsweredKind, FetchResponse, ItemValue};
 use crate::imap::structure::{Structure, StructurePart};
 use crate::vault::SpoolCopy;
@@ -26,6 +29,13 @@ const HEADER_BYTES_MAX: usize = 256 * 1024;
 /// Octets of headers and of what a structure says that are copied beside the sections of one response. Ten times what
 /// 10,000 parts need; a hostile server has 2,000 sections share one header of 60 MB.
 const NOTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How a whole message is read. One whose header does not end where headers do is content of an unknown kind.
+pub(crate) fn message_shape(content: &[u8]) -> Shape {
+    let begin = content.get(..HEADER_BYTES_MAX).unwrap_or(content);
+    let has_header = content.len() <= HEADER_BYTES_MAX || begin.windows(4).any(|end| end == b"\r\n\r\n");
+    if has_header { Shape::Message } else { Shape::Unknown { hints: Vec::new() } }
+}
 
 /// A FETCH response on its way to the client.
 #[derive(Debug)]
@@ -42,10 +52,11 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Whether a response holds mail, or something that the client shall not see. All others pass as they came.
-    pub(super) fn needs_work(response: &FetchResponse, plan: Option<&Plan>) -> bool {
+    pub(super) fn needs_work(response: &FetchResponse, plan: Option<&Plan>, headers: &FieldRules) -> bool {
         response.items.iter().any(|item| match item.kind {
             AnsweredKind::Unknown | AnsweredKind::Content { .. } => true,
             AnsweredKind::Uid(_) => plan.is_some_and(|plan| plan.adds_uid),
+            AnsweredKind::Envelope | AnsweredKind::Structure { .. } if headers.is_active() => true,
             AnsweredKind::Structure { extended: true } => plan.is_some_and(|plan| plan.adds_structure),
             _ => item.range.len() > METADATA_BYTES_MAX,
         })
@@ -190,6 +201,47 @@ impl Answer {
         Ok(pieces)
     }
 
+    /// What header rules overwrite in what the client is shown; `None` where there are no rules. `pieces` are those that are judged.
+    ///
+    /// # Errors
+    /// A value that may show such a field cannot be read.
+    pub(super) fn overwriting(
+        &self,
+        octets: &[u8],
+        pieces: &[ContentPiece],
+        rules: &Arc<FieldRules>,
+    ) -> Result<Option<Overwriting>, Refused> {
+        if !rules.is_active() {
+            return Ok(None);
+        }
+        let mut overwriting =
+            Overwriting { rules: Arc::clone(rules), sections: Vec::new(), values: Vec::new() };
+        let mut judged = pieces.iter().peekable();
+        for (item, content) in self.response.items.iter().zip(&self.contents) {
+            let piece = judged.next_if(|piece| Some(&piece.range) == content.as_ref());
+            if self.is_added(item) {
+                continue;
+            }
+            match (&item.kind, &item.value, content) {
+                // Of a copy, which is overwritten already, the first octet came.
+                (AnsweredKind::Content { form, section, .. }, _, Some(range))
+                    if self.copy(*form, section).is_none() =>
+                {
+                    let shape = piece.map_or(Shape::Header, |piece| piece.shape.clone());
+                    overwriting.sections.push((range.clone(), shape));
+                }
+                (AnsweredKind::Envelope | AnsweredKind::Structure { .. }, ItemValue::Other(range), _) => {
+                    let value = octets.get(range.clone()).unwrap_or_default();
+                    let places = shown_values(&item.kind, value, rules)?;
+                    let at = |place: Range<usize>| place.start + range.start..place.end + range.start;
+                    overwriting.values.extend(places.into_iter().map(at));
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(overwriting))
+    }
+
     /// How a section is read. A header that is longer than headers are is content.
     fn shape(&self, section: &Section, content: &[u8], octets: &[u8], leaves: Option<&Leaves<'_>>) -> Shape {
         if !is_content(section) {
@@ -197,10 +249,7 @@ impl Answer {
             return if is_short { Shape::Header } else { Shape::Unknown { hints: Vec::new() } };
         }
         if section.path.is_empty() && section.text == SectionText::Whole {
-            let begin = content.get(..HEADER_BYTES_MAX).unwrap_or(content);
-            let has_header =
-                content.len() <= HEADER_BYTES_MAX || begin.windows(4).any(|end| end == b"\r\n\r\n");
-            return if has_header { Shape::Message } else { Shape::Unknown { hints: Vec::new() } };
+            return message_shape(content);
         }
         let hints = hints(section, leaves);
         let header = header_of(section).and_then(|header| self.content_of(&header));
@@ -331,6 +380,20 @@ impl Answer {
         own.say(")\r\n");
         Some(own)
     }
+}
+
+/// Where ENVELOPE or a structure shows what the rules remove. A value that does not parse, as Exchange sends them, passes
+/// where it cannot show anything of that.
+fn shown_values(kind: &AnsweredKind, value: &[u8], rules: &FieldRules) -> Result<Vec<Range<usize>>, Refused> {
+    if !SHOWN_FIELDS.iter().any(|name| rules.removes(name.as_bytes())) {
+        return Ok(Vec::new());
+    }
+    let removes = |name: &[u8]| rules.removes(name);
+    let places = match kind {
+        AnsweredKind::Envelope => in_envelope(value, &removes),
+        _ => in_structure(value, &removes),
+    };
+    places.map_err(|_| Refused::Malformed)
 }
 
 /// `~{3}` is for BINARY, which is hidden (RFC 3516). A client that does not know it takes the octets for responses.

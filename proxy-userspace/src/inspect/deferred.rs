@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::held::Held;
 use super::output::Own;
+use super::overwriting::{BeingOverwritten, Overwriting, Overwritten};
 use super::recall::{ContentName, Recall};
 use super::refusal::Refused;
 use super::request::{no, tagged};
@@ -47,6 +48,8 @@ pub(super) struct Mail {
     /// The mailbox that it is of, as [`Copies::turn`] named it when it came.
     pub(super) turn: u64,
     pub(super) to_keep: Vec<ToKeep>,
+    /// What header rules remove from it, behind the verdict.
+    pub(super) overwriting: Option<Overwriting>,
     pub(super) blamed: Blamed,
     pub(super) stage: Stage,
 }
@@ -57,6 +60,8 @@ pub(super) enum Stage {
     Recalling(Option<Box<Recalled>>),
     /// The verdict, and the name under which it is remembered.
     Judging(InFlight, Option<ContentName>),
+    /// That what header rules remove is overwritten.
+    Overwriting(BeingOverwritten),
     /// Room for copies of what the client reads in pieces. Without a copy a later piece could be of another version.
     Storing(Rc<Held>, VecDeque<(CopyKey, Option<u8>, Storing)>),
     /// Octets of copies.
@@ -173,12 +178,18 @@ impl Mail {
                     return Poll::Ready(Err(Refused::NotJudged));
                 };
                 terms.report(&self.subject, Direction::ServerToClient, &leaves, &self.sections);
-                if let (Some(recollection), Some(name), Some(digests)) = (&terms.recollection, name, digests)
-                {
+                if let (Some(recollection), Some(name), Some(digests)) = (terms.memory(), name, digests) {
                     recollection.remember(name, digests);
                 }
-                let held = Rc::new(Held::new(octets, lease));
-                Poll::Ready(self.store(terms, held, copies).map(Some))
+                Poll::Ready(self.overwrite(terms, octets, lease, copies).map(Some))
+            }
+            Stage::Overwriting(being) => {
+                let Poll::Ready(done) = being.poll(cx) else { return Poll::Pending };
+                let Overwritten { octets, lease, copies } = match done {
+                    Ok(overwritten) => overwritten,
+                    Err(refused) => return Poll::Ready(Err(refused)),
+                };
+                Poll::Ready(self.store(terms, Rc::new(Held::new(octets, lease)), copies).map(Some))
             }
             Stage::Storing(held, storing) => {
                 while let Some((key, first, stored)) = storing.front_mut() {
@@ -207,8 +218,8 @@ impl Mail {
         known: Option<Arc<GroupDigests>>,
     ) -> Result<Stage, Refused> {
         let Recalled { recall, range, octets, lease, pieces } = asked;
-        let kept = self.to_keep.iter().map(|(_, _, range)| range.clone());
-        let Some(recollection) = &terms.recollection else { return Err(Refused::NotJudged) };
+        let kept = copies_of_judged(&self.to_keep, self.overwriting.as_ref());
+        let Some(recollection) = terms.memory() else { return Err(Refused::NotJudged) };
         let content = octets.get(range.clone()).unwrap_or_default();
         let is_known = known.map(|expected| recollection.knows(expected, content));
         if is_known == Some(false) {
@@ -216,11 +227,29 @@ impl Mail {
         }
         if is_known == Some(true) {
             terms.counts.count_verified(1);
-            let copies = kept.map(|range| octets.get(range).unwrap_or_default().to_vec()).collect();
-            return self.store(terms, Rc::new(Held::new(octets, lease)), copies);
+            let copies =
+                kept.into_iter().map(|range| octets.get(range).unwrap_or_default().to_vec()).collect();
+            return self.overwrite(terms, octets, lease, copies);
         }
-        let in_flight = terms.begin(octets, lease, pieces, kept.collect(), Some(range))?;
+        let in_flight = terms.begin(octets, lease, pieces, kept, Some(range))?;
         Ok(Stage::Judging(in_flight, Some(recall.name)))
+    }
+
+    /// Overwrite what header rules remove, and then keep copies. Without such rules these are the copies.
+    fn overwrite(
+        &mut self,
+        terms: &MediationTerms,
+        octets: Vec<u8>,
+        lease: HeldLease,
+        copies: Vec<Vec<u8>>,
+    ) -> Result<Stage, Refused> {
+        match self.overwriting.take() {
+            None => self.store(terms, Rc::new(Held::new(octets, lease)), copies),
+            Some(overwriting) => {
+                let kept = ranges(&self.to_keep);
+                overwriting.begin(terms, octets, lease, kept).map(Stage::Overwriting)
+            }
+        }
     }
 
     /// Keep copies of what the client reads in pieces.
@@ -238,9 +267,9 @@ impl Mail {
     }
 
     /// Mail of which nothing has to be judged or kept.
-    pub(super) fn judged(answer: Answer, held: Held, subject: Subject, turn: u64, blamed: Blamed) -> Self {
-        let stage = Stage::Storing(Rc::new(held), VecDeque::new());
-        Self { answer, sections: Vec::new(), subject, turn, to_keep: Vec::new(), blamed, stage }
+    pub(super) fn judged(answer: Answer, stage: Stage, subject: Subject, turn: u64, blamed: Blamed) -> Self {
+        let (sections, to_keep, overwriting) = (Vec::new(), Vec::new(), None);
+        Self { answer, sections, subject, turn, to_keep, overwriting, blamed, stage }
     }
 
     /// The response, when all is there.
@@ -248,4 +277,13 @@ impl Mail {
         let Stage::Loading(held, loads) = &mut self.stage else { return None };
         self.answer.compose(held, &mut loads.loaded)
     }
+}
+
+/// What is copied with the verdict, to be kept: nothing where header rules change it first.
+pub(super) fn copies_of_judged(to_keep: &[ToKeep], overwriting: Option<&Overwriting>) -> Vec<Range<usize>> {
+    if overwriting.is_some() { Vec::new() } else { ranges(to_keep) }
+}
+
+fn ranges(to_keep: &[ToKeep]) -> Vec<Range<usize>> {
+    to_keep.iter().map(|(_, _, range)| range.clone()).collect()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, MediationTerms, Next, Recollection, Session, Want};
 use crate::accept::HeldOctets;
-use crate::content::Rules;
+use crate::content::{FieldRules, Rules};
 use crate::imap::{AnsweredKind, FrameBounds, FrameStep, Framer, ItemValue, Response, Speaker, parse};
 use crate::jobs::{JobPool, JobPurpose};
 use crate::layer::Batch;
@@ -45,10 +45,12 @@ pub fn engine(octets: &[u8]) {
         imap: Arc::default(),
         held: Arc::clone(&held),
         jobs,
-        rules,
+        headers: Arc::new(FieldRules::new([("X-*", true), ("Subject", true)], false)),
+        judge: rules,
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
         clean_verdicts: true,
+        is_exempt: false,
         recollection: VAULT
             .clone()
             .zip(RuleGeneration::of(&1, 1).ok())

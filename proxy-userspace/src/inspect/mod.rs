@@ -29,6 +29,8 @@ mod server_input;
 mod reply;
 /// From a server's FETCH response to the client's.
 mod answer;
+/// Header fields that the owner removes, in a response.
+mod overwriting;
 /// Sections that were judged and that the client reads in pieces.
 mod views;
 /// A place in the order of responses, from the verdict to the octets that the client gets.
@@ -39,8 +41,10 @@ mod recall;
 mod stream;
 /// Servers whose known mail goes on without a look.
 mod uid_trust;
-/// The sender of a message, for records.
-mod sender;
+/// What a message's header says of it, for records.
+mod email;
+/// From the verdict on a leaf to what is written down of it.
+mod verdicts;
 /// What goes to one side next, in order.
 mod output;
 /// Octets that are held until they are judged.
@@ -58,6 +62,7 @@ mod tests;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+pub(crate) use answer::message_shape;
 pub use imap_terms::ImapTerms;
 pub use plain::Plain;
 pub use recall::Recollection;
@@ -66,6 +71,7 @@ pub use reply::shown_capabilities;
 pub use session::Session;
 pub use terms::MediationTerms;
 pub use uid_trust::{TrustedServers, UidTrust};
+pub(crate) use verdicts::leaf_record;
 
 use crate::imap::frame::FramingFault;
 use crate::layer::{Batch, StreamEnd};

@@ -64,7 +64,14 @@ impl Session {
         if !self.is_settled() {
             return true;
         }
-        let Some(terms) = self.renewal.next.take() else { return false };
+        let Some(mut terms) = self.renewal.next.take() else { return false };
+        let is_exempt = self.is_exempt_under(&terms);
+        if is_exempt != terms.is_exempt {
+            Rc::make_mut(&mut terms).is_exempt = is_exempt;
+        }
+        if is_exempt {
+            terms.counts.exempt();
+        }
         if !terms.judges_alike(&self.terms) {
             // What was judged under other rules is shown no more.
             self.copies.leave_mailbox();

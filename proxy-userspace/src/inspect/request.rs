@@ -8,7 +8,7 @@ use super::recall::MailboxState;
 use super::refusal::Refused;
 use super::rewrite::{Plan, rewrite};
 use super::views::Copies;
-use crate::guard::{AccountNames, SaslMechanism, SaslMessage};
+use crate::guard::{AccountNames, SaslMechanism, SaslMessage, ShownAccount};
 use crate::imap::command::{Arguments, ClientCommand, CommandFault, Verb};
 use crate::imap::fetch::{FetchItem, FetchRequest};
 
@@ -26,7 +26,7 @@ pub(super) enum Effect {
     /// Nothing that matters here.
     None,
     /// An account was opened; `None` where the mechanism does not say whose in clear.
-    Login(Option<Box<str>>),
+    Login(Option<ShownAccount>),
     /// A mailbox is selected.
     Select(Box<str>),
     /// No mailbox is selected.
@@ -155,7 +155,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
             }
             let mechanism = SaslMechanism::of(mechanism);
             let message = first_message(mechanism, *initial);
-            let effect = Effect::Login(message.as_ref().and_then(SaslMessage::shown));
+            let effect = Effect::Login(message.as_ref().and_then(SaslMessage::shown_account));
             let left = message.as_ref().map(|_| mechanism.answers_behind_name());
             let dialogue = Dialogue::Sasl { mechanism, left };
             Decision::Send(Prepared { login: message, ..prepared(effect, dialogue) })
@@ -164,8 +164,9 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
             Decision::Answer(tagged(command.tag, "NO", NO_LOGIN))
         }
         Arguments::Login { user } => {
-            let message = SaslMessage::Named(AccountNames::one(user));
-            let effect = Effect::Login(Some(name(user)));
+            let names = AccountNames::one(user);
+            let effect = Effect::Login(Some(ShownAccount { name: name(user), is_exact: names.is_exact() }));
+            let message = SaslMessage::Named(names);
             Decision::Send(Prepared { login: Some(message), ..prepared(effect, Dialogue::None) })
         }
         Arguments::Select { mailbox } => {

@@ -54,7 +54,7 @@ pub(super) struct Known {
 impl Known {
     /// Ask the memory about a literal of so many octets. `None` where it does not know at once.
     pub(super) fn of(terms: &MediationTerms, name: ContentName, octets: u64) -> Option<Self> {
-        let recollection = terms.recollection.as_ref()?;
+        let recollection = terms.memory()?;
         let mut recall = Recall::begin(recollection, name);
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(Some(expected)) = recall.poll(&mut cx) else { return None };

@@ -8,12 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::email::EmailFields;
 use super::imap_terms::ImapTerms;
 use super::recall::{ContentName, Recollection};
 use super::refusal::Refused;
 use super::uid_trust::UidTrust;
+use super::verdicts::leaf_record;
 use crate::accept::{HeldLease, HeldOctets};
-use crate::content::{Case, ContentAction, ContentPiece, Judged, LeafVerdict, Rules, Unavailable, judge};
+use crate::content::{
+    Case, ContentAction, ContentPiece, FieldRules, Judge, Judged, LeafVerdict, Unavailable, judge,
+};
 use crate::guard::SessionGuard;
 use crate::jobs::{JobKind, JobPool, Pending};
 use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
@@ -29,8 +33,8 @@ pub(super) struct Subject {
     pub(super) mailbox: Option<Rc<str>>,
     /// The message.
     pub(super) uid: Option<u32>,
-    /// Its sender, where its header is there.
-    pub(super) from: Option<Rc<str>>,
+    /// What its header says, where that is there.
+    pub(super) email: Option<Rc<EmailFields>>,
 }
 
 /// What an engine needs.
@@ -44,8 +48,10 @@ pub struct MediationTerms {
     pub held: Arc<HeldOctets>,
     /// Threads that judge.
     pub jobs: Arc<JobPool>,
-    /// What is forbidden.
-    pub rules: Arc<Rules>,
+    /// Who judges leaves.
+    pub judge: Arc<dyn Judge>,
+    /// Header fields that clients do not see.
+    pub headers: Arc<FieldRules>,
     /// Copies of what was judged; without it nothing can be read in pieces.
     pub vault: Option<Arc<Vault>>,
     /// The memory of verdicts under this policy.
@@ -62,6 +68,9 @@ pub struct MediationTerms {
     pub verdicts: VerdictLines,
     /// Clean verdicts are written, too.
     pub clean_verdicts: bool,
+    /// Mail of the account that has logged in is not judged. Nothing of it is remembered: what others may see is judged for
+    /// them.
+    pub is_exempt: bool,
 }
 
 /// What a thread gives back.
@@ -94,14 +103,25 @@ impl InFlight {
 }
 
 impl MediationTerms {
-    /// Whether mail has the same verdicts under these terms as under `others`.
+    /// Whether mail has the same verdicts, and is shown alike, under these terms and under `others`.
     pub(super) fn judges_alike(&self, others: &Self) -> bool {
         let generations =
             [self, others].map(|terms| terms.recollection.as_ref().map(Recollection::generation));
-        match generations {
+        let are_alike = match generations {
             [Some(ours), Some(theirs)] => ours == theirs,
-            _ => Arc::ptr_eq(&self.rules, &others.rules),
-        }
+            _ => Arc::ptr_eq(&self.judge, &others.judge) && self.headers == others.headers,
+        };
+        are_alike && self.is_exempt == others.is_exempt
+    }
+
+    /// Whether policy has this account's mail pass unjudged.
+    pub(super) fn exempts(&self, account: &str) -> bool {
+        self.verdicts.applied().is_some_and(|applied| applied.privacy.exempts(account))
+    }
+
+    /// The memory of verdicts, where mail is judged.
+    pub(super) fn memory(&self) -> Option<&Recollection> {
+        self.recollection.as_ref().filter(|_| !self.is_exempt)
     }
 
     /// Have pieces of these octets judged, ranges of them copied afterwards, and one remembered.
@@ -113,11 +133,15 @@ impl MediationTerms {
         copies: Vec<Range<usize>>,
         remembers: Option<Range<usize>>,
     ) -> Result<InFlight, Refused> {
-        let rules = Arc::clone(&self.rules);
-        let recollection = self.recollection.clone();
-        let describes_allowed = self.clean_verdicts;
+        let judge_of_leaves = Arc::clone(&self.judge);
+        let recollection = self.memory().cloned();
+        let (describes_allowed, is_exempt) = (self.clean_verdicts, self.is_exempt);
         let work = move |cancelled: &_| {
-            let judged = judge(Case { octets, pieces, describes_allowed }, &*rules, cancelled);
+            let judged = if is_exempt {
+                Judged::Final { octets, leaves: Vec::new() }
+            } else {
+                judge(Case { octets, pieces, describes_allowed }, &*judge_of_leaves, cancelled)
+            };
             let (mut copied, mut digests) = (Vec::new(), None);
             if let Judged::Final { octets, leaves } = &judged {
                 let at = |range: Range<usize>| octets.get(range).unwrap_or_default();
@@ -136,7 +160,7 @@ impl MediationTerms {
 
     /// What came under this name is not what was judged.
     pub(super) fn has_changed(&self, name: &ContentName) {
-        if let Some(recollection) = &self.recollection {
+        if let Some(recollection) = self.memory() {
             recollection.forget(name);
         }
         if let Some(trust) = &self.uid_trust {
@@ -161,36 +185,19 @@ impl MediationTerms {
         self.counts.count_judged(leaves.len() as u64);
         let mut forbidden = false;
         for leaf in leaves {
-            let action = match (leaf.action, direction) {
-                (ContentAction::Allow, _) if !self.clean_verdicts && leaf.rule.is_none() => continue,
-                (ContentAction::Allow, _) => VerdictAction::Allow,
-                (ContentAction::Remove | ContentAction::Deny, Direction::ServerToClient) => {
-                    VerdictAction::Remove
-                }
-                (ContentAction::Remove | ContentAction::Deny, Direction::ClientToServer) => {
-                    VerdictAction::Refuse
-                }
-            };
-            let rule = leaf.rule.as_ref().map(|rule| rule.token()).unwrap_or_default();
+            if leaf.action == ContentAction::Allow && leaf.rule.is_none() && !self.clean_verdicts {
+                continue;
+            }
+            let part = Cow::Owned(path(sections.get(leaf.piece), &leaf.path));
+            let record = leaf_record(leaf, part, direction);
             if leaf.action != ContentAction::Allow {
                 forbidden = true;
-                self.counts.decided(rule);
+                self.counts.decided(&record.rule);
             }
-            if action == VerdictAction::Remove {
+            if matches!(record.action, VerdictAction::Remove | VerdictAction::Deny) {
                 self.counts.count_removed(1);
             }
-            self.verdicts.write(&VerdictRecord {
-                part: Cow::Owned(path(sections.get(leaf.piece), &leaf.path)),
-                file_name: leaf.name.as_deref().map(Cow::Borrowed),
-                declared_type: leaf.declared_type.as_deref().map(Cow::Borrowed),
-                real_type: leaf.real_type.map(|real| Cow::Borrowed(real.token())),
-                octets: leaf.file.map_or(0, |file| file.octets),
-                sha256: leaf.file.map(|file| file.sha256),
-                rule: Cow::Borrowed(rule),
-                action,
-                direction,
-                ..subject.record(Cow::Borrowed(""))
-            });
+            self.verdicts.write(&subject.say(record));
         }
         if forbidden && direction == Direction::ClientToServer {
             self.counts.count_refused(1);
@@ -210,20 +217,21 @@ impl MediationTerms {
 impl Subject {
     /// A verdict about a whole message.
     fn record<'a>(&'a self, rule: Cow<'a, str>) -> VerdictRecord<'a> {
+        self.say(VerdictRecord { rule, ..VerdictRecord::of_message() })
+    }
+
+    /// A verdict with what is known of its message.
+    fn say<'a>(&'a self, record: VerdictRecord<'a>) -> VerdictRecord<'a> {
+        let email = self.email.as_deref();
+        let text = |field: Option<&'a Rc<str>>| field.map(|text| Cow::Borrowed(&**text));
         VerdictRecord {
             user: self.account.as_deref().map(Cow::Borrowed),
             mailbox: self.mailbox.as_deref().map(Cow::Borrowed),
             uid: self.uid,
-            from: self.from.as_deref().map(Cow::Borrowed),
-            part: Cow::Borrowed(""),
-            file_name: None,
-            declared_type: None,
-            real_type: None,
-            octets: 0,
-            sha256: None,
-            rule,
-            action: VerdictAction::Refuse,
-            direction: Direction::ServerToClient,
+            from: text(email.and_then(|email| email.from.as_ref())),
+            subject: text(email.and_then(|email| email.subject.as_ref())),
+            message_id: text(email.and_then(|email| email.message_id.as_ref())),
+            ..record
         }
     }
 }

@@ -21,6 +21,7 @@ pub struct ContentCounts {
     left_out: Cell<u64>,
     commands_refused: Cell<u64>,
     account: RefCell<Option<Rc<str>>>,
+    is_exempt: Cell<bool>,
     rules: RefCell<Vec<String>>,
     rules_renewed: Cell<u64>,
     /// Of the rules that were taken last.
@@ -66,6 +67,15 @@ impl ContentCounts {
     /// This account has logged in, or one that the client did not name in clear.
     pub fn logged_in(&self, account: Option<Rc<str>>) {
         *self.account.borrow_mut() = account;
+    }
+
+    /// Mail of the account that has logged in is not judged.
+    pub fn exempt(&self) {
+        self.is_exempt.set(true);
+    }
+
+    pub(super) const fn is_exempt(&self) -> bool {
+        self.is_exempt.get()
     }
 
     /// This rule has decided about mail.

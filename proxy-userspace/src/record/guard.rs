@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use super::verdict::{USER_BYTES_MAX, bounded};
 use super::{LineFields, VerdictLines};
 use crate::config::SessionAlarm;
 use crate::guard::GuardRule;
@@ -53,6 +52,7 @@ impl VerdictLines {
         fields.identify(&self.session, SystemTime::now(), "guard_refused");
         fields.tls(Side::Downstream, self.session.downstream);
         fields.tls(Side::Upstream, self.session.upstream);
+        fields.account(&self.sink, &self.session, refused.user.as_deref());
         fields.guard(refused);
         self.sink.alarm(&self.session, Some(refused.alarm()), &fields);
         self.sink.write(&fields);
@@ -61,9 +61,6 @@ impl VerdictLines {
 
 impl LineFields {
     fn guard(&mut self, refused: &GuardRecord<'_>) {
-        if let Some(user) = &refused.user {
-            self.set("user.name", bounded(user, USER_BYTES_MAX));
-        }
         self.set("rule.name", refused.rule.as_str());
         self.set("postern.guard.refused", refused.count);
         self.set("message", refused.message());

@@ -10,6 +10,8 @@ mod verdict;
 mod guard;
 /// What an engine counts for the record.
 mod counts;
+/// Pseudonyms of accounts and subjects.
+mod pseudonym;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
@@ -23,6 +25,7 @@ use time::format_description::well_known::Rfc3339;
 
 pub use self::counts::ContentCounts;
 pub use self::guard::GuardRecord;
+pub(crate) use self::pseudonym::Pseudonyms;
 pub use self::session::Record;
 pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
 use crate::alarm::{Alarm, AlarmOutlet};
@@ -31,6 +34,7 @@ use crate::event_id::EventId;
 use crate::journal::{self, EntryKind, JournalEntry, Priority};
 use crate::lines::Lines;
 use crate::policy::AppliedNames;
+use crate::vault::DigestKey;
 use crate::words::{ClientAddr, Mode, OriginalDst, Service, Side};
 
 /// Lines that wait for a slow reader of stdout; more are counted as lost, because a session never waits for a log.
@@ -43,6 +47,7 @@ pub struct Records {
     form: LineForm,
     /// Where alarms about sessions go; nowhere in tests of records alone.
     alarms: Option<AlarmOutlet>,
+    pseudonyms: Pseudonyms,
 }
 
 /// How a line is written.
@@ -68,14 +73,19 @@ impl Records {
             None => (Box::new(io::stdout()), LineForm::Json),
         };
         let lines = Lines::to("records", out, LINES_MAX, None)?;
-        Ok(Self { lines, form, alarms: Some(alarms) })
+        Ok(Self { lines, form, alarms: Some(alarms), pseudonyms: Pseudonyms::default() })
     }
 
     /// To a queue with room for so many lines, as JSON.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn to_queue(room: usize) -> (Self, std::sync::mpsc::Receiver<Vec<u8>>) {
         let (lines, written) = Lines::queue(room);
-        (Self { lines, form: LineForm::Json, alarms: None }, written)
+        (Self { lines, form: LineForm::Json, alarms: None, pseudonyms: Pseudonyms::default() }, written)
+    }
+
+    /// Make pseudonyms with this key from now on.
+    pub(crate) fn pseudonymize_with(&self, key: &DigestKey) {
+        self.pseudonyms.keep(key);
     }
 
     /// Records that could not be written.
@@ -217,7 +227,10 @@ impl LineFields {
         let (kind, priority) = match text("event.action") {
             "session_start" => (EntryKind::SessionStart, Priority::Info),
             "content_verdict" if text("postern.action") == VerdictAction::Allow.as_str() => {
-                (EntryKind::ContentVerdict, Priority::Info)
+                // Something was found that the policy allows.
+                let is_noted = self.0.contains_key("rule.name");
+                let priority = if is_noted { Priority::Notice } else { Priority::Info };
+                (EntryKind::ContentVerdict, priority)
             }
             "content_verdict" => (EntryKind::ContentVerdict, Priority::Warning),
             "guard_refused" => (EntryKind::GuardRefused, Priority::Warning),
@@ -260,7 +273,7 @@ pub(crate) fn escaped(line: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SessionAlarms;
+    use crate::config::{PrivacySettings, SessionAlarms};
     use crate::failure::{Cause, Failure};
     use crate::handshake::clear::ClientFault;
 
@@ -272,7 +285,8 @@ mod tests {
     ) -> (Vec<Value>, Vec<Alarm>) {
         let (lines, written) = Lines::queue(10);
         let (outlet, mut inlet) = AlarmOutlet::pair();
-        let records = Records { lines, form: LineForm::Json, alarms: Some(outlet) };
+        let records =
+            Records { lines, form: LineForm::Json, alarms: Some(outlet), pseudonyms: Pseudonyms::default() };
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:143".parse().unwrap());
         let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::StartTls);
         let name = || "IMAP".to_owned();
@@ -281,6 +295,7 @@ mod tests {
             action: name(),
             profile: name(),
             alarms: wanted,
+            privacy: PrivacySettings::default(),
         }));
         // Alarms do not depend on whether sessions in order have records.
         record.only_events(true);
@@ -325,7 +340,8 @@ mod tests {
     #[test]
     fn the_journal_gets_a_field_for_each_field_and_for_each_element_of_a_list() {
         let (lines, written) = Lines::queue(10);
-        let records = Records { lines, form: LineForm::Journal, alarms: None };
+        let records =
+            Records { lines, form: LineForm::Journal, alarms: None, pseudonyms: Pseudonyms::default() };
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
         let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
         record.started();

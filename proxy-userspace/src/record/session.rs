@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 use serde_json::Value;
 
-use super::verdict::{RULE_BYTES_MAX, USER_BYTES_MAX, bounded};
+use super::verdict::{RULE_BYTES_MAX, bounded};
 use super::{ContentCounts, LineFields, Records, SessionIdentity, TlsTerms, VerdictLines};
 use crate::clock;
 use crate::config::{SessionAlarm, TlsGroup, Verdict};
@@ -335,10 +335,10 @@ impl Record {
     }
 
     /// Whether there is something to tell of this session that no other line tells: it did not end in order, or something was
-    /// refused or passed over. Verdicts have lines of their own.
+    /// refused, passed over, or let through unjudged. Verdicts have lines of their own.
     fn has_event(&self, end: &End) -> bool {
-        let refused = self.content.as_ref().is_some_and(|counts| counts.commands_refused() > 0);
-        !end.is_clean() || self.has_event || refused
+        let is_told = |counts: &Rc<ContentCounts>| counts.commands_refused() > 0 || counts.is_exempt();
+        !end.is_clean() || self.has_event || self.content.as_ref().is_some_and(is_told)
     }
 
     /// Which alarms the session raises; verdicts raise their own.
@@ -359,8 +359,9 @@ impl Record {
     /// Who had mail judged, and what was done to it.
     fn content(&mut self) {
         let Some(counts) = self.content.take() else { return };
-        if let Some(account) = counts.account() {
-            self.set("user.name", bounded(&account, USER_BYTES_MAX));
+        self.fields.account(&self.sink, &self.session, counts.account().as_deref());
+        if counts.is_exempt() {
+            self.set("postern.content.exempt", true);
         }
         let rules: Vec<_> = counts.rules().iter().map(|rule| bounded(rule, RULE_BYTES_MAX)).collect();
         if !rules.is_empty() {

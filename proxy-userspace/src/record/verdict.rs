@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::pseudonym::PseudonymOf;
 use super::{LineFields, Records, SessionIdentity};
-use crate::config::SessionAlarm;
+use crate::config::{SessionAlarm, SubjectForm};
 use crate::policy::AppliedNames;
 use crate::words::{Direction, Side};
 
@@ -26,16 +27,28 @@ const FILE_NAME_BYTES_MAX: usize = 255;
 const MIME_TYPE_BYTES_MAX: usize = 255;
 /// Octets of a rule: the longest pattern of the configuration and the name of its list.
 pub(super) const RULE_BYTES_MAX: usize = 300;
+/// Octets of a subject: a mail program shows no more in a line.
+const SUBJECT_BYTES_MAX: usize = 500;
+/// Octets of a message id; those of mail programs have some 80.
+const MESSAGE_ID_BYTES_MAX: usize = 255;
+/// Octets of the path to a file inside files: several names, the outermost first.
+const MEMBER_BYTES_MAX: usize = 512;
+/// Octets of a scanner's word, and of its name for what it knows.
+const SIGNATURE_BYTES_MAX: usize = 255;
+/// Names, and declared types, of one part beside the first. Senders give a part several where they want clients to differ.
+const LISTED_MAX: usize = 4;
 /// Stands where a text was cut.
 const CUT: &str = "…";
 
 /// What became of a part with a verdict that is not clean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictAction {
-    /// It went on as it was: a verdict that is clean.
+    /// It went on as it was: a verdict that is clean, or something was found that the policy allows.
     Allow,
     /// It was overwritten, and the rest of the message was delivered.
     Remove,
+    /// It was overwritten, and every other part of the message with it.
+    Deny,
     /// The whole message was refused.
     Refuse,
 }
@@ -47,6 +60,7 @@ impl VerdictAction {
         match self {
             Self::Allow => "allow",
             Self::Remove => "remove",
+            Self::Deny => "deny",
             Self::Refuse => "refuse",
         }
     }
@@ -64,20 +78,36 @@ pub struct VerdictRecord<'a> {
     pub uid: Option<u32>,
     /// The sender, as the message's `From` says.
     pub from: Option<Cow<'a, str>>,
+    /// Its subject, as text.
+    pub subject: Option<Cow<'a, str>>,
+    /// Its `Message-ID`, without the angle brackets.
+    pub message_id: Option<Cow<'a, str>>,
     /// The path to the part (RFC 9051 section 6.4.5), such as `2.1`; empty means the message as a whole.
     pub part: Cow<'a, str>,
     /// The part's file name.
     pub file_name: Option<Cow<'a, str>>,
+    /// All names that clients may read, the one above among them.
+    pub file_names: &'a [String],
     /// The media type that the message declares for the part.
     pub declared_type: Option<Cow<'a, str>>,
+    /// All types that it declares, the one above among them.
+    pub declared_types: &'a [String],
     /// The type that the part's own octets show.
     pub real_type: Option<Cow<'a, str>>,
     /// Octets of the part, decoded.
     pub octets: u64,
     /// SHA-256 of these octets.
     pub sha256: Option<[u8; 32]>,
-    /// The rule that decided.
+    /// Where the rule found something inside the file: the names of the files there, from the outermost on.
+    pub member: Option<Cow<'a, str>>,
+    /// The rule that decided, or that found something.
     pub rule: Cow<'a, str>,
+    /// What of the rule it was: a pattern, a type.
+    pub detail: Option<Cow<'a, str>>,
+    /// The scanner, and its name for what it found.
+    pub virus: Option<(Cow<'a, str>, Cow<'a, str>)>,
+    /// How long the judgement of the part took.
+    pub took: Option<Duration>,
     /// What became of it.
     pub action: VerdictAction,
     /// Whether it was on its way to the client or to the server.
@@ -85,6 +115,41 @@ pub struct VerdictRecord<'a> {
 }
 
 impl VerdictRecord<'_> {
+    /// A refusal of a whole download of which nothing is known.
+    #[must_use]
+    pub const fn of_message() -> Self {
+        Self {
+            user: None,
+            mailbox: None,
+            uid: None,
+            from: None,
+            subject: None,
+            message_id: None,
+            part: Cow::Borrowed(""),
+            file_name: None,
+            file_names: &[],
+            declared_type: None,
+            declared_types: &[],
+            real_type: None,
+            octets: 0,
+            sha256: None,
+            member: None,
+            rule: Cow::Borrowed(""),
+            detail: None,
+            virus: None,
+            took: None,
+            action: VerdictAction::Refuse,
+            direction: Direction::ServerToClient,
+        }
+    }
+
+    /// What its line says of the part, by the names of the fields.
+    pub(crate) fn part_fields(&self) -> serde_json::Map<String, Value> {
+        let mut fields = LineFields::default();
+        fields.verdict(self);
+        fields.0
+    }
+
     fn message(&self) -> String {
         let part = match bounded(&self.part, PART_BYTES_MAX) {
             part if part.is_empty() => "a message".to_owned(),
@@ -92,11 +157,19 @@ impl VerdictRecord<'_> {
         };
         let rule = bounded(&self.rule, RULE_BYTES_MAX);
         match (self.action, self.direction) {
+            (VerdictAction::Allow, _) if !rule.is_empty() => {
+                format!("{part} was judged, and went on as it was: {rule} was found and is allowed")
+            }
             (VerdictAction::Allow, _) => format!("{part} was judged, and nothing is forbidden in it"),
+            (VerdictAction::Deny, Direction::ServerToClient) => {
+                format!(
+                    "{part} was overwritten, with all of the message, before the client got it: rule {rule}"
+                )
+            }
             (VerdictAction::Remove, Direction::ServerToClient) => {
                 format!("{part} was overwritten before the client got it: rule {rule}")
             }
-            (VerdictAction::Remove, Direction::ClientToServer) => {
+            (VerdictAction::Remove | VerdictAction::Deny, Direction::ClientToServer) => {
                 format!("{part} was overwritten before the server got it: rule {rule}")
             }
             (VerdictAction::Refuse, Direction::ServerToClient) => {
@@ -154,6 +227,10 @@ impl VerdictLines {
         fields.identify(&self.session, SystemTime::now(), "content_verdict");
         fields.tls(Side::Downstream, self.session.downstream);
         fields.tls(Side::Upstream, self.session.upstream);
+        fields.account(&self.sink, &self.session, verdict.user.as_deref());
+        if !self.sink.hides(&self.session, verdict.user.as_deref()) {
+            fields.email(&self.sink, &self.session, verdict);
+        }
         fields.verdict(verdict);
         self.sink.alarm(&self.session, alarm, &fields);
         self.sink.write(&fields);
@@ -161,32 +238,68 @@ impl VerdictLines {
 }
 
 impl LineFields {
-    fn verdict(&mut self, verdict: &VerdictRecord<'_>) {
-        let text = |text: &Option<Cow<'_, str>>, max| text.as_deref().map(|text| bounded(text, max));
-        self.set_known("user.name", text(&verdict.user, USER_BYTES_MAX));
-        self.set_known("postern.mailbox", text(&verdict.mailbox, MAILBOX_BYTES_MAX));
-        self.set_known("postern.uid", verdict.uid);
+    /// Which message it is, in words that tell of people.
+    fn email(&mut self, sink: &Records, session: &SessionIdentity, verdict: &VerdictRecord<'_>) {
+        self.set_known("postern.mailbox", text(verdict.mailbox.as_ref(), MAILBOX_BYTES_MAX));
         // The schema's field is a list.
-        let from = text(&verdict.from, ADDRESS_BYTES_MAX);
+        let from = text(verdict.from.as_ref(), ADDRESS_BYTES_MAX);
         self.set_known("email.from.address", from.map(|address| vec![address]));
+        self.set_known("email.message_id", text(verdict.message_id.as_ref(), MESSAGE_ID_BYTES_MAX));
+        let form = session.applied.as_ref().map(|applied| applied.privacy.subject).unwrap_or_default();
+        match form {
+            SubjectForm::Plain => {
+                self.set_known("email.subject", text(verdict.subject.as_ref(), SUBJECT_BYTES_MAX));
+            }
+            SubjectForm::Hash => {
+                let subject = verdict.subject.as_deref();
+                let hash = subject.and_then(|subject| sink.pseudonyms.of(PseudonymOf::Subject, subject));
+                self.set_known("postern.email.subject_hash", hash);
+            }
+            SubjectForm::None => {}
+        }
+    }
+
+    fn verdict(&mut self, verdict: &VerdictRecord<'_>) {
+        self.set_known("postern.uid", verdict.uid);
         self.set("postern.part", bounded(&verdict.part, PART_BYTES_MAX));
-        self.set_known("file.name", text(&verdict.file_name, FILE_NAME_BYTES_MAX));
-        self.set_known("file.mime_type", text(&verdict.declared_type, MIME_TYPE_BYTES_MAX));
-        self.set_known("postern.file.real_type", text(&verdict.real_type, MIME_TYPE_BYTES_MAX));
+        self.set_known("file.name", text(verdict.file_name.as_ref(), FILE_NAME_BYTES_MAX));
+        self.set_known("postern.file.names", several(verdict.file_names, FILE_NAME_BYTES_MAX));
+        self.set_known("file.mime_type", text(verdict.declared_type.as_ref(), MIME_TYPE_BYTES_MAX));
+        self.set_known("postern.file.declared_types", several(verdict.declared_types, MIME_TYPE_BYTES_MAX));
+        self.set_known("postern.file.real_type", text(verdict.real_type.as_ref(), MIME_TYPE_BYTES_MAX));
+        self.set_known("postern.file.member", text(verdict.member.as_ref(), MEMBER_BYTES_MAX));
         self.set("file.size", verdict.octets);
         self.set_known("file.hash.sha256", verdict.sha256.map(|hash| hex_lower(&hash)));
         let rule = Some(bounded(&verdict.rule, RULE_BYTES_MAX)).filter(|rule| !rule.is_empty());
         self.set_known("rule.name", rule);
+        self.set_known("rule.description", text(verdict.detail.as_ref(), RULE_BYTES_MAX));
+        if let Some((scanner, signature)) = &verdict.virus {
+            self.set("rule.ruleset", bounded(scanner, SIGNATURE_BYTES_MAX));
+            self.set("threat.indicator.name", bounded(signature, SIGNATURE_BYTES_MAX));
+            self.set("threat.indicator.type", "file");
+        }
+        let took = verdict.took.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.set_known("event.duration", took);
         self.set("postern.action", verdict.action.as_str());
         self.set("postern.direction", verdict.direction.as_str());
         self.set("message", verdict.message());
     }
 
-    fn set_known(&mut self, name: &str, value: Option<impl Into<Value>>) {
+    pub(super) fn set_known(&mut self, name: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.set(name, value);
         }
     }
+}
+
+fn text(text: Option<&Cow<'_, str>>, max: usize) -> Option<String> {
+    text.map(|text| bounded(text, max))
+}
+
+/// A list, where there is more than the one that has a field of its own.
+fn several(texts: &[String], max: usize) -> Option<Vec<String>> {
+    let list = || texts.iter().take(LISTED_MAX).map(|text| bounded(text, max)).collect();
+    (texts.len() > 1).then(list)
 }
 
 /// The text, or its begin and [`CUT`], in `max` octets.
@@ -199,7 +312,7 @@ pub(super) fn bounded(text: &str, max: usize) -> String {
 }
 
 /// As `sha256sum` and the sites that know files by their hash write it.
-fn hex_lower(octets: &[u8]) -> String {
+pub(super) fn hex_lower(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text
@@ -208,8 +321,9 @@ fn hex_lower(octets: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LineForm;
+    use super::super::{LineForm, Pseudonyms};
     use super::*;
+    use crate::config::{PrivacySettings, SessionAlarms};
     use crate::lines::Lines;
     use crate::words::{ClientAddr, OriginalDst, Service};
 
@@ -219,13 +333,21 @@ mod tests {
             mailbox: Some("INBOX".into()),
             uid: Some(7),
             from: Some("mallory@example.org".into()),
+            subject: Some("Your invoice".into()),
+            message_id: Some("1@example.org".into()),
             part: "2".into(),
             file_name: Some("invoice.exe".into()),
+            file_names: &[],
             declared_type: Some("application/pdf".into()),
+            declared_types: &[],
             real_type: Some("executable".into()),
             octets: 4096,
             sha256: Some([0xab; 32]),
-            rule: "names *.exe".into(),
+            member: Some("a.zip » invoice.exe".into()),
+            rule: "names".into(),
+            detail: Some("*.exe".into()),
+            virus: None,
+            took: Some(Duration::from_micros(1500)),
             action: VerdictAction::Remove,
             direction: Direction::ServerToClient,
         }
@@ -233,16 +355,26 @@ mod tests {
 
     /// The verdict's line, and the record of its session.
     fn written(verdict: &VerdictRecord<'_>, form: LineForm) -> [String; 2] {
+        written_under(PrivacySettings::default(), verdict, form)
+    }
+
+    /// The same under a policy that says this of people. The session's account is the verdict's.
+    fn written_under(privacy: PrivacySettings, verdict: &VerdictRecord<'_>, form: LineForm) -> [String; 2] {
         let (lines, written) = Lines::queue(2);
         let (client, server) = ("192.0.2.1:40000".parse().unwrap(), "198.51.100.1:993".parse().unwrap());
-        let mut record = Records { lines, form, alarms: None }.open(
-            ClientAddr(client),
-            OriginalDst(server),
-            Service::ImplicitTls,
-        );
+        let records = Records { lines, form, alarms: None, pseudonyms: Pseudonyms::default() };
+        let mut record = records.open(ClientAddr(client), OriginalDst(server), Service::ImplicitTls);
+        record.applied(&Arc::new(AppliedNames {
+            policy: "office".to_owned(),
+            action: "[action]".to_owned(),
+            profile: "[tls]".to_owned(),
+            alarms: SessionAlarms::default(),
+            privacy,
+        }));
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         record.tls(Side::Downstream, Some(rustls::ProtocolVersion::TLSv1_3), Some(suite), None, None);
         record.tls(Side::Upstream, Some(rustls::ProtocolVersion::TLSv1_2), None, None, None);
+        record.content_counts().logged_in(verdict.user.as_deref().map(std::rc::Rc::from));
         record.verdict_lines().write(verdict);
         drop(record);
         [(); 2].map(|()| String::from_utf8(written.try_recv().unwrap()).unwrap())
@@ -268,7 +400,7 @@ mod tests {
                 "{same}: {verdict:#} {record:#}"
             );
         }
-        let expected: [(&str, Value); 15] = [
+        let expected: [(&str, Value); 20] = [
             ("event.action", "content_verdict".into()),
             ("user.name", "anna".into()),
             ("postern.mailbox", "INBOX".into()),
@@ -280,13 +412,15 @@ mod tests {
             ("postern.file.real_type", "executable".into()),
             ("file.size", 4096.into()),
             ("file.hash.sha256", "ab".repeat(32).into()),
-            ("rule.name", "names *.exe".into()),
+            ("email.subject", "Your invoice".into()),
+            ("email.message_id", "1@example.org".into()),
+            ("rule.name", "names".into()),
+            ("rule.description", "*.exe".into()),
+            ("postern.file.member", "a.zip » invoice.exe".into()),
+            ("event.duration", 1_500_000.into()),
             ("postern.action", "remove".into()),
             ("postern.direction", "server_to_client".into()),
-            (
-                "message",
-                "part 2 of a message was overwritten before the client got it: rule names *.exe".into(),
-            ),
+            ("message", "part 2 of a message was overwritten before the client got it: rule names".into()),
         ];
         for (name, value) in expected {
             assert_eq!(verdict[name], value, "{name}");
@@ -300,6 +434,11 @@ mod tests {
             mailbox: None,
             uid: None,
             from: None,
+            subject: None,
+            message_id: None,
+            member: None,
+            detail: None,
+            took: None,
             part: "".into(),
             file_name: None,
             declared_type: None,
@@ -311,10 +450,23 @@ mod tests {
         };
         let [line, _] = written(&verdict, LineForm::Json);
         let line: Value = serde_json::from_str(&line).unwrap();
-        for absent in ["user.name", "postern.uid", "email.from.address", "file.name", "file.hash.sha256"] {
+        for absent in [
+            "user.name",
+            "postern.uid",
+            "email.from.address",
+            "email.subject",
+            "email.message_id",
+            "file.name",
+            "postern.file.names",
+            "postern.file.member",
+            "file.hash.sha256",
+            "rule.description",
+            "threat.indicator.name",
+            "event.duration",
+        ] {
             assert!(line.get(absent).is_none(), "{absent}: {line:#}");
         }
-        assert_eq!(line["message"], "an upload was refused: a message: rule names *.exe");
+        assert_eq!(line["message"], "an upload was refused: a message: rule names");
     }
 
     #[test]
@@ -345,10 +497,18 @@ mod tests {
         for letter in ["😀", "\u{1}", "\u{202e}"] {
             let long = letter.repeat(1 << 20);
             let text = || Some(Cow::Borrowed(long.as_str()));
+            let list = vec![long.clone(); 100];
             let verdict = VerdictRecord {
                 user: text(),
                 mailbox: text(),
                 from: text(),
+                subject: text(),
+                message_id: text(),
+                member: text(),
+                detail: text(),
+                virus: text().zip(text()),
+                file_names: &list,
+                declared_types: &list,
                 part: long.as_str().into(),
                 file_name: text(),
                 declared_type: text(),
@@ -357,10 +517,112 @@ mod tests {
                 ..forbidden()
             };
             let [line, _] = written(&verdict, LineForm::Json);
-            assert!(line.len() < 20 << 10, "{} octets", line.len());
+            // journald cuts a line of a service's stdout at 48 KiB (journald.conf(5), LineMax).
+            assert!(line.len() < 48 << 10, "{} octets", line.len());
             let read: Value = serde_json::from_str(&line).unwrap();
             let name = read["file.name"].as_str().unwrap();
             assert!(name.len() <= FILE_NAME_BYTES_MAX && name.ends_with(CUT), "{name}");
         }
+    }
+
+    fn privacy(lines: &str) -> PrivacySettings {
+        let text = format!(
+            "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n\
+             [certificates]\nauthority = {{ cert = \"a\", key = \"b\" }}\n[action.privacy]\n{lines}\n"
+        );
+        let config = crate::config::parse(&text, std::path::Path::new("/postern.toml")).unwrap();
+        config.unnamed_action.privacy
+    }
+
+    fn read(lines: [String; 2]) -> [Value; 2] {
+        lines.map(|line| serde_json::from_str(&line).unwrap())
+    }
+
+    #[test]
+    fn a_part_with_several_names_and_types_has_them_all_and_one_with_one_has_no_list() {
+        let list = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (names, types) = (list(&["a.pdf", "invoice.exe"]), list(&["application/pdf", "text/plain"]));
+        let verdict = VerdictRecord { file_names: &names, declared_types: &types, ..forbidden() };
+        let [line, _] = read(written(&verdict, LineForm::Json));
+        assert_eq!(line["file.name"], "invoice.exe", "the one that the rule is about");
+        assert_eq!(line["postern.file.names"], Value::from(names.clone()));
+        assert_eq!(line["postern.file.declared_types"], Value::from(types.clone()));
+        let verdict = VerdictRecord { file_names: &names[..1], declared_types: &types[..1], ..forbidden() };
+        let [line, _] = read(written(&verdict, LineForm::Json));
+        assert!(
+            line.get("postern.file.names").is_none() && line.get("postern.file.declared_types").is_none()
+        );
+    }
+
+    #[test]
+    fn a_virus_is_told_by_scanner_and_signature() {
+        let virus = Some(("yara".into(), "macro_dropper".into()));
+        let [line, _] = read(written(
+            &VerdictRecord { rule: "virus".into(), detail: None, virus, ..forbidden() },
+            LineForm::Json,
+        ));
+        for (field, value) in [
+            ("rule.name", "virus"),
+            ("rule.ruleset", "yara"),
+            ("threat.indicator.name", "macro_dropper"),
+            ("threat.indicator.type", "file"),
+        ] {
+            assert_eq!(line[field], value, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_and_is_allowed_is_told_and_is_no_clean_verdict() {
+        let noted = VerdictRecord { action: VerdictAction::Allow, rule: "macro".into(), ..forbidden() };
+        let [line, _] = read(written(&noted, LineForm::Json));
+        assert_eq!(
+            (line["postern.action"].as_str(), line["rule.name"].as_str()),
+            (Some("allow"), Some("macro"))
+        );
+        assert_eq!(
+            line["message"],
+            "part 2 of a message was judged, and went on as it was: macro was found and is allowed"
+        );
+        let denied = VerdictRecord { action: VerdictAction::Deny, ..forbidden() };
+        let [line, _] = read(written(&denied, LineForm::Json));
+        assert_eq!(line["postern.action"], "deny");
+        assert!(line["message"].as_str().unwrap().contains("with all of the message"), "{line:#}");
+    }
+
+    #[test]
+    fn a_pseudonymous_account_is_named_in_no_line_and_neither_is_its_mail() {
+        let hidden = || privacy("pseudonymize_accounts = [\"ann*\"]");
+        let [verdict, session] = read(written_under(hidden(), &forbidden(), LineForm::Json));
+        let pseudonym = verdict["user.hash"].as_str().unwrap();
+        assert!(pseudonym.len() == 32 && session["user.hash"] == pseudonym, "{session:#}");
+        for line in [&verdict, &session] {
+            for secret in ["anna", "INBOX", "mallory", "Your invoice", "1@example.org"] {
+                assert!(!line.to_string().contains(secret), "{secret}: {line:#}");
+            }
+        }
+        assert_eq!(verdict["file.name"], "invoice.exe");
+        assert_eq!(verdict["postern.uid"], 7);
+        // Others keep their names, and who cannot be read might be one of those.
+        let other = VerdictRecord { user: Some("joe".into()), ..forbidden() };
+        let [verdict, session] = read(written_under(hidden(), &other, LineForm::Json));
+        assert!(verdict["user.name"] == "joe" && session["user.name"] == "joe");
+        assert_eq!(verdict["email.subject"], "Your invoice");
+        let unknown = VerdictRecord { user: None, ..forbidden() };
+        let [verdict, _] = read(written_under(hidden(), &unknown, LineForm::Json));
+        assert!(verdict.get("email.subject").is_none() && verdict.get("postern.mailbox").is_none());
+    }
+
+    #[test]
+    fn a_subject_is_written_hashed_or_left_out_as_the_policy_says() {
+        let of = |lines: &str, subject: &'static str| {
+            let verdict = VerdictRecord { subject: Some(subject.into()), ..forbidden() };
+            let [line, _] = read(written_under(privacy(lines), &verdict, LineForm::Json));
+            ["email.subject", "postern.email.subject_hash"].map(|field| line.get(field).cloned())
+        };
+        assert_eq!(of("", "Hello"), [Some("Hello".into()), None]);
+        assert_eq!(of("subject = \"none\"", "Hello"), [None, None]);
+        let [plain, hash] = of("subject = \"hash\"", "Hello");
+        let hash = hash.unwrap();
+        assert!(plain.is_none() && hash.as_str().unwrap().len() == 32 && !hash.to_string().contains("Hello"));
     }
 }

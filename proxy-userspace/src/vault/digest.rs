@@ -61,7 +61,7 @@ impl DigestKey {
     }
 
     /// The first octets of the digest of these fields. Where one ends and the next begins counts, too.
-    pub(super) fn of_fields<const N: usize>(&self, fields: &[&[u8]]) -> [u8; N] {
+    pub(crate) fn of_fields<const N: usize>(&self, fields: &[&[u8]]) -> [u8; N] {
         let mut hasher = self.hasher();
         for field in fields {
             let length = u64::try_from(field.len()).unwrap_or(u64::MAX);

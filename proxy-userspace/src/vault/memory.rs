@@ -154,6 +154,7 @@ impl Counts {
 struct Shared {
     names: DigestKey,
     groups: DigestKey,
+    pseudonyms: DigestKey,
     cache: Cache<Name, Remembered, ByOctets>,
     counts: Counts,
     /// Octets of digests that wait to be written.
@@ -192,6 +193,7 @@ impl Memory {
         let shared = Arc::new(Shared {
             names: key.derive("names"),
             groups: key.derive("groups"),
+            pseudonyms: key.derive("pseudonyms"),
             cache: Cache::with_weighter(entries, CACHE_BYTES_MAX, ByOctets),
             counts: Counts::default(),
             news: AtomicU64::new(0),
@@ -212,6 +214,12 @@ impl Memory {
     #[must_use]
     pub fn key(&self) -> &DigestKey {
         &self.shared.groups
+    }
+
+    /// What records make pseudonyms with. It is the same as long as the file is kept.
+    #[must_use]
+    pub fn pseudonym_key(&self) -> &DigestKey {
+        &self.shared.pseudonyms
     }
 
     /// The digests that this content had when it was judged by these rules and nothing was removed. They are a hint: octets

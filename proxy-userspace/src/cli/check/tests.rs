@@ -134,8 +134,8 @@ fn whether_mail_is_judged_is_told_and_rules_that_do_nothing_are_a_warning() {
         ),
         (
             format!("[action]\ninspect = \"none\"\n{rules}"),
-            "warn  judging: none, though action.content lists 2 patterns of file names — \
-             action.inspect = \"full\" makes them count",
+            "warn  judging: none, though action.content lists 2 patterns of file names, types executable \
+             — action.inspect = \"full\" makes them count",
         ),
         (
             format!("held = \"2 GiB\"\n[action]\ninspect = \"full\"\n{rules}"),

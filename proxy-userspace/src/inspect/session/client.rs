@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 
 use super::super::InspectRefusal;
 use super::super::client_input::{Input, Unit};
+use super::super::email::EmailFields;
 use super::super::held::Held;
 use super::super::output::Own;
 use super::super::refusal::Refused;
 use super::super::request::{Decision, Dialogue, Prepared, decide, no};
-use super::super::sender::sender;
 use super::super::terms::{JudgedMail, Subject};
 use super::login::Guarded;
 use super::{SENT_MAX, Sending, Sent, Session, Upload};
@@ -155,13 +155,14 @@ impl Session {
     fn judge_upload(&mut self, prepared: Prepared, messages: Vec<Range<usize>>, unit: Unit) {
         let heads = unit.heads().iter().map(|(range, _)| range.clone()).collect();
         let announced = unit.heads().iter().map(|(_, head)| head.octets).collect();
-        let from = messages.first().and_then(|range| unit.octets().get(range.clone())).and_then(sender);
+        let first = messages.first().and_then(|range| unit.octets().get(range.clone()));
+        let email = first.map(|message| Rc::new(EmailFields::read(message)));
         let pieces: Vec<ContentPiece> =
             messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();
         match self.terms.begin(octets, lease, pieces, Vec::new(), None) {
             Ok(in_flight) => {
-                self.upload = Some(Box::new(Upload { prepared, from, in_flight, heads, announced }));
+                self.upload = Some(Box::new(Upload { prepared, email, in_flight, heads, announced }));
             }
             Err(refused) => {
                 let words = no(&prepared.tag, refused);
@@ -175,8 +176,8 @@ impl Session {
         let Poll::Ready(done) = upload.in_flight.poll(cx) else { return false };
         let JudgedMail { judged, lease, .. } = done;
         let Some(upload) = self.upload.take() else { return false };
-        let Upload { prepared, from, heads, announced, .. } = *upload;
-        let subject = Subject { from, ..self.subject.clone() };
+        let Upload { prepared, email, heads, announced, .. } = *upload;
+        let subject = Subject { email, ..self.subject.clone() };
         let refused = match judged {
             Judged::Unavailable { .. } => Some((Refused::NotJudged, Vec::new(), lease)),
             Judged::Final { octets, leaves } => {

@@ -1,14 +1,17 @@
 //! Logins: what the account guard says to them, and who has logged in.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::super::client_input::Unit;
 use super::super::output::Own;
 use super::super::refusal::Refused;
 use super::super::request::{Dialogue, Effect, Prepared, tagged};
-use super::super::terms::Subject;
+use super::super::terms::{MediationTerms, Subject};
 use super::{Sent, Session};
-use crate::guard::{GuardRefusal, GuardedLogin, LoginDecision, LoginOutcome, SaslMechanism, SaslMessage};
+use crate::guard::{
+    GuardRefusal, GuardedLogin, LoginDecision, LoginOutcome, SaslMechanism, SaslMessage, ShownAccount,
+};
 use crate::imap::command::{Verb, peek};
 use crate::imap::response::{Condition, Response, parse};
 
@@ -153,16 +156,16 @@ impl Session {
             _ => SaslMessage::Empty,
         };
         let (mut login, mut closing) = (None, None);
-        if let Some(left) = left.filter(|_| is_passed && line != b"*")
-            && let Some(guard) = &self.terms.guard
-            && (left == 0 || !mechanism.may_follow(line))
-        {
+        let surplus = left
+            .filter(|_| is_passed && line != b"*")
+            .filter(|left| *left == 0 || !mechanism.may_follow(line));
+        if let Some((left, guard)) = surplus.zip(self.terms.guard.as_ref()) {
             // Nobody would read it, and to a server it could name another account.
             closing = mechanism.closing().filter(|_| left > 0);
             if closing.is_none() {
                 is_passed = false;
                 let account = self.sent.back().and_then(|sent| match &sent.effect {
-                    Effect::Login(account) => account.as_deref(),
+                    Effect::Login(account) => account.as_ref().map(|account| &*account.name),
                     _ => None,
                 });
                 login = Some(SentLogin::Stopped(guard.refuse_surplus(account)));
@@ -185,18 +188,43 @@ impl Session {
             // The account stands in the first line that is not empty.
             let left = match (&message, left) {
                 (SaslMessage::Named(_) | SaslMessage::Unreadable, _) => {
-                    sent.effect = Effect::Login(message.shown());
+                    sent.effect = Effect::Login(message.shown_account());
                     Some(mechanism.answers_behind_name())
                 }
                 (_, Some(left)) if is_passed && line != b"*" => Some(left.saturating_sub(1)),
                 (_, left) => left,
             };
+            if let (Some(_), Effect::Login(Some(account))) = (surplus, &mut sent.effect) {
+                account.is_exact = false;
+            }
             sent.dialogue = Dialogue::Sasl { mechanism, left };
             sent.login = login.or(sent.login.take());
         }
         let passed: &[u8] = if is_passed { unit.octets() } else { b"*\r\n" };
         self.to_server.say(Own::words(closing.unwrap_or(passed)));
         None
+    }
+
+    /// An account has logged in: whose mail it is, and whether it is judged.
+    pub(super) fn log_in(&mut self, account: Option<ShownAccount>) {
+        self.is_exact = account.as_ref().is_some_and(|account| account.is_exact);
+        self.subject.account = account.map(|account| Rc::from(account.name));
+        self.terms.counts.logged_in(self.subject.account.clone());
+        let is_exempt = self.is_exempt_under(&self.terms);
+        if is_exempt != self.terms.is_exempt {
+            // What was judged before a login is nobody's mail.
+            self.copies.leave_mailbox();
+            Rc::make_mut(&mut self.terms).is_exempt = is_exempt;
+        }
+        if is_exempt {
+            self.terms.counts.exempt();
+        }
+    }
+
+    /// Whether mail of this session passes unjudged under these terms.
+    pub(in crate::inspect) fn is_exempt_under(&self, terms: &MediationTerms) -> bool {
+        let account = self.subject.account.as_deref().filter(|_| self.is_exact);
+        account.is_some_and(|account| terms.exempts(account))
     }
 
     /// The server has answered a login. Whether its answer is not the client's.

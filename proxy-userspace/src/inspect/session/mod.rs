@@ -23,6 +23,7 @@ use self::login::{Pause, SentLogin};
 use super::client_input::{ClientInput, Unit};
 use super::comfort::Comfort;
 use super::deferred::Deferred;
+use super::email::EmailFields;
 use super::output::{Output, Own};
 use super::plain::FirstOctets;
 use super::refusal::Refused;
@@ -80,8 +81,8 @@ struct Sending(VecDeque<Own>);
 /// A command whose messages are judged before the server sees them.
 struct Upload {
     prepared: Prepared,
-    /// The sender of the first message.
-    from: Option<Rc<str>>,
+    /// What the header of the first message says.
+    email: Option<Rc<EmailFields>>,
     in_flight: InFlight,
     heads: Vec<Range<usize>>,
     announced: Vec<u64>,
@@ -109,6 +110,8 @@ pub struct Session {
     /// Known mail that goes on as it comes.
     streaming: Option<Box<Streaming>>,
     subject: Subject,
+    /// Nobody can read another account than the subject's in its login.
+    is_exact: bool,
     /// Commands wait for the time that the guard set.
     pause: Option<Box<Pause>>,
     /// How often the guard was asked in vain about the login that waits.
@@ -151,6 +154,7 @@ impl Session {
             copies: Copies::default(),
             streaming: None,
             subject: Subject::default(),
+            is_exact: false,
             pause: None,
             waits: 0,
             has_client_left: false,

@@ -7,22 +7,22 @@ use std::task::Context;
 
 use super::super::InspectRefusal;
 use super::super::answer::Answer;
-use super::super::deferred::{Blamed, Deferred, Mail, Recalled, Stage};
+use super::super::deferred::{Blamed, Deferred, Mail, Recalled, Stage, copies_of_judged};
+use super::super::email::EmailFields;
 use super::super::held::Held;
 use super::super::output::Own;
+use super::super::overwriting::Overwriting;
 use super::super::recall::{ContentName, Recall, only_content};
 use super::super::refusal::Refused;
 use super::super::reply::{NEUTRAL_GO_ON, Reply, Shown, classify};
 use super::super::request::{Dialogue, Effect};
 use super::super::rewrite::Plan;
-use super::super::sender::sender;
 use super::super::server_input::Whole;
 use super::super::stream::{Known, Streamed, Streaming, is_plain_tail, whole_message};
 use super::super::terms::Subject;
 use super::login::SentLogin;
 use super::{Sending, Sent, Session};
 use crate::accept::HeldLease;
-use crate::content::Shape;
 use crate::imap::response::{Condition, FetchResponse};
 use crate::layer::Batch;
 use crate::words::Direction;
@@ -121,7 +121,9 @@ impl Session {
     fn may_stream(&self) -> bool {
         let mut fetches = self.sent.iter().filter(|sent| sent.sections > 0).peekable();
         self.to_client.deferred() == 0
-            && self.terms.recollection.is_some()
+            && self.terms.memory().is_some()
+            // A message shows its header, which is overwritten when all of it is there.
+            && !self.terms.headers.is_active()
             && fetches.peek().is_some()
             && fetches.all(|sent| sent.sections == 1)
     }
@@ -312,10 +314,7 @@ impl Session {
         if condition == Condition::Ok {
             match sent.effect {
                 Effect::None => {}
-                Effect::Login(account) => {
-                    self.subject.account = account.map(Rc::from);
-                    self.terms.counts.logged_in(self.subject.account.clone());
-                }
+                Effect::Login(account) => self.log_in(account),
                 Effect::Select(mailbox) => self.select(Some(Rc::from(mailbox))),
                 Effect::Close => self.select(None),
                 Effect::Logout => self.logged_out = true,
@@ -344,7 +343,7 @@ impl Session {
 
     /// A FETCH response: metadata passes, mail is judged first.
     fn fetched(&mut self, response: Response<'_>, fetch: FetchResponse) {
-        if !Answer::needs_work(&fetch, self.plan().as_deref()) {
+        if !Answer::needs_work(&fetch, self.plan().as_deref(), &self.terms.headers) {
             return self.pass(response);
         }
         self.skip(&response);
@@ -367,36 +366,30 @@ impl Session {
             Ok(pieces) => pieces.into_iter().unzip(),
             Err(refused) => return self.blame(refused),
         };
-        let from = pieces.first().and_then(|piece| match &piece.shape {
-            Shape::Message => octets.get(piece.range.clone()).and_then(sender),
-            Shape::Body { header, .. } => sender(header),
-            _ => None,
-        });
-        let subject = Subject { uid: answer.uid(), from, ..self.subject.clone() };
+        let overwriting = match answer.overwriting(&octets, &pieces, &self.terms.headers) {
+            Ok(overwriting) => overwriting,
+            Err(refused) => return self.blame(refused),
+        };
+        let first = pieces.first().and_then(|piece| Some((piece, octets.get(piece.range.clone())?)));
+        let email = first.and_then(|(piece, content)| EmailFields::of(&piece.shape, content));
+        let subject = Subject { uid: answer.uid(), email, ..self.subject.clone() };
         let has_content = !pieces.is_empty() || answer.is_copied();
         if has_content && !self.may_draw(&subject, answer.uid().unwrap_or(answer.number())) {
             return self.keep_body();
         }
         let blamed = self.blamed();
         if pieces.is_empty() {
-            let held = Held::new(octets, lease);
-            if answer.is_copied() {
-                let mail = Mail::judged(answer, held, subject, self.copies.turn(), blamed);
-                self.to_client.defer(Deferred::Mail(Box::new(mail)));
-            } else if let Some(own) = answer.compose(&Rc::new(held), &mut VecDeque::new()) {
-                self.to_client.say(own);
-            }
-            return;
+            return self.shown(answer, (octets, lease), overwriting, subject, blamed);
         }
         let to_keep = answer.to_keep(&octets);
         let name = only_content(&self.terms, &subject, self.offered.mailbox, &answer, &pieces);
-        let stage = match (&self.terms.recollection, name, pieces.first().map(|piece| piece.range.clone())) {
+        let stage = match (self.terms.memory(), name, pieces.first().map(|piece| piece.range.clone())) {
             (Some(recollection), Some(name), Some(range)) => {
                 let recall = Recall::begin(recollection, name);
                 Ok(Stage::Recalling(Some(Box::new(Recalled { recall, range, octets, lease, pieces }))))
             }
             _ => {
-                let copies = to_keep.iter().map(|(_, _, range)| range.clone()).collect();
+                let copies = copies_of_judged(&to_keep, overwriting.as_ref());
                 let in_flight = self.terms.begin(octets, lease, pieces, copies, None);
                 in_flight.map(|in_flight| Stage::Judging(in_flight, None))
             }
@@ -404,11 +397,45 @@ impl Session {
         match stage {
             Ok(stage) => {
                 let turn = self.copies.turn();
-                let mail = Mail { answer, sections, subject, turn, to_keep, blamed, stage };
+                let mail = Mail { answer, sections, subject, turn, to_keep, overwriting, blamed, stage };
                 self.to_client.defer(Deferred::Mail(Box::new(mail)));
             }
             Err(refused) => self.blame(refused),
         }
+    }
+
+    /// Nothing of a response has to be judged: it goes on, with ranges of copies and without what header rules remove.
+    fn shown(
+        &mut self,
+        answer: Answer,
+        (mut octets, lease): (Vec<u8>, HeldLease),
+        overwriting: Option<Overwriting>,
+        subject: Subject,
+        blamed: Blamed,
+    ) {
+        let stage = match overwriting {
+            Some(overwriting) if !overwriting.is_short() => {
+                match overwriting.begin(&self.terms, octets, lease, Vec::new()) {
+                    Ok(being) => Stage::Overwriting(being),
+                    Err(refused) => return self.blame(refused),
+                }
+            }
+            overwriting => {
+                if let Some(overwriting) = overwriting {
+                    overwriting.apply(&mut octets);
+                }
+                let held = Rc::new(Held::new(octets, lease));
+                if !answer.is_copied() {
+                    if let Some(own) = answer.compose(&held, &mut VecDeque::new()) {
+                        self.to_client.say(own);
+                    }
+                    return;
+                }
+                Stage::Storing(held, VecDeque::new())
+            }
+        };
+        let mail = Mail::judged(answer, stage, subject, self.copies.turn(), blamed);
+        self.to_client.defer(Deferred::Mail(Box::new(mail)));
     }
 
     fn plan(&self) -> Option<Rc<Plan>> {

@@ -30,8 +30,12 @@ mod guarded;
 mod known;
 /// Known mail of servers that are trusted.
 mod trusted;
+/// Header fields that the owner removes.
+mod header_rules;
 /// Rules that change while a session runs.
 mod renewal;
+/// Accounts whose mail is not judged.
+mod exempt;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,10 +172,12 @@ impl Dialogue {
             imap,
             held: Arc::clone(&held),
             jobs: Arc::clone(&jobs),
-            rules: Arc::clone(&RULES),
+            judge: Arc::<Rules>::clone(&RULES),
+            headers: Arc::default(),
             counts: record.content_counts(),
             verdicts: record.verdict_lines(),
             clean_verdicts,
+            is_exempt: false,
             recollection: Some(Recollection::new(Arc::clone(&vault), RuleGeneration::of(&1, 1).unwrap())),
             uid_trust,
             guard: guard(record.verdict_lines()).map(Rc::new),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::config;
-use crate::config::SessionAlarms;
+use crate::config::{PrivacySettings, SessionAlarms};
 use crate::policy::AppliedNames;
 
 type Change = Box<dyn Fn(&MediationTerms) -> MediationTerms>;
@@ -28,9 +28,10 @@ impl Swap {
                 action: "Later".to_owned(),
                 profile: "[tls]".to_owned(),
                 alarms: SessionAlarms::default(),
+                privacy: PrivacySettings::default(),
             };
             MediationTerms {
-                rules: Arc::new(Rules::new::<_, &str>(&["*.txt"], &[]).unwrap()),
+                judge: Arc::new(Rules::new::<_, &str>(&["*.txt"], &[]).unwrap()),
                 recollection: Some(Recollection::new(vault, RuleGeneration::of(&2, 1).unwrap())),
                 verdicts: terms.verdicts.under(&Arc::new(names)),
                 ..terms.clone()
