@@ -79,6 +79,12 @@ pub struct Status {
     /// Copies of mail that was judged.
     #[serde(default)]
     pub spool: SpoolStatus,
+    /// The processes that judge parts of mail.
+    #[serde(default)]
+    pub judges: JudgesStatus,
+    /// The rules that files in mail are scanned with; none where nothing is scanned.
+    #[serde(default)]
+    pub scanner: Option<ScannerStatus>,
     /// What the account guard refused.
     #[serde(default)]
     pub guard: GuardNumbers,
@@ -104,7 +110,7 @@ pub struct Status {
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessStatus {
-    /// `supervisor`, `worker`, `signer` or `helper`.
+    /// `supervisor`, `worker`, `signer`, `helper` or, several times, `judge`.
     pub name: String,
     /// Its number; none while there is none.
     pub pid: Option<u32>,
@@ -337,6 +343,46 @@ impl From<SpoolNumbers> for SpoolStatus {
         let SpoolNumbers { octets, in_memory, limit, has_file, refused, failed } = numbers;
         Self { octets, in_memory, limit, has_file, refused_total: refused, failed_total: failed }
     }
+}
+
+/// The rules of the scanner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScannerStatus {
+    /// Rules that Postern brings along; 0 where they are not used.
+    pub embedded: u32,
+    /// Rules of `scanner.yara.directories`.
+    pub own: u32,
+    /// Files with these rules.
+    pub files: u32,
+    /// When they were compiled (RFC 3339, UTC).
+    pub compiled: String,
+    /// How long that took, in milliseconds.
+    pub compile_ms: u64,
+    /// When the file that was changed last was changed (RFC 3339, UTC); none without files.
+    pub newest: Option<String>,
+    /// Seconds since then.
+    pub newest_age_seconds: Option<u64>,
+}
+
+/// Judges. `restarts` counts since the daemon was started, totals since the worker was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgesStatus {
+    /// How many there shall be; none where no mail is judged.
+    pub wanted: u64,
+    /// How many there are.
+    pub alive: u64,
+    /// How often one was started again.
+    pub restarts: u64,
+    /// Parts of mail that were judged.
+    pub leaves_total: u64,
+    /// Judges that died of a part, or answered it with what no judge says.
+    pub lost_total: u64,
+    /// Judges whose answer was overdue.
+    pub hung_total: u64,
+    /// Parts of which two judges died, each as often as it was met.
+    pub cannot_scan_total: u64,
+    /// Parts that had no judge in time.
+    pub unavailable_total: u64,
 }
 
 /// Questions to authorities; totals count since the worker was started.

@@ -30,6 +30,10 @@ pub mod inspect;
 pub mod guard;
 /// Content: what a leaf of mail is, what is forbidden, and what becomes of it.
 pub mod content;
+/// Processes that judge what is inside of leaves, and may die of it.
+mod judging;
+#[cfg(any(fuzzing, test))]
+pub use judging::fuzzing as judging_fuzzing;
 /// What was judged: digests, the memory of verdicts, copies.
 pub mod vault;
 /// The loop around the engine: two directions with backpressure, half-close and no buffer while idle.

@@ -6,17 +6,19 @@ mod running;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
 pub(crate) use self::running::{Carriage, CutCause, NegotiatedTls, RunningSession};
 use crate::config::{
-    Action, Config, ContentSettings, ImplicitTls, NamePattern, PolicyRule, SessionAlarms, Tls, Traffic,
-    UNNAMED_PROFILE,
+    Action, Config, HeaderAction, HeaderSettings, ImplicitTls, PolicyRule, PrivacySettings, SessionAlarms,
+    Tls, Traffic, UNNAMED_PROFILE,
 };
-use crate::content::{JUDGEMENT_VERSION, Rules};
+use crate::content::{ContentMaterial, FieldRules, HashList, JUDGEMENT_VERSION, Judge, Rules};
 use crate::handshake::Trust;
 use crate::inspect::ImapTerms;
+use crate::judging::{JudgePool, JudgeTerms, RemoteJudge, SealedRules};
 use crate::layer::offload::OffloadTerms;
 use crate::vault::RuleGeneration;
 use crate::words::Service;
@@ -43,13 +45,17 @@ pub struct AppliedNames {
     pub profile: String,
     /// Events that raise an alarm.
     pub alarms: SessionAlarms,
+    /// What records say of people, and whose mail is not judged.
+    pub privacy: PrivacySettings,
 }
 
 /// A proxy action, and what mail is judged with under it.
 pub(crate) struct ActionInForce {
     pub(crate) settings: Action,
-    /// What is forbidden in mail.
-    pub(crate) rules: Arc<Rules>,
+    /// What is forbidden in mail, and who judges it.
+    judge: Arc<RemoteJudge>,
+    /// Header fields that clients do not see.
+    pub(crate) headers: Arc<FieldRules>,
     /// These rules, by the name under which verdicts are remembered.
     pub(crate) generation: RuleGeneration,
     /// What it says about IMAP itself.
@@ -66,13 +72,16 @@ pub(crate) struct ProfileInForce {
 }
 
 impl Policies {
-    /// From a configuration. `trust` makes what handshakes need; `layers` is what was found out about the kernel.
+    /// From a configuration and what its files say. `trust` makes what handshakes need; `layers` is what was found out about
+    /// the kernel.
     ///
     /// # Errors
     /// What a profile or an action cannot be made of.
     pub(crate) fn assemble(
         config: &Config,
+        content: &ContentMaterial,
         layers: &OffloadTerms,
+        (judges, scanner): (&Arc<JudgePool>, Option<&SealedRules>),
         trust: impl Fn(&str, &Tls) -> Result<Trust>,
     ) -> Result<Self> {
         let mut profiles = BTreeMap::new();
@@ -84,7 +93,9 @@ impl Policies {
         }
         let mut actions = BTreeMap::new();
         for (name, action) in config.actions_in_use() {
-            actions.insert(name, Arc::new(ActionInForce::assemble(action, &profiles)?));
+            let judging = (judges, config.limits.judge, scanner);
+            let in_force = ActionInForce::assemble(action, content.hashes(name), &profiles, judging)?;
+            actions.insert(name, Arc::new(in_force));
         }
         let policy = |rule: &PolicyRule| {
             let action = actions.get(rule.action_name()).ok_or_else(|| missing(rule.action_name()))?;
@@ -111,6 +122,7 @@ impl PolicyInForce {
                 action: rule.action_name().to_owned(),
                 profile: profile.unwrap_or(UNNAMED_PROFILE).to_owned(),
                 alarms: action.settings.alarms.iter().copied().collect(),
+                privacy: action.settings.privacy.clone(),
             })
         };
         let names = [named(action.settings.implicit_profile()), named(action.settings.starttls_profile())];
@@ -154,21 +166,44 @@ impl PolicyInForce {
 }
 
 impl ActionInForce {
-    fn assemble(action: &Action, profiles: &BTreeMap<&str, Arc<ProfileInForce>>) -> Result<Self> {
+    /// Who judges mail under it.
+    pub(crate) fn judge(&self) -> Arc<dyn Judge> {
+        Arc::<RemoteJudge>::clone(&self.judge)
+    }
+
+    fn assemble(
+        action: &Action,
+        hashes: HashList,
+        profiles: &BTreeMap<&str, Arc<ProfileInForce>>,
+        (judges, time, scanner): (&Arc<JudgePool>, Duration, Option<&SealedRules>),
+    ) -> Result<Self> {
         let profile = |name: Option<&str>| {
             let name = name.unwrap_or(UNNAMED_PROFILE);
             profiles.get(name).cloned().ok_or_else(|| missing(name))
         };
-        let ContentSettings { names, types } = &action.content;
-        let names: Vec<&str> = names.iter().map(NamePattern::as_str).collect();
-        let types: Vec<&str> = types.iter().map(|forbidden| forbidden.as_str()).collect();
+        let hashes = Arc::new(hashes);
+        let digest = scanner.map(|scanner| scanner.digest);
+        let scanner =
+            scanner.map(|scanner| Ok::<_, std::io::Error>((scanner.memory.try_clone()?, scanner.digest.0)));
+        let terms = JudgeTerms::new(&action.content, &hashes, scanner.transpose()?)?;
+        // Copies that are kept have what header rules remove overwritten.
+        let settings = (&action.content, &*hashes, &action.headers, digest);
+        let generation = RuleGeneration::of(&settings, JUDGEMENT_VERSION)?;
+        let rules = Arc::new(Rules::of(&action.content, hashes)?);
         Ok(Self {
-            rules: Arc::new(Rules::new(&names, &types)?),
-            generation: RuleGeneration::of(&action.content, JUDGEMENT_VERSION)?,
+            judge: Arc::new(RemoteJudge::new(Arc::clone(judges), rules, terms, time)),
+            headers: Arc::new(field_rules(&action.headers)),
+            generation,
             imap: Arc::new(ImapTerms::of(action)),
             implicit: profile(action.implicit_profile())?,
             starttls: profile(action.starttls_profile())?,
             settings: action.clone(),
         })
     }
+}
+
+fn field_rules(settings: &HeaderSettings) -> FieldRules {
+    let removes = |action| action == HeaderAction::Remove;
+    let rules = settings.rules.iter().map(|rule| (rule.field.as_str(), removes(rule.action)));
+    FieldRules::new(rules, removes(settings.unmatched))
 }

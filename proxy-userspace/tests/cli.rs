@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::admin::{
-    AdminError, AdminSocket, CertificateStatus, HeldStatus, InterfaceStatus, ListenerStatus, MemoryStatus,
-    OcspStatus, ProcessStatus, ReloadOutcome, SessionsStatus, SignaturesStatus, SpoolStatus, Status,
-    SteeringStatus, ThreadStatus, VerdictsStatus, ask, reload, serve,
+    AdminError, AdminSocket, CertificateStatus, HeldStatus, InterfaceStatus, JudgesStatus, ListenerStatus,
+    MemoryStatus, OcspStatus, ProcessStatus, ReloadOutcome, ScannerStatus, SessionsStatus, SignaturesStatus,
+    SpoolStatus, Status, SteeringStatus, ThreadStatus, VerdictsStatus, ask, reload, serve,
 };
 
 fn postern(arguments: &[&str]) -> Output {
@@ -97,6 +97,47 @@ fn a_missing_key_file_exits_64_before_anything_is_touched() {
     let check = postern(&["check", "--config", &config]);
     assert_eq!(check.status.code(), Some(64));
     assert!(text(&check.stdout).contains("postern ca init"));
+}
+
+#[test]
+fn check_compiles_rules_of_the_scanner_and_names_the_place_of_a_wrong_one() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = installed(directory.path());
+    let rules = directory.path().join("rules");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&config).expect("open");
+    file.write_all(b"[scanner.yara]\ndirectories = [\"rules\"]\n").expect("write");
+    let check = || {
+        let output = postern(&["check", "--config", &config]);
+        (output.status.code(), text(&output.stdout))
+    };
+    let shown = rules.display();
+    let (code, said) = check();
+    assert_eq!(code, Some(64), "{said}");
+    let absent = format!(
+        "fail  rules of the scanner: {shown}: No such file or directory (os error 2) — make the directory"
+    );
+    assert!(said.contains(&absent), "{said}");
+    std::fs::create_dir(&rules).expect("create");
+    let (code, said) = check();
+    assert_ne!(code, Some(64), "{said}");
+    assert!(
+        said.contains("warn  rules of the scanner: ")
+            && said.contains(" of Postern's, 0 of your own in files: 0 — put")
+    );
+    std::fs::write(rules.join("own.yar"), "rule good { condition: true }\nrule bad { condition: $a }\n")
+        .expect("write");
+    let (code, said) = check();
+    assert_eq!(code, Some(64), "{said}");
+    let wrong = format!(
+        "fail  rules of the scanner: {shown}/own.yar:2:23: rule bad: unknown variable $a — correct the rule, or take it out"
+    );
+    assert!(said.contains(&wrong), "{said}");
+    std::fs::write(rules.join("own.yar"), "rule good { condition: true }\n").expect("write");
+    let (_, said) = check();
+    assert!(
+        said.contains("ok    rules of the scanner: ") && said.contains(" 1 of your own in files: 1"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -396,6 +437,16 @@ fn example() -> Status {
             misses_total: 12,
             dropped_total: 4,
         },
+        judges: JudgesStatus {
+            wanted: 3,
+            alive: 2,
+            restarts: 17,
+            leaves_total: 4_000,
+            lost_total: 16,
+            hung_total: 1,
+            cannot_scan_total: 8,
+            unavailable_total: 5,
+        },
         spool: SpoolStatus {
             octets: 160 << 20,
             in_memory: 96 << 20,
@@ -411,6 +462,15 @@ fn example() -> Status {
             days_left: 12,
             alarm: Some("authority certificate: /etc/a.pem ends soon; renew it".to_owned()),
         }],
+        scanner: Some(ScannerStatus {
+            embedded: 14,
+            own: 200,
+            files: 3,
+            compiled: "2026-01-02T03:04:05Z".to_owned(),
+            compile_ms: 35,
+            newest: Some("2026-01-01T03:04:05Z".to_owned()),
+            newest_age_seconds: Some(86_400),
+        }),
         guard: postern::guard::GuardNumbers { refused_tenant: 3, refused_bodies: 5, refused_guessing: 4 },
         ocsp: OcspStatus { asked_total: 5, failed_total: 2 },
         distrusted: vec!["192.0.2.7".parse().expect("address")],
@@ -471,8 +531,12 @@ fn status_shows_what_the_daemon_says() {
             "signer: Landlock denies files, ABI 7\n  signer: locked in memory: all of it\n",
             "held      96 MiB of 1 GiB now to be judged, out of that memory; 2 wait for a thread; refused: 3 without",
             "verdicts  7000 in memory, 5 MiB in the file; 91 known, 12 not known; 4 not written\n",
+            "judges    2 of 3, 17 restarts; 4000 parts judged, 8 cannot be scanned, 5 had no judge; 16 judges died of a \
+             part, 1 hung",
             "spool     160 MiB of 1 GiB now, 96 MiB of it held in memory; NO FILE, see the log; refused: 6 without room, \
              8 by the disk\n",
+            "rules     14 of Postern's, 200 of your own (files: 3, the newest changed 24 hours ago); compiled \
+             2026-01-02T03:04:05Z in 35 ms\n",
             "guard     refused: 3 logins by tenant, 4 logins by guessing, 5 messages by bodies_per_hour\n",
             "helper      4714  60994  12 MiB  0         ",
             "helper: authorities were asked 5 times, 2 without an answer\n",
@@ -584,4 +648,158 @@ fn a_successors_socket_is_left_alone() {
     let _new = AdminSocket::bind(&path).expect("new");
     drop(old);
     assert!(path.exists());
+}
+
+/// EICAR, in two parts, so that no scanner of this machine takes this source for it.
+fn eicar() -> String {
+    [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-", "ANTIVIRUS-TEST-FILE!$H+H*"].concat()
+}
+
+/// A message with a text, a file by the name of a program, and an address in the subject.
+fn mail_with(file: &str) -> String {
+    format!(
+        "From: mallory@example.org\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\
+         Content-Type: text/plain\n\nHello\n--b\nContent-Type: application/pdf\n\
+         Content-Disposition: attachment; filename=\"invoice.exe\"\n\n{file}\n--b--\n"
+    )
+}
+
+/// A configuration with three policies, by the client's network.
+fn three_policies(directory: &Path) -> String {
+    let config = installed(directory);
+    let mut file = std::fs::OpenOptions::new().append(true).open(&config).expect("open");
+    let policy = |number: u8, action: &str| {
+        format!(
+            "[[policy]]\nname = \"p{number}\"\nfrom = [\"192.0.2.{number}\"]\nproxy_action = \"{action}\"\n"
+        )
+    };
+    let actions = "[proxy_action.Names.content]\nnames = [\"*.exe\"]\n\
+                   [proxy_action.Types.privacy]\nexempt_accounts = [\"boss\"]\n\
+                   [proxy_action.Relayed]\ninspect = \"none\"\n";
+    let policies = [policy(1, "Names"), policy(2, "Types"), policy(3, "Relayed")].concat();
+    file.write_all((policies + actions).as_bytes()).expect("write");
+    config
+}
+
+fn explain(config: &str, client: u8, further: &[&str]) -> Output {
+    let client = format!("192.0.2.{client}");
+    let arguments = ["explain", "--config", config, "--client", &client, "--server", "198.51.100.7:993"];
+    postern(&[&arguments, further].concat())
+}
+
+fn parts(output: &Output) -> (serde_json::Value, Vec<serde_json::Value>) {
+    assert!(output.status.success(), "{output:?}");
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let parts = object.get("parts").and_then(serde_json::Value::as_array).expect("a list").clone();
+    (object, parts)
+}
+
+#[test]
+fn one_message_has_three_outcomes_under_three_policies() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = three_policies(directory.path());
+    let file = directory.path().join("mail");
+    std::fs::write(&file, mail_with("harmless")).expect("write");
+    let message = file.to_string_lossy().into_owned();
+    let asked = ["--message", &message, "--json"];
+    let (object, found) = parts(&explain(&config, 1, &asked));
+    assert_eq!(object["postern.policy"], "p1");
+    assert_eq!(object["verdict"], "remove");
+    let by_path = |path: &str| found.iter().find(|part| part["postern.part"] == path).expect("a part");
+    assert_eq!(by_path("1")["postern.action"], "allow");
+    let forbidden = by_path("2");
+    for (field, value) in [
+        ("postern.action", "remove"),
+        ("rule.name", "names"),
+        ("rule.description", "*.exe"),
+        ("file.name", "invoice.exe"),
+        ("file.mime_type", "application/pdf"),
+    ] {
+        assert_eq!(forbidden[field], value, "{field}: {forbidden:#}");
+    }
+    assert_eq!(forbidden["file.size"], 8);
+    let (object, found) = parts(&explain(&config, 2, &asked));
+    assert_eq!(object["verdict"], "allow");
+    assert!(found.iter().all(|part| part["postern.action"] == "allow"), "{found:#?}");
+    let (object, found) = parts(&explain(&config, 3, &asked));
+    assert_eq!(object["verdict"], "unjudged");
+    assert!(found.is_empty());
+    // For people.
+    let said = text(&explain(&config, 1, &["--message", &message]).stdout);
+    for line in [
+        "policy        p1\n",
+        "              line ends were LF, and became CRLF\n",
+        "verdict       remove: 1 of 2 parts are overwritten; an upload of it is refused\n",
+        "part 2        remove\n",
+        "  rule.description            *.exe\n",
+    ] {
+        assert!(said.contains(line), "{line:?}: {said}");
+    }
+}
+
+#[test]
+fn the_message_as_a_client_gets_it_is_shown_and_written_whole() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = three_policies(directory.path());
+    let [file, copy] = ["mail", "copy"].map(|name| directory.path().join(name));
+    let mail = format!("From joe Thu Jan  1 00:00:00 1970\n{}", mail_with(&eicar()));
+    std::fs::write(&file, &mail).expect("write");
+    let message = file.to_string_lossy().into_owned();
+    let output = copy.to_string_lossy().into_owned();
+    let shown = explain(&config, 2, &["--message", &message, "--show", "--output", &output]);
+    assert!(shown.status.success() && text(&shown.stderr).contains("verdict       remove: "), "{shown:?}");
+    let served = mail_with(&eicar()).replace('\n', "\r\n");
+    assert_eq!(shown.stdout.len(), served.len(), "a fill keeps every offset");
+    assert!(
+        !text(&shown.stdout).contains(&eicar()) && text(&shown.stdout).contains("\r\n\r\nHello\r\n--b\r\n")
+    );
+    assert_eq!(std::fs::read(&copy).expect("copy"), shown.stdout);
+    // A file that is there is not overwritten.
+    let again = explain(&config, 2, &["--message", &message, "--output", &output]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains(&format!("--output {output}: ")), "{again:?}");
+    // The same message, of an account that nobody judges.
+    let exempt = explain(&config, 2, &["--message", &message, "--account", "Boss", "--show"]);
+    assert_eq!(text(&exempt.stdout), served);
+    assert!(text(&exempt.stderr).contains("verdict       unjudged: "), "{exempt:?}");
+}
+
+#[test]
+fn a_file_that_is_no_message_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = three_policies(directory.path());
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&config)
+        .and_then(|mut file| file.write_all(b"[limits]\nmessage = \"1 MiB\"\n"))
+        .expect("write");
+    let [empty, large] = ["empty", "large"].map(|name| directory.path().join(name));
+    std::fs::write(&empty, "").expect("write");
+    std::fs::write(&large, "a\r\n".repeat(1 << 20)).expect("write");
+    for (file, why) in [
+        (empty.to_string_lossy(), "the file is empty; name a file with one message"),
+        (large.to_string_lossy(), "larger than limits.message (\"1 MiB\")"),
+        ("/nonexistent/mail".into(), "name a file with one message that you may read"),
+    ] {
+        let output = explain(&config, 1, &["--message", &file]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("--message {file}: ")) && said.contains(why), "{said}");
+    }
+    let lonely = explain(&config, 1, &["--show"]);
+    assert_eq!(lonely.status.code(), Some(2), "{lonely:?}");
+}
+
+/// A sender chooses names of files; a terminal obeys none of them.
+#[test]
+fn no_name_in_a_message_commands_the_terminal_of_who_asks() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = three_policies(directory.path());
+    let file = directory.path().join("mail");
+    let mail = mail_with("x").replace("\"invoice.exe\"", "\"a\u{1b}[2J\u{202e}fdp.exe\"");
+    std::fs::write(&file, mail).expect("write");
+    let output = explain(&config, 1, &["--message", &file.to_string_lossy()]);
+    let said = text(&output.stdout);
+    assert!(said.contains("fdp.exe") && said.contains("verdict       remove"), "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
 }

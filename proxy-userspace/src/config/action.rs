@@ -4,14 +4,15 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::alarm::SessionAlarm;
 use super::capabilities::CapabilitySettings;
+use super::content::ContentSettings;
 use super::general::GeneralSettings;
+use super::headers::HeaderSettings;
 use super::kinds::{list, text};
-use super::names::{NamePattern, ObjectName};
+use super::names::ObjectName;
+use super::privacy::PrivacySettings;
 use super::setting::{StandIn as _, section, settings, words};
 use super::steering::networks;
 
-/// Each is compared with each file name of each message.
-const NAME_PATTERNS_MAX: usize = 1000;
 /// Looked through once for each connection. An owner has few servers.
 const TRUSTED_SERVERS_MAX: usize = 64;
 
@@ -55,6 +56,10 @@ settings! {
             .such_as(r#"["content", "certificate"]"#);
         /// What is forbidden in mail under `inspect = "full"`. The EICAR test file always is.
         content: ContentSettings = section();
+        /// Header fields that clients do not see, under `inspect = "full"`.
+        headers: HeaderSettings = section();
+        /// Whose mail nobody looks at under `inspect = "full"`, and what records say of people.
+        privacy: PrivacySettings = section();
     }
 }
 
@@ -94,18 +99,6 @@ impl Action {
     #[must_use]
     pub fn bars_logins(&self) -> bool {
         (self.starttls, self.cleartext) == (StartTls::Strip, ClearText::Refuse)
-    }
-}
-
-settings! {
-    /// `[action.content]`: hard rules about parts of mail.
-    pub struct ContentSettings {
-        /// Forbidden file names, as patterns: `*` stands for any characters, `?` for one.
-        names: Vec<NamePattern> = list(text::<NamePattern>(), Some(NAME_PATTERNS_MAX), None).default(Vec::new())
-            .such_as(r#"["*.exe", "*.scr", "invoice-??.js"]"#);
-        /// Forbidden types, as a part's own octets show them, whatever its name and its declared type say. An empty list
-        /// forbids none.
-        types: Vec<ForbiddenType> = list(text::<ForbiddenType>(), None, None).default(ForbiddenType::ALL.to_vec());
     }
 }
 
@@ -166,13 +159,5 @@ words! {
         /// Every part of every message is judged before the client gets it (downloads) or the server (uploads). A
         /// forbidden part is overwritten, in a download, and the message is refused, in an upload; a record tells it.
         Full => "full",
-    }
-}
-
-words! {
-    /// Types of content that can be forbidden.
-    pub enum ForbiddenType as "type of content" {
-        /// Programs for any machine.
-        Executable => "executable",
     }
 }

@@ -3,7 +3,7 @@ use super::fault::Reason;
 use super::kinds::{TextValue, flag, list, text};
 use super::report::{Report, nearest};
 use super::setting::settings;
-use super::{GeneralSettings, Inspection};
+use super::{GeneralSettings, HeaderAction, Inspection};
 use crate::inspect::allow::{self, Hiding, Mechanism};
 
 /// Each is compared with each capability that a server shows. The allow-list has fewer names.
@@ -118,13 +118,17 @@ pub(super) fn judge(report: &mut Report<'_>, path: &str, action: &Action) {
     if action.inspect == Inspection::Full {
         return;
     }
-    let Action { capabilities, general, .. } = action;
+    let Action { capabilities, general, headers, .. } = action;
     let GeneralSettings { hide_banner, .. } = *general;
+    let removing = headers.rules.iter().position(|rule| rule.action == HeaderAction::Remove);
+    let rule = format!("headers.rule[{}].action", removing.unwrap_or_default());
     for (key, narrows) in [
         ("general.hide_banner", hide_banner),
         ("capabilities.hide", !capabilities.hide.is_empty()),
         ("capabilities.mechanisms", !capabilities.pass_all_mechanisms()),
         ("capabilities.login", !capabilities.login),
+        ("headers.unmatched", headers.unmatched == HeaderAction::Remove),
+        (&rule, removing.is_some()),
     ] {
         if narrows {
             let what =

@@ -8,19 +8,18 @@ impl Config {
     /// The settings that change with a restart only, and that another configuration, which runs, has otherwise: each with its
     /// section, key and both values. `threads` says how many mail threads a value of `steering.threads` is here.
     pub(crate) fn fixed_since(&self, running: &Self, threads: impl Fn(Option<u16>) -> u32) -> Vec<String> {
-        let session_memory = |config: &Self| config.limits.session_memory.0;
         let mut differing = [
             differences("admin", &running.admin, &self.admin),
             differences("state", &running.state, &self.state),
             differences("process", &running.processes, &self.processes),
         ]
         .concat();
-        if session_memory(self) != session_memory(running) {
-            differing.push(format!(
-                "limits.session_memory is {} octets and would be {}",
-                session_memory(running),
-                session_memory(self)
-            ));
+        let sizes = [
+            ("session_memory", running.limits.session_memory, self.limits.session_memory),
+            ("judge_memory", running.limits.judge_memory, self.limits.judge_memory),
+        ];
+        for (key, was, will) in sizes.into_iter().filter(|(_, was, will)| was != will) {
+            differing.push(format!("limits.{key} is {} octets and would be {}", was.0, will.0));
         }
         let [was, will] = [running, self].map(|config| config.steering.threads);
         if threads(was) != threads(will) {
@@ -86,7 +85,8 @@ mod tests {
         assert!(fixed(&config("[limits]\nidle_seconds = 2000\n")).is_empty());
         let next = config(
             "threads = 3\n[admin]\nsocket = \"/run/other.sock\"\n\
-             [state]\ndirectory = \"/srv/postern\"\n[process]\nworker_id = 700\n[limits]\nsession_memory = \"600 KiB\"\n",
+             [state]\ndirectory = \"/srv/postern\"\n[process]\nworker_id = 700\n[limits]\nsession_memory = \"600 KiB\"\n\
+             judge_memory = \"64 MiB\"\n",
         );
         let differing = fixed(&next).join("\n");
         for expected in [
@@ -95,6 +95,7 @@ mod tests {
             "state.directory is \"/var/lib/postern\" and would be \"/srv/postern\"",
             "process.worker_id is unset and would be 700",
             "limits.session_memory is ",
+            "limits.judge_memory is 536870912 octets and would be 67108864",
         ] {
             assert!(differing.contains(expected), "{expected}:\n{differing}");
         }

@@ -21,12 +21,22 @@ mod tls;
 mod certificates;
 /// `[action]`: the proxy action.
 mod action;
+/// `[action.content]`: rules about parts of mail.
+mod content;
+/// Media types, hashes and deny messages, as the file spells them.
+mod content_text;
 /// `[action.general]`: time-outs, the length of lines, and what a session tells.
 mod general;
 /// `[action.capabilities]`: the allow-list, narrowed.
 mod capabilities;
+/// `[action.headers]`: header fields that nobody sees.
+mod headers;
+/// `[action.privacy]`: whose mail nobody looks at, and what records say of people.
+mod privacy;
 /// `[guard]`: which accounts may do what.
 mod guard;
+/// `[scanner]`: who says of a file that it is harmful.
+mod scanner;
 /// `[limits]`: bounds with their units.
 mod limits;
 /// `[alarm]`: what is run when something happens, and the words for what can happen.
@@ -64,9 +74,7 @@ mod schema;
 /// `postern config example`.
 mod example;
 
-pub use action::{
-    Action, ClearText, ContentSettings, ForbiddenType, ImplicitTls, Inspection, ShownCertificates, StartTls,
-};
+pub use action::{Action, ClearText, ImplicitTls, Inspection, ShownCertificates, StartTls};
 pub(crate) use alarm::ALARM_ID_DEFAULT;
 pub use alarm::{AlarmSettings, DaemonAlarm, SessionAlarm, SessionAlarms};
 pub use capabilities::CapabilitySettings;
@@ -74,13 +82,19 @@ pub use certificates::{
     Certificates, DefaultCertificate, KeyFiles, ServerCertificate, ServerPin, own_default,
 };
 pub use clone::{CloneError, ObjectFile, clone_object};
+pub use content::{
+    ContentList, ContentSettings, DenyLanguage, ForbiddenType, ListRule, NameRule, RuleAction, SignedMail,
+    TypeRule, VerdictChoice, VerdictSettings,
+};
+pub use content_text::{DenyMessage, FileHash, MediaTypePattern};
 pub use daemon::{Admin, Processes, RecordFormat, RecordLines, State};
-pub(crate) use daemon::{HELPER_ID_DEFAULT, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+pub(crate) use daemon::{HELPER_ID_DEFAULT, JUDGE_ID_DEFAULT, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 pub use example::example;
 pub use fault::{ConfigError, Fault, Reason};
 pub use general::{GeneralSettings, LINE_LENGTH_MAX};
 pub(crate) use guard::BODIES_PER_HOUR_MAX;
 pub use guard::{AccountDomain, GuardSettings, TenantRule};
+pub use headers::{FieldPattern, HeaderAction, HeaderRule, HeaderSettings};
 pub use helper::HelperSettings;
 pub(crate) use helper::NAME_SERVERS_MAX;
 pub use hours::{NamedZone, WeekHours};
@@ -97,7 +111,9 @@ pub use predefined::{
     CLIENT_ACTION, CLIENT_PROFILE, CLIENT_STRICT_PROFILE, SERVER_ACTION, SERVER_PROFILE,
     SERVER_STRICT_PROFILE,
 };
+pub use privacy::{AccountPattern, PrivacySettings, SubjectForm};
 pub use reference::reference;
+pub use scanner::{ScannerSettings, YaraSettings};
 pub use schema::schema;
 pub(crate) use steering::INTERFACES_MATCHED_MAX;
 pub use steering::{OnExit, Reach, Source, SteeringConfig, Unmatched};
@@ -133,6 +149,8 @@ settings! {
         /// these settings nothing of it is limited. They hold for sessions under `inspect = "full"`, and count anew
         /// when Postern starts; a reload keeps the counts.
         guard: GuardSettings = section();
+        /// Who says of a file in mail, by its content, that it is harmful.
+        scanner: ScannerSettings = section();
         /// The process that asks authorities for what servers do not staple, and posts alarms.
         helper: HelperSettings = section();
         /// Bounds with their units.
@@ -147,8 +165,9 @@ settings! {
         /// The admin socket.
         admin: Admin = section();
         /// Who the processes run as. `postern run` starts processes that give root up: the worker, which reads what
-        /// clients and servers send, the signer, which has the private keys, and the helper, which asks authorities and posts
-        /// alarms, where a profile or `alarm.webhook` wants that. Each has a user and a group of its own,
+        /// clients and servers send, the signer, which has the private keys, judges, which read what is inside of parts of
+        /// mail, where an action has mail judged, and the helper, which asks authorities and posts alarms, where a profile or
+        /// `alarm.webhook` wants that. Each has a user and a group of its own,
         /// with one number for both. Change the numbers where something else on this machine, or in this user
         /// namespace, has them.
         processes as "process": Processes = section();

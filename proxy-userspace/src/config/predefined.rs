@@ -1,6 +1,7 @@
 //! Objects that every configuration has. Nobody edits, deletes or shadows them.
 
 use super::action::{Action, ShownCertificates};
+use super::content::{ContentList, ContentSettings};
 use super::policy::NamedObjects;
 use super::setting::StandIn as _;
 use super::tls::Tls;
@@ -21,7 +22,20 @@ pub const SERVER_STRICT_PROFILE: &str = "TLS-Server.Strict";
 
 /// All of them, with every setting. A stand-in has the defaults, because nothing in these groups has to be written.
 pub(super) fn objects() -> NamedObjects {
-    let action = |profile: &str| Action { tls_profile: Some(profile.to_owned()), ..Action::stand_in() };
+    // What a computer runs, mounts or follows at a double click, and what hardly anybody mails for another reason.
+    let lists = vec![
+        ContentList::Executables,
+        ContentList::Scripts,
+        ContentList::DiskImages,
+        ContentList::Shortcuts,
+        ContentList::RareArchives,
+    ];
+    let content = ContentSettings { lists, ..ContentSettings::stand_in() };
+    let action = |profile: &str| Action {
+        tls_profile: Some(profile.to_owned()),
+        content: content.clone(),
+        ..Action::stand_in()
+    };
     let server_action = Action { certificates: ShownCertificates::Server, ..action(SERVER_PROFILE) };
     let actions = [(CLIENT_ACTION, action(CLIENT_PROFILE)), (SERVER_ACTION, server_action)];
     // Servers of others are many and old; an owner's own server meets TLS that keeps to the RFCs.

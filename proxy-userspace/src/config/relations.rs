@@ -1,5 +1,5 @@
 use super::alarm::ALARM_ID_DEFAULT;
-use super::daemon::{HELPER_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
+use super::daemon::{HELPER_ID_DEFAULT, JUDGE_ID_DEFAULT, Processes, SIGNER_ID_DEFAULT, WORKER_ID_DEFAULT};
 use super::fault::Reason;
 use super::limits::{CLIENT_SHARE, HELD_SHARE_MAX, Limits, MEMORY_INSPECTED_MIN, MEMORY_MAX};
 use super::names::InterfaceName;
@@ -21,6 +21,7 @@ const HELD: &str = "limits.held";
 const WORKER: &str = "process.worker_id";
 const SIGNER: &str = "process.signer_id";
 const HELPER: &str = "process.helper_id";
+const JUDGE: &str = "process.judge_id";
 
 pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
     sides(report, &config.steering);
@@ -49,7 +50,11 @@ pub(super) fn judge(report: &mut Report<'_>, config: &Config) {
         tls::judge(report, &joined(ObjectKind::TlsProfile.table(), name), named);
     }
     users(report, config.processes);
-    helper_user(report, config.processes);
+    let Processes { worker, signer, helper, judge } = config.processes;
+    let (worker, signer) = ((WORKER, worker, WORKER_ID_DEFAULT), (SIGNER, signer, SIGNER_ID_DEFAULT));
+    let helper = (HELPER, helper, HELPER_ID_DEFAULT);
+    reader_user(report, "the helper", helper, &[worker, signer]);
+    reader_user(report, "a judge", (JUDGE, judge, JUDGE_ID_DEFAULT), &[worker, signer, helper]);
     alarm_user(report, config);
 }
 
@@ -248,12 +253,13 @@ fn users(report: &mut Report<'_>, processes: Processes) {
 /// default one.
 fn alarm_user(report: &mut Report<'_>, config: &Config) {
     const USER: &str = "alarm.user_id";
-    let Processes { worker, signer, helper } = config.processes;
+    let Processes { worker, signer, helper, judge } = config.processes;
     let remedy = "use a number of its own for each";
     let processes = [
         (WORKER, worker, WORKER_ID_DEFAULT),
         (SIGNER, signer, SIGNER_ID_DEFAULT),
         (HELPER, helper, HELPER_ID_DEFAULT),
+        (JUDGE, judge, JUDGE_ID_DEFAULT),
     ];
     for (key, set, default) in processes {
         if config.alarm.user == Some(set.unwrap_or(default)) && report.is_sound(USER) {
@@ -269,22 +275,28 @@ fn alarm_user(report: &mut Report<'_>, config: &Config) {
     }
 }
 
-/// The helper reads strangers, as the worker does, and has neither mail nor keys.
-fn helper_user(report: &mut Report<'_>, processes: Processes) {
-    let others =
-        [(WORKER, processes.worker, WORKER_ID_DEFAULT), (SIGNER, processes.signer, SIGNER_ID_DEFAULT)];
-    for (key, other, default) in others {
-        if !report.is_sound(key) || !report.is_sound(HELPER) {
+/// A process's number: its key, what the file says, and the default.
+type ProcessUser = (&'static str, Option<u32>, u32);
+
+/// Helper and judges read strangers, as the worker does, and have neither all mail nor keys.
+fn reader_user(
+    report: &mut Report<'_>,
+    words: &str,
+    (own_key, own, own_default): ProcessUser,
+    others: &[ProcessUser],
+) {
+    for (key, other, default) in others.iter().copied() {
+        if !report.is_sound(key) || !report.is_sound(own_key) {
             continue;
         }
-        let (key, other) = match (other, processes.helper) {
-            (Some(other), Some(helper)) if other == helper => (HELPER, key.to_owned()),
-            (Some(HELPER_ID_DEFAULT), None) => (key, "the helper's default".to_owned()),
-            (None, Some(helper)) if helper == default => (HELPER, format!("the default of {key}")),
+        let (key, other) = match (other, own) {
+            (Some(other), Some(own)) if other == own => (own_key, key.to_owned()),
+            (Some(other), None) if other == own_default => (key, format!("{words}'s default")),
+            (None, Some(own)) if own == default => (own_key, format!("the default of {key}")),
             _ => continue,
         };
         let what =
-            format!("also {other}: the helper, which reads strangers, could then signal the other process");
+            format!("also {other}: {words}, which reads strangers, could then signal the other process");
         report.relate(key, 0, Reason::unfit(what, "use a number of its own for each"));
     }
 }

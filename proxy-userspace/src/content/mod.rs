@@ -4,7 +4,8 @@
 //! message can be read in several ways, every reading is judged, and a leaf that one of them forbids is overwritten.
 //! Nothing here waits for anything: the caller holds the complete octets and runs `judge` on a thread of a pool.
 //!
-//! Not read in this version: uuencode and yEnc inside a leaf, archives, MSI and other OLE files, RTF, TNEF.
+//! `leaf` reads what is inside of files, with code of many hands: it belongs into a process of its own (`crate::judging`).
+//! docs/content.md says what is opened, and what is not.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +16,20 @@ use serde::{Deserialize, Serialize};
 pub mod fill;
 /// The judgement of one case: every leaf in every reading.
 mod judge;
+/// Which header fields the owner removes.
+mod field_rules;
+/// Values of header fields that the owner removes, overwritten in place.
+mod redact;
 /// Header fields as tolerant clients read them: names, types, encodings, boundaries.
 mod header;
 /// What stands where in a message, in every reading.
 pub mod walk;
 /// The alphabet of base64: values of characters, and characters without what stands between them.
 mod alphabet;
+/// What a reader sees in the place of what was removed.
+pub mod notice;
+/// The bounds of a mail's structure.
+pub mod limits;
 /// The octets of a leaf behind its transfer encoding.
 pub mod reading;
 /// The file that a leaf is, for records.
@@ -33,6 +42,8 @@ pub mod magic;
 mod eicar;
 /// The judge of hard rules: EICAR, names, real types.
 pub mod rules;
+/// What a policy says of content beside rules.
+mod terms;
 /// What is found in content beside what a rule names.
 mod condition;
 /// The judge of complete leaves: rules, scanners, and what is inside.
@@ -53,16 +64,21 @@ mod samples;
 mod tests;
 
 pub use condition::Condition;
+pub use field_rules::{FieldRules, KEPT_FIELDS};
+pub(crate) use header::unstructured_text;
 pub use judge::judge;
 pub use leaf::LeafJudge;
 pub use leaf_file::LeafFile;
 pub use reading::Reading;
 pub use real_type::RealType;
-pub use rules::{RuleName, Rules, RulesError};
+pub use redact::{redact, redact_value};
+pub(crate) use rules::ContentMaterial;
+pub use rules::{HashList, RuleName, Rules, RulesError};
+pub use terms::ContentTerms;
 
 /// Counted up by each change of the code after which something that was allowed may be forbidden: what was judged by an
 /// earlier version is judged again.
-pub const JUDGEMENT_VERSION: u32 = 2;
+pub const JUDGEMENT_VERSION: u32 = 3;
 
 /// What is to be judged: the octets of one response or command, and where content stands in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +189,12 @@ pub struct LeafVerdict {
     pub path: String,
     /// Its name: the forbidden one, else the first one of those that clients may read. Control characters are left out.
     pub name: Option<String>,
+    /// All names that clients may read, [`LISTED_MAX`] at most; none of a leaf that is not described.
+    pub names: Vec<String>,
     /// The declared type, in lower case.
     pub declared_type: Option<String>,
+    /// All types that it declares, likewise.
+    pub declared_types: Vec<String>,
     /// What it is by its first octets, where that is known.
     pub real_type: Option<RealType>,
     /// The decoded file; none of a leaf that is allowed, but where [`Case::describes_allowed`] says so.
@@ -185,7 +205,12 @@ pub struct LeafVerdict {
     pub rule: Option<RuleName>,
     /// What was done.
     pub action: ContentAction,
+    /// How long the judge took for it, in all its readings.
+    pub took: std::time::Duration,
 }
+
+/// Names, and declared types, of one leaf that a verdict lists.
+pub const LISTED_MAX: usize = 8;
 
 /// What is done with a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,6 +268,11 @@ pub trait Judge: Send + Sync {
             decision.add(if pushed { examination.finish() } else { Unavailable::Cancelled.into() });
         }
         decision
+    }
+
+    /// What the policy says beside rules. A judge that stands for another one has to hand on that one's.
+    fn terms(&self) -> &ContentTerms {
+        ContentTerms::standard()
     }
 }
 

@@ -40,6 +40,7 @@ use crate::config::Config;
 use crate::handshake::Trust;
 use crate::inspect::TrustedServers;
 use crate::ipc::{AsyncChannel, Channel, IpcError};
+use crate::judging::{JudgePool, SealedRules};
 use crate::layer::offload::OffloadTerms;
 use crate::lines::{FLUSH_TIME_MAX, Lines};
 use crate::policy::Policies;
@@ -68,16 +69,27 @@ impl Policy {
 
     /// `layers` holds what this process found out about peers, `before` is the policy until now.
     fn assemble(
-        message: PolicyMessage,
+        (message, scanner): (PolicyMessage, Option<SealedRules>),
         signer: &SignerLink,
+        judges: &Arc<JudgePool>,
         layers: &OffloadTerms,
         era: Arc<Era>,
         before: Option<&Self>,
     ) -> Result<Self> {
-        let PolicyMessage { generation, strict_reverse_path, config, material, keys, offload, room, .. } =
-            message;
+        let PolicyMessage {
+            generation,
+            strict_reverse_path,
+            config,
+            material,
+            content,
+            keys,
+            offload,
+            room,
+            ..
+        } = message;
         let layers = layers.with(offload);
-        let policies = Policies::assemble(&config, &layers, |name, profile| {
+        let judging = (judges, scanner.as_ref());
+        let policies = Policies::assemble(&config, &content, &layers, judging, |name, profile| {
             let signing = Signing::Process { link: signer.clone(), generation };
             let trust =
                 Trust::assemble((name, profile), &config.certificates, &material, keys.clone(), signing)?;
@@ -123,6 +135,7 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
         never = memory::give_back(&shared.admission) => never,
     };
     // The supervisor is gone or wants this to end: sessions are cut, and their records written.
+    shared.judges.close();
     started.crew.stop();
     say_unwritten(&shared);
     ended
@@ -131,7 +144,7 @@ async fn serve(setup: Setup, control: &AsyncChannel, log: &Lines) -> Result<()> 
 /// Do what the supervisor says, and tell it what it must know.
 async fn converse(
     control: &AsyncChannel,
-    Started { crew, signer, eras_over, alarms }: &mut Started,
+    Started { crew, signer, eras_over, alarms, judge_failures }: &mut Started,
     log: &Lines,
 ) -> Result<()> {
     let shared = &crew.shared().clone();
@@ -152,6 +165,7 @@ async fn converse(
                     ToWorker::State(told) => keep(told, descriptors, shared)?,
                     ToWorker::Signer => signer.connect(setup::channel(descriptors)?),
                     ToWorker::Helper => shared.answers.link().connect(setup::channel(descriptors)?),
+                    ToWorker::Judge(judge) => shared.judges.connect(judge, setup::channel(descriptors)?),
                     ToWorker::Cut => cut = Some(crew.cut()),
                     ToWorker::PeersPad => shared.policy.load().layers.no_pad.end(),
                     // The policy that they come with is refused then.
@@ -179,6 +193,10 @@ async fn converse(
                 control.send(&FromWorker::EraOver(era), &[]).await?;
                 None
             }
+            Some(failure) = judge_failures.recv() => {
+                control.send(&FromWorker::JudgeFails(failure), &[]).await?;
+                None
+            }
             alarm = alarms.next() => {
                 control.send(&FromWorker::Alarm(alarm), &[]).await?;
                 None
@@ -196,8 +214,9 @@ async fn converse(
 /// Mail is about to be judged for the first time.
 fn keep(told: StateTold, descriptors: Vec<std::os::fd::OwnedFd>, shared: &WorkerShared) -> Result<()> {
     let files = setup::files(told, descriptors)?;
-    let _ =
-        shared.vault.set(setup::start_vault(files, shared.policy.load().config.limits.spool, &shared.held)?);
+    let vault = setup::start_vault(files, shared.policy.load().config.limits.spool, &shared.held)?;
+    shared.records.pseudonymize_with(vault.memory.pseudonym_key());
+    let _ = shared.vault.set(vault);
     Ok(())
 }
 
@@ -209,7 +228,7 @@ fn renew(
     shared: &WorkerShared,
     signer: &SignerLink,
 ) -> Result<FromWorker> {
-    let message = setup::policy(descriptors)?;
+    let (message, scanner) = setup::policy(descriptors)?;
     let generation = message.generation;
     let before = shared.policy.load_full();
     // Of a policy that is refused, too: the supervisor counts on the era until it hears that it is over.
@@ -217,19 +236,22 @@ fn renew(
     if let Some(error) = unheard {
         return Ok(FromWorker::Policy { generation, taken: Err(format!("{error:#}")) });
     }
-    let taken = Policy::assemble(message, signer, &before.layers, era, Some(&before)).map(|policy| {
-        shared.admission.set(policy.room.bounds);
-        if let Some(vault) = shared.vault.get() {
-            vault.spool.set_limit(policy.config.limits.spool);
-        }
-        if policy.config.judges_mail() {
-            // Where none does, sessions of the old policy go on judging.
-            shared.held.set_limit(policy.room.held);
-        }
-        shared.policy.store(Arc::new(policy));
-        // Behind the policy: who sees the number finds the policy.
-        shared.generation.store(generation, Ordering::Release);
-    });
+    let taken =
+        Policy::assemble((message, scanner), signer, &shared.judges, &before.layers, era, Some(&before)).map(
+            |policy| {
+                shared.admission.set(policy.room.bounds);
+                if let Some(vault) = shared.vault.get() {
+                    vault.spool.set_limit(policy.config.limits.spool);
+                }
+                if policy.config.judges_mail() {
+                    // Where none does, sessions of the old policy go on judging.
+                    shared.held.set_limit(policy.room.held);
+                }
+                shared.policy.store(Arc::new(policy));
+                // Behind the policy: who sees the number finds the policy.
+                shared.generation.store(generation, Ordering::Release);
+            },
+        );
     Ok(FromWorker::Policy { generation, taken: taken.map_err(|error| format!("{error:#}")) })
 }
 
@@ -263,6 +285,7 @@ fn report(crew: &Crew, shared: &WorkerShared, log: &Lines) -> WorkerReport {
         },
         verdicts: vault.map_or_else(VerdictsStatus::default, |vault| vault.memory.numbers().into()),
         spool: vault.map_or_else(SpoolStatus::default, |vault| vault.spool.numbers().into()),
+        judges: shared.judges.numbers(),
         guard: shared.guard.numbers(),
         ocsp: OcspStatus { asked_total: asked.asked, failed_total: asked.failed },
         distrusted: shared.policy.load().trusted_servers.withdrawn(),

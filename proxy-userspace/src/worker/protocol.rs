@@ -9,8 +9,11 @@ use crate::accept::Room;
 use crate::admin::{HeldStatus, OcspStatus, SessionsStatus, SpoolStatus, ThreadStatus, VerdictsStatus};
 use crate::alarm::Alarm;
 use crate::config::{Config, InterfaceName};
+use crate::content::ContentMaterial;
+use crate::content::scan::yara::RulesDigest;
 use crate::guard::GuardNumbers;
 use crate::handshake::TrustMaterial;
+use crate::judging::{JudgeFailure, JudgeNumbers};
 use crate::layer::offload::OffloadMessage;
 use crate::signer::KeyFacts;
 
@@ -27,9 +30,11 @@ pub(crate) enum ToWorker {
     Signer,
     /// With an end of a channel to the helper, in place of an earlier one.
     Helper,
+    /// With an end of a channel to the judge of this number.
+    Judge(u64),
     /// With the descriptors of these files, once, before the first policy under which mail is judged.
     State(StateTold),
-    /// With a [`PolicyMessage`] as sealed memory; answered by [`FromWorker::Policy`].
+    /// With a [`PolicyMessage`] as sealed memory, and another one with the scanner's rules where there are some; answered by [`FromWorker::Policy`].
     Policy,
     /// Begin to accept; answered by [`FromWorker::Serving`].
     Serve(Serve),
@@ -83,12 +88,16 @@ pub(crate) struct PolicyMessage {
     pub(crate) config: Config,
     /// Roots and chains.
     pub(crate) material: TrustMaterial,
+    /// What content is judged with beside settings.
+    pub(crate) content: ContentMaterial,
     /// What the signer can sign.
     pub(crate) keys: Vec<KeyFacts>,
     /// What the kernel's TLS can do, and what it costs.
     pub(crate) offload: OffloadMessage,
     /// What this machine has room for.
     pub(crate) room: Room,
+    /// Names the scanner's rules, which come as sealed memory beside this; none where nothing is scanned.
+    pub(crate) scanner: Option<RulesDigest>,
 }
 
 impl fmt::Debug for PolicyMessage {
@@ -122,6 +131,8 @@ pub(crate) enum FromWorker {
     Full(bool),
     /// Numbers, as they are now.
     Report(Box<WorkerReport>),
+    /// A judge is not asked any more: whatever it does, it has to end.
+    JudgeFails(JudgeFailure),
     /// Something has happened in a session that `action.alarms` lists.
     Alarm(Alarm),
     /// It cannot go on, in an operator's words; it ends.
@@ -136,6 +147,7 @@ pub(crate) struct WorkerReport {
     pub(crate) held: HeldStatus,
     pub(crate) verdicts: VerdictsStatus,
     pub(crate) spool: SpoolStatus,
+    pub(crate) judges: JudgeNumbers,
     pub(crate) guard: GuardNumbers,
     pub(crate) ocsp: OcspStatus,
     /// Servers of `action.trust_uid_immutability` whose trust was withdrawn.

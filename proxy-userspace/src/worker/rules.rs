@@ -28,10 +28,13 @@ pub(super) fn mediation_terms(
         imap: Arc::clone(&action.imap),
         held: Arc::clone(&local.shared.held),
         jobs: Arc::clone(&local.shared.content_jobs),
-        rules: Arc::clone(&action.rules),
+        judge: action.judge(),
+        headers: Arc::clone(&action.headers),
         counts: record.content_counts(),
         verdicts: record.verdict_lines(),
         clean_verdicts: policy.config.records.clean_verdicts,
+        // Nobody has logged in yet.
+        is_exempt: false,
         recollection: recollection(vault.clone(), action),
         uid_trust: uid_trust(policy, action, server, verified),
         guard: None,
@@ -85,7 +88,8 @@ impl LaterRules {
         let action = applied.action();
         let later = MediationTerms {
             imap: if action.imap == terms.imap { Arc::clone(&terms.imap) } else { Arc::clone(&action.imap) },
-            rules: Arc::clone(&action.rules),
+            judge: action.judge(),
+            headers: Arc::clone(&action.headers),
             verdicts: terms.verdicts.under(applied.names(self.standing.service())),
             clean_verdicts: policy.config.records.clean_verdicts,
             recollection: recollection(terms.vault.clone(), action),

@@ -20,6 +20,7 @@ use crate::handshake::OcspAnswers;
 use crate::helper::HelperLink;
 use crate::ipc::{Channel, read_sealed};
 use crate::jobs::{JobPool, JobPurpose};
+use crate::judging::{JudgeFailure, JudgePool, SealedRules, judge_count};
 use crate::layer::offload::OffloadTerms;
 use crate::record::Records;
 use crate::signer::SignerLink;
@@ -27,7 +28,7 @@ use crate::steering::syn_egress::SynEgress;
 use crate::vault::{Vault, VaultFiles};
 use crate::words::Size;
 
-/// Mail threads that share one thread which judges mail: most of the cores' time is for TLS and relaying.
+/// Mail threads that share one thread which walks through mail: most of the cores' time is for TLS and relaying.
 const MAIL_THREADS_PER_CONTENT_THREAD: u32 = 2;
 
 /// What a worker is given before it serves.
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     eras_over: UnboundedReceiver<u64>,
     signer: SignerLink,
     helper: HelperLink,
+    judges: Arc<JudgePool>,
+    judge_failures: UnboundedReceiver<JudgeFailure>,
     syn_egress: SynEgress,
     /// Where mail is judged.
     state: Option<VaultFiles>,
@@ -51,12 +54,15 @@ pub(super) struct Started {
     pub(super) eras_over: UnboundedReceiver<u64>,
     /// What the threads raise.
     pub(super) alarms: AlarmInlet,
+    /// Judges that are not asked any more.
+    pub(super) judge_failures: UnboundedReceiver<JudgeFailure>,
 }
 
 impl Setup {
     /// Take what the supervisor sends, until it says that this process shall serve.
     pub(super) fn receive(control: &Channel) -> Result<Self> {
         let (signer, helper) = (SignerLink::new(), HelperLink::default());
+        let (judges, judge_failures) = JudgePool::new().context("making the key for what judges die of")?;
         let (mut places, mut policy, mut syn_egress) = (Vec::new(), None, None);
         let mut state = None;
         loop {
@@ -69,12 +75,20 @@ impl Setup {
                 ToWorker::Listeners(told) => places.extend(listeners(told, descriptors)?),
                 ToWorker::Signer => signer.connect(channel(descriptors)?),
                 ToWorker::Helper => helper.connect(channel(descriptors)?),
+                ToWorker::Judge(judge) => judges.connect(judge, channel(descriptors)?),
                 ToWorker::State(told) => state = Some(files(told, descriptors)?),
                 ToWorker::Policy => {
-                    let message = self::policy(descriptors)?;
+                    let (message, scanner) = self::policy(descriptors)?;
                     let generation = message.generation;
                     let (era, eras_over) = Era::first(message.era);
-                    let assembled = Policy::assemble(message, &signer, &OffloadTerms::default(), era, None);
+                    let assembled = Policy::assemble(
+                        (message, scanner),
+                        &signer,
+                        &judges,
+                        &OffloadTerms::default(),
+                        era,
+                        None,
+                    );
                     let taken = assembled.as_ref().map(drop).map_err(|error| format!("{error:#}"));
                     control.send(&FromWorker::Policy { generation, taken }, &[])?;
                     policy = Some((assembled?, eras_over));
@@ -83,7 +97,18 @@ impl Setup {
                     let (Some((policy, eras_over)), Some(syn_egress)) = (policy, syn_egress) else {
                         bail!("the supervisor lets a worker serve that has no policy");
                     };
-                    return Ok(Self { places, policy, eras_over, signer, helper, syn_egress, state, serve });
+                    return Ok(Self {
+                        places,
+                        policy,
+                        eras_over,
+                        signer,
+                        helper,
+                        judges,
+                        judge_failures,
+                        syn_egress,
+                        state,
+                        serve,
+                    });
                 }
                 ToWorker::PeersPad | ToWorker::Unlisten(_) | ToWorker::Report | ToWorker::Cut => {}
                 ToWorker::Stop => bail!("stopped before it served"),
@@ -93,14 +118,28 @@ impl Setup {
 
     /// All threads.
     pub(super) fn start(self) -> Result<Started> {
-        let Self { places, policy, eras_over, signer, helper, syn_egress, state, serve } = self;
-        let of_content = serve.threads / MAIL_THREADS_PER_CONTENT_THREAD;
+        let Self {
+            places,
+            policy,
+            eras_over,
+            signer,
+            helper,
+            judges,
+            judge_failures,
+            syn_egress,
+            state,
+            serve,
+        } = self;
+        let of_content = content_threads(serve);
         let held = HeldOctets::new(policy.room.held);
         let (outlet, alarms) = AlarmOutlet::pair();
-        let records = Records::to_stdout(policy.config.records.format, outlet);
+        let records = Records::to_stdout(policy.config.records.format, outlet)
+            .context("starting the thread that writes records")?;
         let vault = Arc::new(OnceLock::new());
         if let Some(files) = state {
-            let _ = vault.set(start_vault(files, policy.config.limits.spool, &held)?);
+            let started = start_vault(files, policy.config.limits.spool, &held)?;
+            records.pseudonymize_with(started.memory.pseudonym_key());
+            let _ = vault.set(started);
         }
         let shared = WorkerShared {
             admission: Admission::new(policy.room.bounds),
@@ -118,16 +157,22 @@ impl Setup {
                 JobPool::start(JobPurpose::Content, of_content)
                     .context("starting the threads that judge mail")?,
             ),
+            judges,
             guard: Arc::new(Guard::new().context("making the key for what is counted of accounts")?),
-            records: records.context("starting the thread that writes records")?,
+            records,
             egress_refused: Arc::default(),
             implicit_refused: Arc::default(),
             unmatched_refused: Arc::default(),
             local_refused: Arc::default(),
             syn_egress,
         };
-        Ok(Started { crew: Crew::start(places, serve, shared)?, signer, eras_over, alarms })
+        Ok(Started { crew: Crew::start(places, serve, shared)?, signer, eras_over, alarms, judge_failures })
     }
+}
+
+/// One for each judge, which waits while the judge works, and those that walk through mail meanwhile.
+fn content_threads(serve: Serve) -> u32 {
+    judge_count(serve.cores).saturating_add((serve.threads / MAIL_THREADS_PER_CONTENT_THREAD).max(1))
 }
 
 /// The one descriptor of a message.
@@ -162,9 +207,16 @@ pub(super) fn channel(descriptors: Vec<OwnedFd>) -> Result<Channel> {
 }
 
 /// A policy out of sealed memory.
-pub(super) fn policy(descriptors: Vec<OwnedFd>) -> Result<PolicyMessage> {
-    let octets = read_sealed(only(descriptors)?)?;
-    postcard::from_bytes(&octets).context("the policy is none of this version's")
+pub(super) fn policy(descriptors: Vec<OwnedFd>) -> Result<(PolicyMessage, Option<SealedRules>)> {
+    let mut descriptors = descriptors.into_iter();
+    let message = descriptors.next().ok_or_else(|| anyhow!("the supervisor sent no policy"))?;
+    let message: PolicyMessage =
+        postcard::from_bytes(&read_sealed(message)?).context("the policy is none of this version's")?;
+    match (message.scanner, descriptors.next(), descriptors.next()) {
+        (None, None, None) => Ok((message, None)),
+        (Some(digest), Some(memory), None) => Ok((message, Some(SealedRules { memory, digest }))),
+        _ => bail!("the supervisor sent a policy and other rules of the scanner than it names"),
+    }
 }
 
 /// Listeners, each with its place.

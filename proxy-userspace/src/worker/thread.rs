@@ -35,6 +35,7 @@ use crate::config::InterfaceName;
 use crate::guard::Guard;
 use crate::handshake::{OcspAnswers, part};
 use crate::jobs::JobPool;
+use crate::judging::JudgePool;
 use crate::layer::Pool;
 use crate::line_limit::LineLimit;
 use crate::record::Records;
@@ -66,6 +67,8 @@ pub(super) struct WorkerShared {
     pub(super) answers: Arc<OcspAnswers>,
     /// For the judgement of mail; what is forbidden in it stands in the policy.
     pub(super) content_jobs: Arc<JobPool>,
+    /// The processes that judge complete leaves.
+    pub(super) judges: Arc<JudgePool>,
     /// What all sessions hold of mail that is judged.
     pub(super) held: Arc<HeldOctets>,
     /// What was judged; there from the first policy on under which mail is.

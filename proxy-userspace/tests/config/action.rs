@@ -84,6 +84,7 @@ fn what_is_hidden_in_commands_that_nobody_reads_is_a_fault() {
         ("capabilities", "hide = [\"IDLE\"]"),
         ("capabilities", "mechanisms = [\"PLAIN\"]"),
         ("capabilities", "login = false"),
+        ("headers", "unmatched = \"remove\""),
     ] {
         let key = line.split(' ').next().unwrap();
         let said = format!("action.{table}.{key} = ");
@@ -93,6 +94,14 @@ fn what_is_hidden_in_commands_that_nobody_reads_is_a_fault() {
         );
         good(&format!("{MINIMAL}[action.{table}]\n{line}\n"));
     }
+    let rules = "[action.headers]\nrule = [{ match = \"X-A\", action = \"allow\" }, { match = \"X-B\", action = \"remove\" }]";
+    assert_message(
+        &format!("[action]\ninspect = \"none\"\n{rules}"),
+        &[
+            "action.headers.rule[1].action = \"remove\": needs action.inspect = \"full\": without it nobody reads commands",
+        ],
+    );
+    good(&format!("{MINIMAL}{rules}\n"));
     // Every mechanism, in any order, hides none.
     let mut all = good(MINIMAL).unnamed_action.capabilities.mechanisms;
     all.reverse();

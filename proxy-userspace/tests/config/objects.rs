@@ -259,3 +259,21 @@ fn a_named_profile_that_could_not_negotiate_its_versions_is_told_by_its_name() {
     let place = format!("{}:2:12: tls_profile.\"TLS-Client.Office\".ciphers = ", file.display());
     assert!(told.starts_with(&place) && told.contains("no suite of TLS 1.2"), "{told}");
 }
+
+#[test]
+fn header_rules_of_an_action_are_its_own_and_a_clone_has_them_in_their_order() {
+    let installed = Installed::new("[[policy]]\nname = \"a\"\nproxy_action = \"Office\"\n");
+    installed.further(
+        "a.toml",
+        "[proxy_action.Office.headers]\nunmatched = \"remove\"\n\
+         [[proxy_action.Office.headers.rule]]\nmatch = \"X-*\"\naction = \"remove\"\n\
+         [[proxy_action.Office.headers.rule]]\nmatch = \"X-Spam-*\"\naction = \"allow\"\n",
+    );
+    let rules = |config: &Config, name: &str| config.action(Some(name)).expect("the action").headers.clone();
+    let before = rules(&installed.load(), "Office");
+    assert_eq!(before.rules.iter().map(|rule| rule.field.as_str()).collect::<Vec<_>>(), ["X-*", "X-Spam-*"]);
+    let text = installed.clone("Office", "Home", None).expect("a clone");
+    assert!(text.contains("match = \"X-Spam-*\""), "{text}");
+    assert_eq!(rules(&installed.load(), "Home"), before);
+    assert!(installed.load().unnamed_action.headers.rules.is_empty());
+}

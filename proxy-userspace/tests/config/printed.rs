@@ -45,7 +45,14 @@ fn the_example_is_the_minimal_file_and_shows_the_defaults_of_everything_else() {
     let mut action = shown.unnamed_action;
     assert!(action.tls_profile.is_some() && action.starttls_profile.is_some());
     (action.tls_profile, action.starttls_profile) = (None, None);
+    let content = &mut action.content;
+    assert!(content.deny_message.take().is_some());
+    let written = [content.name_rule.len(), content.type_rule.len(), content.list_rule.len()];
+    assert_eq!(written, [1; 3]);
+    (content.name_rule, content.type_rule, content.list_rule) = Default::default();
     assert!(action.general.idle.take().is_some() && action.general.handshake.take().is_some());
+    assert_eq!(action.headers.rules.len(), 1);
+    action.headers.rules.clear();
     assert_eq!((shown.unnamed_profile, action), (minimal.unnamed_profile, minimal.unnamed_action));
     assert_eq!((shown.records, shown.state, shown.admin), (minimal.records, minimal.state, minimal.admin));
     let mut limits = shown.limits;

@@ -6,9 +6,9 @@ use super::{MINIMAL, assert_message, good, printed};
 fn each_process_has_a_number_of_its_own() {
     let processes = |lines: &str| good(&format!("{MINIMAL}[process]\n{lines}")).processes;
     assert_eq!(good(MINIMAL).processes, Processes::default());
-    let both = Processes { worker: Some(1), signer: Some(4_294_967_294), helper: None };
+    let both = Processes { worker: Some(1), signer: Some(4_294_967_294), helper: None, judge: None };
     assert_eq!(processes("worker_id = 1\nsigner_id = 4294967294\n"), both);
-    let swapped = Processes { worker: Some(60994), signer: Some(60993), helper: None };
+    let swapped = Processes { worker: Some(60994), signer: Some(60993), helper: None, judge: None };
     assert_eq!(processes("worker_id = 60994\nsigner_id = 60993\n"), swapped);
     for wrong in ["0", "-1", "4294967295"] {
         assert_message(
@@ -36,6 +36,9 @@ fn each_process_has_a_number_of_its_own() {
         ("helper_id = 700\nworker_id = 700", "process.helper_id = 700: also process.worker_id"),
         ("helper_id = 700\nsigner_id = 700", "process.helper_id = 700: also process.signer_id"),
         ("worker_id = 60995", "process.worker_id = 60995: also the helper's default"),
+        ("judge_id = 700\nhelper_id = 700", "process.judge_id = 700: also process.helper_id"),
+        ("worker_id = 60997", "process.worker_id = 60997: also a judge's default"),
+        ("judge_id = 60993", "process.judge_id = 60993: also the default of process.worker_id"),
         ("helper_id = 60994", "process.helper_id = 60994: also the default of process.signer_id"),
     ] {
         assert_message(&format!("[process]\n{lines}"), &[told, "use a number of its own for each"]);

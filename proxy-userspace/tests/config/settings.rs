@@ -7,16 +7,28 @@ use postern::config::{Config, parse};
 use serde_json::Value;
 
 use self::alarms::alarms;
+use self::content::content;
 use self::guard::guard;
+use self::headers::headers;
 use self::narrowing::{capabilities, general};
+use self::privacy::privacy;
+use self::scanner::scanner;
 use super::{FILE, MINIMAL, good};
 
 /// Rows of `[guard]`.
 mod guard;
 /// Rows of `[action.general]` and `[action.capabilities]`.
 mod narrowing;
+/// Rows of `[action.headers]`.
+mod headers;
+/// Rows of `[action.content]`, but its lists for short.
+mod content;
+/// Rows of `[action.privacy]`.
+mod privacy;
 /// Rows of `[alarm]`, and of what raises alarms.
 mod alarms;
+/// Rows of `[scanner.yara]`.
+mod scanner;
 
 /// What the file has without the key.
 enum Without {
@@ -72,6 +84,11 @@ impl Row {
                 match self.header {
                     "[[steering.reach]]" => vec![("ingress", "[\"lan0\"]")],
                     "[[policy]]" => vec![("name", "\"default\"")],
+                    "[[action.content.name_rule]]" => vec![("match", "\"*.a\""), ("action", "\"remove\"")],
+                    "[[action.content.type_rule]]" => vec![("match", "\"a/b\""), ("action", "\"remove\"")],
+                    "[[action.content.list_rule]]" => {
+                        vec![("list", "\"scripts\""), ("action", "\"remove\"")]
+                    }
                     "[[guard.tenant]]" => [
                         ("domains", "[\"example.com\"]"),
                         ("servers", "[\"192.0.2.0/24\"]"),
@@ -80,6 +97,7 @@ impl Row {
                     .into_iter()
                     .filter(|(key, _)| *key != self.key)
                     .collect(),
+                    "[[action.headers.rule]]" => vec![("match", "\"X-A\""), ("action", "\"remove\"")],
                     "[[certificates.pin]]" if self.key == "servers" => vec![("sha256", PIN_LIST)],
                     "[[certificates.pin]]" => vec![("servers", "[\"::1\"]"), ("sha256", PIN_LIST)],
                     "[[certificates.server]]" => {
@@ -623,6 +641,9 @@ fn action() -> Vec<Row> {
             &[("[\"picture\"]", "unknown type of content; use \"executable\"")],
         ),
     ]
+    .into_iter()
+    .chain(content())
+    .collect()
 }
 
 fn counts() -> Vec<Row> {
@@ -660,6 +681,16 @@ fn counts() -> Vec<Row> {
             Default("2100"),
             &["1860", "604800"],
             &[("1859", IDLE), ("604801", IDLE)],
+        ),
+        row(
+            LIMITS,
+            "judge_seconds",
+            Default("30"),
+            &["1", "600"],
+            &[
+                ("0", "out of range (a client waits for it); use 1 to 600"),
+                ("601", "out of range (a client waits for it); use 1 to 600"),
+            ],
         ),
         row(
             LIMITS,
@@ -725,6 +756,12 @@ fn sizes() -> Vec<Row> {
             ["\"1023 KiB\"", "\"1 MiB\"", "\"65536 GiB\"", "\"65537 GiB\""],
             "out of range (a copy of a part takes some blocks of 64 KiB); use \"1 MiB\" to \"65536 GiB\"",
         ),
+        size(
+            "judge_memory",
+            Default("\"512 MiB\""),
+            ["\"63 MiB\"", "\"64 MiB\"", "\"64 GiB\"", "\"65 GiB\""],
+            "out of range (rules and one part of a mail, unpacked, need some of it); use \"64 MiB\" to \"64 GiB\"",
+        ),
     ]
 }
 
@@ -760,6 +797,7 @@ fn daemon() -> Vec<Row> {
         id("worker_id"),
         id("signer_id"),
         id("helper_id"),
+        id("judge_id"),
     ]
 }
 
@@ -800,8 +838,11 @@ fn rows() -> Vec<Row> {
         action(),
         general(),
         capabilities(),
+        privacy(),
         policy(),
+        headers(),
         guard(),
+        scanner(),
         counts(),
         sizes(),
         daemon(),
