@@ -44,6 +44,8 @@ pub mod courier;
 pub mod mail_server;
 /// Messages, clean and hostile.
 pub mod corpus;
+/// Messages that other programs make and read.
+pub mod generated;
 /// Responses octet for octet, and what a FETCH response holds.
 pub mod fetched;
 /// Real clients that fetch a whole folder.

@@ -422,6 +422,17 @@ impl Postern<'_> {
         found.with_context(|| format!("records: {:#?}\nlog:\n{}", self.records(), self.log()))
     }
 
+    /// Wait for a verdict that fits: its line is written while the mail is already on its way.
+    ///
+    /// # Errors
+    /// Shows the verdicts that there were.
+    pub fn wait_verdict(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Result<Record> {
+        let found = wait::until(&format!("a verdict: {what}"), PATIENCE, || {
+            Ok(self.verdicts()?.into_iter().find(&fits))
+        });
+        found.with_context(|| format!("verdicts: {:#?}\nlog:\n{}", self.verdicts(), self.log()))
+    }
+
     /// Wait until there are `count` records.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A peer that does exactly what a test says, and remembers every octet that it was sent.
 
-use std::io::{Write as _};
+use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;

@@ -72,13 +72,10 @@ fn a_session_that_runs_takes_new_rules_with_its_next_command_and_a_wrong_file_ch
     let arrived = session.fetch(1)?;
     ensure!(arrived.len() == sent.len(), "a fill keeps the length");
     ensure!(!String::from_utf8_lossy(&arrived).contains(PROGRAM), "the same session gets it no more");
-    let verdicts = postern.verdicts()?;
-    let verdict = verdicts.last().context("no verdict")?;
-    ensure!(
+    postern.wait_verdict("of the new rules", |verdict| {
         [verdict.text("postern.proxy_action"), verdict.text("file.name"), verdict.text("postern.action")]
-            == ["Strict", "invoice.exe", "remove"],
-        "{verdicts:#?}"
-    );
+            == ["Strict", "invoice.exe", "remove"]
+    })?;
 
     // Nothing of what is at work is refused by the new policies: nothing is cut, and each reload has a number of its own.
     let numbers: Vec<_> = std::thread::scope(|scope| {

@@ -23,6 +23,16 @@ pub(crate) struct Args {
 enum Other {
     /// The user's record layer, the kernel's, and splice, in a virtual machine.
     Ktls(KtlsArgs),
+    /// What judging mail costs and finds, beside clamd.
+    Content(ContentArgs),
+}
+
+/// Options.
+#[derive(clap::Args)]
+struct ContentArgs {
+    /// Generated messages, one of twenty hostile.
+    #[arg(long, default_value_t = 10_000)]
+    messages: usize,
 }
 
 /// Options.
@@ -44,6 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.other {
         None => gateways(args.runs),
         Some(Other::Ktls(args)) => ktls(args),
+        Some(Other::Content(args)) => content(args),
     }
 }
 
@@ -55,6 +66,14 @@ fn gateways(runs: usize) -> Result<()> {
     let mut bench = Command::new("taskset");
     bench.args(["-c", "1"]).arg(release.join("lab-bench")).args(["--runs", &runs.to_string()]);
     tools::run(bench.env("POSTERN", release.join("postern")))
+}
+
+fn content(args: &ContentArgs) -> Result<()> {
+    tools::need_packages(&["clamav-daemon", "python3"])?;
+    let build = ["build", "--release", "-p", "postern-tests", "--bin", "lab-bench-content"];
+    tools::run(tools::cargo().args(build))?;
+    let mut bench = Command::new(tools::target_dir()?.join("release/lab-bench-content"));
+    tools::run(bench.args(["--messages", &args.messages.to_string()]))
 }
 
 fn ktls(args: &KtlsArgs) -> Result<()> {

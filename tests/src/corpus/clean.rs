@@ -1,7 +1,7 @@
 //! Messages in which nothing is forbidden.
 
 use super::Sample;
-use super::make::{base64, noise, quoted_printable};
+use super::make::{base64, noise, quoted_printable, zip};
 
 /// The size of the large attachment, before base64.
 const LARGE_BYTES: usize = 2 * 1000 * 1000;
@@ -61,7 +61,7 @@ fn clean_small() -> Vec<Sample> {
         octets(
             "single attachment",
             "Content-Type: application/zip; name=\"papers.zip\"\r\nContent-Transfer-Encoding: base64",
-            &base64(&[b"PK\x03\x04".to_vec(), noise(3000, 5)].concat()),
+            &base64(&zip("papers.bin", &noise(3000, 5))),
         ),
         message(
             "alternative in mixed",

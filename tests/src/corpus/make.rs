@@ -41,6 +41,40 @@ pub fn portable_executable() -> Vec<u8> {
     file
 }
 
+/// A ZIP archive with one member, stored.
+#[must_use]
+pub fn zip(name: &str, octets: &[u8]) -> Vec<u8> {
+    let length = |octets: usize| u32::try_from(octets).unwrap_or_default().to_le_bytes();
+    let two = |number: usize| u16::try_from(number).unwrap_or_default().to_le_bytes();
+    // Version, flags, method, time, date; then checksum, sizes, and the name's length.
+    let entry = [
+        &b"\x0a\0\0\0\0\0\0\0\x78\x5b"[..],
+        &crc32(octets).to_le_bytes(),
+        &length(octets.len()),
+        &length(octets.len()),
+        &two(name.len()),
+        b"\0\0",
+    ]
+    .concat();
+    let local = [b"PK\x03\x04", &*entry, name.as_bytes(), octets].concat();
+    let central = [b"PK\x01\x02\x0a\0", &*entry, &[0; 14], name.as_bytes()].concat();
+    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &length(central.len()), &length(local.len()), b"\0\0"]
+        .concat();
+    [local, central, end].concat()
+}
+
+/// The checksum of ZIP (ITU-T V.42).
+fn crc32(octets: &[u8]) -> u32 {
+    !octets.iter().fold(u32::MAX, |crc, octet| {
+        (0..8).fold(
+            crc ^ u32::from(*octet),
+            |crc, _| {
+                if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0xedb8_8320 }
+            },
+        )
+    })
+}
+
 /// Octets that look random and are always the same.
 #[must_use]
 pub fn noise(octets: usize, seed: u64) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::client::{self, Session};
 use postern_tests::corpus::{Sample, clean, eicar_message, hostile_large, make, pe_message};
+use postern_tests::fetched::Reply;
 use postern_tests::lab::{Family, Lab};
 use postern_tests::netns::Namespace;
 use postern_tests::pki::{self, Authority};
@@ -15,7 +16,7 @@ use postern_tests::wait::{self, PATIENCE};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Running, step};
+use crate::{Running, hidden, step};
 
 /// The clean message, by its name in the corpus: texts within texts, and a PDF.
 const CLEAN: &str = "alternative in mixed";
@@ -81,6 +82,10 @@ impl<'s> Stage<'s> {
         self.upload(&mut mailbox, &large.sample)?;
         let ended = self.end(mailbox.through)?;
         self.verdicts(&mails, &ended)?;
+        let mut through = self.session(&self.lab.client, self.installation.authority_pem())?;
+        through.exchange("SELECT INBOX")?.ok()?;
+        hidden::show(&mut mailbox.direct, &mut through, &self.postern)?;
+        self.end(through)?;
         Ok(mails)
     }
 
@@ -292,11 +297,7 @@ fn fill(direct: &mut Session) -> Result<[Mail; 4]> {
     ]
     .map(|(sample, what, denied)| Mail { uid: 0, what, sample, denied });
     for mail in &mut mails {
-        let reply = direct.upload("INBOX", "", &mail.sample.octets)?.ok()?;
-        let uid = reply.tagged.split_once("[APPENDUID ").and_then(|(_, rest)| {
-            rest.split_once(']').and_then(|(words, _)| words.split(' ').nth(1)?.parse().ok())
-        });
-        mail.uid = uid.with_context(|| format!("no UID: {}", reply.tagged))?;
+        mail.uid = uid_of(&direct.upload("INBOX", "", &mail.sample.octets)?.ok()?)?;
         println!("message {:<9} {}", mail.uid, mail.what);
     }
     Ok(mails)
@@ -345,8 +346,16 @@ fn whole(mailbox: &mut Mailbox, mails: &[Mail]) -> Result<()> {
     Ok(())
 }
 
+/// The UID of an uploaded message (APPENDUID, RFC 4315).
+pub(crate) fn uid_of(reply: &Reply) -> Result<u32> {
+    let uid = reply.tagged.split_once("[APPENDUID ").and_then(|(_, rest)| {
+        rest.split_once(']').and_then(|(words, _)| words.split(' ').nth(1)?.parse().ok())
+    });
+    uid.with_context(|| format!("no UID: {}", reply.tagged))
+}
+
 /// One item of one message.
-fn fetch(session: &mut Session, uid: u32, item: &str) -> Result<Vec<u8>> {
+pub(crate) fn fetch(session: &mut Session, uid: u32, item: &str) -> Result<Vec<u8>> {
     let command = format!("UID FETCH {uid} {item}");
     let reply = session.exchange(&command)?.ok()?;
     let fetched = reply.fetched()?.into_iter().find(|fetched| fetched.uid() == Some(uid));

@@ -1,5 +1,7 @@
 //! The demonstration: a client, Postern and a mail server in three namespaces. `cargo xtask demo` builds and runs it.
 
+/// What senders hide in mail.
+mod hidden;
 /// A hostile mailbox.
 mod hostile;
 
