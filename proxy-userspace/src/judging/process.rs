@@ -33,7 +33,7 @@ pub(crate) fn serve(control: Channel) -> Result<()> {
             Heard::Supervisor => match judging.control.receive::<ToJudge>() {
                 Ok((ToJudge::Serve, descriptors)) => worker = Some(Serving::new(only(descriptors)?)),
                 Ok((ToJudge::Compile, descriptors)) => {
-                    let compiled = try_rules(only(descriptors)?)?;
+                    let compiled = try_rules(&only(descriptors)?)?;
                     judging.control.send(&FromJudge::Compiled(compiled), &[])?;
                     return Ok(());
                 }
@@ -173,8 +173,8 @@ fn leaf_judge(settings: OwnedFd, scanner: Option<OwnedFd>) -> Result<LeafJudge> 
 ///
 /// # Errors
 /// They are none of this version's.
-fn try_rules(memory: OwnedFd) -> Result<Result<RuleFacts, YaraError>> {
-    let (_, sources, embedded) = unpack(&map_sealed(&memory, PACKED_BYTES_MAX)?)?;
+fn try_rules(memory: &OwnedFd) -> Result<Result<RuleFacts, YaraError>> {
+    let (_, sources, embedded) = unpack(&map_sealed(memory, PACKED_BYTES_MAX)?)?;
     Ok(yara::compile(&sources, embedded))
 }
 
