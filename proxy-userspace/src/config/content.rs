@@ -35,12 +35,14 @@ settings! {
         /// ones, so that another declaration hides nothing. Otherwise only the declared ones count.
         detect_types: bool = flag().default(true);
         /// What becomes of a file with a type that no entry fits. The generic type `application/octet-stream` counts only
-        /// where no other type is known, and a part without a Content-Type is `text/plain`.
+        /// where no other type is known, and a part without a Content-Type is `text/plain`. A file inside another is scanned where no
+        /// entry fits.
         types_unmatched: RuleAction = text::<RuleAction>().default(RuleAction::AvScan);
-        /// What becomes of a file with a name that no entry fits. A file without a name is judged by its types alone.
+        /// What becomes of a file with a name that no entry fits. A file without a name is judged by its types alone, and one
+        /// inside another is scanned where no entry fits.
         names_unmatched: RuleAction = text::<RuleAction>().default(RuleAction::AvScan);
         /// SHA-256 of forbidden files, 64 hexadecimal digits each. They are compared with every decoded part, and with every
-        /// file inside another.
+        /// file inside another; of a mail that is attached as such, its parts are.
         blocked_hashes: Vec<FileHash> = list(text::<FileHash>(), Some(HASHES_MAX), None).default(Vec::new())
             .such_as(r#"["275a021bbfb6489e54d471899f7db9d1663fc695ec2fe2a2c4538aabf651fd0f"]"#);
         /// Files with more of them, as `sha256sum` writes them: one in a line, and behind it what you like; `#` begins a
@@ -88,7 +90,7 @@ settings! {
     pub struct TypeRule {
         /// The media type: `*` stands for any characters, `?` for one. Case does not count.
         pattern as "match": MediaTypePattern = text::<MediaTypePattern>()
-            .required("write a media type such as \"image/*\"", r#""application/x-dosexec""#);
+            .required("write a media type such as \"image/*\"", r#""application/vnd.microsoft.portable-executable""#);
         /// What becomes of such files.
         action: RuleAction = text::<RuleAction>()
             .required("write \"allow\", \"av_scan\", \"remove\" or \"deny\"", r#""remove""#);
@@ -147,7 +149,7 @@ settings! {
         /// `message/external-body`, content that the reader fetches elsewhere, past this gateway.
         external_body: VerdictChoice = text::<VerdictChoice>().default(VerdictChoice::Remove);
         /// Mail that is built so that its parts cannot be told within bounds. Under `allow` it passes without having been
-        /// judged.
+        /// judged, and header rules hold for its own header alone.
         mime_limits: VerdictChoice = text::<VerdictChoice>().default(VerdictChoice::Remove);
         /// An archive with more levels, files or octets than are judged, or one that grows out of all proportion. Under
         /// `allow` the rest passes without having been judged.

@@ -27,7 +27,8 @@ impl TextValue for MediaTypePattern {
     const WHAT: &'static str = "a pattern for media types";
 
     fn parse(text: &str) -> Result<Self, Reason> {
-        let remedy = "write a type and a subtype, such as \"application/x-dosexec\" or \"image/*\", without parameters";
+        let remedy =
+            "write a type and a subtype, such as \"application/pdf\" or \"image/*\", without parameters";
         let is_character = |octet: u8| octet.is_ascii_graphic() && !b"()<>@,;:\\\"[]=".contains(&octet);
         let has_form = match text.split_once('/') {
             Some((kind, subtype)) => !kind.is_empty() && !subtype.is_empty() && !subtype.contains('/'),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::eicar::Eicar;
 use super::magic::real_type;
 use super::open::{self, Conditions, Member, OpenBounds, OpenLimits, Visit, encodings};
-use super::rules::{RuledFile, Rules};
+use super::rules::{FilePlace, RuledFile, Rules};
 use super::scan::{ScanOutcome, ScannedFile, Scanner};
 use super::{
     Condition, ContentTerms, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, Reading, RealType,
@@ -61,7 +61,7 @@ impl LeafJudge {
             if decision.outcome.is_last() {
                 break;
             }
-            let look = Look { judge: self, cancelled, bounds };
+            let look = Look { is_in_document: false, judge: self, cancelled, bounds };
             let decoded = match reading {
                 Reading::Identity => Cow::Borrowed(octets),
                 Reading::Base64 | Reading::QuotedPrintable => Cow::Owned(reading.decoded(octets)),
@@ -120,6 +120,8 @@ impl Judge for WithinFile<'_> {
 
 /// A look at one leaf.
 struct Look<'l> {
+    /// The member that is looked at is a part of a document.
+    is_in_document: bool,
     judge: &'l LeafJudge,
     cancelled: &'l AtomicBool,
     bounds: &'l mut OpenBounds,
@@ -138,17 +140,19 @@ impl Look<'_> {
         }
         let real_type = real_type(&file.octets);
         let mut decision = LeafDecision { real_type, ..LeafDecision::default() };
+        let place = match (is_member, self.is_in_document) {
+            (false, _) => FilePlace::Part,
+            (true, false) => FilePlace::Inside,
+            (true, true) => FilePlace::InDocument,
+        };
         let ruling = self.judge.rules.file(&RuledFile {
             names: &file.names,
             declared_types: &file.declared_types,
             real_type,
             octets: &file.octets,
-            is_member,
+            place,
         });
         decision.add(ruling.outcome.into());
-        if !ruling.is_scanned {
-            return decision;
-        }
         if is_member {
             // A leaf itself is searched by the rules, in every reading.
             let mut eicar = Eicar::default();
@@ -156,6 +160,9 @@ impl Look<'_> {
             if eicar.is_found() {
                 decision.add(self.judge.rules.terms().eicar().into());
             }
+        }
+        if !ruling.is_scanned {
+            return decision;
         }
         self.scan(file, is_member, &mut decision);
         if decision.outcome.is_last() {
@@ -174,7 +181,9 @@ impl Look<'_> {
             return decision;
         }
         if let Some(real) = opened {
+            self.is_in_document = matches!(real, RealType::Ooxml | RealType::Odf);
             self.members(depth, &mut decision, |bounds, visit| open::open(real, &file.octets, bounds, visit));
+            self.is_in_document = false;
         }
         for beside in beside {
             if decision.outcome.is_last() {
@@ -209,7 +218,9 @@ impl Look<'_> {
         let mut bounds = *self.bounds;
         let conditions = open(&mut bounds, &mut |bounds, member| {
             *self.bounds = *bounds;
+            let is_in_document = self.is_in_document;
             let inside = self.file(&member, depth.saturating_add(1), true);
+            self.is_in_document = is_in_document;
             *bounds = *self.bounds;
             let named = inside.member.into_iter();
             let path = member.names.first().cloned().into_iter().chain(named).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The bounds of a mail's structure. What is beyond one of them has the verdict [`super::Condition::MimeLimits`].
+//! The bounds of a mail's structure. What is beyond one of them has the verdict `Condition::MimeLimits`.
 
 /// Blocks of one content. A mail with 10,000 parts is odd and passes.
 pub const BLOCKS_MAX: usize = 25_000;

@@ -78,7 +78,7 @@ pub use terms::ContentTerms;
 
 /// Counted up by each change of the code after which something that was allowed may be forbidden: what was judged by an
 /// earlier version is judged again.
-pub const JUDGEMENT_VERSION: u32 = 3;
+pub const JUDGEMENT_VERSION: u32 = 4;
 
 /// What is to be judged: the octets of one response or command, and where content stands in them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -191,8 +191,19 @@ pub(super) struct RuledFile<'a> {
     pub(super) real_type: Option<RealType>,
     /// All of them.
     pub(super) octets: &'a [u8],
-    /// It is inside another file.
-    pub(super) is_member: bool,
+    /// Where it stands.
+    pub(super) place: FilePlace,
+}
+
+/// Where a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FilePlace {
+    /// A part of a mail.
+    Part,
+    /// Inside another file.
+    Inside,
+    /// Inside a document that is an archive of its parts (OOXML, ODF).
+    InDocument,
 }
 
 /// What all rules say of a file.
@@ -252,8 +263,8 @@ impl Rules {
 
     /// What rules say of a complete file.
     pub(super) fn file(&self, file: &RuledFile<'_>) -> FileRuling {
-        let names = self.names.ruling(file.names);
-        let types = self.types.ruling(file.declared_types, file.real_type, file.is_member);
+        let names = self.names.ruling(file.names, file.place);
+        let types = self.types.ruling(file.declared_types, file.real_type, file.place != FilePlace::Part);
         let names_allow = match &names {
             Some(names) => names.action == RuleAction::Allow,
             // A file without a name is judged by its types alone.
@@ -290,7 +301,7 @@ impl Rules {
 impl Judge for Rules {
     fn begin(&self, leaf: &LeafHead<'_>) -> Box<dyn Examination + Send> {
         Box::new(HardRules {
-            names: self.names.ruling(leaf.names).map_or(LeafOutcome::Allow, Ruling::outcome),
+            names: self.names.ruling(leaf.names, FilePlace::Part).map_or(LeafOutcome::Allow, Ruling::outcome),
             types: Arc::clone(&self.types),
             declared_types: leaf.declared_types.to_vec(),
             when_eicar: self.terms.eicar(),

@@ -21,6 +21,9 @@ use crate::content::scan::yara::{self, PACKED_BYTES_MAX, RuleFacts, YaraError, Y
 use crate::content::{HashList, Judge as _, LeafDecision, LeafJudge, Rules};
 use crate::ipc::{Channel, IpcError, map_sealed, read_sealed};
 
+/// CPU time for terms: ten thousand rules of the scanner take a second or two.
+const TERMS_CPU_SECONDS: u32 = 30;
+
 /// Serves until the supervisor's end of `control` closes.
 ///
 /// # Errors
@@ -118,6 +121,8 @@ impl Serving {
                 if scanner.is_some() != has_scanner || descriptors.next().is_some() {
                     return Err(RequestFault::Descriptors.into());
                 }
+                // Not on what the last leaf left of its time.
+                bound_time(TERMS_CPU_SECONDS)?;
                 self.known.learn(terms, leaf_judge(settings, scanner)?);
                 Ok(true)
             }

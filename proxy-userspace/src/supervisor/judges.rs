@@ -76,20 +76,18 @@ impl JudgesKeeper {
         .await
     }
 
-    /// How many the policy in force wants.
+    /// How many there should be. Once there are some they stay as long as the worker: its sessions keep rules that a later
+    /// policy no longer has (`policy/running.rs`).
     fn wanted(&self) -> usize {
-        let wanted = if self.board.policy().config.judges_mail() { judge_count(core_count()) } else { 0 };
-        usize::try_from(wanted).unwrap_or(usize::MAX)
+        let has_some = !self.seats.is_empty();
+        let is_wanted = has_some || self.board.policy().config.judges_mail();
+        usize::try_from(if is_wanted { judge_count(core_count()) } else { 0 }).unwrap_or(usize::MAX)
     }
 
-    /// Do what the policy in force wants: start those that are missing, or end all. What fails is told, and tried again.
+    /// Start those that are missing. What fails is told, and tried again.
     pub(super) async fn follow(&mut self, worker: Option<&ChildProcess>) {
         let wanted = self.wanted();
         if wanted == 0 {
-            if !self.seats.is_empty() {
-                tracing::info!("no proxy action in use has mail judged any more: the judges end");
-                self.stop().await;
-            }
             return;
         }
         self.seats.resize_with(wanted, || Seat { slot: Slot::new(), judge: 0 });
@@ -193,11 +191,17 @@ impl JudgesKeeper {
                 seat.slot.due = Instant::now();
             }
         }
+        if !self.board.policy().config.judges_mail() {
+            self.seats.clear();
+        }
         self.tell_board();
     }
 
-    /// End all.
+    /// End all: at once, so that none gets a leaf whose judge was ended before it.
     pub(super) async fn stop(&mut self) {
+        for process in self.seats.iter_mut().filter_map(|seat| seat.slot.process.as_mut()) {
+            process.start_kill();
+        }
         for seat in self.seats.drain(..) {
             if let Some(process) = seat.slot.process {
                 // It may be busy with a leaf that nobody waits for.

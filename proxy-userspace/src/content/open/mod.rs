@@ -1,7 +1,7 @@
 //! What is inside a file: the members of archives, the parts of documents.
 //!
 //! An opener reads a file that a stranger made. It never trusts a length, a count or an offset of the file, gives what it
-//! can read also where the file is damaged, and takes each octet that it makes out of [`OpenBounds`] first: no file makes it
+//! can read also where the file is damaged, and takes each octet that it makes out of `OpenBounds` first: no file makes it
 //! use more memory or time than that.
 
 /// Documents.

@@ -1,6 +1,6 @@
 //! Rules by file name: patterns, and a name in each form in which a client may use it.
 
-use super::{NAME_CHARS_MAX, PATTERN_CHARS_MAX, RuleName, RulesError, Ruling};
+use super::{FilePlace, NAME_CHARS_MAX, PATTERN_CHARS_MAX, RuleName, RulesError, Ruling};
 use crate::config::{ContentList, RuleAction};
 
 /// Rules by file name, in the order in which they count.
@@ -26,15 +26,22 @@ impl NameRules {
     }
 
     /// What the rules say of a file with these names; `None` where it has none.
-    pub(super) fn ruling(&self, names: &[String]) -> Option<Ruling> {
-        if self.entries.is_empty() && self.unmatched == RuleAction::AvScan {
+    pub(super) fn ruling(&self, names: &[String], place: FilePlace) -> Option<Ruling> {
+        // What no entry fits inside another file is scanned: its name is not the sender's word to the reader.
+        let unmatched = if place == FilePlace::Part { self.unmatched } else { RuleAction::AvScan };
+        if self.entries.is_empty() && unmatched == RuleAction::AvScan {
             return None;
         }
+        // Pictures of a document are files of these kinds, and nobody clicks them.
+        let counts = |entry: &NameEntry| {
+            place != FilePlace::InDocument || entry.list != Some(ContentList::HtmlAttachments)
+        };
         let mut ruling: Option<Ruling> = None;
         for name in names {
             for form in NameForms::new(name).iter().flat_map(|forms| &forms.0) {
-                let entry = self.entries.iter().find(|entry| entry.pattern.matches(form));
-                let action = entry.map_or(self.unmatched, |entry| entry.action);
+                let mut entries = self.entries.iter().filter(|entry| counts(entry));
+                let entry = entries.find(|entry| entry.pattern.matches(form));
+                let action = entry.map_or(unmatched, |entry| entry.action);
                 if ruling.as_ref().is_none_or(|ruling| action.weight() > ruling.action.weight()) {
                     ruling = Some(Ruling { action, rule: rule(name, entry) });
                 }
@@ -71,18 +78,38 @@ impl NameForms {
             trim(trimmed.rsplit(|c| matches!(c, '/' | '\\')).next().unwrap_or_default()).to_vec();
         // `name:stream` is the file `name` on NTFS.
         let main: Vec<char> = trim(base.split(|c| *c == ':').next().unwrap_or_default()).to_vec();
-        let mut forms = vec![whole, trimmed, base, main];
+        // No pattern has a path: a name with one is ruled on by what stands behind it.
+        let mut forms = if base.is_empty() { vec![whole, trimmed] } else { vec![base, main] };
+        let bare: Vec<Vec<char>> = forms.iter().map(|form| without_blanks_in_extension(form)).collect();
+        forms.extend(bare);
         forms.dedup();
         Some(Self(forms))
     }
 }
 
 fn trim(name: &[char]) -> &[char] {
-    let is_left_out = |c: &char| matches!(c, '.' | '"' | '\'') || c.is_whitespace();
-    let end = name.iter().rposition(|c| !is_left_out(c)).map_or(0, |at| at + 1);
+    let is_quote = |c: &char| matches!(c, '"' | '\'');
+    let is_blank = |c: &char| c.is_whitespace() || is_unseen(*c);
+    let end = name.iter().rposition(|c| !(*c == '.' || is_quote(c) || is_blank(c))).map_or(0, |at| at + 1);
     let name = name.get(..end).unwrap_or_default();
-    let begin = name.iter().position(|c| !(matches!(c, '"' | '\'') || c.is_whitespace())).unwrap_or(end);
+    let begin = name.iter().position(|c| !(is_quote(c) || is_blank(c))).unwrap_or(end);
     name.get(begin..).unwrap_or_default()
+}
+
+/// Thunderbird leaves out blanks within the extension when it saves a file.
+fn without_blanks_in_extension(name: &[char]) -> Vec<char> {
+    let dot = name.iter().rposition(|c| *c == '.').unwrap_or(name.len());
+    let (stem, end) = name.split_at_checked(dot).unwrap_or((name, &[]));
+    let end = end.iter().filter(|c| !c.is_whitespace() && !is_unseen(**c));
+    stem.iter().chain(end).copied().collect()
+}
+
+/// Characters that nobody sees: clients leave them out of names, or show nothing.
+const fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 pub(super) fn lower(text: &str) -> Vec<char> {

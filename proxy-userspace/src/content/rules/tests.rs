@@ -124,7 +124,7 @@ fn patterns_match_as_written() {
     ];
     for (pattern, name, is_match) in table {
         let rules = Rules::new(&[pattern], &[] as &[&str]).unwrap();
-        let ruling = rules.names.ruling(&[name.to_owned()]).map(Ruling::outcome);
+        let ruling = rules.names.ruling(&[name.to_owned()], FilePlace::Part).map(Ruling::outcome);
         assert_eq!(ruling != Some(LeafOutcome::Allow), is_match, "{pattern} {name}");
     }
 }

@@ -61,8 +61,9 @@ impl TypeRules {
         let by_octets = real.and_then(|real| self.by_octets(real));
         // What is forbidden or allowed by its octets has been spoken of.
         let spoken_of = detected.filter(|_| by_octets.is_some());
+        // What no entry fits inside another file is scanned: no sender declares its type.
         let unmatched = |kind: &str| Ruling {
-            action: self.unmatched,
+            action: if is_member { RuleAction::AvScan } else { self.unmatched },
             rule: RuleName::UnmatchedType { media_type: cut(kind) },
         };
         let mut ruling = by_octets;

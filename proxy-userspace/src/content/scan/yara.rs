@@ -28,16 +28,17 @@ pub use self::compile::{RulesDigest, YaraError, YaraSource, compile};
 pub use self::packed::{LoadError, PACKED_BYTES_MAX, RuleFacts, pack, unpack};
 use super::{ScanOutcome, ScannedFile, Scanner};
 
-/// One scan of one file. The engine looks at its clock after some thousand comparisons, so that a scan may last
+/// One scan of one file, by the clock. The engine looks at it after some thousand comparisons, so that a scan may last
 /// somewhat longer; the bound of the judge's process holds for everything else.
-const SCAN_TIME_MAX: Duration = Duration::from_secs(10);
+const SCAN_TIME_MAX: Duration = Duration::from_secs(30);
 /// A scan that did not end in time, and had at least this of a processor, would not end tomorrow either. One that had
 /// less says something about the machine only.
-const SCAN_COSTLY_TIME: Duration = Duration::from_secs(4);
-/// Matches of one string that are counted (`#a`). Each takes some 60 octets of memory while a file is scanned.
-const STRING_MATCHES_MAX: u32 = 1_000;
-/// Names under which one file is scanned, where rules ask for its name.
-const NAMES_SCANNED_MAX: usize = 4;
+const SCAN_COSTLY_TIME: Duration = Duration::from_secs(10);
+/// Matches of one string that count (`#a`, `@a`), from the first on: a sender who knows a rule could put so many in front. Each
+/// takes some 60 octets of memory while a file is scanned.
+const STRING_MATCHES_MAX: u32 = 100_000;
+/// Names under which one file is scanned, where rules ask for its name. With more of them a file cannot be scanned.
+const NAMES_SCANNED_MAX: usize = 32;
 /// Characters of a signature's name.
 const SIGNATURE_CHARS_MAX: usize = 128;
 /// A rule with this tag is a remark: it forbids nothing.
@@ -144,9 +145,15 @@ impl Scanner for YaraScanner {
             names.extend([usual(name).to_lowercase().as_str(), "\n"]);
         }
         let mut seen: Vec<&str> = Vec::new();
+        let mut is_all = true;
         for name in file.names.iter().map(|name| usual(name)) {
-            if seen.len() < NAMES_SCANNED_MAX && !seen.contains(&name) {
+            if seen.contains(&name) {
+                continue;
+            }
+            if seen.len() < NAMES_SCANNED_MAX {
                 seen.push(name);
+            } else {
+                is_all = !self.facts.ask_for_name;
             }
         }
         if seen.is_empty() || !self.facts.ask_for_name {
@@ -161,7 +168,7 @@ impl Scanner for YaraScanner {
                 other => return other,
             }
         }
-        ScanOutcome::Clean
+        if is_all { ScanOutcome::Clean } else { ScanOutcome::CannotScan }
     }
 }
 

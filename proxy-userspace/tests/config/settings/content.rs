@@ -3,7 +3,7 @@ use super::{CONTENT, Default, Missing, Row, Unset, row};
 const VERDICTS: &str = "[action.content.verdicts]";
 const ALL_ACTIONS: &[&str] = &["\"allow\"", "\"av_scan\"", "\"remove\"", "\"deny\""];
 const NO_QUARANTINE: &str = "there is no quarantine in this version; use \"remove\" or \"deny\"";
-const PATTERN: &str = "not a pattern for media types; write a type and a subtype, such as \"application/x-dosexec\" or \
+const PATTERN: &str = "not a pattern for media types; write a type and a subtype, such as \"application/pdf\" or \
                        \"image/*\", without parameters";
 
 fn action(key_of: (&'static str, &'static str), without: super::Without, fits: &[&str]) -> Row {

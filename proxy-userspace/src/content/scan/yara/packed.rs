@@ -38,7 +38,7 @@ pub enum LoadError {
     Rules(#[from] YaraError),
 }
 
-/// Rules as octets: what [`super::compile`] found out about them, the owner's sources, and whether Postern's own are used.
+/// Rules as octets: what [`compile`](fn@super::compile) found out about them, the owner's sources, and whether Postern's own are used.
 ///
 /// # Errors
 /// They cannot be written.
