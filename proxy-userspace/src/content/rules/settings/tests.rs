@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{self, FileHash};
 use crate::content::eicar::test_string;
 use crate::content::open::OpenLimits;
+use crate::content::rules::{FilePlace, RuledFile};
 use crate::content::samples::{assert_same_lines, base64_lines, judged_by, mail, program, settings};
 use crate::content::scan::{ScanOutcome, ScannedFile, Scanner};
 use crate::content::{
@@ -388,4 +389,42 @@ fn settings_that_change_verdicts_or_words_change_the_generation() {
             assert_ne!(of(lines), of(other), "{lines:?} {other:?}");
         }
     }
+}
+
+fn action_of(rules: &Rules, name: &str, place: FilePlace) -> LeafOutcome {
+    let names = [name.to_owned()];
+    rules
+        .file(&RuledFile { names: &names, declared_types: &[], real_type: None, octets: b"x", place })
+        .outcome
+}
+
+#[test]
+fn an_exact_name_is_an_exception_also_in_a_folder_of_an_archive() {
+    let lines = "lists = [\"executables\"]\nname_rule = [{ match = \"setup.jar\", action = \"allow\" }]\n";
+    let rules = Rules::of(&settings(lines), Arc::default()).unwrap();
+    for name in ["setup.jar", "app/setup.jar", "app\\setup.jar"] {
+        assert_eq!(action_of(&rules, name, FilePlace::Inside), LeafOutcome::Allow, "{name}");
+    }
+    assert!(matches!(action_of(&rules, "app/other.jar", FilePlace::Inside), LeafOutcome::Remove(_)));
+}
+
+#[test]
+fn what_no_entry_fits_is_forbidden_as_a_part_and_scanned_inside_another_file() {
+    let lines = "names_unmatched = \"remove\"\ntypes_unmatched = \"remove\"\n\
+                 name_rule = [{ match = \"*.docx\", action = \"av_scan\" }]\n";
+    let rules = Rules::of(&settings(lines), Arc::default()).unwrap();
+    assert!(matches!(action_of(&rules, "document.xml", FilePlace::Part), LeafOutcome::Remove(_)));
+    for place in [FilePlace::Inside, FilePlace::InDocument] {
+        assert_eq!(action_of(&rules, "word/document.xml", place), LeafOutcome::Allow);
+    }
+}
+
+#[test]
+fn a_picture_of_a_document_is_no_page_that_somebody_attached() {
+    let rules =
+        Rules::of(&settings("lists = [\"html_attachments\", \"scripts\"]\n"), Arc::default()).unwrap();
+    let name = "word/media/image1.svg";
+    assert_eq!(action_of(&rules, name, FilePlace::InDocument), LeafOutcome::Allow);
+    assert!(matches!(action_of(&rules, name, FilePlace::Inside), LeafOutcome::Remove(_)));
+    assert!(matches!(action_of(&rules, "word/a.js", FilePlace::InDocument), LeafOutcome::Remove(_)));
 }
