@@ -202,7 +202,8 @@ impl ActionInForce {
     }
 }
 
-fn field_rules(settings: &HeaderSettings) -> FieldRules {
+/// Header rules, as they are compiled for a proxy action.
+pub(crate) fn field_rules(settings: &HeaderSettings) -> FieldRules {
     let removes = |action| action == HeaderAction::Remove;
     let rules = settings.rules.iter().map(|rule| (rule.field.as_str(), removes(rule.action)));
     FieldRules::new(rules, removes(settings.unmatched))

@@ -16,7 +16,7 @@ use crate::accept::{
 use crate::clock;
 use crate::config::{
     self, Action, Config, ContentSettings, DefaultCertificate, ImplicitTls, Inspection, InterfaceName, Ocsp,
-    Offload, StartTls, Tls, UNNAMED_ACTION, UNNAMED_PROFILE,
+    Offload, PolicyRule, StartTls, Tls, UNNAMED_ACTION, UNNAMED_PROFILE,
 };
 use crate::content::ContentMaterial;
 use crate::handshake::revocation::lists::{self, RevocationList};
@@ -331,6 +331,7 @@ impl Machine {
         for (name, action) in config.actions_in_use() {
             items.extend(logins(action).into_iter().map(|item| item.under(name)));
         }
+        items.extend(exempt(config));
         items.push(clock());
         items.push(self.kernel());
         items.extend(CAPABILITIES_NEEDED.map(|(capability, purpose)| self.capability(capability, purpose)));
@@ -556,6 +557,24 @@ impl Machine {
             ),
         )
     }
+}
+
+/// Policies under which a server of anybody's can have a session exempt.
+fn exempt(config: &Config) -> Vec<Item> {
+    let exempts = |policy: &&PolicyRule| {
+        policy.to.is_none()
+            && config.action(policy.proxy_action.as_deref()).is_some_and(|action| {
+                action.inspect == Inspection::Full && !action.privacy.exempt_accounts.is_empty()
+            })
+    };
+    let warned = |policy: &PolicyRule| {
+        Item::warn(
+            format!("exempt accounts under policy {}", policy.name),
+            "any server that takes such a name exempts the session (action.privacy.exempt_accounts)",
+            "give the policy `to`, or use guard.tenant",
+        )
+    };
+    config.policies.iter().filter(exempts).map(warned).collect()
 }
 
 /// Whether certificates can be judged at the right time.

@@ -67,8 +67,17 @@ struct Told<'c> {
 struct Decided<'c> {
     policy: &'c PolicyRule,
     action: &'c Action,
-    /// Why mail of it is not judged.
-    unjudged: Option<&'static str>,
+    /// Why mail of it is not judged, if it is not.
+    unjudged: Option<Unjudged>,
+}
+
+/// Why mail is not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unjudged {
+    /// It passes as it is.
+    Passes(&'static str),
+    /// None passes.
+    Refused(&'static str),
 }
 
 fn told<'c>(config: &'c Config, asked: &ExplainArgs) -> Result<Told<'c>, String> {
@@ -127,23 +136,28 @@ fn told<'c>(config: &'c Config, asked: &ExplainArgs) -> Result<Told<'c>, String>
 }
 
 /// Why mail of such a connection is not judged, if it is not.
-fn unjudged(action: &Action, traffic: &Traffic<'_>) -> Option<&'static str> {
+fn unjudged(action: &Action, traffic: &Traffic<'_>) -> Option<Unjudged> {
+    use Unjudged::{Passes, Refused};
     if action.bypasses(traffic.client, traffic.destination) {
-        return Some("`bypass` or `bypass_clients` leaves the connection alone");
+        return Some(Passes("`bypass` or `bypass_clients` leaves the connection alone"));
     }
     let is_clear = action.cleartext == ClearText::Inspect;
     match (traffic.service, action.implicit, action.starttls) {
         (Service::ImplicitTls, ImplicitTls::Allow, _) => {
-            Some("`implicit = \"allow\"` leaves the connection alone")
+            Some(Passes("`implicit = \"allow\"` leaves the connection alone"))
         }
-        (Service::ImplicitTls, ImplicitTls::Deny, _) => Some("`implicit = \"deny\"` refuses the connection"),
+        (Service::ImplicitTls, ImplicitTls::Deny, _) => {
+            Some(Refused("`implicit = \"deny\"` refuses the connection"))
+        }
         (Service::StartTls, _, StartTls::Bypass) if !is_clear => {
-            Some("`starttls = \"bypass\"` leaves the connection alone from STARTTLS on")
+            Some(Passes("`starttls = \"bypass\"` leaves the connection alone from STARTTLS on"))
         }
         _ if action.bars_logins() && traffic.service == Service::StartTls => {
-            Some("nobody can log in: `starttls = \"strip\"` and `cleartext = \"refuse\"`")
+            Some(Refused("nobody can log in: `starttls = \"strip\"` and `cleartext = \"refuse\"`"))
         }
-        _ if action.inspect == Inspection::None => Some("`inspect = \"none\"` has mail relayed unjudged"),
+        _ if action.inspect == Inspection::None => {
+            Some(Passes("`inspect = \"none\"` has mail relayed unjudged"))
+        }
         _ => None,
     }
 }

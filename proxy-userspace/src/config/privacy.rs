@@ -14,10 +14,12 @@ settings! {
     #[derive(Default)]
     pub struct PrivacySettings {
         /// Accounts whose mail is not judged, as patterns: `*` stands for any characters, `?` for one, and upper and lower case
-        /// are the same. Their mail passes as it came, the EICAR test file too, in downloads and uploads; the allow-list of
+        /// are the same. Their mail passes as it came, the EICAR test file and what header rules remove too, in downloads and uploads; the allow-list of
         /// commands and `limits.message` hold for them as for others. The session's record says so. An account counts once the server has
         /// said OK to its login. It is never exempt where its name cannot be read in the login, where the login names a
-        /// second account, or where the name has characters in which servers may find another one (`*`, `%`, `/`, `\`, a second `@`).
+        /// second account, or where the name has characters in which servers may find another one (`*`, `%`, `/`, `\`, a second `@`),
+        /// and not by XOAUTH2 or OAUTHBEARER, whose account a server need not compare with the token. Any server that the policy
+        /// admits and that takes such a name exempts the session: give the policy `to`, or use `guard.tenant`.
         exempt_accounts: Vec<AccountPattern> = list(text::<AccountPattern>(), Some(ACCOUNT_PATTERNS_MAX), None)
             .default(Vec::new()).such_as(r#"["works-council@example.org"]"#);
         /// Accounts that records call by a pseudonym (`user.hash`, a keyed hash) in place of their name, as such patterns; `["*"]`

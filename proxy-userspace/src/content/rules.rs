@@ -26,7 +26,7 @@ use self::types::TypeRules;
 use super::eicar::Eicar;
 use super::magic::TypeProbe;
 use super::terms::ContentTerms;
-use super::{Condition, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, RealType};
+use super::{Condition, Examination, Judge, LeafDecision, LeafHead, LeafOutcome, Reading, RealType};
 use crate::config::RuleAction;
 
 /// Characters of a pattern. A name on a disk has 255 at most.
@@ -286,6 +286,17 @@ impl Rules {
     /// What becomes of a file that a scanner knows by this signature.
     pub(super) fn virus(&self, scanner: &str, signature: String) -> LeafOutcome {
         self.terms.virus(scanner, signature)
+    }
+
+    /// What hashes say of a leaf, in each reading of it.
+    pub(crate) fn blocked_in_readings(&self, octets: &[u8]) -> LeafOutcome {
+        let mut decision = LeafDecision::default();
+        if !self.hashes.is_empty() {
+            for reading in Reading::of(octets) {
+                decision.add(self.blocked(&reading.decoded(octets)).into());
+            }
+        }
+        decision.outcome
     }
 
     fn blocked(&self, octets: &[u8]) -> LeafOutcome {

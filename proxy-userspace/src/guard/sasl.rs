@@ -39,10 +39,12 @@ pub(crate) enum SaslMessage {
 }
 
 impl SaslMessage {
-    /// The account for records, and for what policy says of it.
-    pub(crate) fn shown_account(&self) -> Option<ShownAccount> {
+    /// The account for records, and for what policy says of it, in a login by this mechanism.
+    pub(crate) fn shown_account(&self, mechanism: SaslMechanism) -> Option<ShownAccount> {
         match self {
-            Self::Named(names) => names.shown().map(|name| ShownAccount { name, is_exact: names.is_exact() }),
+            Self::Named(names) => names
+                .shown()
+                .map(|name| ShownAccount { name, is_exact: mechanism.proves_account() && names.is_exact() }),
             Self::Empty | Self::Cancel | Self::Unreadable => None,
         }
     }
@@ -59,6 +61,15 @@ impl SaslMechanism {
             b"CRAM-MD5" => Self::CramMd5,
             b"SCRAM-SHA-1" | b"SCRAM-SHA-256" => Self::Scram,
             _ => Self::Opaque,
+        }
+    }
+
+    /// Whether a server that says OK has found that the secret is that of the account which is named. A token says itself whose
+    /// it is, and a server need not compare that with the name beside it (RFC 7628 section 3.1).
+    const fn proves_account(self) -> bool {
+        match self {
+            Self::Plain | Self::Login | Self::CramMd5 | Self::Scram => true,
+            Self::XOAuth2 | Self::OAuthBearer | Self::Opaque => false,
         }
     }
 
@@ -278,6 +289,25 @@ mod tests {
             (Opaque, "joe", SaslMessage::Unreadable),
         ] {
             assert_eq!(mechanism.read(&base64(message.as_bytes())), expected, "{mechanism:?} {message:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_beside_a_token_is_shown_and_is_never_exact() {
+        for (mechanism, message, is_exact) in [
+            (Plain, "\0joe@example.com\0secret", true),
+            (Login, "joe@example.com", true),
+            (CramMd5, "joe@example.com 0123456789abcdef0123456789abcdef", true),
+            (Scram, "n,,n=joe@example.com,r=nonce", true),
+            (XOAuth2, "user=joe@example.com\x01auth=Bearer t\x01\x01", false),
+            (OAuthBearer, "n,a=joe@example.com,\x01auth=Bearer t\x01\x01", false),
+        ] {
+            let shown = mechanism.read(&base64(message.as_bytes())).shown_account(mechanism);
+            assert_eq!(
+                shown,
+                Some(ShownAccount { name: "joe@example.com".into(), is_exact }),
+                "{mechanism:?}"
+            );
         }
     }
 

@@ -155,7 +155,7 @@ pub(super) fn decide(unit: &[u8], offered: Offered, imap: &ImapTerms, copies: &C
             }
             let mechanism = SaslMechanism::of(mechanism);
             let message = first_message(mechanism, *initial);
-            let effect = Effect::Login(message.as_ref().and_then(SaslMessage::shown_account));
+            let effect = Effect::Login(message.as_ref().and_then(|message| message.shown_account(mechanism)));
             let left = message.as_ref().map(|_| mechanism.answers_behind_name());
             let dialogue = Dialogue::Sasl { mechanism, left };
             Decision::Send(Prepared { login: message, ..prepared(effect, dialogue) })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use super::email::EmailFields;
@@ -16,13 +16,17 @@ use super::uid_trust::UidTrust;
 use super::verdicts::leaf_record;
 use crate::accept::{HeldLease, HeldOctets};
 use crate::content::{
-    Case, ContentAction, ContentPiece, FieldRules, Judge, Judged, LeafVerdict, Unavailable, judge,
+    Case, Condition, ContentAction, ContentPiece, FieldRules, Judge, Judged, LeafVerdict, RuleName,
+    Unavailable, judge,
 };
 use crate::guard::SessionGuard;
 use crate::jobs::{JobKind, JobPool, Pending};
-use crate::record::{ContentCounts, VerdictAction, VerdictLines, VerdictRecord};
+use crate::record::{ContentCounts, VerdictLines, VerdictRecord};
 use crate::vault::{GroupDigests, Storing, Vault};
 use crate::words::Direction;
+
+/// Lines of one judgement. They are written on the mail thread, and the queue that they wait in is one for all sessions.
+const VERDICT_LINES_MAX: usize = 100;
 
 /// Whose mail it is, for records.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +123,12 @@ impl MediationTerms {
         self.verdicts.applied().is_some_and(|applied| applied.privacy.exempts(account))
     }
 
+    /// Header fields that this session's client does not see. Mail of an exempt account passes as it came.
+    pub(super) fn field_rules(&self) -> &Arc<FieldRules> {
+        static NONE: LazyLock<Arc<FieldRules>> = LazyLock::new(Arc::default);
+        if self.is_exempt { &NONE } else { &self.headers }
+    }
+
     /// The memory of verdicts, where mail is judged.
     pub(super) fn memory(&self) -> Option<&Recollection> {
         self.recollection.as_ref().filter(|_| !self.is_exempt)
@@ -146,7 +156,7 @@ impl MediationTerms {
             if let Judged::Final { octets, leaves } = &judged {
                 let at = |range: Range<usize>| octets.get(range).unwrap_or_default();
                 copied = copies.into_iter().map(|range| at(range).to_vec()).collect();
-                let is_clean = leaves.iter().all(|leaf| leaf.action == ContentAction::Allow);
+                let is_clean = leaves.iter().all(is_known_clean);
                 digests = remembers
                     .zip(recollection)
                     .filter(|_| is_clean)
@@ -173,7 +183,7 @@ impl MediationTerms {
         self.vault.as_ref().map(|vault| vault.spool.store(octets, self.held.lease()))
     }
 
-    /// Write verdicts down; whether something was forbidden.
+    /// Write verdicts down, [`VERDICT_LINES_MAX`] at most and what is forbidden first; whether something was forbidden.
     /// `sections` are the paths of the pieces that were judged.
     pub(super) fn report(
         &self,
@@ -183,26 +193,31 @@ impl MediationTerms {
         sections: &[String],
     ) -> bool {
         self.counts.count_judged(leaves.len() as u64);
-        let mut forbidden = false;
-        for leaf in leaves {
-            if leaf.action == ContentAction::Allow && leaf.rule.is_none() && !self.clean_verdicts {
-                continue;
-            }
+        let is_forbidden = |leaf: &&LeafVerdict| leaf.action != ContentAction::Allow;
+        let mut forbidden = 0;
+        for leaf in leaves.iter().filter(is_forbidden) {
+            forbidden += 1;
+            self.counts.decided(leaf.rule.as_ref().map(RuleName::token).unwrap_or_default());
+        }
+        match direction {
+            Direction::ServerToClient => self.counts.count_removed(forbidden),
+            Direction::ClientToServer => self.counts.count_refused(u64::from(forbidden > 0)),
+        }
+        let is_told = |leaf: &&LeafVerdict| is_forbidden(leaf) || leaf.rule.is_some() || self.clean_verdicts;
+        let mut told: Vec<&LeafVerdict> = leaves.iter().filter(is_told).collect();
+        let left_out = told.len().saturating_sub(VERDICT_LINES_MAX);
+        if left_out > 0 {
+            told.sort_by_key(|leaf| (!is_forbidden(leaf), leaf.rule.is_none()));
+            told.truncate(VERDICT_LINES_MAX);
+        }
+        let last = told.len().saturating_sub(1);
+        for (index, leaf) in told.into_iter().enumerate() {
             let part = Cow::Owned(path(sections.get(leaf.piece), &leaf.path));
-            let record = leaf_record(leaf, part, direction);
-            if leaf.action != ContentAction::Allow {
-                forbidden = true;
-                self.counts.decided(&record.rule);
-            }
-            if matches!(record.action, VerdictAction::Remove | VerdictAction::Deny) {
-                self.counts.count_removed(1);
-            }
+            let parts_left_out = if index == last { left_out as u64 } else { 0 };
+            let record = VerdictRecord { parts_left_out, ..leaf_record(leaf, part, direction) };
             self.verdicts.write(&subject.say(record));
         }
-        if forbidden && direction == Direction::ClientToServer {
-            self.counts.count_refused(1);
-        }
-        forbidden
+        forbidden > 0
     }
 
     /// Mail was left out, and its command answered NO.
@@ -234,6 +249,11 @@ impl Subject {
             ..record
         }
     }
+}
+
+/// Whether the next judgement can be spared. A part that could not be scanned may be scanned next time.
+fn is_known_clean(leaf: &LeafVerdict) -> bool {
+    leaf.action == ContentAction::Allow && leaf.rule != Some(RuleName::Condition(Condition::CannotScan))
 }
 
 /// The path to a part within its message, from the section that was fetched and the path within it.

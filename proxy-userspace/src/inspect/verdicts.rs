@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::content::{ContentAction, LeafVerdict, RuleName};
-use crate::record::{VerdictAction, VerdictRecord};
+use crate::record::{VerdictAction, VerdictRecord, hex_lower};
 use crate::words::Direction;
 
 /// The record of a leaf that stands at this path in its message. Whose mail it is has to be added.
@@ -47,12 +47,10 @@ fn detail(rule: &RuleName) -> Option<Cow<'_, str>> {
         RuleName::Media { pattern, .. } => Some(Cow::Borrowed(pattern)),
         RuleName::List { list, .. } => Some(Cow::Borrowed(list)),
         RuleName::UnmatchedType { media_type } => Some(Cow::Borrowed(media_type)),
-        // The name and the hash have fields of their own.
-        RuleName::Eicar
-        | RuleName::UnmatchedName { .. }
-        | RuleName::Hash { .. }
-        | RuleName::Virus { .. }
-        | RuleName::Condition(_) => None,
+        // Name and hash may be those of a file inside the part, which have no field of their own.
+        RuleName::UnmatchedName { name } => Some(Cow::Borrowed(name)),
+        RuleName::Hash { sha256 } => Some(Cow::Owned(hex_lower(sha256))),
+        RuleName::Eicar | RuleName::Virus { .. } | RuleName::Condition(_) => None,
     }
 }
 
@@ -61,5 +59,22 @@ fn virus(rule: &RuleName) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     match rule {
         RuleName::Virus { scanner, signature } => Some((Cow::Borrowed(scanner), Cow::Borrowed(signature))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Condition;
+
+    #[test]
+    fn a_rule_about_a_file_inside_the_part_says_which_file_it_is() {
+        for (rule, expected) in [
+            (RuleName::Hash { sha256: [0xab; 32] }, Some("ab".repeat(32))),
+            (RuleName::UnmatchedName { name: "inner.xyz".to_owned() }, Some("inner.xyz".to_owned())),
+            (RuleName::Condition(Condition::Macro), None),
+        ] {
+            assert_eq!(detail(&rule).map(Cow::into_owned), expected, "{rule:?}");
+        }
     }
 }

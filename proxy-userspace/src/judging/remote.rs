@@ -38,7 +38,9 @@ impl RemoteJudge {
         cancelled: &AtomicBool,
     ) -> LeafDecision {
         let mut decision = self.rules.leaf(leaf, octets, cancelled);
+        // Before what a hash says: of two notes the first stays, and this one keeps the leaf from being remembered as clean.
         decision.add(self.rules.terms().found(condition).into());
+        decision.add(self.rules.blocked_in_readings(octets).into());
         decision
     }
 }

@@ -27,6 +27,7 @@ pub use self::counts::ContentCounts;
 pub use self::guard::GuardRecord;
 pub(crate) use self::pseudonym::Pseudonyms;
 pub use self::session::Record;
+pub(crate) use self::verdict::hex_lower;
 pub use self::verdict::{VerdictAction, VerdictLines, VerdictRecord};
 use crate::alarm::{Alarm, AlarmOutlet};
 use crate::config::{RecordFormat, SessionAlarm};

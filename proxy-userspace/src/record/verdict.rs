@@ -102,12 +102,14 @@ pub struct VerdictRecord<'a> {
     pub member: Option<Cow<'a, str>>,
     /// The rule that decided, or that found something.
     pub rule: Cow<'a, str>,
-    /// What of the rule it was: a pattern, a type.
+    /// What of the rule it was: a pattern, a type, a name, a hash.
     pub detail: Option<Cow<'a, str>>,
     /// The scanner, and its name for what it found.
     pub virus: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// How long the judgement of the part took.
     pub took: Option<Duration>,
+    /// Parts of the same judgement that have no line, because there are too many.
+    pub parts_left_out: u64,
     /// What became of it.
     pub action: VerdictAction,
     /// Whether it was on its way to the client or to the server.
@@ -138,6 +140,7 @@ impl VerdictRecord<'_> {
             detail: None,
             virus: None,
             took: None,
+            parts_left_out: 0,
             action: VerdictAction::Refuse,
             direction: Direction::ServerToClient,
         }
@@ -280,6 +283,8 @@ impl LineFields {
         }
         let took = verdict.took.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.set_known("event.duration", took);
+        let left_out = Some(verdict.parts_left_out).filter(|count| *count > 0);
+        self.set_known("postern.parts_left_out", left_out);
         self.set("postern.action", verdict.action.as_str());
         self.set("postern.direction", verdict.direction.as_str());
         self.set("message", verdict.message());
@@ -312,7 +317,7 @@ pub(super) fn bounded(text: &str, max: usize) -> String {
 }
 
 /// As `sha256sum` and the sites that know files by their hash write it.
-pub(super) fn hex_lower(octets: &[u8]) -> String {
+pub(crate) fn hex_lower(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text
@@ -348,6 +353,7 @@ mod tests {
             detail: Some("*.exe".into()),
             virus: None,
             took: Some(Duration::from_micros(1500)),
+            parts_left_out: 0,
             action: VerdictAction::Remove,
             direction: Direction::ServerToClient,
         }

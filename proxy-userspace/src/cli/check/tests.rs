@@ -336,3 +336,22 @@ fn a_profile_that_refuses_most_servers_is_warned_of_and_every_list_is_shown() {
     std::fs::write(&file, "no list").expect("file");
     assert!(said(&listed).starts_with("fail"), "{}", said(&listed));
 }
+
+#[test]
+fn a_policy_for_all_servers_that_exempts_accounts_is_told() {
+    let privacy = "[action.privacy]\nexempt_accounts = [\"boss@example.org\"]\n";
+    for (text, is_told) in [
+        (String::new(), false),
+        (privacy.to_owned(), true),
+        (format!("{privacy}[[policy]]\nname = \"office\"\n"), true),
+        (format!("{privacy}[[policy]]\nname = \"office\"\nto = [\"198.51.100.7\"]\n"), false),
+        (format!("[action]\ninspect = \"none\"\n{privacy}"), false),
+    ] {
+        let config = config::parse(&format!("{TEXT}{text}"), Path::new("/postern.toml")).expect("config");
+        let items = exempt(&config);
+        assert_eq!(items.len(), usize::from(is_told), "{text}");
+        assert!(
+            items.iter().all(|item| item.level == Level::Warn && item.to_string().contains("guard.tenant"))
+        );
+    }
+}

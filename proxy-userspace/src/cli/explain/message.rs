@@ -2,6 +2,7 @@
 //!
 //! The judgement is that of the running daemon, by the same rules, scanners and bounds, and its words are those of records. But
 //! it runs in this process, with the rights of whoever calls it: it is for mail that its caller would open anyway.
+//! `limits.judge_memory` and `limits.judge_seconds` bound judges of the daemon, and do not hold here.
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -15,15 +16,18 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::super::{EXIT_CONFIG, print};
-use super::Decided;
-use crate::config::{Config, YaraSettings};
+use super::{Decided, Unjudged};
+use crate::config::{Config, PrivacySettings, YaraSettings};
 use crate::content::open::OpenLimits;
 use crate::content::scan::Scanner;
 use crate::content::scan::yara::{YaraScanner, compile, pack};
 use crate::content::{
-    Case, ContentAction, ContentMaterial, ContentPiece, Judged, LeafJudge, LeafVerdict, Rules, judge,
+    Case, ContentAction, ContentMaterial, ContentPiece, FieldRules, Judged, LeafJudge, LeafVerdict, Rules,
+    judge, redact,
 };
+use crate::guard::AccountNames;
 use crate::inspect::{leaf_record, message_shape};
+use crate::policy::field_rules;
 use crate::record::escaped;
 use crate::supervisor::RuleFiles;
 use crate::words::{Direction, Size};
@@ -33,11 +37,12 @@ use crate::words::{Direction, Size};
 pub(super) struct MessageArgs {
     /// A file with one message: say what is found in it under the policy of this connection, and what becomes of it. The
     /// file is read and judged by this process, with the rights of whoever calls it, and up to `limits.message`: nothing is sent
-    /// anywhere, and no daemon is needed. A file with the line ends of Unix gets those of mail (CRLF), as servers do it, and
+    /// anywhere, and no daemon is needed. `limits.judge_memory` and `limits.judge_seconds` do not hold here. A file with the line ends of Unix gets those of mail (CRLF), as servers do it, and
     /// the `From ` line of an mbox is left out.
     #[arg(long, value_name = "FILE")]
     pub(super) message: Option<PathBuf>,
-    /// The account that has logged in, for `privacy.exempt_accounts`; without it an account that is not exempt.
+    /// The account that has logged in, for `privacy.exempt_accounts`; without it an account that is not exempt. It is
+    /// taken as the name in a login with a password.
     #[arg(long, requires = "message", value_name = "NAME")]
     account: Option<String>,
     /// Print the message on stdout as a client gets it; the explanation is on stderr.
@@ -148,17 +153,26 @@ fn explained(
     let Some(decided) = decided else {
         return Ok((message, unjudged("no policy admits the connection, so that no mail passes", None)));
     };
-    let is_exempt = asked.account.as_ref().is_some_and(|account| decided.action.privacy.exempts(account));
-    let why = match decided.unjudged {
-        Some(why) => Some(why),
-        None if is_exempt => Some("`privacy.exempt_accounts` lists the account, whose mail passes unjudged"),
-        None => None,
-    };
-    let explained = match why {
-        Some(why) => unjudged(why, Some(&message.octets)),
-        None => judged(&message.octets, &explain_judge(config, decided)?),
+    let explained = match decided.unjudged {
+        Some(Unjudged::Passes(why)) => unjudged(why, Some(&message.octets)),
+        Some(Unjudged::Refused(why)) => unjudged(why, None),
+        None if is_exempt(&decided.action.privacy, asked.account.as_deref()) => {
+            let why =
+                "`privacy.exempt_accounts` lists the account, whose mail passes unjudged and as it came";
+            unjudged(why, Some(&message.octets))
+        }
+        None => {
+            let rules = field_rules(&decided.action.headers);
+            judged(&message.octets, &explain_judge(config, decided)?, &rules)
+        }
     };
     Ok((message, explained))
+}
+
+/// Whether this account is exempt, as on the wire: never by a name in which servers may find another one.
+fn is_exempt(privacy: &PrivacySettings, account: Option<&str>) -> bool {
+    let is_exact = |account: &&str| AccountNames::one(account.as_bytes()).is_exact();
+    account.filter(is_exact).is_some_and(|account| privacy.exempts(account))
 }
 
 /// What judges mail under this proxy action, as in a judge of the daemon.
@@ -183,8 +197,10 @@ fn scanners(config: &Config) -> anyhow::Result<Vec<Box<dyn Scanner>>> {
     Ok(vec![Box::new(scanner)])
 }
 
-fn judged(octets: &[u8], by: &LeafJudge) -> Explained {
-    let pieces = vec![ContentPiece { range: 0..octets.len(), shape: message_shape(octets) }];
+/// By this judge, and behind it by these header rules.
+fn judged(octets: &[u8], by: &LeafJudge, rules: &FieldRules) -> Explained {
+    let shape = message_shape(octets);
+    let pieces = vec![ContentPiece { range: 0..octets.len(), shape: shape.clone() }];
     let case = Case { octets: octets.to_vec(), pieces, describes_allowed: true };
     match judge(case, by, &AtomicBool::new(false)) {
         Judged::Unavailable { why } => Explained {
@@ -193,7 +209,7 @@ fn judged(octets: &[u8], by: &LeafJudge) -> Explained {
             leaves: Vec::new(),
             delivered: None,
         },
-        Judged::Final { octets, leaves } => {
+        Judged::Final { mut octets, leaves } => {
             let of = |action| leaves.iter().filter(|leaf| leaf.action == action).count();
             let (removed, denied) = (of(ContentAction::Remove), of(ContentAction::Deny));
             let (verdict, words) = if denied > 0 {
@@ -204,7 +220,13 @@ fn judged(octets: &[u8], by: &LeafJudge) -> Explained {
             } else {
                 ("allow", "the message goes on as it is, as an upload, too".to_owned())
             };
-            Explained { verdict, words, leaves, delivered: Some(octets) }
+            let as_judged = octets.clone();
+            redact(&mut octets, &shape, rules);
+            let overwritten = match octets == as_judged {
+                true => "",
+                false => "; for clients, fields that header rules remove are overwritten",
+            };
+            Explained { verdict, words: words + overwritten, leaves, delivered: Some(octets) }
         }
     }
 }
@@ -331,7 +353,74 @@ fn as_text(message: &MessageFile, explained: &Explained) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unjudged;
     use super::*;
+    use crate::config::{self, Sni, Traffic};
+    use crate::words::Service;
+
+    /// What becomes of a message for this account, under a proxy action with these settings.
+    fn explained_under(settings: &str, account: Option<&str>, service: Service) -> Explained {
+        let text = format!(
+            "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[scanner.yara]\nembedded = false\n\
+             [certificates]\nauthority = {{ cert = \"a\", key = \"b\" }}\n[action]\n{settings}\n"
+        );
+        let config = config::parse(&text, Path::new("/postern.toml")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let message = directory.path().join("mail");
+        std::fs::write(&message, MAIL).unwrap();
+        let account = account.map(str::to_owned);
+        let asked = MessageArgs { message: None, account, show: false, output: None, json: false };
+        let traffic = Traffic {
+            ingress: &config.steering.ingress[0],
+            client: "192.0.2.1".parse().unwrap(),
+            destination: "198.51.100.1".parse().unwrap(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            service,
+            sni: Sni::Absent,
+        };
+        let policy = &config.policies[0];
+        let action = config.action(policy.proxy_action.as_deref()).unwrap();
+        let decided = Decided { policy, action, unjudged: unjudged(action, &traffic) };
+        explained(&config, &asked, &message, Some(decided)).unwrap().1
+    }
+
+    const MAIL: &str = "Subject: abc\r\nX-Secret: abc\r\n\r\nhello\r\n";
+
+    #[test]
+    fn a_message_is_shown_as_a_client_of_the_account_gets_it() {
+        let rules = "[action.privacy]\nexempt_accounts = [\"boss@example.org\", \"*@council.example\"]\n\
+                     [[action.headers.rule]]\nmatch = \"X-Secret\"\naction = \"remove\"";
+        for (account, is_exempt) in [
+            (None, false),
+            (Some("joe@example.org"), false),
+            (Some("boss@example.org"), true),
+            (Some("joe*boss@council.example"), false),
+        ] {
+            let explained = explained_under(rules, account, Service::ImplicitTls);
+            let shown = explained.delivered.unwrap();
+            let expected = if is_exempt { MAIL } else { "Subject: abc\r\nX-Secret: x  \r\n\r\nhello\r\n" };
+            assert_eq!(String::from_utf8_lossy(&shown), expected, "{account:?}");
+            assert_eq!(explained.words.contains("header rules remove"), !is_exempt, "{}", explained.words);
+        }
+        let unchanged = explained_under("", None, Service::ImplicitTls);
+        assert!(!unchanged.words.contains("header rules") && unchanged.verdict == "allow");
+    }
+
+    #[test]
+    fn nothing_is_shown_of_a_message_where_the_connection_is_refused() {
+        for (settings, service, is_delivered) in [
+            ("implicit = \"deny\"", Service::ImplicitTls, false),
+            ("starttls = \"strip\"\ncleartext = \"refuse\"", Service::StartTls, false),
+            ("implicit = \"allow\"", Service::ImplicitTls, true),
+        ] {
+            let explained = explained_under(settings, None, service);
+            assert_eq!(
+                (explained.verdict, explained.delivered.is_some()),
+                ("unjudged", is_delivered),
+                "{settings}"
+            );
+        }
+    }
 
     #[test]
     fn a_file_becomes_what_a_server_serves() {

@@ -155,8 +155,12 @@ impl Session {
     fn judge_upload(&mut self, prepared: Prepared, messages: Vec<Range<usize>>, unit: Unit) {
         let heads = unit.heads().iter().map(|(range, _)| range.clone()).collect();
         let announced = unit.heads().iter().map(|(_, head)| head.octets).collect();
-        let first = messages.first().and_then(|range| unit.octets().get(range.clone()));
-        let email = first.map(|message| Rc::new(EmailFields::read(message)));
+        // A verdict does not say which of several messages it is about.
+        let only = match messages.as_slice() {
+            [only] => unit.octets().get(only.clone()),
+            _ => None,
+        };
+        let email = only.map(|message| Rc::new(EmailFields::read(message)));
         let pieces: Vec<ContentPiece> =
             messages.into_iter().map(|range| ContentPiece { range, shape: Shape::Message }).collect();
         let (octets, lease) = unit.into_parts();

@@ -188,7 +188,7 @@ impl Session {
             // The account stands in the first line that is not empty.
             let left = match (&message, left) {
                 (SaslMessage::Named(_) | SaslMessage::Unreadable, _) => {
-                    sent.effect = Effect::Login(message.shown_account());
+                    sent.effect = Effect::Login(message.shown_account(mechanism));
                     Some(mechanism.answers_behind_name())
                 }
                 (_, Some(left)) if is_passed && line != b"*" => Some(left.saturating_sub(1)),

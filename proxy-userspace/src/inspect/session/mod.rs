@@ -81,7 +81,7 @@ struct Sending(VecDeque<Own>);
 /// A command whose messages are judged before the server sees them.
 struct Upload {
     prepared: Prepared,
-    /// What the header of the first message says.
+    /// What the header of the message says, where there is one message.
     email: Option<Rc<EmailFields>>,
     in_flight: InFlight,
     heads: Vec<Range<usize>>,

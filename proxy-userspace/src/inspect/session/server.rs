@@ -123,7 +123,7 @@ impl Session {
         self.to_client.deferred() == 0
             && self.terms.memory().is_some()
             // A message shows its header, which is overwritten when all of it is there.
-            && !self.terms.headers.is_active()
+            && !self.terms.field_rules().is_active()
             && fetches.peek().is_some()
             && fetches.all(|sent| sent.sections == 1)
     }
@@ -343,7 +343,7 @@ impl Session {
 
     /// A FETCH response: metadata passes, mail is judged first.
     fn fetched(&mut self, response: Response<'_>, fetch: FetchResponse) {
-        if !Answer::needs_work(&fetch, self.plan().as_deref(), &self.terms.headers) {
+        if !Answer::needs_work(&fetch, self.plan().as_deref(), self.terms.field_rules()) {
             return self.pass(response);
         }
         self.skip(&response);
@@ -366,11 +366,13 @@ impl Session {
             Ok(pieces) => pieces.into_iter().unzip(),
             Err(refused) => return self.blame(refused),
         };
-        let overwriting = match answer.overwriting(&octets, &pieces, &self.terms.headers) {
+        let overwriting = match answer.overwriting(&octets, &pieces, self.terms.field_rules()) {
             Ok(overwriting) => overwriting,
             Err(refused) => return self.blame(refused),
         };
-        let first = pieces.first().and_then(|piece| Some((piece, octets.get(piece.range.clone())?)));
+        // The header of a part tells nothing of the mail.
+        let mail = pieces.first().filter(|_| sections.first().is_some_and(String::is_empty));
+        let first = mail.and_then(|piece| Some((piece, octets.get(piece.range.clone())?)));
         let email = first.and_then(|(piece, content)| EmailFields::of(&piece.shape, content));
         let subject = Subject { uid: answer.uid(), email, ..self.subject.clone() };
         let has_content = !pieces.is_empty() || answer.is_copied();

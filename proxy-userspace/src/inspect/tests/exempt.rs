@@ -65,8 +65,29 @@ fn mail_of_an_exempt_account_passes_as_it_came_and_its_record_says_so() {
 }
 
 #[test]
+fn header_rules_overwrite_nothing_in_mail_of_an_exempt_account() {
+    for (account, is_exempt) in [("boss@example.org", true), ("joe@example.org", false)] {
+        let mut dialogue = exempting(Dialogue::new());
+        let rules = crate::content::FieldRules::new([("Subject", true)], false);
+        Rc::make_mut(&mut dialogue.session.terms).headers = Arc::new(rules);
+        dialogue.client(&format!("a LOGIN {account} x\r\n")).server("a OK done\r\n").client_got();
+        for (items, answer) in [
+            ("UID BODY.PEEK[]", format!("UID 7 BODY[] {}", literal("Subject: abc\r\n\r\nhello\r\n"))),
+            ("UID BODY.PEEK[HEADER]", format!("UID 7 BODY[HEADER] {}", literal("Subject: abc\r\n\r\n"))),
+            ("ENVELOPE", "ENVELOPE (\"d\" \"abc\" NIL NIL NIL NIL NIL NIL NIL \"<id>\")".to_owned()),
+        ] {
+            let answer = format!("* 1 FETCH ({answer})\r\nf OK done\r\n");
+            dialogue.client(&format!("f UID FETCH 7 ({items})\r\n")).server(&answer);
+            let got = dialogue.client_got();
+            assert_eq!(got.contains("abc"), is_exempt, "{account} {items}: {got}");
+            assert_eq!(got == answer, is_exempt, "{account} {items}: {got}");
+        }
+    }
+}
+
+#[test]
 fn mail_of_whoever_only_looks_exempt_is_judged() {
-    let logins: [&[(&str, &str)]; 9] = [
+    let logins: [&[(&str, &str)]; 11] = [
         &[],
         &[("a LOGIN joe@example.org x\r\n", "a OK done\r\n")],
         // The login failed.
@@ -82,6 +103,15 @@ fn mail_of_whoever_only_looks_exempt_is_judged() {
         &[("a LOGIN joe@example.org@council.example x\r\n", "a OK done\r\n")],
         // "joe@example.org\0boss@example.org\0x": the boss' password, for joe's mail.
         &[("a AUTHENTICATE PLAIN am9lQGV4YW1wbGUub3JnAGJvc3NAZXhhbXBsZS5vcmcAeA==\r\n", "a OK done\r\n")],
+        // "user=boss@example.org^Aauth=Bearer t^A^A" and "n,a=boss@example.org,^Aauth=Bearer t^A^A": a token of anybody's.
+        &[(
+            "a AUTHENTICATE XOAUTH2 dXNlcj1ib3NzQGV4YW1wbGUub3JnAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+            "a OK done\r\n",
+        )],
+        &[(
+            "a AUTHENTICATE OAUTHBEARER bixhPWJvc3NAZXhhbXBsZS5vcmcsAWF1dGg9QmVhcmVyIHQBAQ==\r\n",
+            "a OK done\r\n",
+        )],
         // A server that knows no initial response asks for the account, and hears another one.
         &[
             ("a AUTHENTICATE LOGIN Ym9zc0BleGFtcGxlLm9yZw==\r\n", "+ VXNlcm5hbWU6\r\n"),
@@ -167,5 +197,22 @@ fn a_verdict_tells_sender_subject_and_message_id_of_a_download_and_of_an_upload(
         assert_eq!(verdict["email.subject"], "Grüße");
         assert_eq!(verdict["email.message_id"], "1@example.org");
         assert!(verdict["event.duration"].as_u64().is_some_and(|took| took > 0), "{verdict:#}");
+    }
+}
+
+/// The header of a part, or of one of several messages, is not that of the message that the verdict is about.
+#[test]
+fn what_only_looks_like_the_header_of_the_mail_is_in_no_verdict() {
+    let mime = "From: part@example.org\r\nSubject: part\r\n\r\n";
+    let mut dialogue = Dialogue::new();
+    dialogue.client("f UID FETCH 7 (UID BODY.PEEK[2.MIME] BODY.PEEK[2])\r\n");
+    let answer = format!("UID 7 BODY[2.MIME] {} BODY[2] {}", literal(mime), literal(EICAR));
+    dialogue.server(&format!("* 1 FETCH ({answer})\r\nf OK done\r\n"));
+    let clean = "From: first@example.org\r\nSubject: first\r\n\r\nhello\r\n";
+    dialogue.client(&format!("a APPEND INBOX {} {}\r\n", literal(clean), literal(&hostile())));
+    let verdicts = dialogue.verdicts();
+    assert_eq!(verdicts.len(), 2, "{verdicts:#?}");
+    for verdict in verdicts {
+        assert!(verdict["email.from.address"].is_null() && verdict["email.subject"].is_null(), "{verdict:#}");
     }
 }

@@ -258,3 +258,38 @@ fn a_client_that_only_talks_does_not_stop_known_mail() {
     assert_eq!(end.matches("c BAD").count(), said);
     assert_eq!(dialogue.session.wants(Side::Downstream), Want::Octets);
 }
+
+/// Says of each leaf that this was found, and that the policy allows it.
+struct Notes(crate::content::Condition);
+
+impl crate::content::Judge for Notes {
+    fn begin(&self, leaf: &crate::content::LeafHead<'_>) -> Box<dyn crate::content::Examination + Send> {
+        RULES.begin(leaf)
+    }
+
+    fn leaf(
+        &self,
+        _: &crate::content::LeafHead<'_>,
+        _: &[u8],
+        _: &std::sync::atomic::AtomicBool,
+    ) -> crate::content::LeafDecision {
+        crate::content::LeafOutcome::Note(crate::content::RuleName::Condition(self.0)).into()
+    }
+}
+
+#[test]
+fn mail_that_could_not_be_scanned_is_not_remembered_as_clean() {
+    for (found, is_remembered) in
+        [(crate::content::Condition::Macro, true), (crate::content::Condition::CannotScan, false)]
+    {
+        let held = HeldOctets::new(Size(1 << 32));
+        let vault = Arc::new(Vault::start(VaultFiles::default(), Size(1 << 30), held).unwrap());
+        let mut dialogue = Dialogue::keeping(Arc::clone(&vault));
+        Rc::make_mut(&mut dialogue.session.terms).judge = Arc::new(Notes(found));
+        dialogue.client("s SELECT INBOX\r\n").server("* OK [UIDVALIDITY 5] v\r\ns OK done\r\n").client_got();
+        let mail = long_mail("clean");
+        dialogue.client("a UID FETCH 7 (UID BODY.PEEK[])\r\n").server(&whole("a", 7, &mail));
+        assert_eq!(dialogue.client_got(), whole("a", 7, &mail));
+        assert_eq!(vault.memory.numbers().entries, u64::from(is_remembered), "{found:?}");
+    }
+}

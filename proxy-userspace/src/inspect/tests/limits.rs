@@ -348,3 +348,26 @@ fn paths_that_no_structure_has_take_linear_time() {
         }
     });
 }
+
+/// The lines of all sessions wait in one queue.
+#[test]
+fn a_mail_of_many_forbidden_parts_writes_a_hundred_lines_and_says_how_many_are_left_out() {
+    let part =
+        |name: &str| format!("--b\r\nContent-Disposition: attachment; filename={name}\r\n\r\nprogram\r\n");
+    let head = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+    for (count, left_out) in [(100, None), (101, Some(1)), (400, Some(300))] {
+        let mut dialogue = Dialogue::telling_all();
+        // Clean parts before them leave none of them out.
+        let mail = format!("{head}{}{}--b--\r\n", part("a.txt").repeat(count - 99), part("a.exe").repeat(99));
+        dialogue.client("a UID FETCH 7 (UID BODY.PEEK[])\r\n");
+        dialogue.server(&format!("* 1 FETCH (UID 7 BODY[] {})\r\na OK done\r\n", literal(&mail)));
+        let verdicts = dialogue.verdicts();
+        assert_eq!(verdicts.len(), 100, "{count}");
+        let removed = verdicts.iter().filter(|verdict| verdict["postern.action"] == "remove").count();
+        assert_eq!(removed, 99, "{count}");
+        let told = verdicts.iter().map(|verdict| verdict["postern.parts_left_out"].as_u64());
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.last(), Some(&left_out), "{count}");
+        assert!(told.iter().rev().skip(1).all(Option::is_none), "{count}");
+    }
+}

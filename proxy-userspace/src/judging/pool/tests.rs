@@ -276,6 +276,38 @@ fn what_cannot_be_scanned_is_still_judged_by_the_rules_that_need_no_judge() {
 }
 
 #[test]
+fn a_blocked_hash_counts_where_the_policy_allows_what_cannot_be_scanned() {
+    let mut scene = Scene::new(PATIENCE);
+    // Base64 of "leaf".
+    let octets = b"bGVhZg==\r\n";
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"leaf").as_ref());
+    let text = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\n[action.content.verdicts]\ncannot_scan = \"allow\"\n\
+                [certificates]\nauthority = { cert = \"a\", key = \"b\" }\n";
+    let settings = parse(text, std::path::Path::new("/postern.toml")).unwrap().unnamed_action.content;
+    let head = LeafHead {
+        path: "1",
+        names: &[],
+        declared_types: &[],
+        reading: Reading::Base64,
+        is_beginning: false,
+    };
+    let cannot_scan = RuleName::Condition(crate::content::Condition::CannotScan);
+    for (blocked, expected) in [
+        (vec![crate::config::FileHash(sha256)], LeafOutcome::Remove(RuleName::Hash { sha256 })),
+        (vec![crate::config::FileHash([0; 32])], LeafOutcome::Note(cannot_scan.clone())),
+    ] {
+        let hashes = Arc::new(HashList::new(blocked));
+        let terms = JudgeTerms::new(&settings, &hashes, None).unwrap();
+        let rules = Arc::new(Rules::of(&settings, hashes).unwrap());
+        let remote = RemoteJudge::new(Arc::clone(&scene.pool), rules, terms, TIME);
+        scene.judge(&[Act::Dies]);
+        scene.judge(&[Act::Dies]);
+        assert_eq!(remote.leaf(&head, octets, &AtomicBool::new(false)).outcome, expected);
+    }
+}
+
+#[test]
 fn a_small_leaf_travels_in_the_message_and_a_large_one_as_memory() {
     let scene = Scene::new(PATIENCE);
     let (near, far) = Channel::pair().unwrap();
