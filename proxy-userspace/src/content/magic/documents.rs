@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::super::RealType;
-use super::text::Utf8;
+use super::text::{self, Utf8};
 
 /// Octets from the beginning within which a reader of PDF looks for the file's head.
 const PDF_HEAD_BYTES: usize = 1_024;
@@ -66,8 +66,10 @@ pub(super) fn text_type(octets: &[u8]) -> Option<RealType> {
     {
         return Some(RealType::Pdf);
     }
-    let text = Utf8::of(octets)?;
-    text.kind()
+    match Utf8::of(octets) {
+        Some(text) => text.kind(),
+        None => text::spoilt_page(octets),
+    }
 }
 
 /// A package of the Windows installer, its patch, or its transform: the root entry's class identifier tells.

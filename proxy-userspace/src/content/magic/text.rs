@@ -12,6 +12,8 @@ const PRINTABLE_BYTES: usize = 64 << 10;
 const CONTROLS_ONE_OF: usize = 32;
 /// Octets from the beginning within which a tag of HTML makes a page of a text.
 const PAGE_BYTES: usize = 1_024;
+/// Octets from the beginning of what is no text within which such a tag is looked for: zeros do not count.
+const SPOILT_PAGE_BYTES: usize = 2_048;
 
 /// Tags with which a page begins: those of the WHATWG's MIME sniffing standard, section 7.1, and others with which pages
 /// that clients open by their names begin.
@@ -137,6 +139,16 @@ impl<'a> Utf8<'a> {
         }
         Some(RealType::Text)
     }
+}
+
+/// A page, where zeros or control characters are all that keeps octets from being text: browsers show it.
+pub(super) fn spoilt_page(octets: &[u8]) -> Option<RealType> {
+    let head = octets.get(..SPOILT_PAGE_BYTES).unwrap_or(octets);
+    let plain = Utf8::decoded(head).iter().copied().filter(|octet| *octet != 0).collect::<Vec<_>>();
+    if holds_page(plain.get(..PAGE_BYTES).unwrap_or(&plain)) {
+        return Some(RealType::Html);
+    }
+    markup(&plain).filter(|kind| matches!(kind, RealType::Html | RealType::Svg))
 }
 
 fn utf16(octets: &[u8], unit: fn([u8; 2]) -> u16) -> Vec<u8> {

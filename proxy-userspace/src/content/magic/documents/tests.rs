@@ -59,6 +59,20 @@ fn a_page_is_told_as_browsers_do() {
 }
 
 #[test]
+fn a_page_with_zeros_or_control_characters_is_one() {
+    for octets in [
+        b"<html>\0<body>".to_vec(),
+        b"<\0h\0t\0m\0l\0>\0".to_vec(),
+        [b"\x01\x02\x03\x04".as_slice(), b"<script>"].concat(),
+        [&[0; 1_000][..], b"<HTML>"].concat(),
+        b"<p>\0\x01".to_vec(),
+    ] {
+        assert_eq!(real_type(&octets), Some(RealType::Html), "{}", octets.escape_ascii());
+    }
+    assert_eq!(real_type(&[&[1; 4_000][..], b"<html>"].concat()), None);
+}
+
+#[test]
 fn kinds_of_text_are_told_from_each_other() {
     for (text, real) in [
         ("<svg xmlns='x'>", RealType::Svg),

@@ -15,7 +15,7 @@ pub(super) struct Tag<'a> {
     /// The name, with its prefix.
     pub(super) name: &'a [u8],
     /// What stands between the name and the tag's end.
-    inner: &'a [u8],
+    pub(super) inner: &'a [u8],
 }
 
 /// The tags of a text.

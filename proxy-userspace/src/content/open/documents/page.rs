@@ -3,11 +3,12 @@
 //!
 //! No script is run. What is encoded in a page is decoded wherever it stands and becomes a member, and so are scripts inside
 //! of what was decoded. A page that decodes, builds and hands out a file is told by the names that it cannot do without,
-//! also where these are escaped or put together of pieces.
+//! also where these are escaped or put together of pieces, and only in a page that runs scripts: one that shows a
+//! script's source runs none, and neither does plain text.
 
 use std::borrow::Cow;
 
-use memchr::{memchr2_iter, memmem};
+use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
 
 use super::markup;
 use super::octets::{holds, part};
@@ -16,7 +17,7 @@ use crate::content::magic::text::Utf8;
 use crate::content::reading::hex;
 use crate::content::{Condition, Reading, RealType};
 
-/// Octets of a `data:` URL before its comma.
+/// Octets of a `data:` URL before its comma, without those that browsers drop.
 const URL_HEAD_BYTES: usize = 512;
 /// Characters of base64 in a script that are decoded, and of each piece of them.
 const ENCODED_CHARS_MIN: usize = 256;
@@ -29,19 +30,39 @@ const NUMBERS_MIN: usize = 64;
 const LEVELS_MAX: u32 = 4;
 
 /// Names without which no script hands out a file that it decoded: what decodes, what builds, what hands out.
-const DECODES: [&[u8]; 6] =
-    [b"atob", b"uint8array", b"fromcharcode", b"charcodeat", b"data:application", b"codepointat"];
+const DECODES: [&[u8]; 11] = [
+    b"atob",
+    b"int8array",
+    b"clampedarray",
+    b"int16array",
+    b"int32array",
+    b"dataview",
+    b"textencoder",
+    b"fromcharcode",
+    b"charcodeat",
+    b"data:application",
+    b"codepointat",
+];
 const BUILDS: [&[u8]; 2] = [b"blob", b"newfile("];
 const HANDS_OUT: [&[u8]; 4] = [b"createobjecturl", b"mssaveoropenblob", b"mssaveblob", b"saveas("];
-/// What makes a page run a script.
-const RUNS: [&[u8]; 7] =
-    [b"<script", b"javascript:", b"onload=", b"onerror=", b"onclick=", b"onmouseover=", b"onfocus="];
+/// Without which no script saves what a link's URL holds: what names the file, what follows the link, what the URL is.
+const NAMES_FILE: [&[u8]; 3] = [b".download=", b"[download]=", b"setattribute(download"];
+const FOLLOWS: [&[u8]; 3] = [b".click(", b"[click](", b"dispatchevent("];
+const HOLDS_FILE: [&[u8]; 3] = [b"data:application", b"data:;base64", b"data:text/html"];
+/// What makes a page run a script, in a tag, besides the element and the attributes of events.
+const RUNS: [&[u8]; 3] = [b"srcdoc", b"javascript:", b"data:text/html"];
+/// Letters of an event's attribute.
+const HANDLER_CHARS_MIN: usize = 5;
 
 /// Open a page, a drawing, XML or text.
 pub(super) fn open(real: RealType, octets: &[u8], opening: &mut Opening<'_, '_>) {
-    let text = Utf8::decoded(octets);
-    let is_page = real != RealType::Text || find(&text, b"<script").is_some();
-    if !is_page && find(&text, b"data:").is_none() {
+    let mut text = Utf8::decoded(octets);
+    if memchr(0, &text).is_some() {
+        text.to_mut().retain(|octet| *octet != 0);
+    }
+    let is_page = real != RealType::Text;
+    let has_scripts = is_page || find(&text, b"<script").is_some();
+    if !has_scripts && find_url(&text).is_none() {
         return;
     }
     // The text without references, without its URLs, and with its scripts' escapes resolved.
@@ -54,17 +75,19 @@ pub(super) fn open(real: RealType, octets: &[u8], opening: &mut Opening<'_, '_>)
             opening.found(Condition::Macro);
         }
     }
-    let text = markup::unescaped(&text);
-    let mut page = Page { opening, count: 0 };
+    let written = text;
+    let text = markup::unescaped(&written);
+    let mut page = Page { opening, count: 0, runs: is_page && runs(&written) };
     let rest = page.urls(&text);
-    if !is_page {
+    if !has_scripts {
         return;
     }
-    if has_download(&text) {
+    // What an attribute holds may be a page of its own.
+    let has_nested = |tag: markup::Tag<'_>| tag.attribute(b"srcdoc").is_some_and(|page| has_download(&page));
+    if is_page && (has_download(&written) || markup::tags(&written).any(has_nested)) {
         page.opening.found(Condition::Smuggling);
     }
-    let folded = folded(&text);
-    if RUNS.iter().any(|name| memmem::find(&folded, name).is_some()) && hands_out(&folded) {
+    if page.runs && hands_out(&folded(&text)) {
         page.opening.found(Condition::Smuggling);
     }
     page.strings(&rest, 0);
@@ -77,29 +100,87 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
         .find(|at| part(text, *at, wanted.len()).eq_ignore_ascii_case(wanted))
 }
 
+/// Octets that browsers drop from a URL.
+const fn is_dropped(octet: u8) -> bool {
+    matches!(octet, b'\t' | b'\r' | b'\n')
+}
+
+/// A URL, or a part of it, without what browsers drop.
+fn kept(url: &[u8]) -> Vec<u8> {
+    url.iter().copied().filter(|octet| !is_dropped(*octet)).collect()
+}
+
+/// Where the next `data:` begins, and where it ends.
+fn find_url(text: &[u8]) -> Option<(usize, usize)> {
+    memchr_iter(b':', text).find_map(|colon| {
+        let mut begin = colon;
+        for wanted in b"atad" {
+            let before = text.get(..begin)?;
+            begin = before.iter().rposition(|octet| !is_dropped(*octet))?;
+            if !text.get(begin)?.eq_ignore_ascii_case(wanted) {
+                return None;
+            }
+        }
+        Some((begin, colon.saturating_add(1)))
+    })
+}
+
+/// Whether a page, as it is written, runs scripts. A tag ends where quotes have it and at its first `>`: both count.
+fn runs(text: &[u8]) -> bool {
+    let pieces =
+        text.split(|octet| *octet == b'<').filter(|piece| piece.first().is_some_and(u8::is_ascii_alphabetic));
+    find(text, b"<script").is_some()
+        || markup::tags(text).any(|tag| tag.local().eq_ignore_ascii_case(b"script") || runs_within(tag.inner))
+        || pieces
+            .map(|piece| piece.split(|octet| *octet == b'>').next())
+            .any(|tag| tag.is_some_and(runs_within))
+}
+
+/// Whether attributes run a script.
+fn runs_within(attributes: &[u8]) -> bool {
+    let mut rest = attributes;
+    let is_before = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b'/' | b'"' | b'\'');
+    while let Some(at) = rest.iter().position(is_before) {
+        rest = rest.get(at.saturating_add(1)..).unwrap_or_default();
+        if part(rest, 0, 2).eq_ignore_ascii_case(b"on") {
+            let letters = rest.iter().take_while(|octet| octet.is_ascii_alphabetic()).count();
+            let behind = rest.get(letters..).unwrap_or_default().trim_ascii_start();
+            if letters >= HANDLER_CHARS_MIN && behind.starts_with(b"=") {
+                return true;
+            }
+        }
+    }
+    let mut plain = markup::unescaped(attributes).into_owned();
+    plain.retain(|octet| *octet > b' ');
+    plain.make_ascii_lowercase();
+    RUNS.iter().any(|name| memmem::find(&plain, name).is_some())
+}
+
 struct Page<'p, 'o, 'v> {
     opening: &'p mut Opening<'o, 'v>,
     count: u32,
+    /// Whether scripts are run.
+    runs: bool,
 }
 
 impl Page<'_, '_, '_> {
     /// Files in URLs, and the text without them: what a URL holds is looked at as a file of its own.
     fn urls(&mut self, text: &[u8]) -> Vec<u8> {
-        let (mut at, mut kept) = (0usize, Vec::with_capacity(text.len()));
-        while let Some(found) = text.get(at..).and_then(|rest| find(rest, b"data:")) {
-            let begin = at.saturating_add(found);
-            kept.extend_from_slice(text.get(at..begin).unwrap_or_default());
-            at = begin.saturating_add(5);
+        let (mut at, mut left) = (0usize, Vec::with_capacity(text.len()));
+        while let Some((begin, end)) = text.get(at..).and_then(find_url) {
+            let begin = at.saturating_add(begin);
+            left.extend_from_slice(text.get(at..begin).unwrap_or_default());
+            at = at.saturating_add(end);
             if self.opening.is_ended() {
-                return kept;
+                return left;
             }
-            let before = begin.checked_sub(1).and_then(|before| text.get(before)).copied();
+            let before = before_url(text.get(..begin).unwrap_or_default());
             let rest = text.get(at..).unwrap_or_default();
             let Some((head, data)) = url(rest, before) else { continue };
             at = at.saturating_add(head.len()).saturating_add(data.len());
             if self.opening.takes(data.len()) {
-                let plain = unquoted(data);
-                let is_base64 = holds(head, b"base64");
+                let (head, plain) = (kept(head), unquoted(&kept(data)));
+                let is_base64 = holds(&head, b"base64");
                 let file = if is_base64 { Reading::Base64.decoded(&plain) } else { plain };
                 let declared = head.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
                 let declared = String::from_utf8_lossy(declared).to_ascii_lowercase();
@@ -108,8 +189,8 @@ impl Page<'_, '_, '_> {
                 self.opening.taken(&[&format!("data-{}", self.count)], vec![declared], Cow::Owned(file));
             }
         }
-        kept.extend_from_slice(text.get(at..).unwrap_or_default());
-        kept
+        left.extend_from_slice(text.get(at..).unwrap_or_default());
+        left
     }
 
     /// Files in strings.
@@ -140,11 +221,19 @@ impl Page<'_, '_, '_> {
             return;
         }
         let text = Utf8::decoded(file);
-        if hands_out(&folded(&text)) {
+        if self.runs && hands_out(&folded(&text)) {
             self.opening.found(Condition::Smuggling);
         }
         self.strings(&text, level + 1);
     }
+}
+
+/// What stands right before a URL: of an attribute's value its quote, also where blanks stand between.
+fn before_url(text: &[u8]) -> Option<u8> {
+    let value = text.trim_ascii_end();
+    let (quote, before) = value.split_last()?;
+    let is_value = matches!(before.trim_ascii_end(), [.., b'=' | b'(']);
+    if value.len() == text.len() || is_value { Some(*quote) } else { text.last().copied() }
 }
 
 /// The head and the data of a URL that follows `data:`. It ends at the quote that stands before it, or where a URL ends.
@@ -154,8 +243,11 @@ fn url(rest: &[u8], before: Option<u8>) -> Option<(&[u8], &[u8])> {
         Some(quote) => *octet == quote,
         None => octet.is_ascii_whitespace() || matches!(octet, b'"' | b'\'' | b'`' | b'<' | b'>' | b')'),
     };
-    let head = rest.get(..URL_HEAD_BYTES).unwrap_or(rest);
-    let comma = head.iter().position(|octet| *octet == b',' || ends(octet))?;
+    let mut counted = 0usize;
+    let comma = rest.iter().position(|octet| {
+        counted = counted.saturating_add(usize::from(!is_dropped(*octet)));
+        counted > URL_HEAD_BYTES || *octet == b',' || ends(octet)
+    })?;
     let (head, data) = rest.split_at_checked(comma)?;
     let data = data.strip_prefix(b",")?;
     let end = data.iter().position(ends).unwrap_or(data.len());
@@ -296,8 +388,11 @@ fn escapes(text: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether a link gives a file that stands in the page to be saved.
 fn has_download(text: &[u8]) -> bool {
-    markup::tags(text).filter(|tag| tag.name.eq_ignore_ascii_case(b"a") || tag.local() == b"a").any(|tag| {
-        let place = tag.attribute(b"href").unwrap_or_default();
+    let is_link = |tag: &markup::Tag<'_>| {
+        [b"a".as_slice(), b"area"].iter().any(|name| tag.local().eq_ignore_ascii_case(name))
+    };
+    markup::tags(text).filter(is_link).any(|tag| {
+        let place = kept(&tag.attribute(b"href").unwrap_or_default());
         let place = place.trim_ascii().to_ascii_lowercase();
         tag.attribute(b"download").is_some()
             && place.starts_with(b"data:")
@@ -307,7 +402,7 @@ fn has_download(text: &[u8]) -> bool {
 
 fn hands_out(folded: &[u8]) -> bool {
     let has = |names: &[&[u8]]| names.iter().any(|name| memmem::find(folded, name).is_some());
-    has(&HANDS_OUT) && has(&BUILDS) && has(&DECODES)
+    has(&HANDS_OUT) && has(&BUILDS) && has(&DECODES) || has(&NAMES_FILE) && has(&FOLLOWS) && has(&HOLDS_FILE)
 }
 
 /// The text in lower case, escapes of scripts resolved, without what joins the pieces of strings.

@@ -147,6 +147,7 @@ impl Reader<'_, '_, '_> {
         let digits = behind.iter().skip(digits_from).take_while(|octet| octet.is_ascii_digit()).count();
         let number = behind.get(digits_from..digits_from.saturating_add(digits)).unwrap_or_default();
         let number = std::str::from_utf8(number).ok().and_then(|number| number.parse::<u32>().ok());
+        let is_negative = digits_from > 0;
         let skipped = if digits == 0 { 0 } else { digits_from.saturating_add(digits) };
         let mut behind = behind.get(skipped..).unwrap_or_default();
         behind = behind.strip_prefix(b" ").unwrap_or(behind);
@@ -155,7 +156,9 @@ impl Reader<'_, '_, '_> {
             b"template" => self.become_of(Destination::Template),
             b"fldinst" => self.become_of(Destination::Field),
             b"bin" => {
-                let data = part(behind, 0, length(number.unwrap_or_default()));
+                // A count that cannot be right skips nothing: readers differ, and what follows would be hidden.
+                let count = number.filter(|count| !is_negative && i32::try_from(*count).is_ok());
+                let data = behind.get(..count.map_or(0, length)).unwrap_or_default();
                 if self.destination() == Destination::Object {
                     self.digits.octets.extend_from_slice(data);
                     if self.groups.len() == self.depth {

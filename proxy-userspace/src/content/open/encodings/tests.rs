@@ -96,6 +96,18 @@ fn a_second_begin_ends_no_file_for_a_client_that_takes_it_for_data() {
 }
 
 #[test]
+fn what_ends_no_file_hides_no_rest_of_it() {
+    let whole = uuencoded("evil.zip", &program());
+    let (begin, lines) = whole.split_once("\r\n").unwrap();
+    for line in [" end", "===="] {
+        let (files, _) =
+            opened(format!("{begin}\r\nbegin-base64 644 b\r\nYWJj\r\n{line}\r\n{lines}").as_bytes());
+        let is_there = |(_, octets): &File| memchr::memmem::find(octets, &program()).is_some();
+        assert!(files.iter().any(is_there), "{line}");
+    }
+}
+
+#[test]
 fn prose_about_uuencode_holds_no_file_with_a_name() {
     for text in [
         "To send a file, write\r\nbegin 644 setup.exe\r\nand then its lines, each of which says how long it is.\r\nend\r\n",
@@ -150,6 +162,10 @@ fn attachments_of_outlook_are_given_with_every_name() {
     let names = ["INVOIC~1.PDF", "invoice.exe"].map(str::to_owned).to_vec();
     assert_eq!(files, [(names, program()), named("b.txt", b"inside the list")]);
     assert_eq!(conditions(&found), []);
+    let filled = [octets, vec![0; 20]].concat();
+    assert_eq!(opened(&filled), (files, found), "zeros at the end");
+    let empty = tnef(&[attribute(0x0006_9003, &props(&[(0x1009_0102, &[0; 4])]))]);
+    assert_eq!(opened(&empty), (vec![], Conditions::new()), "an empty body");
 }
 
 #[test]

@@ -108,7 +108,10 @@ impl<'a> Attachment<'a> {
 pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) {
     let mut rest = octets.get(HEADER_BYTES..).unwrap_or_default();
     let mut attachment = Attachment::default();
-    while !opening.is_over && !rest.trim_ascii().is_empty() {
+    // Writers fill the end with zeros.
+    let is_filling = |octet: &u8| *octet == 0 || octet.is_ascii_whitespace();
+    let filling = octets.iter().rev().take_while(|octet| is_filling(octet)).count();
+    while !opening.is_over && rest.len() > filling {
         let Some(read) = Attribute::read(rest) else {
             opening.found(Condition::BrokenFile);
             break;
@@ -145,6 +148,8 @@ fn props<'a>(octets: &'a [u8], opening: &mut Opening<'_, '_>) -> Props<'a> {
 fn bodies(props: &Props<'_>, opening: &mut Opening<'_, '_>) {
     for (id, value) in &props.values {
         match (*id, value) {
+            // An empty body.
+            (prop::RTF_COMPRESSED, Value::Octets(octets)) if octets.len() < lzfu::HEADER_BYTES => {}
             (prop::RTF_COMPRESSED, Value::Octets(octets)) => {
                 let room = opening.bounds.room(octets.len() as u64);
                 match lzfu::decompressed(octets, room) {

@@ -32,9 +32,9 @@ pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) {
         let Some(line) = line_at(octets, at) else { break };
         at = line.next;
         let text = octets.get(line.range).unwrap_or_default();
-        if files.iter().any(|file| file.is_end(text)) {
-            files.drain(..).for_each(|file| file.give(opening));
-            continue;
+        // The end of one kind is data of the other.
+        for file in files.extract_if(.., |file| file.is_end(text)) {
+            file.give(opening);
         }
         for file in &mut files {
             if !file.line(text, opening) {
@@ -109,7 +109,7 @@ impl<'t> File<'t> {
     fn is_end(&self, line: &[u8]) -> bool {
         match self.base64 {
             Some(_) => line.starts_with(b"===="),
-            None => line.trim_ascii() == b"end",
+            None => line.trim_ascii_end() == b"end",
         }
     }
 

@@ -2,11 +2,13 @@
 
 use super::super::Opening;
 use super::super::inflate::inflated;
-use super::tokens::{self, behind, hexadecimal, name_at, trimmed};
+use super::tokens::{self, all_behind, behind, hexadecimal, name_at, trimmed};
 use crate::content::Condition;
 
 /// Filters one after the other.
 const FILTERS_MAX: usize = 8;
+/// Filters of one dictionary of which each is tried: the first one may be that of a dictionary within.
+const CHAINS_MAX: usize = 8;
 /// Octets of a row under a predictor.
 const ROW_BYTES_MAX: usize = 1 << 20;
 /// LZW: codes for "begin anew" and "end", the first code of a table, and the codes of a table.
@@ -14,17 +16,42 @@ const LZW_CLEAR: usize = 256;
 const LZW_END: usize = 257;
 const LZW_CODES: usize = 4_096;
 
-/// A stream behind its filters, as far as they give something; taken out of the bounds. None where a filter is unknown
-/// here, or gives nothing. `rest` goes on where `body` ends: filters know their own end.
+/// A stream behind its filters, as far as they give something; taken out of the bounds. Where the dictionary names filters
+/// at several places, it is read behind each of them. None where a filter is unknown here, or gives nothing. `rest` goes on
+/// where `body` ends: filters know their own end.
 pub(super) fn decoded(
     dictionary: &[u8],
     body: &[u8],
     rest: &[u8],
     opening: &mut Opening<'_, '_>,
+) -> Vec<Vec<u8>> {
+    let mut chains: Vec<Vec<Vec<u8>>> = Vec::new();
+    for from in all_behind(dictionary, b"Filter") {
+        let chain = chain(from);
+        if chains.contains(&chain) {
+            continue;
+        }
+        if chains.len() >= CHAINS_MAX {
+            opening.found(Condition::BrokenFile);
+            break;
+        }
+        chains.push(chain);
+    }
+    if chains.is_empty() {
+        chains.push(Vec::new());
+    }
+    chains.iter().filter_map(|chain| behind_chain(chain, dictionary, body, rest, opening)).collect()
+}
+
+fn behind_chain(
+    chain: &[Vec<u8>],
+    dictionary: &[u8],
+    body: &[u8],
+    rest: &[u8],
+    opening: &mut Opening<'_, '_>,
 ) -> Option<Vec<u8>> {
-    let filters = filters(dictionary);
     let mut octets = None;
-    for filter in filters.iter().take(FILTERS_MAX) {
+    for filter in chain.iter().take(FILTERS_MAX) {
         let input = octets.as_deref().unwrap_or(rest);
         octets = Some(filtered(filter, input, opening)?);
     }
@@ -37,8 +64,7 @@ pub(super) fn decoded(
 }
 
 /// The names of the filters. Where they stand elsewhere, deflate is tried.
-fn filters(dictionary: &[u8]) -> Vec<Vec<u8>> {
-    let Some(from) = behind(dictionary, b"Filter") else { return Vec::new() };
+fn chain(from: &[u8]) -> Vec<Vec<u8>> {
     let from = trimmed(from);
     match from.first() {
         Some(b'/') => name_at(from, 0).map(|(name, _)| vec![name.into_owned()]).unwrap_or_default(),

@@ -13,9 +13,9 @@ mod tokens;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memmem, memrchr_iter};
 
-use self::tokens::{Value, name_at, names, string, value};
+use self::tokens::{Value, all_behind, name_at, names, number, string, value};
 use super::Opening;
 use super::octets::part;
 use crate::content::Condition;
@@ -27,8 +27,12 @@ const STREAMS_MAX: usize = 500_000;
 const DICTIONARY_BYTES: usize = 64 << 10;
 /// Stream keywords over which a dictionary may reach: the word may stand in a string of it.
 const KEYWORDS_OVER: usize = 8;
-/// Octets between a dictionary's end and the keyword.
+/// Octets of whatever kind between a dictionary's end and the keyword. Of white space and comments there may be more.
 const BEFORE_KEYWORD_BYTES: usize = 128;
+/// Octets of a stream of objects that holds none, behind any filter.
+const EMPTY_STREAM_BYTES: usize = 32;
+/// Names that are read behind each `EF`: there is one for each kind of system.
+const SYSTEMS_MAX: usize = 8;
 /// Octets around an embedded file's reference in which its name is looked for.
 const NAME_REACH_BYTES: usize = 1_024;
 /// Objects to which scripts and files are referred.
@@ -41,7 +45,7 @@ const ACTIVE_SHORT: [&[u8]; 2] = [b"JS", b"XFA"];
 
 /// Look at a file.
 pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) {
-    let streams = streams(octets);
+    let (streams, is_cut) = streams(octets);
     let mut file = File { opening, wanted: BTreeMap::new(), is_encrypted: false, scripts: 0 };
     file.read(octets, &streams);
     if file.is_encrypted {
@@ -54,18 +58,18 @@ pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) {
             return;
         }
         if names(stream.dictionary).any(|name| *name == *b"ObjStm") {
-            match filters::decoded(stream.dictionary, stream.body, stream.rest, file.opening) {
-                Some(objects) => {
-                    read.insert(stream.object);
-                    file.read(&objects, &[]);
-                }
-                None => {
-                    unread.insert(stream.object);
-                }
+            let decoded = filters::decoded(stream.dictionary, stream.body, stream.rest, file.opening);
+            if !decoded.is_empty() || stream.is_empty() {
+                read.insert(stream.object);
+            } else {
+                unread.insert(stream.object);
+            }
+            for objects in decoded {
+                file.read(&objects, &[]);
             }
         }
     }
-    if !file.is_encrypted && !file.opening.is_ended() && !unread.is_subset(&read) {
+    if !file.is_encrypted && !file.opening.is_ended() && (is_cut || !unread.is_subset(&read)) {
         file.opening.found(Condition::BrokenFile);
     }
     for stream in &streams {
@@ -76,10 +80,11 @@ pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) {
         let is_embedded = names(stream.dictionary).any(|name| *name == *b"EmbeddedFile");
         let Some(name) = wanted.or_else(|| is_embedded.then(|| "embedded".to_owned())) else { continue };
         let decoded = filters::decoded(stream.dictionary, stream.body, stream.rest, file.opening);
-        match decoded {
-            Some(member) => file.opening.taken(&[&name], Vec::new(), Cow::Owned(member)),
-            None if !file.is_encrypted && is_embedded => file.opening.found(Condition::BrokenFile),
-            None => {}
+        if decoded.is_empty() && !file.is_encrypted && is_embedded {
+            file.opening.found(Condition::BrokenFile);
+        }
+        for member in decoded {
+            file.opening.taken(&[&name], Vec::new(), Cow::Owned(member));
         }
     }
 }
@@ -95,8 +100,44 @@ struct Stream<'a> {
     range: std::ops::Range<usize>,
 }
 
-/// Every place that some reader takes for a stream.
-fn streams(octets: &[u8]) -> Vec<Stream<'_>> {
+impl Stream<'_> {
+    /// Whether it says that no object is in it, and has no room for one.
+    fn is_empty(&self) -> bool {
+        let mut counts = all_behind(self.dictionary, b"N").map(|from| number(from).map(|(count, _)| count));
+        self.body.len() <= EMPTY_STREAM_BYTES
+            && counts.next() == Some(Some(0))
+            && counts.all(|count| count == Some(0))
+    }
+}
+
+/// What stands between a dictionary's end and the place that was reached.
+#[derive(Default)]
+struct Gap {
+    /// White space and comments alone, and no comment goes on.
+    is_clear: bool,
+    /// As well, in a comment. Both may hold, since an end in a comment is one for some readers.
+    in_comment: bool,
+    last: u8,
+}
+
+impl Gap {
+    fn push(&mut self, octets: &[u8]) {
+        for octet in octets {
+            match octet {
+                b'\r' | b'\n' => self.is_clear |= std::mem::take(&mut self.in_comment),
+                b'%' => self.in_comment |= std::mem::take(&mut self.is_clear),
+                b'>' => self.is_clear = self.last == b'>',
+                space if tokens::is_space(*space) => {}
+                _ => self.is_clear = false,
+            }
+            self.last = *octet;
+        }
+    }
+}
+
+/// Every place that some reader takes for a stream, and whether the beginning of a dictionary was out of reach.
+fn streams(octets: &[u8]) -> (Vec<Stream<'_>>, bool) {
+    let (mut gap, mut reached, mut is_cut) = (Gap::default(), 0, false);
     let ends = memmem::find_iter(octets, b"endstream").collect::<Vec<_>>();
     let mut keywords = std::collections::VecDeque::from([0]);
     let mut streams = Vec::new();
@@ -106,14 +147,17 @@ fn streams(octets: &[u8]) -> Vec<Stream<'_>> {
         }
         let before = octets.get(..at).unwrap_or_default();
         let near = before.get(at.saturating_sub(BEFORE_KEYWORD_BYTES)..).unwrap_or_default();
-        if before.ends_with(b"end") || memmem::rfind(near, b">>").is_none() {
+        gap.push(before.get(reached..).unwrap_or_default());
+        reached = at;
+        if before.ends_with(b"end") || !gap.is_clear && memmem::rfind(near, b">>").is_none() {
             continue;
         }
         let floor = keywords.front().copied().unwrap_or(0).max(at.saturating_sub(DICTIONARY_BYTES));
         let window = before.get(floor..).unwrap_or_default();
         let begin = memmem::rfind_iter(window, b"obj")
-            .find(|begin| !window.get(..*begin).is_some_and(|before| before.ends_with(b"end")))
-            .unwrap_or(0);
+            .find(|begin| !window.get(..*begin).is_some_and(|before| before.ends_with(b"end")));
+        is_cut |= gap.is_clear && begin.is_none() && floor > 0;
+        let begin = begin.unwrap_or(0);
         let dictionary = window.get(begin..).unwrap_or_default();
         let object = tokens::object_number(window.get(..begin).unwrap_or_default());
         let mut body_at = at.saturating_add(6);
@@ -137,7 +181,7 @@ fn streams(octets: &[u8]) -> Vec<Stream<'_>> {
             keywords.pop_front();
         }
     }
-    streams
+    (streams, is_cut)
 }
 
 struct File<'f, 'o, 'v> {
@@ -195,22 +239,30 @@ impl File<'_, '_, '_> {
     fn embedded(&mut self, text: &[u8], at: usize, behind: &[u8]) {
         let inner = part(behind, 0, NAME_REACH_BYTES);
         let inner = inner.get(..memmem::find(inner, b">>").unwrap_or(inner.len())).unwrap_or_default();
+        let objects = memchr_iter(b'/', inner)
+            .take(SYSTEMS_MAX)
+            .filter_map(|slash| match value(name_at(inner, slash)?.1) {
+                Value::Reference(object) => Some(object),
+                _ => None,
+            })
+            .filter(|object| !self.wanted.contains_key(object))
+            .collect::<Vec<_>>();
+        if objects.is_empty() || self.wanted.len() >= WANTED_MAX {
+            return;
+        }
         let around = part(text, at.saturating_sub(NAME_REACH_BYTES), NAME_REACH_BYTES.saturating_mul(2));
         let mut name = "embedded".to_owned();
-        for slash in memchr_iter(b'/', around) {
+        for slash in memrchr_iter(b'/', around) {
             if let Some((key, behind)) = name_at(around, slash)
                 && matches!(key.as_ref(), b"F" | b"UF")
                 && let Value::String(from) = value(behind)
             {
                 name = String::from_utf8_lossy(&Utf8::decoded(&string(from))).into_owned();
+                break;
             }
         }
-        for slash in memchr_iter(b'/', inner) {
-            if let Some((_, behind)) = name_at(inner, slash)
-                && let Value::Reference(object) = value(behind)
-            {
-                self.want(object, name.clone());
-            }
+        for object in objects {
+            self.want(object, name.clone());
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-const fn is_space(octet: u8) -> bool {
+pub(super) const fn is_space(octet: u8) -> bool {
     matches!(octet, 0 | b'\t' | b'\n' | 12 | b'\r' | b' ')
 }
 
@@ -65,9 +65,14 @@ pub(super) fn names(text: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
 
 /// What follows the first name of this kind.
 pub(super) fn behind<'t>(text: &'t [u8], wanted: &[u8]) -> Option<&'t [u8]> {
+    all_behind(text, wanted).next()
+}
+
+/// What follows each name of this kind.
+pub(super) fn all_behind<'t>(text: &'t [u8], wanted: &[u8]) -> impl Iterator<Item = &'t [u8]> {
     memchr_iter(b'/', text)
         .filter_map(|at| name_at(text, at))
-        .find(|(name, _)| name.as_ref() == wanted)
+        .filter(move |(name, _)| name.as_ref() == wanted)
         .map(|found| found.1)
 }
 

@@ -20,6 +20,9 @@ fn a_file_in_a_url_is_a_member_however_it_is_written() {
         format!("<a href=\"data:x/y;base64,{escaped}\">"),
         format!("<a href=\"data:x/y;base64,{folded}\">"),
         format!("<a href=\"d&#97;ta&colon;x/y;b&#x61;se64&comma;{encoded}\">"),
+        format!("<a href=\"da&Tab;ta:x/y;base&NewLine;64,{encoded}\">"),
+        format!("<a href=\" d\na\r\nta\t:{}x/y;base64,{folded}\">", "\t".repeat(600)),
+        format!("<a href=\"data:x/y,{}\">", percent.replace("%4d", "%\t4d")),
         format!("<style>a{{background:url(data:x/y;base64,{encoded})}}</style>"),
     ] {
         assert!(looked(&page(&body)).has("data-1", &program), "{}", &body[..60]);
@@ -74,16 +77,46 @@ fn a_script_that_builds_a_file_is_smuggling_however_it_is_written() {
     let split = SMUGGLER.replace("URL.createObjectURL", "URL[\"create\" + 'Object'\n+ `URL`]");
     let old = "var b = new Uint8Array(n); navigator.msSaveOrOpenBlob(new Blob([b]), 'a.zip')";
     let hidden = format!("eval(atob('{}'))", base64(format!("{SMUGGLER}{}", " ".repeat(200)).as_bytes()));
-    for script in [SMUGGLER, &all_escaped, &split, old, &hidden] {
+    let built = |array: &str| SMUGGLER.replace("atob(d)", array);
+    let arrays = [
+        "new Int8Array(n)",
+        "new Uint8ClampedArray(n)",
+        "new Uint16Array(n)",
+        "new Int32Array(n)",
+        "new DataView(n)",
+        "new TextEncoder().encode(n)",
+    ]
+    .map(built);
+    let links = [
+        "a.href='data:application/octet-stream;base64,'+btoa(x);a.download='x.exe';a.click()",
+        "a.href='da'+'ta:;base64,'+x;a['download']='x.exe';a['click']()",
+        "a.href='data:text/html,'+x;a.setAttribute('download','x');a.dispatchEvent(e)",
+    ];
+    let arrays = arrays.iter().map(String::as_str);
+    for script in [SMUGGLER, &all_escaped, &split, old, &hidden].into_iter().chain(arrays).chain(links) {
         let found = looked(&page(&format!("<script>{script}</script>")));
         assert_eq!(found.conditions(), [Condition::Smuggling], "{script}");
     }
-    let in_attribute = page(&format!("<img src=x onerror=\"{SMUGGLER}\">"));
-    assert_eq!(looked(&in_attribute).conditions(), [Condition::Smuggling]);
+    for tag in [
+        "img src=x onerror=\"",
+        "body onpageshow=\"",
+        "details open ontoggle =\n\"",
+        "svg><animate/onbegin=\"",
+        "p title='>' onwheel=\"",
+        "p =\"> <b onclick=\"",
+        "a href=\"java&Tab;script:",
+        "meta http-equiv=refresh content=\"0;data:text/html,",
+        "iframe srcdoc=\"&lt;script&gt;",
+    ] {
+        let in_attribute = page(&format!("<{tag}{SMUGGLER}\">"));
+        assert_eq!(looked(&in_attribute).conditions(), [Condition::Smuggling], "{tag}");
+    }
     let drawing = format!("<svg xmlns=\"http://www.w3.org/2000/svg\"><script>{SMUGGLER}</script></svg>");
     assert_eq!(looked(drawing.as_bytes()).conditions(), [Condition::Smuggling]);
-    let late = format!("{}<script>{SMUGGLER}</script>", "words of a text without tags\n".repeat(100));
-    assert_eq!(looked(late.as_bytes()).conditions(), [Condition::Smuggling]);
+    let zeros =
+        page(&format!("<script>{SMUGGLER}</script>")).iter().flat_map(|o| [*o, 0]).collect::<Vec<_>>();
+    let zeros = [b"\x01\x02".as_slice(), &zeros].concat();
+    assert_eq!(looked(&zeros).conditions(), [Condition::Smuggling], "zeros");
 }
 
 #[test]
@@ -92,6 +125,10 @@ fn a_link_that_saves_what_stands_in_the_page_is_smuggling() {
         "<a href=\"data:application/zip;base64,YQ==\" download=\"a.zip\">",
         "<A DOWNLOAD HREF=' data:text/html,x'>",
         "<a href=\"d&#x61;ta:application/zip,x\" download>",
+        "<a href=\"da&Tab;ta:application/zip,x\" download>",
+        "<a href=\"d\na\tt\ra:application/zip,x\" download>",
+        "<area href=\"data:application/zip,x\" download>",
+        "<iframe srcdoc=\"&lt;a href='data:application/zip,x' download&gt;\">",
     ] {
         assert_eq!(looked(&page(link)).conditions(), [Condition::Smuggling], "{link}");
     }
@@ -113,6 +150,25 @@ fn an_honest_newsletter_gives_no_condition() {
     let found = looked(&page(&body));
     assert!(found.conditions().is_empty());
     assert_eq!(found.members.len(), 1, "the picture alone");
+}
+
+#[test]
+fn a_page_that_shows_a_script_or_a_link_runs_none() {
+    for shown in [
+        format!("<pre>&lt;script&gt;{SMUGGLER}&lt;/script&gt; &lt;p onclick=x&gt;</pre>"),
+        "<pre>&lt;a href=\"data:application/zip,x\" download&gt;</pre>".to_owned(),
+    ] {
+        assert!(looked(&page(&shown)).conditions().is_empty(), "{shown}");
+    }
+}
+
+#[test]
+fn plain_text_that_holds_a_script_runs_none_and_gives_its_files() {
+    let words = "words of a text without tags\n".repeat(100);
+    let program = program();
+    let found = looked(format!("{words}+<script>{SMUGGLER} '{}'</script>", base64(&program)).as_bytes());
+    assert!(found.conditions().is_empty());
+    assert!(found.has("string-1", &program));
 }
 
 #[test]

@@ -147,6 +147,8 @@ fn a_stream_with_keywords_in_odd_places_is_read() {
         ("/Type /ObjStm /Filter /FlateDecode /X (>> stream)", packed.clone()),
         ("/Type /ObjStm /X (endobj >>stream\nendstream) /Filter /FlateDecode", packed),
         ("/Type /ObjStm /Filter /FlateDecode", stored),
+        // The filter of a dictionary within is that of another one.
+        ("/X<</Filter/AHx>>/Type/ObjStm/Filter/FlateDecode", deflated(b"<< /S /JavaScript >>")),
     ] {
         assert_eq!(
             looked(&stream(5, dictionary, &content)).conditions(),
@@ -154,6 +156,28 @@ fn a_stream_with_keywords_in_odd_places_is_read() {
             "{dictionary}"
         );
     }
+}
+
+#[test]
+fn a_stream_far_behind_its_dictionary_is_read_or_the_file_is_broken() {
+    let packed = deflated(b"<< /S /JavaScript >>");
+    for (between, condition) in [
+        (" ".repeat(1_000), Condition::ActiveContent),
+        (format!("% a comment >> of {} stream\n% more\r", "x".repeat(1_000)), Condition::ActiveContent),
+        (" ".repeat(70_000), Condition::BrokenFile),
+        (">>stream ".repeat(10) + ">>", Condition::BrokenFile),
+    ] {
+        let head = format!("%PDF-1.4\n5 0 obj\n<< /Type /ObjStm /Filter /FlateDecode >>{between}stream\n");
+        let file = [head.as_bytes(), &packed, b"\nendstream\nendobj\n"].concat();
+        assert_eq!(looked(&file).conditions(), [condition], "{}", &between[..12]);
+    }
+}
+
+#[test]
+fn more_filters_than_are_tried_make_the_file_broken() {
+    let filters = (1..=9).map(|count| format!("/Filter[{}]", "/AHx".repeat(count))).collect::<String>();
+    let found = looked(&stream(5, &format!("/Type /ObjStm {filters}"), b"3132>"));
+    assert_eq!(found.conditions(), [Condition::BrokenFile]);
 }
 
 #[test]
@@ -187,6 +211,10 @@ fn an_encrypted_file_says_so_and_is_not_called_broken() {
 fn an_object_stream_that_cannot_be_read_is_broken() {
     let file = stream(5, "/Type /ObjStm /Filter /JBIG2Decode", b"garbage");
     assert_eq!(looked(&file).conditions(), [Condition::BrokenFile]);
+    let long = stream(5, "/Type /ObjStm /N 0 /Filter /JBIG2Decode", &[b'x'; 100]);
+    assert_eq!(looked(&long).conditions(), [Condition::BrokenFile], "it says that it is empty, and is not");
+    let empty = stream(5, "/Type /ObjStm /N 0 /First 0 /Filter /FlateDecode", &deflated(b""));
+    assert!(looked(&empty).conditions().is_empty(), "without objects");
 }
 
 #[test]

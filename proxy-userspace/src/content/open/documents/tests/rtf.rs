@@ -34,6 +34,10 @@ fn an_embedded_file_is_a_member_however_its_digits_are_written() {
         format!("{first}{{\\*\\foo deadbeef}}{second}"),
         format!("0123}}{{\\objdata {plain}"),
         format!("12\\objdata {plain}"),
+        // Counts that cannot be right.
+        format!("{first}\\bin-100 {second}"),
+        format!("{first}\\bin2147483648 {second}"),
+        format!("{first}\\bin2000000 {second}"),
     ] {
         assert!(looked(&document(&data)).has("run.exe", &program), "{}", &data[..150]);
     }

@@ -8,7 +8,7 @@ const PREFILL: &[u8] =
 \\fdecor MS Sans SerifSymbolArialTimes New RomanCourier{\\colortbl\\red0\\green0\\blue0\r\n\\par \
 \\pard\\plain\\f0\\fs20\\b\\i\\u\\tab\\tx";
 /// Sizes, the kind, and a checksum.
-const HEADER_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 16;
 
 /// The RTF, and of a damaged one its beginning. None where it is no such file, or makes more than `room` octets.
 pub(super) fn decompressed(octets: &[u8], room: u64) -> Option<Vec<u8>> {
