@@ -26,8 +26,6 @@ use crate::config::SignedMail;
 const CONTAINER_BYTES: usize = 8 << 10;
 /// Octets judged behind a line at which a program may begin.
 const CANDIDATE_BYTES: usize = 64 << 10;
-/// Header fields that are looked at to see whether something is a message.
-const FIELDS_MAX: usize = 50;
 
 /// Judge every leaf of `case` in every reading, and overwrite what is forbidden. `cancelled` is looked at between two
 /// pushes, and between the steps that need no judge.
@@ -80,7 +78,7 @@ pub(super) fn within(octets: &[u8], judge: &dyn Judge, cancelled: &AtomicBool) -
 
 /// Whether octets are a mail, or a part of one with its header: what S/MIME and archives hold, and what is read as one.
 pub(super) fn is_mail(octets: &[u8]) -> bool {
-    is_text(octets.get(..GLANCE_BYTES).unwrap_or(octets)) && (is_message(octets) || has_parts(octets))
+    is_message(octets) || is_text(octets.get(..GLANCE_BYTES).unwrap_or(octets)) && has_parts(octets)
 }
 
 /// What was found in one content.
@@ -140,7 +138,9 @@ impl BlockFindings {
                 }
             }
             LeafOutcome::Remove(rule) => {
-                if self.rule.is_none() {
+                // What is broken says nothing of what stands beside it.
+                let is_broken = self.rule == Some(RuleName::Condition(Condition::BrokenFile));
+                if self.rule.is_none() || !self.denies && is_broken {
                     (self.rule, self.member) = (Some(rule), member);
                 }
             }
@@ -304,7 +304,8 @@ impl Examiner<'_> {
             let is_multipart = block.facts.is_multipart();
             let is_known = is_declared && (is_multipart || block.facts.is_message());
             let glance = reading.decoded(octets.get(..GLANCE_BYTES).unwrap_or(octets));
-            if !is_known && !is_text(&glance) {
+            let may_be = is_text(&glance) || begins_message(&glance) != Some(false);
+            if !is_known && !may_be {
                 continue;
             }
             // The walk finds parts that no header declares, but not the header of a message in the middle of a leaf.
@@ -318,7 +319,8 @@ impl Examiner<'_> {
             };
             // What decodes to itself is not encoded, and was judged as it stands.
             let is_encoded = inside.len() != octets.len() || reading == Reading::Identity;
-            if !is_encoded || !is_known && !is_message(&inside) && !has_parts(&inside) {
+            let looks = is_message(&inside) || is_text(&glance) && has_parts(&inside);
+            if !is_encoded || !is_known && !looks {
                 continue;
             }
             if depth >= ENCODED_DEPTH_MAX {
@@ -466,29 +468,42 @@ fn has_parts(octets: &[u8]) -> bool {
 /// Whether octets begin like a message or a multipart. Some clients pass over a first line that is no field: so a field
 /// called `Content-…` behind it counts.
 fn is_message(octets: &[u8]) -> bool {
+    begins_message(octets) == Some(true)
+}
+
+/// Whether a line is a field of which one is enough.
+fn is_message_field(text: &[u8]) -> bool {
     const KNOWN: [&[u8]; 8] =
         [b"MIME-Version", b"From", b"To", b"Date", b"Received", b"Return-Path", b"Message-ID", b"Subject"];
+    field(text).is_some_and(|(name, _)| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// [`is_message`], of the beginning of octets. None: all of its whole lines may be fields of a message, and more may follow.
+fn begins_message(octets: &[u8]) -> Option<bool> {
     let mut at = 0;
     let mut begins_oddly = false;
-    for number in 0..FIELDS_MAX {
-        let Some(line) = line_at(octets, at) else { return false };
+    let mut is_first = true;
+    while let Some(line) = line_at(octets, at) {
         at = line.next;
+        let is_cut = at >= octets.len();
         let text = octets.get(line.range).unwrap_or_default();
-        let is_known =
-            field(text).is_some_and(|(name, _)| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)));
-        if is_known && !begins_oddly || is_content_field(text) {
-            return true;
+        if is_message_field(text) && !begins_oddly || is_content_field(text) {
+            return Some(true);
         }
-        let is_expected = number == 0
+        if is_cut {
+            break;
+        }
+        let is_expected = is_first
             && (text.is_empty() || text.starts_with(b"--") || text.starts_with(b"From "))
             || field(text).is_some()
             || matches!(text, [b' ' | b'\t', ..]);
-        if !is_expected && number > 0 {
-            return false;
+        if !is_expected && !is_first {
+            return Some(false);
         }
         begins_oddly |= !is_expected;
+        is_first = false;
     }
-    false
+    None
 }
 
 impl Findings {
@@ -631,7 +646,33 @@ fn conclude(
     Findings { verdicts, removals, denied: denying.cloned() }
 }
 
-/// The name that a rule forbids, or else the first one.
+/// The name of a leaf that a rule forbids, or else its first one: the rule may have fitted a member, or another leaf.
 fn forbidden_name(rule: &RuleName, block: &Block) -> Option<String> {
-    rule.name().map(str::to_owned).or_else(|| block.facts.names.first().cloned())
+    let names = &block.facts.names;
+    let own = rule.name().and_then(|name| names.iter().find(|own| own.as_str() == name));
+    own.or_else(|| names.first()).cloned()
+}
+
+#[cfg(test)]
+mod begins {
+    use super::*;
+
+    #[test]
+    fn a_control_character_and_many_fields_hide_no_message() {
+        let fields = "X-A: b\r\n".repeat(1_000);
+        let mail = format!("X-B: \u{1}\r\n{fields}Subject: x\r\n\r\ntext");
+        assert!(is_mail(mail.as_bytes()));
+        assert_eq!(begins_message(&mail.as_bytes()[..GLANCE_BYTES]), None);
+        assert!(!is_mail(fields.as_bytes()));
+        assert_eq!(begins_message(b"GIF89a\nno field\nSubject: x\n"), Some(false));
+    }
+
+    #[test]
+    fn a_broken_file_yields_to_what_else_forbids_a_block() {
+        let mut found = BlockFindings::default();
+        for rule in [RuleName::Condition(Condition::BrokenFile), RuleName::Eicar] {
+            assert!(found.add(LeafOutcome::Remove(rule).into()).is_ok());
+        }
+        assert_eq!(found.rule, Some(RuleName::Eicar));
+    }
 }

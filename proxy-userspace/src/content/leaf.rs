@@ -57,6 +57,8 @@ impl LeafJudge {
     ) -> LeafDecision {
         let mut decision = self.rules.leaf(leaf, octets, cancelled);
         let mut plain = LeafDecision::default();
+        // Another reading may show that the file is whole.
+        let mut broken = None;
         for reading in Reading::of(octets) {
             if decision.outcome.is_last() {
                 break;
@@ -72,11 +74,26 @@ impl LeafJudge {
             } else if self.is_misread(&plain, &looked) {
                 continue;
             }
+            let looked = match reading {
+                Reading::Identity if looked.outcome.is_removed_as_broken() => {
+                    let real_type = looked.real_type;
+                    broken = Some(looked);
+                    LeafDecision { real_type, ..LeafDecision::default() }
+                }
+                Reading::QuotedPrintable if is_whole_decoded(&plain, &looked, octets) => {
+                    broken = None;
+                    looked
+                }
+                _ => looked,
+            };
             // Every encoded leaf is a text, too.
             if decision.real_type == Some(RealType::Text) {
                 decision.real_type = looked.real_type.or(decision.real_type);
             }
             decision.add(looked);
+        }
+        if let Some(broken) = broken {
+            decision.add(broken);
         }
         decision
     }
@@ -85,7 +102,8 @@ impl LeafJudge {
     /// read in both ways was judged in both.
     fn is_misread(&self, plain: &LeafDecision, decoded: &LeafDecision) -> bool {
         let broken = self.rules.found(Condition::BrokenFile);
-        plain.real_type.is_some()
+        !broken.is_last()
+            && plain.real_type.is_some()
             && plain.real_type == decoded.real_type
             && decoded.outcome == broken
             && plain.outcome != broken
@@ -173,7 +191,10 @@ impl Look<'_> {
         let holds_files = encodings::may_hold(&file.octets);
         // The walk itself reads a mail that is a leaf of another one, in every reading.
         let is_mail = is_member && (real_type == Some(RealType::Message) || judge::is_mail(&file.octets));
-        if opened.is_none() && beside.is_empty() && !holds_files && !is_mail {
+        // A browser reads as a page what is called one, also behind a NUL or the mark of another type.
+        let is_page = !matches!(real_type, Some(RealType::Html | RealType::Svg | RealType::Xml))
+            && is_called_page(file);
+        if opened.is_none() && beside.is_empty() && !holds_files && !is_mail && !is_page {
             return decision;
         }
         if depth >= self.bounds.limits().depth {
@@ -191,6 +212,13 @@ impl Look<'_> {
             }
             self.members(depth, &mut decision, |bounds, visit| {
                 open::open_beside(beside, &file.octets, bounds, visit)
+            });
+        }
+        if is_page && !decision.outcome.is_last() {
+            self.members(depth, &mut decision, |bounds, visit| {
+                let mut conditions = open::open(RealType::Html, &file.octets, bounds, visit);
+                conditions.remove(&Condition::BrokenFile);
+                conditions
             });
         }
         if holds_files && !decision.outcome.is_last() {
@@ -254,6 +282,36 @@ impl Look<'_> {
             });
         }
     }
+}
+
+/// Whether a file that is broken as it stands is whole once it is decoded: PDF and PostScript are known in both forms.
+/// Only what is quoted-printable by its form is excused so.
+fn is_whole_decoded(plain: &LeafDecision, decoded: &LeafDecision, octets: &[u8]) -> bool {
+    plain.real_type.is_some()
+        && plain.real_type == decoded.real_type
+        && !decoded.outcome.is_removed_as_broken()
+        && is_quoted_printable(octets)
+}
+
+/// Octets of a line in quoted-printable, with its CR.
+const QUOTED_LINE_BYTES_MAX: usize = 77;
+
+/// Whether octets have the form of quoted-printable: short lines of ASCII, of which some go on.
+fn is_quoted_printable(octets: &[u8]) -> bool {
+    octets.is_ascii()
+        && memchr::memmem::find(octets, b"=\r\n").is_some()
+        && octets.split(|octet| *octet == b'\n').all(|line| line.len() <= QUOTED_LINE_BYTES_MAX)
+}
+
+/// Whether a file is opened as a page by what is declared of it, whatever its octets begin with.
+fn is_called_page(file: &Member<'_>) -> bool {
+    const EXTENSIONS: [&str; 7] = ["html", "htm", "shtml", "shtm", "xhtml", "xht", "svg"];
+    let is_declared = file.declared_types.iter().any(|kind| kind.contains("html") || kind.contains("svg"));
+    let extension = |name: &String| {
+        let (_, extension) = name.trim_end_matches([' ', '.']).rsplit_once('.')?;
+        Some(EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+    };
+    is_declared || file.names.iter().any(|name| extension(name) == Some(true))
 }
 
 /// Stands between the names of files inside each other.

@@ -329,11 +329,22 @@ impl LeafOutcome {
     }
 }
 
+impl LeafOutcome {
+    /// Whether it is removed for nothing but that it is broken.
+    fn is_removed_as_broken(&self) -> bool {
+        matches!(self, Self::Remove(RuleName::Condition(Condition::BrokenFile)))
+    }
+}
+
 impl LeafDecision {
-    /// The same leaf was looked at in another way: what weighs more counts, and of equals what came first.
+    /// The same leaf was looked at in another way: what weighs more counts, and of equals what came first. Only a broken
+    /// file yields to what else forbids it: what is broken says nothing of what stands beside it.
     pub fn add(&mut self, other: Self) {
         self.real_type = self.real_type.or(other.real_type);
-        if other.outcome.weight() > self.outcome.weight() {
+        let yields = self.outcome.is_removed_as_broken()
+            && matches!(other.outcome, LeafOutcome::Remove(_))
+            && !other.outcome.is_removed_as_broken();
+        if yields || other.outcome.weight() > self.outcome.weight() {
             (self.outcome, self.member) = (other.outcome, other.member);
         }
     }

@@ -196,3 +196,40 @@ fn a_whole_archive_is_not_damaged_by_a_reading_that_changes_it() {
         LeafOutcome::Remove(RuleName::Condition(Condition::BrokenFile))
     );
 }
+
+#[test]
+fn a_broken_file_hides_nothing_that_stands_behind_it() {
+    let broken = || LeafDecision::from(LeafOutcome::Remove(RuleName::Condition(Condition::BrokenFile)));
+    let mut decision = broken();
+    decision.add(LeafOutcome::Remove(RuleName::Eicar).into());
+    decision.add(broken());
+    assert_eq!(decision.outcome, LeafOutcome::Remove(RuleName::Eicar));
+    let cut = zip("a.txt", b"text", 8);
+    let files = tar(&[("a.zip", &cut[..cut.len() - 30]), ("b.txt", &program())]);
+    assert_eq!(judged(&files).outcome, LeafOutcome::Remove(RuleName::Type(RealType::WindowsProgram)));
+}
+
+#[test]
+fn a_file_that_is_called_a_page_is_opened_as_one_whatever_it_begins_with() {
+    let url = format!(
+        "<a href=\"data:application/zip;base64,{}\">",
+        base64_lines(&zip("virus.com", &test_string(), 8))
+    );
+    for begin in ["\0", "GIF89a=1;", "{\\rtf1"] {
+        let page = format!("{begin}<script></script>{}", url.replace("\r\n", ""));
+        let octets = tar(&[("page.html", page.as_bytes())]);
+        assert_eq!(judged(&octets).outcome, LeafOutcome::Remove(RuleName::Eicar), "{begin:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_whole_once_it_is_decoded_is_not_broken() {
+    let of = |real_type, outcome| LeafDecision { real_type, member: None, outcome };
+    let pdf = Some(RealType::Pdf);
+    let broken = LeafOutcome::Remove(RuleName::Condition(Condition::BrokenFile));
+    let (plain, whole) = (of(pdf, broken.clone()), of(pdf, LeafOutcome::Allow));
+    assert!(is_whole_decoded(&plain, &whole, b"%PDF-1.5=0D=0A=\r\n"));
+    assert!(!is_whole_decoded(&plain, &of(pdf, broken), b"%PDF-1.5=0D=0A=\r\n"));
+    assert!(!is_whole_decoded(&plain, &whole, b"%PDF-1.5=\r\n\x80"));
+    assert!(!is_whole_decoded(&plain, &whole, &[b"=\r\n".to_vec(), vec![b'a'; 78]].concat()));
+}

@@ -4,12 +4,16 @@ use super::super::RealType;
 use super::super::open::{CABINET, RAR, SEVEN_ZIP, has_disk_footer, is_image, is_tar_header};
 use super::{le16, le32};
 
-/// Frames that hold nothing, before one of Zstandard's.
-const ZSTD_SKIPPABLE_MAX: usize = 16;
 /// What the header of a `.lzma` file may announce, as xz takes it: 256 GiB.
 const LZMA_OCTETS_MAX: u64 = 1 << 38;
 /// Octets of an ARJ header, without comments.
 const ARJ_HEADER_BYTES: std::ops::RangeInclusive<u16> = 30..=2_600;
+/// Octets of its part of fixed length.
+const ARJ_FIRST_HEADER_BYTES: std::ops::RangeInclusive<u8> = 30..=50;
+/// What the first header of an ARJ archive says that it is.
+const ARJ_COMMENT_HEADER: u8 = 2;
+/// The highest level of an LHA header.
+const LHA_LEVEL_MAX: u8 = 3;
 /// A name in the old binary form of cpio.
 const CPIO_NAME_BYTES_MAX: u16 = 4_096;
 
@@ -27,15 +31,10 @@ pub(super) fn archive_type(octets: &[u8]) -> Option<RealType> {
         _ if starts_with(SEVEN_ZIP) => RealType::SevenZip,
         _ if starts_with(RAR) || starts_with(b"RE~^") => RealType::Rar,
         _ if starts_with(CABINET) => RealType::Cab,
-        _ if octets.get(7..).is_some_and(|octets| octets.starts_with(b"**ACE**")) => RealType::Ace,
-        [0x60, 0xea, ..] if le16(octets, 2).is_some_and(|bytes| ARJ_HEADER_BYTES.contains(&bytes)) => {
-            RealType::Arj
-        }
-        [_, _, b'-', b'l', b'h' | b'z', _, b'-', ..] => RealType::Lzh,
-        [b'0', b'7', b'0', b'7', b'0', b'1' | b'2' | b'7', ..] => RealType::Cpio,
-        [0xc7, 0x71, ..] if le16(octets, 20).is_some_and(|bytes| bytes <= CPIO_NAME_BYTES_MAX) => {
-            RealType::Cpio
-        }
+        [_, _, _, _, 0, _, _, b'*', b'*', b'A', b'C', b'E', b'*', b'*', ..] => RealType::Ace,
+        _ if is_arj(octets) => RealType::Arj,
+        _ if is_lha(octets) => RealType::Lzh,
+        _ if is_cpio(octets) => RealType::Cpio,
         _ if starts_with(b"!<arch>\n") => RealType::Ar,
         [0xed, 0xab, 0xee, 0xdb, ..] => RealType::Rpm,
         _ if is_disk_image(octets) => RealType::DiskImage,
@@ -49,7 +48,7 @@ pub(super) fn archive_type(octets: &[u8]) -> Option<RealType> {
 /// A frame of Zstandard, also behind some that hold nothing.
 fn is_zstd(octets: &[u8]) -> bool {
     let mut rest = octets;
-    for _ in 0..ZSTD_SKIPPABLE_MAX {
+    loop {
         match le32(rest, 0) {
             Some(0xfd2f_b528) => return true,
             Some(magic) if magic & !15 == 0x184d_2a50 => {
@@ -61,14 +60,54 @@ fn is_zstd(octets: &[u8]) -> bool {
             _ => return false,
         }
     }
-    false
+}
+
+fn is_arj(octets: &[u8]) -> bool {
+    octets.starts_with(&[0x60, 0xea])
+        && le16(octets, 2).is_some_and(|bytes| ARJ_HEADER_BYTES.contains(&bytes))
+        && octets.get(4).is_some_and(|bytes| ARJ_FIRST_HEADER_BYTES.contains(bytes))
+        && octets.get(10) == Some(&ARJ_COMMENT_HEADER)
+}
+
+/// A method that there is, and a level that there is.
+fn is_lha(octets: &[u8]) -> bool {
+    let is_method = matches!(
+        octets.get(2..7),
+        Some(
+            [b'-', b'l', b'h', b'0'..=b'7' | b'd' | b'x', b'-']
+                | [b'-', b'l', b'z', b's' | b'4' | b'5', b'-']
+        )
+    );
+    is_method && octets.get(20).is_some_and(|level| *level <= LHA_LEVEL_MAX)
+}
+
+/// A header of digits alone, or the old binary one, whose name ends with NUL. Lines of text begin with the mark, too.
+fn is_cpio(octets: &[u8]) -> bool {
+    let digits = |end: usize, is_digit: fn(&u8) -> bool| {
+        octets.get(6..end).is_some_and(|digits| digits.iter().all(is_digit))
+    };
+    let name_ends = |bytes: Option<u16>| {
+        let bytes = bytes.filter(|bytes| (1..=CPIO_NAME_BYTES_MAX).contains(bytes)).map(usize::from);
+        bytes.is_some_and(|bytes| octets.get(25 + bytes) == Some(&0))
+    };
+    match octets {
+        [b'0', b'7', b'0', b'7', b'0', b'1' | b'2', ..] => digits(110, u8::is_ascii_hexdigit),
+        [b'0', b'7', b'0', b'7', b'0', b'7', ..] => digits(76, |digit| matches!(digit, b'0'..=b'7')),
+        [0xc7, 0x71, ..] => name_ends(le16(octets, 20)),
+        [0x71, 0xc7, ..] => name_ends(le16(octets, 20).map(u16::swap_bytes)),
+        _ => false,
+    }
 }
 
 /// Images that begin with a mark, or end with one.
 fn is_disk_image(octets: &[u8]) -> bool {
-    let marks: [&[u8]; 6] =
-        [b"conectix", b"vhdxfile", b"KDMV", b"COWD", b"# Disk DescriptorFile", b"MSWIM\0\0\0"];
-    marks.iter().any(|mark| octets.starts_with(mark)) || has_disk_footer(octets)
+    let marks: [&[u8]; 4] = [b"conectix", b"vhdxfile", b"# Disk DescriptorFile", b"MSWIM\0\0\0"];
+    // Words begin like these.
+    let versioned: [&[u8]; 2] = [b"KDMV", b"COWD"];
+    let has_version = || le32(octets, 4).is_some_and(|version| (1..=3).contains(&version));
+    marks.iter().any(|mark| octets.starts_with(mark))
+        || versioned.iter().any(|mark| octets.starts_with(mark)) && has_version()
+        || has_disk_footer(octets)
 }
 
 /// A `.lzma` file has no mark. Its numbers are told from others as xz does it.

@@ -1,13 +1,14 @@
-//! Files that are also an archive: behind a program, behind an image, or in a form that leaves its beginning free.
+//! Files that are also an archive: behind a file of another type, or in a form that leaves its beginning free.
 //!
 //! A file is opened by its name, and no reader minds that its first octets are those of another type.
 
 use memchr::memmem;
 
 use super::octets::{le16, le32, slice};
-use super::{RealType, iso, tar, zip};
+use super::{RealType, is_archive, iso, tar, zip};
 
-/// Places at which an archive may begin behind a program. A program that opens archives holds their first octets, too.
+/// Places at which an archive of one type may begin behind another file. A program that opens archives holds their first
+/// octets, too.
 const PLACES_MAX: usize = 8;
 
 /// An archive within a file of another type.
@@ -22,24 +23,28 @@ pub struct Beside {
 /// The archives that a file of this type is as well.
 #[must_use]
 pub fn beside(real: Option<RealType>, octets: &[u8]) -> Vec<Beside> {
-    use RealType::{Bmp, Cab, DiskImage, Gif, Iso, Jpeg, Odf, Ooxml, Png, Rar, SevenZip, Tar, Webp, Zip};
+    use RealType::{Ar, Cab, Cpio, DiskImage, Iso, Msi, Odf, Ole, Ooxml, Rar, SevenZip, Tar, Zip};
 
     let mut found = Vec::new();
     let is_zip = matches!(real, Some(Zip | Ooxml | Odf));
     let at_start = [
-        (Zip, !is_zip && zip::is_at_end(octets)),
+        (Zip, !is_zip && (zip::is_at_end(octets) || !real.is_some_and(is_archive) && zip::has_entry(octets))),
         (Iso, real != Some(Iso) && iso::is_image(octets)),
         (Tar, real != Some(Tar) && octets.get(..512).is_some_and(tar::is_header)),
         (DiskImage, real != Some(DiskImage) && has_disk_footer(octets)),
     ];
     found.extend(at_start.into_iter().filter(|(_, is)| *is).map(|(real, _)| Beside { real, at: 0 }));
-    let may_follow =
-        real.is_none_or(|real| real.is_program() || matches!(real, Png | Jpeg | Gif | Webp | Bmp));
-    if may_follow {
-        let mut search = |real, magic: &[u8], is_one: fn(&[u8]) -> bool| {
+    // The members of these are stored as they are, and come by themselves.
+    let stores = matches!(real, Some(Tar | Iso | Cpio | Ar | Ole | Msi));
+    if !stores {
+        let mut search = |searched, magic: &[u8], is_one: fn(&[u8]) -> bool| {
+            // Its own volumes and members hold the mark, too.
+            if real == Some(searched) {
+                return;
+            }
             let places = memmem::find_iter(octets, magic).filter(|at| *at > 0);
             let places = places.filter(|at| octets.get(*at..).is_some_and(is_one));
-            found.extend(places.take(PLACES_MAX).map(|at| Beside { real, at }));
+            found.extend(places.take(PLACES_MAX).map(|at| Beside { real: searched, at }));
         };
         search(SevenZip, SEVEN_ZIP, is_seven_zip);
         search(Cab, CABINET, is_cabinet);

@@ -44,10 +44,12 @@ fn descriptors(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
     sectors.map_while(|sector| octets.get(sector * SECTOR_BYTES..)).map(|rest| clamped(rest, 0, SECTOR_BYTES))
 }
 
-/// Whether a file is an image of ISO 9660 or UDF.
+/// Whether a file is an image of ISO 9660 or UDF. Descriptors of other kinds may stand before theirs.
 pub(in crate::content) fn is_image(octets: &[u8]) -> bool {
+    let is_other =
+        |descriptor: &&[u8]| matches!(slice(descriptor, 1, 5), Some(b"BOOT2" | b"TEA01" | b"CDW02"));
     descriptors(octets)
-        .next()
+        .find(|descriptor| !is_other(descriptor))
         .is_some_and(|first| matches!(slice(first, 1, 5), Some(b"CD001" | b"BEA01" | b"NSR02" | b"NSR03")))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Archives say seldom in which character set a name is, and may name a member more than once. Rules see every form.
 
+use std::sync::LazyLock;
+
 /// Characters of a name. Of a longer one the end is kept, where the extension stands.
 const NAME_CHARS_MAX: usize = 1_024;
 /// Names of one member.
@@ -77,9 +79,12 @@ impl Names {
     }
 }
 
+/// [`CP437`], to look up a character at once: names are long, and there are many.
+static UPPER_HALF: LazyLock<Vec<char>> = LazyLock::new(|| CP437.chars().collect());
+
 fn cp437(octet: u8) -> char {
     match octet.checked_sub(128) {
         None => char::from(octet),
-        Some(upper) => CP437.chars().nth(usize::from(upper)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        Some(upper) => UPPER_HALF.get(usize::from(upper)).copied().unwrap_or(char::REPLACEMENT_CHARACTER),
     }
 }

@@ -61,8 +61,8 @@ fn archives_that_are_not_opened_here_are_named_by_their_type() {
         (RealType::Rar, b"Rar!\x1a\x07\0\xcf\x90\x73".to_vec()),
         (RealType::Rar, b"Rar!\x1a\x07\x01\0".to_vec()),
         (RealType::Ace, ace),
-        (RealType::Arj, vec![0x60, 0xea, 40, 0, 30]),
-        (RealType::Lzh, b"\x20\x20-lh5-rest".to_vec()),
+        (RealType::Arj, vec![0x60, 0xea, 40, 0, 30, 0, 0, 0, 0, 0, 2]),
+        (RealType::Lzh, b"\x20\x20-lh5-rest of it   \0\0".to_vec()),
         (RealType::DiskImage, b"vhdxfile".to_vec()),
         (RealType::DiskImage, disk(b"conectix")),
         (RealType::DiskImage, disk(b"koly\0\0\0\x04\0\0\x02\0")),
@@ -71,6 +71,45 @@ fn archives_that_are_not_opened_here_are_named_by_their_type() {
         assert_eq!(real_type(&octets), Some(real));
         assert_eq!(opened(&octets), (vec![], one(Condition::UnknownArchive)), "{real}");
     }
+}
+
+#[test]
+fn text_that_begins_like_a_mark_is_no_archive() {
+    let tail = "and so on, line after line, for as long as a letter is. ".repeat(4);
+    let begins = [
+        "COWDENBEATH 2-1 ",
+        "KDMV ",
+        "0707012345 ring ",
+        "0707071 ",
+        "a -lh-- ",
+        "at -lha- ",
+        "is off **ACE** ",
+    ];
+    for begin in begins {
+        let real = real_type(format!("{begin}{tail}").as_bytes());
+        assert_eq!(real.filter(|real| opens(*real)), None, "{begin}");
+    }
+}
+
+#[test]
+fn a_package_of_zstandard_is_known_behind_any_number_of_empty_frames() {
+    let octets = [b"\x50\x2a\x4d\x18\0\0\0\0".repeat(40), b"\x28\xb5\x2f\xfd".to_vec()].concat();
+    assert_eq!(real_type(&octets), Some(RealType::Zstd));
+}
+
+#[test]
+fn an_archive_behind_the_beginning_of_a_document_is_found() {
+    let rar = b"Rar!\x1a\x07\0\xcf\x90\x73".as_slice();
+    for front in [b"%PDF-1.4\n".as_slice(), b"{\\rtf1 ", b"ID3\x03\0\0\0\0\0\0"] {
+        let octets = [front, rar].concat();
+        let found = beside(real_type(&octets), &octets);
+        assert!(found.iter().any(|beside| beside.real == RealType::Rar), "{front:?}");
+    }
+    // An entry without a directory, and ends that are none in the comment.
+    let mut entry = ZipEntry::new("a", &text(), 0).local();
+    entry.extend(b"PK\x05\x06".repeat(20));
+    let octets = [b"\x89PNG\r\n\x1a\n".as_slice(), &entry].concat();
+    assert_eq!(beside(Some(RealType::Png), &octets), vec![Beside { real: RealType::Zip, at: 0 }]);
 }
 
 #[test]

@@ -70,7 +70,6 @@ impl Header {
 struct Local {
     header: Header,
     data_at: usize,
-    version: u16,
 }
 
 impl Local {
@@ -91,14 +90,23 @@ impl Local {
             packed: (!is_later).then_some(packed),
             unpacked,
         };
-        Some(Self { header, data_at: extra_at.checked_add(extra.len())?, version: le16(head, 4)? & 0xff })
+        Some(Self { header, data_at: extra_at.checked_add(extra.len())? })
     }
+}
 
-    /// Whether it is a header, where nothing but its first octets say so.
-    fn is_plausible(&self) -> bool {
-        let is_known = matches!(self.header.method, 0..=20 | 93..=99);
-        self.version <= VERSION_MAX && is_known && !self.header.names.first().is_empty()
-    }
+/// Whether a header stands here, where nothing but its first octets say so.
+fn is_plausible_at(octets: &[u8], at: usize) -> bool {
+    let Some(head) = slice(octets, at, LOCAL_BYTES).filter(|head| head.starts_with(LOCAL)) else {
+        return false;
+    };
+    le16(head, 4).is_some_and(|version| version & 0xff <= VERSION_MAX)
+        && matches!(le16(head, 8), Some(0..=20 | 93..=99))
+        && le16(head, 26).is_some_and(|name_bytes| name_bytes != 0)
+}
+
+/// Whether the header of an entry stands anywhere: some readers need no directory.
+pub(super) fn has_entry(octets: &[u8]) -> bool {
+    memmem::find_iter(octets, LOCAL).any(|at| is_plausible_at(octets, at))
 }
 
 /// The names in a header: as they stand, and as the extra field of Info-ZIP has them.
@@ -254,9 +262,14 @@ fn central(octets: &[u8], at: usize) -> Option<(Header, u64, usize)> {
 pub(super) fn is_at_end(octets: &[u8]) -> bool {
     let tail_at = octets.len().saturating_sub(TAIL_BYTES);
     let tail = octets.get(tail_at..).unwrap_or_default();
-    memmem::rfind_iter(tail, END).take(ENDS_MAX).any(|end| {
+    let is_central = |begin: usize| {
+        octets.get(begin..).is_some_and(|octets| octets.starts_with(CENTRAL))
+            && central(octets, begin).is_some()
+    };
+    // Each end is looked at: a comment may hold any number of others.
+    memmem::rfind_iter(tail, END).any(|end| {
         let places = directory_places(octets, tail_at.saturating_add(end));
-        places.into_iter().any(|(begin, _)| central(octets, begin).is_some())
+        places.into_iter().any(|(begin, _)| is_central(begin))
     })
 }
 
@@ -273,8 +286,13 @@ pub(super) fn open(octets: &[u8], opening: &mut Opening<'_, '_>) -> ControlFlow<
     let mut next = memmem::find(octets, LOCAL);
     let mut is_expected = true;
     while let Some(at) = next {
-        let local = Local::read(octets, at).filter(|local| is_expected || local.is_plausible());
         let views = directory.entries.remove(&at).unwrap_or_default();
+        let is_header = is_expected || !views.is_empty() || is_plausible_at(octets, at);
+        let local = is_header.then(|| Local::read(octets, at)).flatten();
+        if local.is_some() && opening.bounds().room(u64::MAX) == 0 {
+            opening.found(Condition::ArchiveLimits);
+            return ControlFlow::Break(());
+        }
         let behind = match local {
             None => at.saturating_add(LOCAL.len()),
             Some(local) => entry(octets, &local, &views, opening)?.max(local.data_at),
@@ -410,7 +428,7 @@ fn stored_length(rest: &[u8]) -> usize {
         let length = le32(rest, at.saturating_add(8)).and_then(|length| usize::try_from(length).ok());
         length == Some(*at)
     };
-    let end = memmem::find(rest, CENTRAL).unwrap_or(rest.len());
-    let before = rest.get(..end).unwrap_or(rest);
-    memmem::find_iter(before, DESCRIPTOR).take(DESCRIPTORS_MAX).find(says_so).unwrap_or(end)
+    // A descriptor that agrees costs no search of what follows it.
+    let said = memmem::find_iter(rest, DESCRIPTOR).take(DESCRIPTORS_MAX).find(says_so);
+    said.unwrap_or_else(|| memmem::find(rest, CENTRAL).unwrap_or(rest.len()))
 }
