@@ -87,7 +87,7 @@ fn text_that_begins_like_a_mark_is_no_archive() {
     ];
     for begin in begins {
         let real = real_type(format!("{begin}{tail}").as_bytes());
-        assert_eq!(real.filter(|real| opens(*real)), None, "{begin}");
+        assert!(matches!(real, None | Some(RealType::Text)), "{begin}: {real:?}");
     }
 }
 
