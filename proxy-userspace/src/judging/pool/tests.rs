@@ -295,7 +295,7 @@ fn a_blocked_hash_counts_where_the_policy_allows_what_cannot_be_scanned() {
     let cannot_scan = RuleName::Condition(crate::content::Condition::CannotScan);
     for (blocked, expected) in [
         (vec![crate::config::FileHash(sha256)], LeafOutcome::Remove(RuleName::Hash { sha256 })),
-        (vec![crate::config::FileHash([0; 32])], LeafOutcome::Note(cannot_scan.clone())),
+        (vec![crate::config::FileHash([0; 32])], LeafOutcome::Note(cannot_scan)),
     ] {
         let hashes = Arc::new(HashList::new(blocked));
         let terms = JudgeTerms::new(&settings, &hashes, None).unwrap();
