@@ -23,7 +23,7 @@ use crate::judging::{FromJudge, ToJudge};
 
 /// From the start of the process that tries rules to its answer. Ten thousand rules take a second or two; meanwhile sessions
 /// go on, and nothing else is done here.
-const TRY_TIME_MAX: Duration = Duration::from_secs(8);
+const TRY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Rules that can be compiled.
 pub(super) struct ScannerRules {
