@@ -42,21 +42,51 @@ fn headers(octets: &[u8], shape: &Shape) -> Vec<Range<usize>> {
         return has_header.then(|| 0..extent(octets, 0, &|_| false).wide).into_iter().collect();
     };
     let is_unknown = matches!(shape, Shape::Unknown { .. });
-    let mut headers = Vec::new();
+    let mut headers = Headers { octets, found: Vec::new() };
     for block in &layout.blocks {
-        let start = match block.kind {
-            BlockKind::Top if matches!(shape, Shape::Message | Shape::Header) => Some(block.start),
-            BlockKind::Top => None,
+        match block.kind {
+            BlockKind::Top if matches!(shape, Shape::Message | Shape::Header) => headers.add(block.start),
             BlockKind::Nested => {
-                block.parent.filter(|parent| shows_message(&layout, *parent, is_unknown)).map(|_| block.start)
+                if block.parent.is_some_and(|parent| shows_message(&layout, parent, is_unknown)) {
+                    headers.add_nested(block.start);
+                }
             }
-            BlockKind::Part => line_at(octets, block.start).map(|line| line.next),
+            BlockKind::Part => {
+                if let Some(line) = line_at(octets, block.start) {
+                    headers.add(line.next);
+                }
+            }
             // What no header declares is text for nearly every reader.
-            BlockKind::Epilogue | BlockKind::Guessed => None,
-        };
-        headers.extend(start.map(|start| start..block.extent.wide));
+            BlockKind::Top | BlockKind::Epilogue | BlockKind::Guessed => {}
+        }
     }
-    headers
+    headers.found
+}
+
+/// Headers in the order of their places. Each reaches to its first empty line: a boundary in a header ends it for some
+/// readers only, and behind such a boundary there stands another header.
+struct Headers<'o> {
+    octets: &'o [u8],
+    found: Vec<Range<usize>>,
+}
+
+impl Headers<'_> {
+    /// The header that begins at `start`. A header that stands within another one is overwritten with it.
+    fn add(&mut self, start: usize) {
+        if start >= self.end() {
+            self.found.push(start..extent(self.octets, start, &|_| false).wide);
+        }
+    }
+
+    /// The header of a message in the block whose header was found last.
+    fn add_nested(&mut self, start: usize) {
+        // Where a boundary ends the outer header for some readers only, the message begins at two places.
+        self.add(start.max(self.end()));
+    }
+
+    fn end(&self) -> usize {
+        self.found.last().map_or(0, |header| header.end)
+    }
 }
 
 /// Whether a block holds a message. The fields of a delivery report, which the walk reads like one, are text of a leaf.

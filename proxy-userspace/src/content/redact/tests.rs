@@ -170,6 +170,12 @@ fn shapes() -> impl Strategy<Value = Shape> {
     ])
 }
 
+#[test]
+fn a_boundary_that_the_header_itself_declares_does_not_end_a_value() {
+    let head = "Content-Type: multipart/mixed; boundary=b\r\nX-Secret: ";
+    assert_eq!(redacted(&format!("{head}abc\r--b\r\n\r\ntext")), format!("{head}x  \rx  \r\n\r\ntext"));
+}
+
 proptest! {
     #[test]
     fn overwriting_keeps_length_and_line_ends_and_changes_nothing_when_it_is_done_again(
@@ -183,9 +189,12 @@ proptest! {
             let is_end = |octet: &u8| matches!(octet, b'\r' | b'\n');
             prop_assert!(before == after || matches!(after, b'x' | b' ') && !is_end(before));
         }
-        let mut twice = once.clone();
-        redact(&mut twice, &shape, &rules);
-        prop_assert_eq!(&twice, &once);
+        // With a lone CR, what is structure for some readers may be a value for others, and goes with the value.
+        if message.iter().zip(message.iter().skip(1)).all(|(cr, lf)| (*cr == b'\r') == (*lf == b'\n')) {
+            let mut twice = once.clone();
+            redact(&mut twice, &shape, &rules);
+            prop_assert_eq!(&twice, &once);
+        }
         // No line became empty, so that no header became shorter.
         let filled = |octets: &[u8]| -> Vec<bool> {
             octets.split(|octet| matches!(octet, b'\r' | b'\n')).map(|line| line.trim_ascii().is_empty()).collect()
