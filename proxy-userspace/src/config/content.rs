@@ -270,7 +270,7 @@ words! {
         /// .xhtml .xht .mht .mhtml .svg .xsl .xslt.
         HtmlAttachments => "html_attachments",
         /// Archives of kinds that attackers choose because gateways do not open them: .ace .arj .lzh .lha .r00 .xxe
-        /// .z .arc .alz .egg, and ACE, ARJ and LHA files by their octets.
+        /// .z .arc .alz .egg .lz .xar, and ACE, ARJ, LHA, compress, lzip, xar, ALZ and EGG files by their octets.
         RareArchives => "rare_archives",
     }
 }

@@ -1,24 +1,31 @@
 //! The judgement of one case: every leaf in every reading, then the filling.
 
+/// Whether octets look like a mail, or like a part of one.
+mod form;
+/// What was found, and what follows from it.
+mod findings;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub(super) use self::form::is_mail;
+
+use self::findings::{BlockFindings, Findings, conclude, deny_signed, whole};
+use self::form::{GLANCE_BYTES, begins_message, has_parts, is_message, is_text};
 use super::alphabet::sextet;
 use super::fill::fill;
-use super::header::{Facts, extent, field, is_content_field, line_at};
-use super::leaf_file::LeafFile;
+use super::header::{Facts, extent};
 use super::limits::{ENCODED_DEPTH_MAX, WORK_BYTES_MIN, WORK_FACTOR, WORK_INSIDE_BYTES_MIN};
 use super::loose::{Candidate, Candidates, SWEEP_BYTES, Sweep};
 use super::magic::{HEAD_BYTES, may_go_on};
-use super::notice::Removed;
 use super::reading::Reading;
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, Condition, ContentAction, ContentPiece, Judge, Judged, LISTED_MAX, LeafDecision, LeafHead,
-    LeafHint, LeafOutcome, LeafVerdict, RealType, RuleName, Shape, Unavailable,
+    Case, Condition, ContentPiece, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
+    RuleName, Shape, Unavailable,
 };
 use crate::config::SignedMail;
 
@@ -76,21 +83,6 @@ pub(super) fn within(octets: &[u8], judge: &dyn Judge, cancelled: &AtomicBool) -
     }
 }
 
-/// Whether octets are a mail, or a part of one with its header: what S/MIME and archives hold, and what is read as one.
-pub(super) fn is_mail(octets: &[u8]) -> bool {
-    is_message(octets) || is_text(octets.get(..GLANCE_BYTES).unwrap_or(octets)) && has_parts(octets)
-}
-
-/// What was found in one content.
-#[derive(Default)]
-struct Findings {
-    verdicts: Vec<LeafVerdict>,
-    /// Disjoint, in order.
-    removals: Vec<(Range<usize>, Removed)>,
-    /// What forbids all that is judged together.
-    denied: Option<RuleName>,
-}
-
 /// Why an examination ends early.
 enum Stop {
     Beyond,
@@ -110,49 +102,6 @@ struct Examiner<'j> {
     /// What denies the content, whatever is in it: another piece was found to be denied.
     denied: Option<RuleName>,
     work_left: u64,
-}
-
-/// What the readings of a block gave.
-#[derive(Default)]
-struct BlockFindings {
-    real_type: Option<RealType>,
-    member: Option<String>,
-    /// What forbids it.
-    rule: Option<RuleName>,
-    /// It forbids all that is judged with it, too.
-    denies: bool,
-    /// What was found, and is allowed to be.
-    noted: Option<RuleName>,
-    took: Duration,
-}
-
-impl BlockFindings {
-    fn add(&mut self, decision: LeafDecision) -> Result<(), Stop> {
-        self.real_type = self.real_type.or(decision.real_type);
-        let LeafDecision { member, outcome, .. } = decision;
-        match outcome {
-            LeafOutcome::Allow => {}
-            LeafOutcome::Note(rule) => {
-                if self.rule.is_none() && self.noted.is_none() {
-                    (self.noted, self.member) = (Some(rule), member);
-                }
-            }
-            LeafOutcome::Remove(rule) => {
-                // What is broken says nothing of what stands beside it.
-                let is_broken = self.rule == Some(RuleName::Condition(Condition::BrokenFile));
-                if self.rule.is_none() || !self.denies && is_broken {
-                    (self.rule, self.member) = (Some(rule), member);
-                }
-            }
-            LeafOutcome::Deny(rule) => {
-                if !self.denies {
-                    (self.rule, self.member, self.denies) = (Some(rule), member, true);
-                }
-            }
-            LeafOutcome::Unavailable(why) => return Err(Stop::Unavailable(why)),
-        }
-        Ok(())
-    }
 }
 
 impl Examiner<'_> {
@@ -404,9 +353,6 @@ const fn candidate_head_bytes(reading: Reading) -> usize {
     }
 }
 
-/// Octets that are decoded to see whether they begin a message.
-const GLANCE_BYTES: usize = 4 << 10;
-
 /// A place inside a string that was found to end at `end`. A search that skips what is no base64 may see the end late,
 /// behind the delimiter that ends the leaf: so the place is some characters of base64 before it. The string has more of
 /// them in every reading.
@@ -441,238 +387,4 @@ fn ranges(block: &Block) -> Vec<Range<usize>> {
         }
     }
     ranges
-}
-
-/// Whether octets may be text. Messages are; files that are none need not be decoded to look for parts.
-fn is_text(octets: &[u8]) -> bool {
-    !octets
-        .iter()
-        .any(|octet| *octet == 0x7f || *octet < 32 && !octet.is_ascii_whitespace() && *octet != 0x1b)
-}
-
-/// Whether somewhere a field called `Content-…` follows a line that begins like a delimiter.
-fn has_parts(octets: &[u8]) -> bool {
-    let mut at = 0;
-    let mut is_behind = false;
-    while let Some(line) = line_at(octets, at) {
-        at = line.next;
-        let text = octets.get(line.range).unwrap_or_default();
-        if is_behind && is_content_field(text) {
-            return true;
-        }
-        is_behind = text.starts_with(b"--");
-    }
-    false
-}
-
-/// Whether octets begin like a message or a multipart. Some clients pass over a first line that is no field: so a field
-/// called `Content-…` behind it counts.
-fn is_message(octets: &[u8]) -> bool {
-    begins_message(octets) == Some(true)
-}
-
-/// Whether a line is a field of which one is enough.
-fn is_message_field(text: &[u8]) -> bool {
-    const KNOWN: [&[u8]; 8] =
-        [b"MIME-Version", b"From", b"To", b"Date", b"Received", b"Return-Path", b"Message-ID", b"Subject"];
-    field(text).is_some_and(|(name, _)| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)))
-}
-
-/// [`is_message`], of the beginning of octets. None: all of its whole lines may be fields of a message, and more may follow.
-fn begins_message(octets: &[u8]) -> Option<bool> {
-    let mut at = 0;
-    let mut begins_oddly = false;
-    let mut is_first = true;
-    while let Some(line) = line_at(octets, at) {
-        at = line.next;
-        let is_cut = at >= octets.len();
-        let text = octets.get(line.range).unwrap_or_default();
-        if is_message_field(text) && !begins_oddly || is_content_field(text) {
-            return Some(true);
-        }
-        if is_cut {
-            break;
-        }
-        let is_expected = is_first
-            && (text.is_empty() || text.starts_with(b"--") || text.starts_with(b"From "))
-            || field(text).is_some()
-            || matches!(text, [b' ' | b'\t', ..]);
-        if !is_expected && !is_first {
-            return Some(false);
-        }
-        begins_oddly |= !is_expected;
-        is_first = false;
-    }
-    None
-}
-
-impl Findings {
-    fn moved(mut self, by: usize) -> Self {
-        for (range, _) in &mut self.removals {
-            *range = range.start + by..range.end + by;
-        }
-        self
-    }
-
-    /// What all leaves weigh together.
-    fn weighed(self) -> LeafDecision {
-        let mut decision = LeafDecision::default();
-        for LeafVerdict { name, member, rule, action, .. } in self.verdicts {
-            let Some(rule) = rule else { continue };
-            let outcome = match action {
-                ContentAction::Allow => LeafOutcome::Note(rule),
-                ContentAction::Remove => LeafOutcome::Remove(rule),
-                ContentAction::Deny => LeafOutcome::Deny(rule),
-            };
-            decision.add(LeafDecision { real_type: None, member: member.or(name), outcome });
-        }
-        decision
-    }
-}
-
-/// All of the content, which cannot be judged: what becomes of it is the configuration's word.
-fn whole(content: &[u8], range: Range<usize>, outcome: LeafOutcome) -> Findings {
-    let limits = RuleName::Condition(Condition::MimeLimits);
-    let (rule, action) = match outcome {
-        LeafOutcome::Allow => (limits, ContentAction::Allow),
-        LeafOutcome::Note(rule) => (rule, ContentAction::Allow),
-        LeafOutcome::Remove(rule) => (rule, ContentAction::Remove),
-        LeafOutcome::Deny(rule) => (rule, ContentAction::Deny),
-        LeafOutcome::Unavailable(_) => (limits, ContentAction::Remove),
-    };
-    let octets = content.get(range.clone()).unwrap_or_default();
-    let verdict = LeafVerdict {
-        piece: 0,
-        path: String::new(),
-        name: None,
-        names: Vec::new(),
-        declared_type: None,
-        declared_types: Vec::new(),
-        real_type: None,
-        member: None,
-        file: Some(LeafFile::read(octets, Reading::Identity)),
-        rule: Some(rule.clone()),
-        action,
-        took: Duration::ZERO,
-    };
-    let removed = Removed { rule: rule.clone(), name: None, action };
-    Findings {
-        verdicts: vec![verdict],
-        removals: if action == ContentAction::Allow { Vec::new() } else { vec![(range, removed)] },
-        denied: (action == ContentAction::Deny).then_some(rule),
-    }
-}
-
-/// A signed mail of which something is removed is denied.
-fn deny_signed(layout: &Layout, blocks: &mut [BlockFindings]) {
-    for (index, found) in blocks.iter_mut().enumerate().filter(|(_, found)| found.rule.is_some()) {
-        let mut around = Some(index);
-        while let Some(block) = around.and_then(|index| layout.blocks.get(index)) {
-            found.denies |= block.facts.types.iter().any(|kind| kind == "multipart/signed");
-            around = block.parent;
-        }
-    }
-}
-
-/// Verdicts and removals. What lies in a removed block goes with it; blocks that overlap are removed as one.
-fn conclude(
-    content: &[u8],
-    layout: &Layout,
-    blocks: &[BlockFindings],
-    shape: &Shape,
-    (describes_allowed, denied): (bool, Option<&RuleName>),
-) -> Findings {
-    let denying = blocks.iter().filter(|found| found.denies).find_map(|found| found.rule.as_ref());
-    let denying = denying.or(denied);
-    let acted = if denying.is_some() { ContentAction::Deny } else { ContentAction::Remove };
-    let mut removals: Vec<(Range<usize>, Removed)> = Vec::new();
-    for (index, (block, found)) in layout.blocks.iter().zip(blocks).enumerate() {
-        // What goes with the message are its leaves; the skeleton stays.
-        let denied = denying.filter(|_| !block.is_shadow() && !is_container(layout, index, shape));
-        if let Some(rule) = found.rule.as_ref().or(denied) {
-            let name = forbidden_name(rule, block);
-            removals.push((block.widest(), Removed { rule: rule.clone(), name, action: acted }));
-        }
-    }
-    removals.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
-    removals.dedup_by(|later, earlier| {
-        let overlaps = later.0.start < earlier.0.end;
-        if overlaps {
-            earlier.0.end = earlier.0.end.max(later.0.end);
-        }
-        overlaps
-    });
-    let mut verdicts = Vec::new();
-    for (index, (block, found)) in layout.blocks.iter().zip(blocks).enumerate() {
-        let widest = block.widest();
-        let around = removals.partition_point(|(range, _)| range.start <= widest.start).checked_sub(1);
-        let around = around.and_then(|at| removals.get(at)).filter(|(range, _)| widest.start < range.end);
-        let rule = found.rule.clone().or_else(|| around.map(|(_, removed)| removed.rule.clone()));
-        let action = if rule.is_some() { acted } else { ContentAction::Allow };
-        let is_leaf = match block.kind {
-            BlockKind::Top | BlockKind::Part | BlockKind::Nested => {
-                !block.is_shadow() && (!is_container(layout, index, shape) || !block.facts.names.is_empty())
-            }
-            BlockKind::Epilogue | BlockKind::Guessed => false,
-        };
-        if !is_leaf && found.rule.is_none() && found.noted.is_none() {
-            continue;
-        }
-        let leaf = block.extent.narrow..block.end.max(block.extent.narrow);
-        let is_described = describes_allowed || rule.is_some() || found.noted.is_some();
-        let file = is_described.then(|| LeafFile::of(content.get(leaf).unwrap_or_default(), &block.facts));
-        let name = match &found.rule {
-            Some(rule) => forbidden_name(rule, block),
-            None => block.facts.names.first().cloned(),
-        };
-        let listed = |texts: &[String]| {
-            if is_described { texts.iter().take(LISTED_MAX).cloned().collect() } else { Vec::new() }
-        };
-        verdicts.push(LeafVerdict {
-            piece: 0,
-            path: layout.path(index, shape),
-            name,
-            names: listed(&block.facts.names),
-            declared_types: listed(&block.facts.types),
-            took: found.took,
-            declared_type: block.facts.types.first().cloned(),
-            real_type: found.real_type,
-            file,
-            member: found.member.clone(),
-            action,
-            rule: rule.or_else(|| found.noted.clone()),
-        });
-    }
-    Findings { verdicts, removals, denied: denying.cloned() }
-}
-
-/// The name of a leaf that a rule forbids, or else its first one: the rule may have fitted a member, or another leaf.
-fn forbidden_name(rule: &RuleName, block: &Block) -> Option<String> {
-    let names = &block.facts.names;
-    let own = rule.name().and_then(|name| names.iter().find(|own| own.as_str() == name));
-    own.or_else(|| names.first()).cloned()
-}
-
-#[cfg(test)]
-mod begins {
-    use super::*;
-
-    #[test]
-    fn a_control_character_and_many_fields_hide_no_message() {
-        let fields = "X-A: b\r\n".repeat(1_000);
-        let mail = format!("X-B: \u{1}\r\n{fields}Subject: x\r\n\r\ntext");
-        assert!(is_mail(mail.as_bytes()));
-        assert_eq!(begins_message(&mail.as_bytes()[..GLANCE_BYTES]), None);
-        assert!(!is_mail(fields.as_bytes()));
-        assert_eq!(begins_message(b"GIF89a\nno field\nSubject: x\n"), Some(false));
-    }
-
-    #[test]
-    fn a_broken_file_yields_to_what_else_forbids_a_block() {
-        let mut found = BlockFindings::default();
-        for rule in [RuleName::Condition(Condition::BrokenFile), RuleName::Eicar] {
-            assert!(found.add(LeafOutcome::Remove(rule).into()).is_ok());
-        }
-        assert_eq!(found.rule, Some(RuleName::Eicar));
-    }
 }

@@ -18,14 +18,14 @@ use super::{
 /// Judges complete leaves. What it calls reads files that strangers made, and belongs into a process of its own.
 pub struct LeafJudge {
     rules: Arc<Rules>,
-    scanners: Vec<Box<dyn Scanner>>,
+    scanners: Vec<Arc<dyn Scanner>>,
     limits: OpenLimits,
 }
 
 impl LeafJudge {
     /// With these rules and scanners.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, scanners: Vec<Box<dyn Scanner>>, limits: OpenLimits) -> Self {
+    pub fn new(rules: Arc<Rules>, scanners: Vec<Arc<dyn Scanner>>, limits: OpenLimits) -> Self {
         Self { rules, scanners, limits }
     }
 }
@@ -187,7 +187,7 @@ impl Look<'_> {
             return decision;
         }
         let opened = real_type.filter(|real| open::opens(*real));
-        let beside = open::beside(real_type, &file.octets);
+        let open::Besides { places: beside, are_all } = open::beside(real_type, &file.octets);
         let holds_files = encodings::may_hold(&file.octets);
         // The walk itself reads a mail that is a leaf of another one, in every reading.
         let is_mail = is_member && (real_type == Some(RealType::Message) || judge::is_mail(&file.octets));
@@ -205,6 +205,9 @@ impl Look<'_> {
             self.is_in_document = matches!(real, RealType::Ooxml | RealType::Odf);
             self.members(depth, &mut decision, |bounds, visit| open::open(real, &file.octets, bounds, visit));
             self.is_in_document = false;
+        }
+        if !are_all {
+            decision.add(self.judge.rules.found(Condition::ArchiveLimits).into());
         }
         for beside in beside {
             if decision.outcome.is_last() {

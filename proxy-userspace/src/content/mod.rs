@@ -78,7 +78,7 @@ pub use terms::ContentTerms;
 
 /// Counted up by each change of the code after which something that was allowed may be forbidden: what was judged by an
 /// earlier version is judged again.
-pub const JUDGEMENT_VERSION: u32 = 4;
+pub const JUDGEMENT_VERSION: u32 = 5;
 
 /// What is to be judged: the octets of one response or command, and where content stands in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,13 +312,15 @@ pub enum LeafOutcome {
 }
 
 impl LeafOutcome {
-    const fn weight(&self) -> u8 {
+    fn weight(&self) -> u8 {
         match self {
             Self::Allow => 0,
+            // What could not be scanned is not known to be clean, whatever else was found.
+            Self::Note(rule) if *rule == RuleName::Condition(Condition::CannotScan) => 2,
             Self::Note(_) => 1,
-            Self::Remove(_) => 2,
-            Self::Deny(_) => 3,
-            Self::Unavailable(_) => 4,
+            Self::Remove(_) => 3,
+            Self::Deny(_) => 4,
+            Self::Unavailable(_) => 5,
         }
     }
 

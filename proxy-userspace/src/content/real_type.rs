@@ -51,6 +51,18 @@ pub enum RealType {
     Arj,
     /// LHA.
     Lzh,
+    /// compress, `.Z`.
+    Compress,
+    /// lzip.
+    Lzip,
+    /// LZ4.
+    Lz4,
+    /// xar, as macOS packages are.
+    Xar,
+    /// ALZ.
+    Alz,
+    /// EGG.
+    Egg,
     /// cpio.
     Cpio,
     /// ar, as Debian packages are.
@@ -111,7 +123,7 @@ pub enum RealType {
 
 impl RealType {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 56] = [
         Self::WindowsProgram,
         Self::DosProgram,
         Self::Elf,
@@ -134,6 +146,12 @@ impl RealType {
         Self::Ace,
         Self::Arj,
         Self::Lzh,
+        Self::Compress,
+        Self::Lzip,
+        Self::Lz4,
+        Self::Xar,
+        Self::Alz,
+        Self::Egg,
         Self::Cpio,
         Self::Ar,
         Self::Rpm,
@@ -190,6 +208,12 @@ impl RealType {
             Self::Ace => "ace",
             Self::Arj => "arj",
             Self::Lzh => "lzh",
+            Self::Compress => "compress",
+            Self::Lzip => "lzip",
+            Self::Lz4 => "lz4",
+            Self::Xar => "xar",
+            Self::Alz => "alz",
+            Self::Egg => "egg",
             Self::Cpio => "cpio",
             Self::Ar => "ar",
             Self::Rpm => "rpm",
@@ -247,6 +271,12 @@ impl RealType {
             Self::Ace => "application/x-ace-compressed",
             Self::Arj => "application/x-arj",
             Self::Lzh => "application/x-lzh-compressed",
+            Self::Compress => "application/x-compress",
+            Self::Lzip => "application/lzip",
+            Self::Lz4 => "application/x-lz4",
+            Self::Xar => "application/x-xar",
+            Self::Alz => "application/x-alz-compressed",
+            Self::Egg => "application/x-egg",
             Self::Cpio => "application/x-cpio",
             Self::Ar => "application/x-archive",
             Self::Rpm => "application/x-rpm",
@@ -320,6 +350,12 @@ impl fmt::Display for RealType {
             Self::Ace => "ACE archive",
             Self::Arj => "ARJ archive",
             Self::Lzh => "LHA archive",
+            Self::Compress => "compress archive",
+            Self::Lzip => "lzip archive",
+            Self::Lz4 => "LZ4 archive",
+            Self::Xar => "xar archive",
+            Self::Alz => "ALZ archive",
+            Self::Egg => "EGG archive",
             Self::Cpio => "cpio archive",
             Self::Ar => "ar archive",
             Self::Rpm => "RPM package",

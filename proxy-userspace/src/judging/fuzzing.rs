@@ -1,7 +1,7 @@
 //! The entry point of the fuzz target `judge_messages`: what a worker or a judge that was taken over may send.
 
 use super::protocol::{
-    FromJudge, JudgeOrder, JudgeReply, JudgeRequest, LeafBody, ToJudge, read_body, write_head,
+    FromJudge, JudgeOrder, JudgeReply, JudgeRequest, LeafBody, TermsReply, ToJudge, read_body, write_head,
 };
 
 /// Read octets as each end does. What is read of a reply is within its bounds and holds no control character; what is read
@@ -9,6 +9,7 @@ use super::protocol::{
 pub fn messages(octets: &[u8]) {
     let _ = postcard::from_bytes::<ToJudge>(octets);
     let _ = postcard::from_bytes::<FromJudge>(octets);
+    let _ = postcard::from_bytes::<TermsReply>(octets);
     if let Ok(JudgeRequest {
         order: JudgeOrder::Leaf { head_bytes, body: LeafBody::Inline(body), .. }, ..
     }) = postcard::from_bytes(octets)

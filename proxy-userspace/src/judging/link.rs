@@ -4,18 +4,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{
     BODY_BYTES_MAX, INLINE_BYTES_MAX, JudgeOrder, JudgeReply, JudgeRequest, LeafBody, OctetString,
-    PROTOCOL_VERSION,
+    PROTOCOL_VERSION, TERMS_CPU_SECONDS, TermsReply,
 };
 use super::recent::RecentTerms;
 use super::terms::JudgeTerms;
 use crate::content::LeafDecision;
 use crate::ipc::{Channel, IpcError, SealedError, seal_parts};
 
-/// A judge has so many times the CPU time of a leaf until its answer: more run than there are cores, and mail goes first.
+/// A judge has so many times the CPU time of a leaf, or of terms, until its answer: more run than there are cores, and mail
+/// goes first.
 const WALL_FACTOR: u32 = 4;
 
 /// Between two looks whether the worker ends.
@@ -26,6 +28,14 @@ struct Deadline<'a> {
     until: Instant,
     /// The worker ends.
     closed: &'a AtomicBool,
+}
+
+impl<'a> Deadline<'a> {
+    /// For work of so much CPU time.
+    fn after(time: Duration, closed: &'a AtomicBool) -> Result<Self, JudgeFault> {
+        let until = Instant::now().checked_add(time.saturating_mul(WALL_FACTOR)).ok_or(JudgeFault::Hangs)?;
+        Ok(Self { until, closed })
+    }
 }
 
 /// Why a judge is not asked any more. The supervisor ends it.
@@ -55,9 +65,12 @@ pub(super) struct LeafAsked<'a> {
 /// Why a judge gave no decision.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    /// It is not to be asked any more.
+    /// It is not to be asked any more. The leaf may be why.
     #[error("the judge: {0}")]
     Judge(#[from] JudgeFault),
+    /// It is not to be asked any more, and has not seen the leaf.
+    #[error("the judge, while it was told the rules: {0}")]
+    Terms(JudgeFault),
     /// The worker ends.
     #[error("the worker ends")]
     Closed,
@@ -103,23 +116,33 @@ impl JudgeLink {
         asked: &LeafAsked<'_>,
         closed: &AtomicBool,
     ) -> Result<LeafDecision, LinkError> {
-        let wall = asked.time.saturating_mul(WALL_FACTOR);
-        let until = Instant::now().checked_add(wall).ok_or(JudgeFault::Hangs)?;
-        let deadline = Deadline { until, closed };
         let (body, memory) = body(asked)?;
-        self.leaves = self.leaves.saturating_add(1);
-        let id = self.leaves;
         let terms = asked.terms.id;
         if self.told.use_again(terms).is_none() {
-            let has_scanner = asked.terms.has_scanner();
-            self.send(JudgeOrder::Terms { terms, has_scanner }, &asked.terms.descriptors(), &deadline)?;
+            self.tell(asked.terms, closed).map_err(|error| match error {
+                LinkError::Judge(fault) => LinkError::Terms(fault),
+                other => other,
+            })?;
             self.told.learn(terms, ());
         }
+        let deadline = Deadline::after(asked.time, closed)?;
+        self.leaves = self.leaves.saturating_add(1);
+        let id = self.leaves;
         let cpu_seconds = u32::try_from(asked.time.as_secs()).unwrap_or(u32::MAX);
         let head_bytes = u32::try_from(asked.head.len()).unwrap_or(u32::MAX);
         let descriptors: Vec<_> = memory.iter().map(OwnedFd::as_fd).collect();
         self.send(JudgeOrder::Leaf { id, terms, cpu_seconds, head_bytes, body }, &descriptors, &deadline)?;
-        self.answer(id, &deadline)
+        let reply: JudgeReply = self.answer(&deadline)?;
+        reply.checked(id).map_err(|_| JudgeFault::Nonsense.into())
+    }
+
+    /// Have it know these terms.
+    fn tell(&self, terms: &JudgeTerms, closed: &AtomicBool) -> Result<(), LinkError> {
+        let deadline = Deadline::after(Duration::from_secs(TERMS_CPU_SECONDS.into()), closed)?;
+        let order = JudgeOrder::Terms { terms: terms.id, has_scanner: terms.has_scanner() };
+        self.send(order, &terms.descriptors(), &deadline)?;
+        let reply: TermsReply = self.answer(&deadline)?;
+        if reply.answers(terms.id) { Ok(()) } else { Err(JudgeFault::Nonsense.into()) }
     }
 
     fn send(
@@ -137,14 +160,12 @@ impl JudgeLink {
         }
     }
 
-    fn answer(&self, id: u64, deadline: &Deadline<'_>) -> Result<LeafDecision, LinkError> {
+    fn answer<T: DeserializeOwned>(&self, deadline: &Deadline<'_>) -> Result<T, LinkError> {
         loop {
-            match self.channel.receive_now::<JudgeReply>() {
+            match self.channel.receive_now() {
                 Err(error) if error.would_block() => self.wait(PollFlags::IN, deadline)?,
                 Err(error) => return Err(fault(&error).into()),
-                Ok((reply, descriptors)) if descriptors.is_empty() => {
-                    return reply.checked(id).map_err(|_| JudgeFault::Nonsense.into());
-                }
+                Ok((reply, descriptors)) if descriptors.is_empty() => return Ok(reply),
                 Ok(_) => return Err(JudgeFault::Nonsense.into()),
             }
         }

@@ -32,7 +32,7 @@ pub(crate) struct JudgeFailure {
 pub(crate) struct JudgeNumbers {
     /// Leaves that were judged.
     pub(crate) leaves: u64,
-    /// Judges that died of a leaf, or answered it with what no judge says.
+    /// Judges that died of a leaf or of their rules, or answered with what no judge says.
     pub(crate) lost: u64,
     /// Judges whose answer was overdue.
     pub(crate) hung: u64,
@@ -190,9 +190,15 @@ impl JudgePool {
                 self.give_back(link);
                 Attempt::Decided(decision)
             }
-            Err(LinkError::Judge(JudgeFault::Hangs)) => {
+            Err(LinkError::Judge(JudgeFault::Hangs) | LinkError::Terms(JudgeFault::Hangs)) => {
                 count(&self.counters.hung);
                 self.fails(&link, JudgeFault::Hangs);
+                Attempt::Unavailable(Unavailable::JudgeDown)
+            }
+            Err(LinkError::Terms(fault)) => {
+                // The leaf is not at fault.
+                count(&self.counters.lost);
+                self.fails(&link, fault);
                 Attempt::Unavailable(Unavailable::JudgeDown)
             }
             Err(LinkError::Judge(fault)) => {

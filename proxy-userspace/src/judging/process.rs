@@ -1,17 +1,18 @@
 use std::ops::Deref as _;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
 use super::protocol::{
     BODY_BYTES_MAX, FromJudge, JudgeOrder, JudgeReply, JudgeRequest, LeafBody, PROTOCOL_VERSION,
-    RequestFault, TermsId, ToJudge, read_body,
+    RequestFault, TERMS_CPU_SECONDS, TermsId, TermsReply, ToJudge, read_body,
 };
 use super::recent::RecentTerms;
 use crate::config::ContentSettings;
@@ -20,9 +21,6 @@ use crate::content::scan::Scanner;
 use crate::content::scan::yara::{self, PACKED_BYTES_MAX, RuleFacts, YaraError, YaraScanner, unpack};
 use crate::content::{HashList, Judge as _, LeafDecision, LeafJudge, Rules};
 use crate::ipc::{Channel, IpcError, map_sealed, read_sealed};
-
-/// CPU time for terms: ten thousand rules of the scanner take a second or two.
-const TERMS_CPU_SECONDS: u32 = 30;
 
 /// Serves until the supervisor's end of `control` closes.
 ///
@@ -94,11 +92,12 @@ impl Judging {
 struct Serving {
     channel: Channel,
     known: RecentTerms<LeafJudge>,
+    scanners: SharedScanners,
 }
 
 impl Serving {
     fn new(channel: OwnedFd) -> Self {
-        Self { channel: channel.into(), known: RecentTerms::default() }
+        Self { channel: channel.into(), known: RecentTerms::default(), scanners: SharedScanners::default() }
     }
 
     /// Do what the worker says; false where it has ended.
@@ -123,8 +122,9 @@ impl Serving {
                 }
                 // Not on what the last leaf left of its time.
                 bound_time(TERMS_CPU_SECONDS)?;
-                self.known.learn(terms, leaf_judge(settings, scanner)?);
-                Ok(true)
+                let judge = leaf_judge(settings, scanner, &mut self.scanners)?;
+                self.known.learn(terms, judge);
+                self.reply(&TermsReply::new(terms))
             }
             JudgeOrder::Leaf { id, terms, cpu_seconds, head_bytes, body } => {
                 judging.tell();
@@ -142,11 +142,16 @@ impl Serving {
                 let reply = JudgeReply::new(id, decision);
                 #[cfg(debug_assertions)]
                 super::misbehaviour::reply(&self.channel, &reply);
-                match self.channel.send(&reply, &[]) {
-                    Err(IpcError::Ended) => Ok(false),
-                    sent => sent.map(|()| true).context("the worker"),
-                }
+                self.reply(&reply)
             }
+        }
+    }
+
+    /// False where the worker has ended.
+    fn reply(&self, reply: &impl Serialize) -> Result<bool> {
+        match self.channel.send(reply, &[]) {
+            Err(IpcError::Ended) => Ok(false),
+            sent => sent.map(|()| true).context("the worker"),
         }
     }
 
@@ -162,16 +167,35 @@ impl Serving {
 }
 
 /// What judges under these terms.
-fn leaf_judge(settings: OwnedFd, scanner: Option<OwnedFd>) -> Result<LeafJudge> {
+fn leaf_judge(settings: OwnedFd, scanner: Option<OwnedFd>, shared: &mut SharedScanners) -> Result<LeafJudge> {
     let (settings, hashes): (ContentSettings, HashList) =
         postcard::from_bytes(&read_sealed(settings)?).context("the rules are none of this version's")?;
     let rules = Rules::of(&settings, Arc::new(hashes))?;
-    let mut scanners: Vec<Box<dyn Scanner>> = Vec::new();
+    let mut scanners: Vec<Arc<dyn Scanner>> = Vec::new();
     if let Some(memory) = scanner {
-        let rules = map_sealed(&memory, PACKED_BYTES_MAX)?;
-        scanners.push(Box::new(YaraScanner::load(&rules).context("the scanner's rules")?));
+        scanners.push(shared.load(&map_sealed(&memory, PACKED_BYTES_MAX)?)?);
     }
     Ok(LeafJudge::new(Arc::new(rules), scanners, OpenLimits::default()))
+}
+
+/// Scanners in use by the digest of their rules. Terms of several actions have the same rules: compiled rules may be the most
+/// that a judge holds.
+#[derive(Default)]
+struct SharedScanners(Vec<(blake3::Hash, Weak<YaraScanner>)>);
+
+impl SharedScanners {
+    /// The scanner with these rules, as [`pack`](yara::pack) made them.
+    fn load(&mut self, rules: &[u8]) -> Result<Arc<YaraScanner>> {
+        let digest = blake3::hash(rules);
+        self.0.retain(|(_, scanner)| scanner.strong_count() > 0);
+        let known = self.0.iter().find(|(known, _)| *known == digest);
+        if let Some(scanner) = known.and_then(|(_, scanner)| scanner.upgrade()) {
+            return Ok(scanner);
+        }
+        let scanner = Arc::new(YaraScanner::load(rules).context("the scanner's rules")?);
+        self.0.push((digest, Arc::downgrade(&scanner)));
+        Ok(scanner)
+    }
 }
 
 /// Whether the rules in this memory can be compiled.
@@ -272,6 +296,20 @@ mod tests {
         drop(judges);
         drop(control);
         judge.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn actions_with_the_same_rules_of_the_scanner_share_them_as_long_as_one_of_them_is_known() {
+        let packed = yara::pack(&RuleFacts::default(), &[], true).unwrap();
+        let other = yara::pack(&RuleFacts::default(), &[], false).unwrap();
+        let mut shared = SharedScanners::default();
+        let scanner = shared.load(&packed).unwrap();
+        assert!(Arc::ptr_eq(&scanner, &shared.load(&packed).unwrap()));
+        assert!(!Arc::ptr_eq(&scanner, &shared.load(&other).unwrap()));
+        let gone = Arc::downgrade(&scanner);
+        drop(scanner);
+        assert!(gone.upgrade().is_none());
+        shared.load(&packed).unwrap();
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::content::scan::yara::{RuleFacts, YaraError};
 use crate::content::{LeafDecision, LeafHead, LeafOutcome, Reading, RuleName, Unavailable};
 
 /// Both ends are the same binary. Another number means that one of them is not.
-pub(super) const PROTOCOL_VERSION: u32 = 1;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
+/// CPU time that a judge has for terms: ten thousand rules of the scanner take a second or two.
+pub(super) const TERMS_CPU_SECONDS: u32 = 30;
 /// Octets of a leaf, with its head, that travel inside the message. Larger ones lie in sealed memory.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 /// Octets of a head as it is written: path, names and types.
@@ -62,7 +64,7 @@ pub(super) struct JudgeRequest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum JudgeOrder {
     /// Know these terms. With sealed memory that holds the settings, and, where there are some, with one that holds the
-    /// scanner's compiled rules. Not answered.
+    /// scanner's rules. Answered by a [`TermsReply`].
     Terms { terms: TermsId, has_scanner: bool },
     /// Judge a leaf under terms that were told before; answered by a [`JudgeReply`].
     Leaf {
@@ -209,6 +211,24 @@ impl HeadRead {
             reading: Reading::Identity,
             is_beginning: false,
         }
+    }
+}
+
+/// The answer to [`JudgeOrder::Terms`]: they are known.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct TermsReply {
+    version: u32,
+    terms: TermsId,
+}
+
+impl TermsReply {
+    pub(super) const fn new(terms: TermsId) -> Self {
+        Self { version: PROTOCOL_VERSION, terms }
+    }
+
+    /// Whether it answers the order to know these terms.
+    pub(super) fn answers(&self, asked: TermsId) -> bool {
+        self.version == PROTOCOL_VERSION && self.terms == asked
     }
 }
 

@@ -118,7 +118,7 @@ fn removes(judging: &dyn Judge, octets: Vec<u8>) -> Result<bool> {
 fn judge_of_leaves() -> Result<LeafJudge> {
     let rules = Rules::new::<&str, &str>(&[], &["executable"])?;
     let scanner = YaraScanner::load(&pack(&compile(&[], true)?, &[], true)?)?;
-    Ok(LeafJudge::new(Arc::new(rules), vec![Box::new(scanner)], OpenLimits::default()))
+    Ok(LeafJudge::new(Arc::new(rules), vec![Arc::new(scanner)], OpenLimits::default()))
 }
 
 /// What was found of a class.

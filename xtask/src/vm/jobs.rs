@@ -83,6 +83,8 @@ pub(super) struct GuestTests {
     pub(super) environment: &'static str,
     /// Where they run.
     pub(super) kernels: &'static [Release],
+    /// How long they take where the kernel is emulated, beside another guest: measured on two processors.
+    pub(super) seconds: u32,
 }
 
 /// The tests of a row; with a filter, those of them where `target::name` contains it.

@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
         ControlFlow::Continue(())
     };
     open(real, &octets, &mut bounds, &mut visit);
-    for beside in beside(None, &octets) {
+    for beside in beside(None, &octets).places {
         open_beside(beside, &octets, &mut bounds, &mut visit);
     }
     assert!(members <= LIMITS.members && made <= LIMITS.octets, "{members} members, {made} octets");

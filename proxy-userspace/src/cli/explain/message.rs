@@ -186,7 +186,7 @@ fn explain_judge(config: &Config, decided: Decided<'_>) -> Result<LeafJudge, Exp
 }
 
 /// The rules of the scanner, as the daemon would read them now.
-fn scanners(config: &Config) -> anyhow::Result<Vec<Box<dyn Scanner>>> {
+fn scanners(config: &Config) -> anyhow::Result<Vec<Arc<dyn Scanner>>> {
     let YaraSettings { embedded, directories } = &config.scanner.yara;
     if !embedded && directories.is_empty() {
         return Ok(Vec::new());
@@ -194,7 +194,7 @@ fn scanners(config: &Config) -> anyhow::Result<Vec<Box<dyn Scanner>>> {
     let files = RuleFiles::read(directories)?;
     let facts = compile(&files.sources, *embedded)?;
     let scanner = YaraScanner::load(&pack(&facts, &files.sources, *embedded)?)?;
-    Ok(vec![Box::new(scanner)])
+    Ok(vec![Arc::new(scanner)])
 }
 
 /// By this judge, and behind it by these header rules.

@@ -24,7 +24,7 @@ impl Scanner for Counter {
 fn judged_within(octets: &[u8], limits: OpenLimits) -> (LeafDecision, usize) {
     let count = Arc::new(AtomicUsize::new(0));
     let rules = Rules::new(&["*.exe"], &["executable"]).unwrap();
-    let judge = LeafJudge::new(Arc::new(rules), vec![Box::new(Counter(Arc::clone(&count)))], limits);
+    let judge = LeafJudge::new(Arc::new(rules), vec![Arc::new(Counter(Arc::clone(&count)))], limits);
     let head = LeafHead {
         path: "2",
         names: &["attachment.bin".to_owned()],
@@ -88,6 +88,28 @@ fn files_inside_each_other_end_at_the_depth() {
     assert_eq!(judged(&nest(depth + 1)).outcome, limits());
 }
 
+/// A gzip file whose content is the file itself, with its checksum: of literals and of repetitions of what they wrote.
+const GZIP_OF_ITSELF: &str = concat!(
+    "1f8b08080000000000ff612e677a00001400ebff1f8b08080000000000ff612e677a00001400ebff428821c400000500faff",
+    "428821c400000500faff000500faff001400ebff428821c400000500faff000500faff001400ebff428821c400001400ebff",
+    "428821c400001400ebff428821c400001400ebff428821c400001400ebff428821c400000000ffff000000ffff001400ebff",
+    "428821c400000000ffff000000ffff001400ebff428821c400000000ffff03005de85d4cd2000000428821c400000000ffff",
+    "03005de85d4cd2000000",
+);
+
+#[test]
+fn a_file_that_holds_itself_ends_at_the_depth() {
+    let digits = GZIP_OF_ITSELF.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let file: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let mut content = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file.as_slice()), &mut content).unwrap();
+    assert_eq!(content, file);
+    let (decision, count) = judged_within(&file, OpenLimits::default());
+    assert_eq!(decision.outcome, limits());
+    let levels = OpenLimits::default().depth as usize + 1;
+    assert!(count <= levels * Reading::of(&file).count(), "{count}");
+}
+
 #[test]
 fn archives_of_archives_end_at_the_bounds_of_the_outermost_leaf() {
     let many = |octets: &[u8]| {
@@ -145,6 +167,27 @@ fn what_a_program_extracts_of_itself_is_judged() {
     assert_eq!(decision.real_type, Some(RealType::WindowsProgram));
     assert_eq!(decision.outcome, LeafOutcome::Remove(RuleName::Eicar));
     assert_eq!(decision.member.as_deref(), Some("virus.com"));
+}
+
+#[test]
+fn behind_more_beginnings_of_archives_than_are_opened_nothing_is_hidden() {
+    let decoys = b"MSCF\0\0\0\0\xff\0\0\0\0\0\0\0\x24\0\0\0\0\0\0\0\x03\x01\x01\0\x01\0".repeat(8);
+    let cabinet = cab(&[("virus.com", &test_string())], CabMethod::MsZip);
+    let image = b"\x89PNG\r\n\x1a\n".as_slice();
+    let behind = |decoys: &[u8]| judged(&[image, decoys, &cabinet].concat()).outcome;
+    let size = decoys.len() / 8;
+    assert_eq!(behind(&decoys[..7 * size]), LeafOutcome::Remove(RuleName::Eicar));
+    assert_eq!(behind(&decoys), limits());
+}
+
+#[test]
+fn what_could_not_be_scanned_is_told_before_other_notes() {
+    let note = |condition| LeafDecision::from(LeafOutcome::Note(RuleName::Condition(condition)));
+    for conditions in [[Condition::Macro, Condition::CannotScan], [Condition::CannotScan, Condition::Macro]] {
+        let mut decision = LeafDecision::default();
+        conditions.map(note).into_iter().for_each(|note| decision.add(note));
+        assert_eq!(decision, note(Condition::CannotScan));
+    }
 }
 
 #[test]

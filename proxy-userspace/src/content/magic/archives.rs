@@ -37,6 +37,14 @@ pub(super) fn archive_type(octets: &[u8]) -> Option<RealType> {
         _ if is_cpio(octets) => RealType::Cpio,
         _ if starts_with(b"!<arch>\n") => RealType::Ar,
         [0xed, 0xab, 0xee, 0xdb, ..] => RealType::Rpm,
+        // The longest code: 9 to 16 bits; two flags are free.
+        [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && matches!(flags & 0x1f, 9..=16) => RealType::Compress,
+        [b'L', b'Z', b'I', b'P', 0 | 1, ..] => RealType::Lzip,
+        [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => RealType::Lz4,
+        // The length of the header, and the version.
+        [b'x', b'a', b'r', b'!', 0, _, 0, 1, ..] => RealType::Xar,
+        [b'A', b'L', b'Z', 1, ..] => RealType::Alz,
+        [b'E', b'G', b'G', b'A', 0, 1, ..] => RealType::Egg,
         _ if is_disk_image(octets) => RealType::DiskImage,
         _ if octets.get(..512).is_some_and(is_tar_header) => RealType::Tar,
         _ if is_image(octets) => RealType::Iso,

@@ -20,12 +20,21 @@ pub struct Beside {
     pub at: usize,
 }
 
+/// The archives within a file of another type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Besides {
+    /// Where they begin.
+    pub places: Vec<Beside>,
+    /// No others may be there.
+    pub are_all: bool,
+}
+
 /// The archives that a file of this type is as well.
 #[must_use]
-pub fn beside(real: Option<RealType>, octets: &[u8]) -> Vec<Beside> {
+pub fn beside(real: Option<RealType>, octets: &[u8]) -> Besides {
     use RealType::{Ar, Cab, Cpio, DiskImage, Iso, Msi, Odf, Ole, Ooxml, Rar, SevenZip, Tar, Zip};
 
-    let mut found = Vec::new();
+    let (mut found, mut are_all) = (Vec::new(), true);
     let is_zip = matches!(real, Some(Zip | Ooxml | Odf));
     let at_start = [
         (Zip, !is_zip && (zip::is_at_end(octets) || !real.is_some_and(is_archive) && zip::has_entry(octets))),
@@ -43,14 +52,15 @@ pub fn beside(real: Option<RealType>, octets: &[u8]) -> Vec<Beside> {
                 return;
             }
             let places = memmem::find_iter(octets, magic).filter(|at| *at > 0);
-            let places = places.filter(|at| octets.get(*at..).is_some_and(is_one));
-            found.extend(places.take(PLACES_MAX).map(|at| Beside { real: searched, at }));
+            let mut places = places.filter(|at| octets.get(*at..).is_some_and(is_one));
+            found.extend(places.by_ref().take(PLACES_MAX).map(|at| Beside { real: searched, at }));
+            are_all &= places.next().is_none();
         };
         search(SevenZip, SEVEN_ZIP, is_seven_zip);
         search(Cab, CABINET, is_cabinet);
         search(Rar, RAR, is_rar);
     }
-    found
+    Besides { places: found, are_all }
 }
 
 pub(in crate::content) const SEVEN_ZIP: &[u8] = b"7z\xbc\xaf\x27\x1c";

@@ -44,7 +44,7 @@ pub(super) mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use beside::{Beside, beside};
+pub use beside::{Beside, Besides, beside};
 pub(super) use beside::{CABINET, RAR, SEVEN_ZIP, has_disk_footer};
 pub(super) use iso::is_image;
 pub(super) use tar::is_header as is_tar_header;
@@ -191,7 +191,8 @@ pub fn open_beside(
 /// Archives and compressed files, also those that are known and not opened.
 const fn is_archive(real: RealType) -> bool {
     use RealType::{
-        Ace, Ar, Arj, Bzip2, Cab, Cpio, DiskImage, Gzip, Iso, Lzh, Rar, Rpm, SevenZip, Tar, Xz, Zip, Zstd,
+        Ace, Alz, Ar, Arj, Bzip2, Cab, Compress, Cpio, DiskImage, Egg, Gzip, Iso, Lz4, Lzh, Lzip, Rar, Rpm,
+        SevenZip, Tar, Xar, Xz, Zip, Zstd,
     };
     matches!(
         real,
@@ -211,6 +212,12 @@ const fn is_archive(real: RealType) -> bool {
             | Ace
             | Arj
             | Lzh
+            | Compress
+            | Lzip
+            | Lz4
+            | Xar
+            | Alz
+            | Egg
     )
 }
 

@@ -57,12 +57,19 @@ fn archives_that_are_not_opened_here_are_named_by_their_type() {
     let disk = |end: &[u8]| [&[7; 1_000], end, &vec![0; 512 - end.len()][..]].concat();
     let mut ace = vec![0; 7];
     ace.extend(b"**ACE**rest");
-    let files: [(RealType, Vec<u8>); 8] = [
+    let files = [
         (RealType::Rar, b"Rar!\x1a\x07\0\xcf\x90\x73".to_vec()),
         (RealType::Rar, b"Rar!\x1a\x07\x01\0".to_vec()),
         (RealType::Ace, ace),
         (RealType::Arj, vec![0x60, 0xea, 40, 0, 30, 0, 0, 0, 0, 0, 2]),
         (RealType::Lzh, b"\x20\x20-lh5-rest of it   \0\0".to_vec()),
+        (RealType::Compress, b"\x1f\x9d\x90rest".to_vec()),
+        (RealType::Lzip, b"LZIP\x01\x0c".to_vec()),
+        (RealType::Lz4, b"\x04\x22\x4d\x18\x64\x40".to_vec()),
+        (RealType::Lz4, b"\x02\x21\x4c\x18".to_vec()),
+        (RealType::Xar, b"xar!\0\x1c\0\x01".to_vec()),
+        (RealType::Alz, b"ALZ\x01\x0a\0\0\0".to_vec()),
+        (RealType::Egg, b"EGGA\0\x01".to_vec()),
         (RealType::DiskImage, b"vhdxfile".to_vec()),
         (RealType::DiskImage, disk(b"conectix")),
         (RealType::DiskImage, disk(b"koly\0\0\0\x04\0\0\x02\0")),
@@ -84,6 +91,9 @@ fn text_that_begins_like_a_mark_is_no_archive() {
         "a -lh-- ",
         "at -lha- ",
         "is off **ACE** ",
+        "LZIP is ",
+        "xar! ",
+        "EGGA ",
     ];
     for begin in begins {
         let real = real_type(format!("{begin}{tail}").as_bytes());
@@ -102,14 +112,14 @@ fn an_archive_behind_the_beginning_of_a_document_is_found() {
     let rar = b"Rar!\x1a\x07\0\xcf\x90\x73".as_slice();
     for front in [b"%PDF-1.4\n".as_slice(), b"{\\rtf1 ", b"ID3\x03\0\0\0\0\0\0"] {
         let octets = [front, rar].concat();
-        let found = beside(real_type(&octets), &octets);
+        let found = beside(real_type(&octets), &octets).places;
         assert!(found.iter().any(|beside| beside.real == RealType::Rar), "{front:?}");
     }
     // An entry without a directory, and ends that are none in the comment.
     let mut entry = ZipEntry::new("a", &text(), 0).local();
     entry.extend(b"PK\x05\x06".repeat(20));
     let octets = [b"\x89PNG\r\n\x1a\n".as_slice(), &entry].concat();
-    assert_eq!(beside(Some(RealType::Png), &octets), vec![Beside { real: RealType::Zip, at: 0 }]);
+    assert_eq!(beside(Some(RealType::Png), &octets).places, vec![Beside { real: RealType::Zip, at: 0 }]);
 }
 
 #[test]
@@ -118,7 +128,7 @@ fn text_and_zeros_are_no_archives() {
         assert!(matches!(real_type(&octets), None | Some(RealType::Text)));
         let opens = real_type(&octets).map(|real| opened_as(real, &octets, OpenLimits::default()));
         assert!(opens.is_none_or(|opened| opened == (vec![], Conditions::new())));
-        assert_eq!(beside(None, &octets), vec![]);
+        assert_eq!(beside(None, &octets).places, vec![]);
     }
 }
 
@@ -217,7 +227,7 @@ fn zip64_and_octets_around_the_archive_hide_nothing() {
         let (found, conditions) = opened_as(RealType::Zip, &around, OpenLimits::default());
         assert_eq!((found.len(), conditions), (1, Conditions::new()));
         assert!(holds(&found, "a.txt", &text()));
-        assert_eq!(beside(None, &around), vec![Beside { real: RealType::Zip, at: 0 }]);
+        assert_eq!(beside(None, &around).places, vec![Beside { real: RealType::Zip, at: 0 }]);
     }
 }
 
@@ -413,7 +423,7 @@ fn an_archive_behind_or_within_another_file_is_found() {
         ];
         for (kind, archive) in members {
             let octets = [front.as_slice(), &archive].concat();
-            let found = beside(real, &octets);
+            let found = beside(real, &octets).places;
             assert_eq!(found.iter().map(|beside| beside.real).collect::<Vec<_>>(), [kind]);
             let (mut members, mut bounds) = (Vec::new(), OpenBounds::new(OpenLimits::default()));
             let conditions = open_beside(found[0], &octets, &mut bounds, &mut |_, member| {
@@ -424,18 +434,18 @@ fn an_archive_behind_or_within_another_file_is_found() {
             assert!(holds(&members, "a", &text()), "{kind}");
         }
         let octets = [front.as_slice(), b"Rar!\x1a\x07\0\xcf\x90\x73"].concat();
-        assert_eq!(beside(real, &octets)[0].real, RealType::Rar);
+        assert_eq!(beside(real, &octets).places[0].real, RealType::Rar);
         assert_eq!(
-            beside(real, &[front.as_slice(), SEVEN_ZIP, b"Rar!\x1a\x07 MSCF\0\0\0\0"].concat()),
+            beside(real, &[front.as_slice(), SEVEN_ZIP, b"Rar!\x1a\x07 MSCF\0\0\0\0"].concat()).places,
             vec![]
         );
     }
     let mut disc = iso(&DiscNames { plain: "A.EXE;1", joliet: None, rock_ridge: None }, &text());
     disc[..4].copy_from_slice(b"PK\x03\x04");
-    assert_eq!(beside(real_type(&disc), &disc), vec![Beside { real: RealType::Iso, at: 0 }]);
+    assert_eq!(beside(real_type(&disc), &disc).places, vec![Beside { real: RealType::Iso, at: 0 }]);
     let octets = tar_member(b"\x1f\x8b\x08 name", &text(), b'0');
     assert_eq!(real_type(&octets), Some(RealType::Gzip));
-    assert_eq!(beside(Some(RealType::Gzip), &octets), vec![Beside { real: RealType::Tar, at: 0 }]);
+    assert_eq!(beside(Some(RealType::Gzip), &octets).places, vec![Beside { real: RealType::Tar, at: 0 }]);
 }
 
 #[test]

@@ -143,8 +143,17 @@ pub(super) const fn contents(list: ContentList) -> ListContents {
             real_types: &[],
         },
         ContentList::RareArchives => ListContents {
-            extensions: &["ace", "arj", "lzh", "lha", "r00", "xxe", "z", "arc", "alz", "egg"],
-            real_types: &[RealType::Ace, RealType::Arj, RealType::Lzh],
+            extensions: &["ace", "arj", "lzh", "lha", "r00", "xxe", "z", "arc", "alz", "egg", "lz", "xar"],
+            real_types: &[
+                RealType::Ace,
+                RealType::Arj,
+                RealType::Lzh,
+                RealType::Compress,
+                RealType::Lzip,
+                RealType::Xar,
+                RealType::Alz,
+                RealType::Egg,
+            ],
         },
     }
 }

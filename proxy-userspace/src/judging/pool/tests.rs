@@ -5,7 +5,7 @@ use std::thread;
 use super::*;
 use crate::config::{ContentSettings, parse};
 use crate::content::{HashList, Judge as _, LeafHead, LeafOutcome, Reading, RuleName, Rules};
-use crate::judging::protocol::{JudgeOrder, JudgeReply, JudgeRequest, LeafBody, write_head};
+use crate::judging::protocol::{JudgeOrder, JudgeReply, JudgeRequest, LeafBody, TermsReply, write_head};
 use crate::judging::{JudgeTerms, RemoteJudge};
 
 /// Longer than a scripted judge takes.
@@ -20,6 +20,7 @@ enum Act {
     Forbids,
     Dies,
     Garbage,
+    DiesOfTerms,
     ForgesId,
     Twice,
     Hangs,
@@ -64,8 +65,10 @@ impl Scene {
             for act in acts {
                 let id = loop {
                     let Ok((JudgeRequest { order, .. }, _)) = far.receive() else { return };
-                    if let JudgeOrder::Leaf { id, .. } = order {
-                        break id;
+                    match order {
+                        JudgeOrder::Leaf { id, .. } => break id,
+                        JudgeOrder::Terms { .. } if matches!(act, Act::DiesOfTerms) => return,
+                        JudgeOrder::Terms { terms, .. } => far.send(&TermsReply::new(terms), &[]).unwrap(),
                     }
                 };
                 tell.send(judge).unwrap();
@@ -75,7 +78,7 @@ impl Scene {
                     Act::Forbids => {
                         far.send(&JudgeReply::new(id, LeafOutcome::Remove(RuleName::Eicar).into()), &[])
                     }
-                    Act::Dies => return,
+                    Act::Dies | Act::DiesOfTerms => return,
                     Act::Garbage => far.send(&u8::MAX, &[]),
                     Act::ForgesId => far.send(&JudgeReply { id: id + 1, ..allowed }, &[]),
                     Act::Twice => far.send(&allowed, &[]).and_then(|()| far.send(&allowed, &[])),
@@ -149,6 +152,20 @@ fn a_leaf_whose_judge_dies_or_lies_goes_once_more_to_one_that_has_judged_nothing
         assert_eq!(scene.ask(b"leaf"), allowed(), "it is not remembered");
         assert_eq!((scene.pool.numbers().lost, scene.pool.numbers().cannot_scan), (1, 0));
     }
+}
+
+#[test]
+fn a_judge_that_dies_of_its_rules_says_nothing_of_the_leaf() {
+    let mut scene = Scene::new(PATIENCE);
+    let judges = [scene.judge(&[Act::DiesOfTerms]), scene.judge(&[Act::DiesOfTerms])];
+    for _ in judges {
+        assert_eq!(scene.ask(b"leaf"), PoolAnswer::Unavailable(Unavailable::JudgeDown));
+    }
+    assert_eq!(scene.told().len(), 2);
+    assert!(scene.came_to().is_empty());
+    scene.judge(&[Act::Allows]);
+    assert_eq!(scene.ask(b"leaf"), allowed(), "it is not remembered");
+    assert_eq!((scene.pool.numbers().lost, scene.pool.numbers().cannot_scan), (2, 0));
 }
 
 #[test]
@@ -330,7 +347,9 @@ fn a_small_leaf_travels_in_the_message_and_a_large_one_as_memory() {
         }
     });
     let (JudgeRequest { order, .. }, descriptors) = far.receive().unwrap();
-    assert!(matches!(order, JudgeOrder::Terms { has_scanner: false, .. }) && descriptors.len() == 1);
+    let JudgeOrder::Terms { terms, has_scanner: false } = order else { panic!("no terms: {order:?}") };
+    assert_eq!(descriptors.len(), 1);
+    far.send(&TermsReply::new(terms), &[]).unwrap();
     for is_inline in [true, false] {
         let (JudgeRequest { order, .. }, descriptors) = far.receive().unwrap();
         let JudgeOrder::Leaf { id, body, .. } = order else { panic!("terms again") };

@@ -36,7 +36,7 @@ fn judging(lines: &str) -> Judging {
     let hashes = Arc::new(HashList::new(settings.blocked_hashes.clone()));
     let rules = Arc::new(Rules::of(&settings, hashes).unwrap());
     let scanned = Arc::default();
-    let scanners: Vec<Box<dyn Scanner>> = vec![Box::new(Suspicious(Arc::clone(&scanned)))];
+    let scanners: Vec<Arc<dyn Scanner>> = vec![Arc::new(Suspicious(Arc::clone(&scanned)))];
     Judging { judge: LeafJudge::new(rules, scanners, OpenLimits::default()), scanned }
 }
 
