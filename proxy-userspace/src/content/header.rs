@@ -14,8 +14,8 @@ use std::ops::Range;
 use memchr::memchr2;
 
 use self::params::Parameters;
-use super::Condition;
 use super::limits::{BOUNDARIES_OF_HEADER_MAX, NAME_BYTES_MAX, NAMES_MAX, VALUE_BYTES_MAX};
+use super::{Condition, DeclaredEncodings};
 
 /// One line: where it stands without its end, and where the next one begins. A line ends with CRLF, LF or CR.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The encodings that it declares.
+    pub(super) const fn encodings(&self) -> DeclaredEncodings {
+        DeclaredEncodings { base64: self.is_base64, quoted_printable: self.is_quoted_printable }
+    }
+
     /// Read the fields in `header`.
     pub(super) fn read(header: &[u8]) -> Self {
         let mut facts = Self::default();

@@ -24,8 +24,8 @@ use super::magic::{HEAD_BYTES, may_go_on};
 use super::reading::Reading;
 use super::walk::{BeyondBounds, Block, BlockKind, Layout};
 use super::{
-    Case, Condition, ContentPiece, Judge, Judged, LeafDecision, LeafHead, LeafHint, LeafOutcome, LeafVerdict,
-    RuleName, Shape, Unavailable,
+    Case, Condition, ContentPiece, DeclaredEncodings, Judge, Judged, LeafDecision, LeafHead, LeafHint,
+    LeafOutcome, LeafVerdict, RuleName, Shape, Unavailable,
 };
 use crate::config::SignedMail;
 
@@ -186,6 +186,7 @@ impl Examiner<'_> {
             path: &path,
             names: &block.facts.names,
             declared_types: &block.facts.types,
+            encodings: block.facts.encodings(),
             reading: Reading::Identity,
             is_beginning: is_container,
         };
@@ -327,7 +328,14 @@ impl Examiner<'_> {
             return Ok(LeafOutcome::Allow);
         }
         self.work(octets.len())?;
-        let head = LeafHead { path: "", names: &[], declared_types: &[], reading, is_beginning: true };
+        let head = LeafHead {
+            path: "",
+            names: &[],
+            declared_types: &[],
+            encodings: DeclaredEncodings::default(),
+            reading,
+            is_beginning: true,
+        };
         Ok(self.examine(&head, octets)?.outcome)
     }
 

@@ -71,7 +71,7 @@ impl LeafJudge {
             let looked = look.leaf(leaf, decoded, depth);
             if reading == Reading::Identity {
                 plain = looked.clone();
-            } else if self.is_misread(&plain, &looked) {
+            } else if !leaf.encodings.demand(reading) && self.is_misread(&plain, &looked) {
                 continue;
             }
             let looked = match reading {
@@ -98,8 +98,8 @@ impl LeafJudge {
         decision
     }
 
-    /// Whether a file is damaged by being decoded alone: it is of the same type as it stands, and whole. What of it can be
-    /// read in both ways was judged in both.
+    /// Whether a file is damaged by being decoded alone, as no header demands: it is of the same type as it stands, and
+    /// whole. What of it can be read in both ways was judged in both.
     fn is_misread(&self, plain: &LeafDecision, decoded: &LeafDecision) -> bool {
         let broken = self.rules.found(Condition::BrokenFile);
         !broken.is_last()

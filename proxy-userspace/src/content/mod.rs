@@ -244,11 +244,33 @@ pub struct LeafHead<'a> {
     pub names: &'a [String],
     /// Every declared type, in lower case.
     pub declared_types: &'a [String],
+    /// The encodings that some header declares.
+    pub encodings: DeclaredEncodings,
     /// How the octets that follow were decoded.
     pub reading: Reading,
     /// Only the beginning follows, of what is a container or a line for nearly every client. Its names and what it is by
     /// its first octets count; what it holds is judged elsewhere, and must not forbid the whole.
     pub is_beginning: bool,
+}
+
+/// The encodings of a leaf that its header declares, in any reading (RFC 2045 section 6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredEncodings {
+    /// base64.
+    pub base64: bool,
+    /// quoted-printable.
+    pub quoted_printable: bool,
+}
+
+impl DeclaredEncodings {
+    /// Whether a client that believes the header reads the leaf so.
+    const fn demand(self, reading: Reading) -> bool {
+        match reading {
+            Reading::Identity => !self.base64 && !self.quoted_printable,
+            Reading::Base64 => self.base64,
+            Reading::QuotedPrintable => self.quoted_printable,
+        }
+    }
 }
 
 /// Decides about leaves.

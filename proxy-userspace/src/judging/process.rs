@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::config::parse;
-    use crate::content::{LeafHead, LeafOutcome, Reading, RealType, RuleName};
+    use crate::content::{DeclaredEncodings, LeafHead, LeafOutcome, Reading, RealType, RuleName};
     use crate::judging::protocol::OctetString;
     use crate::judging::{JudgePool, JudgeTerms, RemoteJudge};
 
@@ -266,7 +266,8 @@ mod tests {
 
     fn outcome(judge: &RemoteJudge, names: &[String], octets: &[u8]) -> LeafOutcome {
         let (path, declared_types, reading) = ("1", &[][..], Reading::Identity);
-        let head = LeafHead { path, names, declared_types, reading, is_beginning: false };
+        let encodings = DeclaredEncodings::default();
+        let head = LeafHead { path, names, declared_types, encodings, reading, is_beginning: false };
         judge.leaf(&head, octets, &AtomicBool::new(false)).outcome
     }
 

@@ -5,7 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::content::rules::{NAME_CHARS_MAX, PATTERN_CHARS_MAX};
 use crate::content::scan::yara::{RuleFacts, YaraError};
-use crate::content::{LeafDecision, LeafHead, LeafOutcome, Reading, RuleName, Unavailable};
+use crate::content::{
+    DeclaredEncodings, LeafDecision, LeafHead, LeafOutcome, Reading, RuleName, Unavailable,
+};
 
 /// Both ends are the same binary. Another number means that one of them is not.
 pub(super) const PROTOCOL_VERSION: u32 = 2;
@@ -125,6 +127,7 @@ struct HeadWritten<'a> {
     path: &'a str,
     names: &'a [String],
     declared_types: &'a [String],
+    encodings: DeclaredEncodings,
 }
 
 /// A head as the judge reads it.
@@ -133,6 +136,7 @@ pub(super) struct HeadRead {
     path: String,
     names: HeadNames,
     declared_types: HeadNames,
+    encodings: DeclaredEncodings,
 }
 
 /// At most [`HEAD_NAMES_MAX`].
@@ -159,11 +163,11 @@ pub(super) struct HeadTooLarge;
 /// # Errors
 /// It is beyond the bounds.
 pub(super) fn write_head(head: &LeafHead<'_>) -> Result<Vec<u8>, HeadTooLarge> {
-    let &LeafHead { path, names, declared_types, .. } = head;
+    let &LeafHead { path, names, declared_types, encodings, .. } = head;
     if names.len() > HEAD_NAMES_MAX || declared_types.len() > HEAD_NAMES_MAX {
         return Err(HeadTooLarge);
     }
-    let written = postcard::to_stdvec(&HeadWritten { path, names, declared_types });
+    let written = postcard::to_stdvec(&HeadWritten { path, names, declared_types, encodings });
     written.ok().filter(|octets| octets.len() <= HEAD_BYTES_MAX).ok_or(HeadTooLarge)
 }
 
@@ -208,6 +212,7 @@ impl HeadRead {
             path: &self.path,
             names: &self.names.0,
             declared_types: &self.declared_types.0,
+            encodings: self.encodings,
             reading: Reading::Identity,
             is_beginning: false,
         }
@@ -396,6 +401,7 @@ mod tests {
             path: "1.2",
             names: &names,
             declared_types: &types,
+            encodings: DeclaredEncodings { base64: true, quoted_printable: false },
             reading: Reading::Identity,
             is_beginning: false,
         };
@@ -411,7 +417,12 @@ mod tests {
         assert_eq!(write_head(&LeafHead { names: &many, ..head.clone() }), Err(HeadTooLarge));
         let large = vec!["a".repeat(HEAD_BYTES_MAX)];
         assert_eq!(write_head(&LeafHead { names: &large, ..head }), Err(HeadTooLarge));
-        let written = HeadWritten { path: "", names: &many, declared_types: &[] };
+        let written = HeadWritten {
+            path: "",
+            names: &many,
+            declared_types: &[],
+            encodings: DeclaredEncodings::default(),
+        };
         let octets = postcard::to_stdvec(&written).unwrap();
         assert!(postcard::from_bytes::<HeadRead>(&octets).is_err());
     }

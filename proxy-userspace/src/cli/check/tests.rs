@@ -1,4 +1,6 @@
+use super::files::revocation_lists;
 use super::*;
+use crate::config::{Ocsp, Tls};
 use crate::layer::offload::NoKernelTls;
 
 const TEXT: &str = "[steering]\ningress = [\"lan0\"]\negress = [\"wan0\"]\nthreads = 4\n[certificates]\n\

@@ -1,10 +1,10 @@
 use std::sync::atomic::AtomicUsize;
 
-use super::super::RuleName;
 use super::super::eicar::test_string;
 use super::super::open::samples::*;
 use super::super::samples::{base64_lines, program};
 use super::super::scan::{ScanOutcome, ScannedFile, Scanner};
+use super::super::{DeclaredEncodings, RuleName};
 use super::*;
 
 /// Counts what it is given.
@@ -29,6 +29,7 @@ fn judged_within(octets: &[u8], limits: OpenLimits) -> (LeafDecision, usize) {
         path: "2",
         names: &["attachment.bin".to_owned()],
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     };
@@ -159,6 +160,7 @@ fn what_a_program_extracts_of_itself_is_judged() {
         path: "",
         names: &[],
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     };
@@ -197,6 +199,7 @@ fn a_cancelled_look_ends() {
         path: "",
         names: &[],
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     };
@@ -211,6 +214,7 @@ fn the_leaves_of_a_mail_inside_a_file_share_the_bounds_of_the_file() {
         path: "",
         names: &[],
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     };
@@ -238,6 +242,28 @@ fn a_whole_archive_is_not_damaged_by_a_reading_that_changes_it() {
         judged(&octets[..octets.len() - 30]).outcome,
         LeafOutcome::Remove(RuleName::Condition(Condition::BrokenFile))
     );
+}
+
+#[test]
+fn a_file_is_damaged_by_the_encoding_that_its_header_declares_and_by_no_other_one() {
+    // The content is stored as it is, and shorter than its length says where it is read as quoted-printable.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut gzip, b"equals =41=42=43").unwrap();
+    let octets = gzip.finish().unwrap();
+    let rules = Rules::new::<_, &str>(&["*.exe"], &[]).unwrap();
+    let judge = LeafJudge::new(Arc::new(rules), Vec::new(), OpenLimits::default());
+    let broken = LeafOutcome::Remove(RuleName::Condition(Condition::BrokenFile));
+    for (quoted_printable, expected) in [(false, LeafOutcome::Allow), (true, broken)] {
+        let head = LeafHead {
+            path: "1",
+            names: &[],
+            declared_types: &[],
+            encodings: DeclaredEncodings { base64: false, quoted_printable },
+            reading: Reading::Identity,
+            is_beginning: false,
+        };
+        assert_eq!(judge.leaf(&head, &octets, &AtomicBool::new(false)).outcome, expected);
+    }
 }
 
 #[test]

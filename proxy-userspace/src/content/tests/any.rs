@@ -113,7 +113,7 @@ proptest! {
     fn a_judge_sees_the_same_in_every_split(cuts in prop::collection::vec(0usize..400, 0..8), which in 0usize..3) {
         let file = [program(), test_string(), b"#!/bin/sh\n".to_vec()][which].clone();
         let rules = rules();
-        let head = LeafHead { path: "1", names: &[], declared_types: &[], reading: Reading::Identity, is_beginning: false };
+        let head = LeafHead { path: "1", names: &[], declared_types: &[], encodings: DeclaredEncodings::default(), reading: Reading::Identity, is_beginning: false };
         let mut whole = rules.begin(&head);
         whole.push(&file);
         let mut split = rules.begin(&head);

@@ -4,7 +4,9 @@ use std::thread;
 
 use super::*;
 use crate::config::{ContentSettings, parse};
-use crate::content::{HashList, Judge as _, LeafHead, LeafOutcome, Reading, RuleName, Rules};
+use crate::content::{
+    DeclaredEncodings, HashList, Judge as _, LeafHead, LeafOutcome, Reading, RuleName, Rules,
+};
 use crate::judging::protocol::{JudgeOrder, JudgeReply, JudgeRequest, LeafBody, TermsReply, write_head};
 use crate::judging::{JudgeTerms, RemoteJudge};
 
@@ -273,6 +275,7 @@ fn what_cannot_be_scanned_is_still_judged_by_the_rules_that_need_no_judge() {
         path: "1",
         names: &names,
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     };
@@ -306,6 +309,7 @@ fn a_blocked_hash_counts_where_the_policy_allows_what_cannot_be_scanned() {
         path: "1",
         names: &[],
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Base64,
         is_beginning: false,
     };
@@ -334,6 +338,7 @@ fn a_small_leaf_travels_in_the_message_and_a_large_one_as_memory() {
         path: "1",
         names: &names,
         declared_types: &[],
+        encodings: DeclaredEncodings::default(),
         reading: Reading::Identity,
         is_beginning: false,
     })
