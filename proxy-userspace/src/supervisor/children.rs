@@ -464,13 +464,14 @@ impl Children {
         ));
     }
 
-    /// Start the worker's successor; returns whether it serves.
-    pub(super) async fn restart_worker(&mut self) -> bool {
+    /// Start the worker's successor. Where it serves, `take` has new connections come to it: before it is told, so that
+    /// nobody who reads that it serves finds connections that pass.
+    pub(super) async fn restart_worker(&mut self, take: impl FnOnce()) {
         self.worker.restarts += 1;
         match self.start_worker().await {
             Ok(()) => {
+                take();
                 tracing::warn!(restarts = self.worker.restarts, "the worker was started again");
-                true
             }
             Err(error) => {
                 let pause = self.worker.fell(Duration::ZERO);
@@ -478,7 +479,6 @@ impl Children {
                     "the worker cannot be started, trying again in {} s: {error:#}",
                     pause.as_secs()
                 ));
-                false
             }
         }
     }

@@ -226,9 +226,7 @@ async fn until_stopped(
                     children.worker_fell(error, keep::meanwhile(on_exit), steering).await;
                 }
                 Event::WorkerHangs => children.end_hanging_worker(),
-                Event::WorkerDue => if children.restart_worker().await {
-                    take(steering);
-                },
+                Event::WorkerDue => children.restart_worker(|| take(steering)).await,
                 Event::SignerFell(ended) => children.signer_fell(&ended),
                 Event::SignerDue => {
                     children.restart_signer().await;
