@@ -32,7 +32,7 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) struct Args {
     /// Run only the tests whose name contains this; no lint, no object check, no fuzzing, no kernel lab.
     filter: Option<String>,
-    /// Leave out the kernel lab (`cargo xtask vm`): some twenty minutes where kernels are emulated.
+    /// Leave out the kernel lab (`cargo xtask vm`): some twenty-five minutes where kernels are emulated.
     #[arg(long)]
     no_lab: bool,
     /// Run the tests of kernel TLS alone, on this machine's own kernel, which must have it (`modprobe tls`).

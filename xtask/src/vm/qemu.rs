@@ -23,8 +23,8 @@ const CPUS: &str = "2";
 /// have a wrong clock. `tsc=reliable` keeps the kernel from changing to another clock, whose every read is a system
 /// call.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic tsc=reliable";
-/// Nobody attacks the guest's processor, and to change page tables with each system call costs an emulated one a third of
-/// its time.
+/// Nobody attacks the guest's processor. With mitigations the tests of the steering program took 108 s on an emulated one, and
+/// 79 s without.
 const GUEST_ARGUMENTS: &str = "mitigations=off quiet";
 /// A kernel that finds no root panics in one second where virtualization works.
 const PROBE_SECONDS: u64 = 30;
