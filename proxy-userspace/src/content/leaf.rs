@@ -187,7 +187,7 @@ impl Look<'_> {
             return decision;
         }
         let opened = real_type.filter(|real| open::opens(*real));
-        let open::Besides { places: beside, are_all } = open::beside(real_type, &file.octets);
+        let open::PlacesBeside { places: beside, are_all } = open::beside(real_type, &file.octets);
         let holds_files = encodings::may_hold(&file.octets);
         // The walk itself reads a mail that is a leaf of another one, in every reading.
         let is_mail = is_member && (real_type == Some(RealType::Message) || judge::is_mail(&file.octets));

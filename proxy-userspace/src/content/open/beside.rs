@@ -22,7 +22,7 @@ pub struct Beside {
 
 /// The archives within a file of another type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Besides {
+pub struct PlacesBeside {
     /// Where they begin.
     pub places: Vec<Beside>,
     /// No others may be there.
@@ -31,7 +31,7 @@ pub struct Besides {
 
 /// The archives that a file of this type is as well.
 #[must_use]
-pub fn beside(real: Option<RealType>, octets: &[u8]) -> Besides {
+pub fn beside(real: Option<RealType>, octets: &[u8]) -> PlacesBeside {
     use RealType::{Ar, Cab, Cpio, DiskImage, Iso, Msi, Odf, Ole, Ooxml, Rar, SevenZip, Tar, Zip};
 
     let (mut found, mut are_all) = (Vec::new(), true);
@@ -60,7 +60,7 @@ pub fn beside(real: Option<RealType>, octets: &[u8]) -> Besides {
         search(Cab, CABINET, is_cabinet);
         search(Rar, RAR, is_rar);
     }
-    Besides { places: found, are_all }
+    PlacesBeside { places: found, are_all }
 }
 
 pub(in crate::content) const SEVEN_ZIP: &[u8] = b"7z\xbc\xaf\x27\x1c";

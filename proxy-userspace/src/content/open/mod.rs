@@ -44,7 +44,7 @@ pub(super) mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use beside::{Beside, Besides, beside};
+pub use beside::{Beside, PlacesBeside, beside};
 pub(super) use beside::{CABINET, RAR, SEVEN_ZIP, has_disk_footer};
 pub(super) use iso::is_image;
 pub(super) use tar::is_header as is_tar_header;
