@@ -352,7 +352,7 @@ fn report(args: &Args, postern: &[Figures], haproxy: &Figures) -> Result<()> {
     );
     println!(
         "process: CPU time of the gateway's processes, all three of Postern's (supervisor, worker, signer) and the one \
-         of haproxy; core: all CPU time of their core"
+         of haproxy; core: all CPU time of their core, the judges' included"
     );
     println!("{:<52}{:>24}{:>26}", "median (least to most)", "process", "core");
     for (what, unit, scale, pick) in [
